@@ -1,0 +1,353 @@
+//go:build linux
+
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// inNamespace runs f on a thread in a network namespace of its own, in which lo is up. f must not call FailNow or Skip:
+// it returns an error instead.
+func inNamespace(tb testing.TB, f func() error) {
+	tb.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread dies, and its namespace with it
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			done <- fmt.Errorf("unshare: %w", err)
+			return
+		}
+		lo, err := netlink.LinkByName("lo")
+		if err == nil {
+			err = netlink.LinkSetUp(lo)
+		}
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	err := <-done
+	if errors.Is(err, unix.EPERM) {
+		tb.Skipf("needs CAP_SYS_ADMIN and CAP_NET_RAW: %v", err)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// connection is both ends of a TCP connection over loopback.
+type connection struct {
+	listener, client, server int
+}
+
+// connect makes a connection to a listener of its own.
+func connect(address netip.Addr) (c connection, err error) {
+	var family int
+	var local unix.Sockaddr
+	if address.Is4() {
+		family, local = unix.AF_INET, &unix.SockaddrInet4{Addr: address.As4()}
+	} else {
+		family, local = unix.AF_INET6, &unix.SockaddrInet6{Addr: address.As16()}
+	}
+	socket := func() int {
+		var fd int
+		if err == nil {
+			fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		}
+		return fd
+	}
+	step := func(f func() error) {
+		if err == nil {
+			err = f()
+		}
+	}
+	c.listener, c.client = socket(), socket()
+	step(func() error { return unix.Bind(c.listener, local) })
+	step(func() error { return unix.Listen(c.listener, 1) })
+	step(func() error {
+		to, err := unix.Getsockname(c.listener)
+		if err != nil {
+			return err
+		}
+		return unix.Connect(c.client, to)
+	})
+	step(func() (err error) { c.server, _, err = unix.Accept(c.listener); return err })
+	return c, err
+}
+
+func (c connection) close() error {
+	return errors.Join(unix.Close(c.client), unix.Close(c.server), unix.Close(c.listener))
+}
+
+// abort closes the client with a RST (socket(7), SO_LINGER with a time of 0).
+func (c connection) abort() error {
+	err := unix.SetsockoptLinger(c.client, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	return errors.Join(err, unix.Close(c.client))
+}
+
+// record returns the recording of what f does.
+func record(frames int, f func() error) (*Recording, error) {
+	ring, err := Open("lo", frames)
+	if err != nil {
+		return nil, err
+	}
+	defer ring.Close()
+	if err := f(); err != nil {
+		return nil, err
+	}
+	return ring.Drain()
+}
+
+// Each frame of a connection is there once, in order.
+func TestRing(t *testing.T) {
+	for _, address := range []string{"127.0.0.1", "::1"} {
+		t.Run(address, func(t *testing.T) {
+			inNamespace(t, func() error {
+				rec, err := record(256, func() error {
+					c, err := connect(netip.MustParseAddr(address))
+					if err != nil {
+						return err
+					}
+					if _, err := unix.Write(c.client, []byte("Hello World")); err != nil {
+						return err
+					}
+					// With the data unread, close would send a RST.
+					if _, err := unix.Read(c.server, make([]byte, 64)); err != nil {
+						return err
+					}
+					return c.close()
+				})
+				if err != nil {
+					return err
+				}
+				if rec.Lost != 0 || rec.Received != len(rec.Packets) {
+					t.Errorf("%d received, %d lost, %d read", rec.Received, rec.Lost, len(rec.Packets))
+				}
+				frames, undecodable := Decode(rec.Packets)
+				if undecodable != 0 {
+					t.Errorf("%d undecodable", undecodable)
+				}
+				flows := Flows(frames)
+				if len(flows) != 1 {
+					return fmt.Errorf("%d flows, want 1", len(flows))
+				}
+				var flags []string
+				for _, s := range flows[0].Frames {
+					flags = append(flags, s.Flags.String())
+				}
+				// The client closes first; its FIN is answered by an ACK or by the server's FIN, whichever is sooner.
+				want := []string{"S", "S.", ".", "P.", ".", "F."}
+				if len(flags) < len(want) || !slices.Equal(flags[:len(want)], want) {
+					t.Errorf("flags %q, want %q first", flags, want)
+				}
+				if data := flows[0].Frames[3]; string(data.Data) != "Hello World" || data.Role != RoleData {
+					t.Errorf("%v carries %q", data, data.Data)
+				}
+				if !flows[0].Established() {
+					t.Error("not established")
+				}
+				last := rec.Start
+				for _, p := range rec.Packets {
+					if p.Time.Before(last) || p.Time.After(rec.End) {
+						t.Errorf("time %v is not between %v and %v", p.Time, last, rec.End)
+					}
+					last = p.Time
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// A RST is in the ring the moment that close has returned.
+func TestRingHoldsResetAtClose(t *testing.T) {
+	inNamespace(t, func() error {
+		ring, err := Open("lo", 16)
+		if err != nil {
+			return err
+		}
+		defer ring.Close()
+		for i := range 200 {
+			c, err := connect(netip.MustParseAddr("127.0.0.1"))
+			if err != nil {
+				return err
+			}
+			if err := c.abort(); err != nil {
+				return err
+			}
+			packets, err := ring.read()
+			if err != nil {
+				return err
+			}
+			frames, _ := Decode(packets)
+			var flags []string
+			for _, f := range frames {
+				flags = append(flags, f.Flags.String())
+			}
+			if diff := cmp.Diff([]string{"S", "S.", ".", "R."}, flags); diff != "" {
+				return fmt.Errorf("round %d (-want +got):\n%s", i, diff)
+			}
+			if err := errors.Join(unix.Close(c.server), unix.Close(c.listener)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// A ring that is too small keeps what came first and says how much it lost.
+func TestRingLoses(t *testing.T) {
+	inNamespace(t, func() error {
+		sent := 0
+		rec, err := record(1, func() error {
+			for range slotsPerBlock {
+				c, err := connect(netip.MustParseAddr("127.0.0.1"))
+				if err != nil {
+					return err
+				}
+				sent += 4 // S, S., . and R.
+				if err := errors.Join(c.abort(), unix.Close(c.server), unix.Close(c.listener)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if len(rec.Packets) != slotsPerBlock || rec.Received != sent || rec.Lost != sent-slotsPerBlock {
+			t.Errorf("%d read, %d received, %d lost; want %d, %d and %d",
+				len(rec.Packets), rec.Received, rec.Lost, slotsPerBlock, sent, sent-slotsPerBlock)
+		}
+		if rec.Lost == 0 {
+			t.Error("nothing lost")
+		}
+		return nil
+	})
+}
+
+// A frame that is larger than a slot is cut, and keeps its length.
+func TestRingCuts(t *testing.T) {
+	inNamespace(t, func() error {
+		const sent = 20000
+		rec, err := record(64, func() error {
+			c, err := connect(netip.MustParseAddr("127.0.0.1"))
+			if err != nil {
+				return err
+			}
+			if _, err := unix.Write(c.client, make([]byte, sent)); err != nil {
+				return err
+			}
+			return errors.Join(c.abort(), unix.Close(c.server), unix.Close(c.listener))
+		})
+		if err != nil {
+			return err
+		}
+		frames, undecodable := Decode(rec.Packets)
+		if undecodable != 0 {
+			t.Errorf("%d undecodable", undecodable)
+		}
+		payload := 0
+		for _, f := range frames {
+			payload += f.Payload
+		}
+		if payload != sent {
+			t.Errorf("%d bytes of payload, want %d", payload, sent)
+		}
+		largest := slices.MaxFunc(rec.Packets, func(a, b Packet) int { return len(a.Data) - len(b.Data) })
+		if len(largest.Data) != rec.SnapLen || largest.Length <= rec.SnapLen {
+			t.Errorf("the largest packet has %d of %d bytes, want %d", len(largest.Data), largest.Length, rec.SnapLen)
+		}
+		return nil
+	})
+}
+
+func TestOpenFails(t *testing.T) {
+	inNamespace(t, func() error {
+		if _, err := Open("lo", 0); err == nil {
+			t.Error("a ring of no frames was opened")
+		}
+		if _, err := Open("none0", 1); err == nil {
+			t.Error("a ring on no interface was opened")
+		}
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkSetDown(lo); err != nil {
+			return err
+		}
+		if _, err := Open("lo", 1); err == nil {
+			t.Error("a ring on an interface that is down was opened")
+		}
+		return nil
+	})
+}
+
+// Without CAP_NET_RAW the error says so in a way that a caller can tell.
+func TestOpenNotPermitted(t *testing.T) {
+	inNamespace(t, func() error {
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		none := [2]unix.CapUserData{}
+		if err := unix.Capset(&header, &none[0]); err != nil { // of this thread, which dies
+			return err
+		}
+		if _, err := Open("lo", 1); !errors.Is(err, unix.EPERM) {
+			t.Errorf("error %v, want %v", err, unix.EPERM)
+		}
+		return nil
+	})
+}
+
+// What a ring recorded can be read by tshark.
+func TestRecordingInTshark(t *testing.T) {
+	var rec *Recording
+	inNamespace(t, func() (err error) {
+		rec, err = record(256, func() error {
+			c, err := connect(netip.MustParseAddr("127.0.0.1"))
+			if err != nil {
+				return err
+			}
+			return errors.Join(c.abort(), unix.Close(c.server), unix.Close(c.listener))
+		})
+		return err
+	})
+	got := run(t, "tshark", "-r", writeFile(t, rec, map[int]string{4: "the client aborts"}),
+		"-Y", "tcp.flags.reset == 1", "-T", "fields", "-e", "frame.number", "-e", "frame.comment")
+	if want := "4\tthe client aborts\n"; got != want {
+		t.Errorf("tshark found %q, want %q", got, want)
+	}
+}
+
+// BenchmarkOpenDrainClose measures the whole life of a ring that records one connection. Most of it is the wait for RCU
+// grace periods, which rings that run side by side share.
+func BenchmarkOpenDrainClose(b *testing.B) {
+	for _, frames := range []int{32, 256, 4096} {
+		b.Run(fmt.Sprint(frames), func(b *testing.B) {
+			inNamespace(b, func() error {
+				for b.Loop() {
+					_, err := record(frames, func() error {
+						c, err := connect(netip.MustParseAddr("127.0.0.1"))
+						if err != nil {
+							return err
+						}
+						return errors.Join(c.abort(), unix.Close(c.server), unix.Close(c.listener))
+					})
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})
+	}
+}

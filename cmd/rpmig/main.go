@@ -1,0 +1,151 @@
+//go:build linux
+
+// Command rpmig plays the socket-migration scenarios of SO_REUSEPORT on the running kernel and proves what happened.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/scenarios"
+)
+
+// version is set by the Makefile.
+var version = "dev"
+
+// env is all that rpmig takes from the outside.
+type env struct {
+	args           []string // without the program's name
+	stdout, stderr io.Writer
+	colorOut       bool // stdout is a terminal that shows colours
+	liveErr        bool // stderr is a terminal
+	scenarios      []harness.Scenario
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	// The first signal asks to clean up; from then on the next one kills.
+	context.AfterFunc(ctx, stop)
+	_, noColor := os.LookupEnv("NO_COLOR")
+	os.Exit(run(ctx, env{
+		args:      os.Args[1:],
+		stdout:    os.Stdout,
+		stderr:    os.Stderr,
+		colorOut:  !noColor && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(os.Stdout.Fd())),
+		liveErr:   os.Getenv("TERM") != "dumb" && term.IsTerminal(int(os.Stderr.Fd())),
+		scenarios: scenarios.All(),
+	}))
+}
+
+// run is rpmig without its process: it returns the exit status.
+func run(ctx context.Context, e env) int {
+	if err := harness.Validate(e.scenarios); err != nil {
+		return e.fail(err)
+	}
+	app := e.app()
+	err := app.RunContext(ctx, append([]string{app.Name}, interleave(app, e.args)...))
+	return e.fail(err)
+}
+
+// fail says what went wrong and what to do next, and returns the exit status that goes with it.
+func (e *env) fail(err error) int {
+	var status exitStatus
+	switch {
+	case err == nil:
+		return result.ExitOK
+	case errors.As(err, &status):
+		return int(status)
+	}
+	fmt.Fprintf(e.stderr, "rpmig: error: %s\n", printable(err.Error()))
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) && hinted.Hint() != "" {
+		fmt.Fprintf(e.stderr, "rpmig: hint: %s\n", hinted.Hint())
+	}
+	var usage *usageError
+	if errors.As(err, &usage) {
+		return result.ExitUsage
+	}
+	return result.ExitSoftware
+}
+
+// exitStatus ends rpmig with a status when all has been said.
+type exitStatus int
+
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// usageError is a command line that cannot be taken.
+type usageError struct{ what, hint string }
+
+func (e *usageError) Error() string { return e.what }
+
+func (e *usageError) Hint() string { return e.hint }
+
+// printable keeps what came from outside from driving the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\n' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+func (e *env) app() *cli.App {
+	app := &cli.App{
+		Name:  "rpmig",
+		Usage: "play TCP SO_REUSEPORT socket migration on the running kernel, and prove it",
+		Description: "When a listener closes, the connections in its accept queue (quiz1) and those\n" +
+			"still in the handshake (quiz2) die with it, though others listen on the port.\n" +
+			"Linux 5.14 can migrate them. rpmig shows both, with a capture for each verdict.",
+		Commands: []*cli.Command{
+			e.runCommand(), e.reportCommand(), e.listCommand(), e.doctorCommand(),
+			e.completionCommand(), e.manCommand(), e.versionCommand(),
+		},
+		HideHelpCommand: true,
+		HideVersion:     true,
+		Writer:          e.stdout,
+		ErrWriter:       e.stderr,
+		ExitErrHandler:  func(*cli.Context, error) {}, // run maps errors itself
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return &usageError{fmt.Sprintf("no command %q", c.Args().First()), "rpmig --help"}
+			}
+			return cli.ShowAppHelp(c)
+		},
+		EnableBashCompletion: true,
+	}
+	app.OnUsageError = badUsage
+	for _, c := range app.Commands {
+		c.OnUsageError = badUsage
+		for _, sub := range c.Subcommands {
+			sub.OnUsageError = badUsage
+		}
+	}
+	return app
+}
+
+func badUsage(c *cli.Context, err error, _ bool) error {
+	return &usageError{err.Error(), strings.TrimSpace(c.App.Name+" "+c.Command.Name) + " --help"}
+}
+
+// noArgs refuses what is left over on the command line.
+func noArgs(c *cli.Context) error {
+	if c.Args().Present() {
+		return &usageError{
+			fmt.Sprintf("%s: unexpected argument %q", c.Command.HelpName, c.Args().First()),
+			c.Command.HelpName + " --help",
+		}
+	}
+	return nil
+}

@@ -1,0 +1,185 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/capture"
+	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/result"
+)
+
+const ledgerName = "run.jsonl"
+
+// output is the harness.Sink of a run: the ledger, the evidence, and words on stderr while it lasts.
+type output struct {
+	run   result.Run
+	live  bool // stderr is a terminal: one line, drawn over
+	drawn time.Time
+	words func(format string, args ...any)
+
+	dir    string // where the ledger is; empty: nowhere yet
+	keep   bool   // --out: keep the evidence of every cell, not only of FAIL and ERROR
+	file   *os.File
+	ledger *result.Writer
+	meta   capture.Meta
+}
+
+func newOutput(e *env, c *cli.Context) (*output, error) {
+	release, machine, err := uname()
+	if err != nil {
+		return nil, err
+	}
+	o := &output{
+		run: result.Run{Header: result.Header{
+			Schema: result.Schema, Version: version, Kernel: release, Machine: machine, Command: e.args,
+		}},
+		live: e.liveErr && !c.Bool("q"),
+		dir:  c.Path("out"),
+		meta: capture.Meta{Application: "rpmig " + version, OS: "Linux " + release, Hardware: machine, Interface: "lo"},
+		words: func(format string, args ...any) {
+			if !c.Bool("q") {
+				fmt.Fprintf(e.stderr, format, args...)
+			}
+		},
+	}
+	if o.dir == "" {
+		return o, nil
+	}
+	o.keep = true
+	if _, err := os.Stat(filepath.Join(o.dir, ledgerName)); err == nil {
+		return nil, &usageError{fmt.Sprintf("--out: %s holds a run already", o.dir), "choose another folder, or: rpmig report " + o.dir}
+	} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+		return nil, fmt.Errorf("--out: %w", err)
+	}
+	if err := os.MkdirAll(o.dir, 0o755); err != nil {
+		return nil, &outputError{err}
+	}
+	return o, nil
+}
+
+// Begin implements harness.Sink.
+func (o *output) Begin(cells int) error {
+	o.run.Header.Cells = cells
+	if o.keep {
+		return o.open()
+	}
+	return nil
+}
+
+// open starts the ledger and brings it up to date.
+func (o *output) open() (err error) {
+	if o.file, err = os.OpenFile(filepath.Join(o.dir, ledgerName), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644); err != nil {
+		return &outputError{err}
+	}
+	if o.ledger, err = result.NewWriter(o.file, o.run.Header); err != nil {
+		return &outputError{err}
+	}
+	for i := range o.run.Cells {
+		if err := o.ledger.Write(&o.run.Cells[i]); err != nil {
+			return &outputError{err}
+		}
+	}
+	return nil
+}
+
+// Cell implements harness.Sink.
+func (o *output) Cell(c *result.Cell, e harness.Evidence) error {
+	bad := c.Status == result.Fail || c.Status == result.Error
+	if bad && o.dir == "" {
+		var err error
+		if o.dir, err = os.MkdirTemp("", "rpmig-evidence-"); err != nil {
+			return &outputError{err}
+		}
+		if err := o.open(); err != nil {
+			return err
+		}
+	}
+	if bad || o.keep {
+		if err := e.Write(o.dir, c, o.meta); err != nil {
+			return &outputError{err}
+		}
+	}
+	o.run.Cells = append(o.run.Cells, *c)
+	if o.ledger != nil {
+		if err := o.ledger.Write(c); err != nil {
+			return &outputError{err}
+		}
+	}
+	o.progress(c)
+	return nil
+}
+
+// progress draws one line over and over on a terminal; in a pipe each bad cell gets a line, as it ends.
+func (o *output) progress(c *result.Cell) {
+	if !o.live {
+		if c.Status == result.Fail || c.Status == result.Error {
+			o.words("rpmig: %s: %s: %s\n", c.ID(), c.Status, printable(c.Reason))
+		}
+		return
+	}
+	const interval = 50 * time.Millisecond // as often as an eye can follow
+	if time.Since(o.drawn) < interval {
+		return
+	}
+	o.drawn = time.Now()
+	line := fmt.Sprintf("%d", len(o.run.Cells))
+	if o.run.Header.Cells > 0 {
+		line += fmt.Sprintf(" of %d", o.run.Header.Cells)
+	}
+	line += fmt.Sprintf(" cells, %d FAIL, %d ERROR, last %s", o.run.Count(result.Fail), o.run.Count(result.Error), c.ID())
+	o.words("\r\x1b[K%.79s", line)
+}
+
+// end closes the ledger and clears the line.
+func (o *output) end() error {
+	if o.live && !o.drawn.IsZero() {
+		o.words("\r\x1b[K")
+	}
+	if o.file == nil {
+		return nil
+	}
+	o.words("rpmig: the ledger is %s\n", filepath.Join(o.dir, ledgerName))
+	if err := o.file.Close(); err != nil {
+		return &outputError{err}
+	}
+	return nil
+}
+
+// outputError says that the run could not be written down, which ends it: what is not kept is not proven.
+type outputError struct{ err error }
+
+func (e *outputError) Error() string { return "write the run: " + e.err.Error() }
+
+func (e *outputError) Unwrap() error { return e.err }
+
+// Hint is what to type next.
+func (e *outputError) Hint() string {
+	switch {
+	case errors.Is(e.err, unix.ENOSPC), errors.Is(e.err, unix.EDQUOT):
+		return "the disk is full: choose another folder with --out"
+	case errors.Is(e.err, fs.ErrPermission), errors.Is(e.err, unix.EROFS):
+		return "choose a folder that you may write to with --out, or set TMPDIR"
+	default:
+		return "choose another folder with --out"
+	}
+}
+
+// uname returns the kernel's release and machine, as uname(1) -r and -m print them.
+func uname() (release, machine string, err error) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "", runtime.GOARCH, fmt.Errorf("uname: %w", err)
+	}
+	return unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Machine[:]), nil
+}

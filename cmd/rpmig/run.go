@@ -1,0 +1,261 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/migrate"
+	"github.com/rpmig/rpmig/netns"
+	"github.com/rpmig/rpmig/reports"
+	"github.com/rpmig/rpmig/result"
+)
+
+// maxConnections is far below the number of ephemeral ports, which is what a client's address has.
+const maxConnections = 10000
+
+func (e *env) runCommand() *cli.Command {
+	cmd := &cli.Command{
+		Name:      "run",
+		Usage:     "play scenarios and judge what the kernel did",
+		UsageText: "rpmig run SCENARIO [options]\nrpmig run all [options]\nrpmig run 'quiz*' [options]",
+		Description: "Exit status: 0 all as expected, 1 the kernel did otherwise, 4 nothing could be\n" +
+			"played here, 64 wrong usage, 70 no conclusion.",
+		Flags: runFlags("all"),
+		Action: func(c *cli.Context) error {
+			switch c.NArg() {
+			case 0:
+				return &usageError{"run: which scenario?", "rpmig run all, or one of: " + strings.Join(e.names(), ", ")}
+			case 1:
+				return e.play(c, c.Args().First())
+			default:
+				return &usageError{
+					fmt.Sprintf("run: unexpected argument %q", c.Args().Get(1)),
+					"several scenarios are a comma list: rpmig run " + strings.Join(c.Args().Slice(), ","),
+				}
+			}
+		},
+	}
+	sub := func(name, usage, description, family string) {
+		cmd.Subcommands = append(cmd.Subcommands, &cli.Command{
+			Name: name, Usage: usage, Description: description, Flags: runFlags(family),
+			Action: func(c *cli.Context) error {
+				if err := noArgs(c); err != nil {
+					return err
+				}
+				return e.play(c, name)
+			},
+		})
+	}
+	sub("all", "every scenario", "Plays every scenario there is; rpmig list names them.", "all")
+	for i := range e.scenarios {
+		s := &e.scenarios[i]
+		sub(s.Name, s.Title(), explain(s), "ipv4")
+	}
+	return cmd
+}
+
+// explain is a scenario's help text: what it plays, where in the kernel, and what to expect.
+func explain(s *harness.Scenario) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\nKernel path:\n  %s\n\nExpected:\n", s.Story(), s.Path)
+	for _, m := range migrate.Modes() {
+		fmt.Fprintf(&b, "  %-11s %s\n", m.Name, s.Expect(m))
+	}
+	return strings.TrimSpace(b.String())
+}
+
+func runFlags(family string) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "migrate", Value: "off,sysctl,bpf", Usage: "migration `MODES`: a comma list of " + strings.Join(migrate.Names(), ", ") + "; or all"},
+		&cli.StringFlag{Name: "family", Value: family, Usage: "address `FAMILIES`: a comma list of ipv4, ipv6; or all"},
+		&cli.IntFlag{Name: "connections", Aliases: []string{"n"}, Value: 1, Usage: "stage `N` connections at once"},
+		&cli.IntFlag{Name: "port", Value: 80, Usage: "the listeners' `PORT`, inside the namespace"},
+		&cli.StringFlag{Name: "drop", Value: "auto", Usage: "what drops the ACK: auto, iptables or nftables"},
+		&cli.BoolFlag{Name: "no-control", Usage: "do not play the off cell beside other modes"},
+		&cli.IntFlag{Name: "repeat", Value: 1, Usage: "play each cell `N` times"},
+		&cli.BoolFlag{Name: "until-fail", Usage: "stop at the first FAIL or ERROR; without --repeat, go on until there is one"},
+		&cli.IntFlag{Name: "parallel", Usage: "play `N` cells side by side (default: as suits the machine)"},
+		&cli.Float64Flag{Name: "timeout-mul", Value: 1, Usage: "stretch every deadline by `X`, for slow machines"},
+		formatFlag(),
+		&cli.PathFlag{Name: "out", Usage: "write run.jsonl and every capture to `DIR`"},
+		&cli.BoolFlag{Name: "v", Aliases: []string{"verbose"}, Usage: "show steps, counters and checks"},
+		&cli.BoolFlag{Name: "q", Aliases: []string{"quiet"}, Usage: "say nothing but the summary and what went wrong"},
+		noColorFlag(),
+	}
+}
+
+func formatFlag() cli.Flag {
+	return &cli.StringFlag{Name: "format", Value: "text", Usage: "report as " + strings.Join(formatNames(), ", ")}
+}
+
+func noColorFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "no-color", Usage: "no colours; NO_COLOR does the same"}
+}
+
+func formatNames() []string {
+	var names []string
+	for _, f := range reports.Formats() {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
+func (e *env) names() []string {
+	var names []string
+	for _, s := range e.scenarios {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+// options reads the command line into what the harness takes. Nothing that is wrong becomes a default.
+func (e *env) options(c *cli.Context, selector string) (harness.Options, error) {
+	o := harness.Options{
+		NoControl:   c.Bool("no-control"),
+		Repeat:      c.Int("repeat"),
+		UntilFail:   c.Bool("until-fail"),
+		Parallel:    c.Int("parallel"),
+		Connections: c.Int("connections"),
+		TimeoutMul:  c.Float64("timeout-mul"),
+		Port:        uint16(c.Int("port")),
+	}
+	if o.UntilFail && !c.IsSet("repeat") {
+		o.Repeat = 0
+	}
+	wrong := func(what, hint string) (harness.Options, error) { return o, &usageError{what, hint} }
+	var err error
+	if o.Scenarios, err = harness.Select(e.scenarios, selector); err != nil {
+		return wrong(err.Error(), "rpmig list")
+	}
+	if o.Modes, err = migrate.Parse(c.String("migrate")); err != nil {
+		return wrong("--migrate: "+err.Error(), "rpmig run "+selector+" --migrate=bpf")
+	}
+	if o.Families, err = harness.ParseFamilies(c.String("family")); err != nil {
+		return wrong("--family: "+err.Error(), "rpmig run "+selector+" --family=all")
+	}
+	for _, f := range []struct {
+		name     string
+		min, max int
+	}{{"connections", 1, maxConnections}, {"port", 1, math.MaxUint16}, {"repeat", 1, math.MaxInt32}, {"parallel", 1, 4096}} {
+		if n := c.Int(f.name); c.IsSet(f.name) && (n < f.min || n > f.max) {
+			return wrong(fmt.Sprintf("--%s: %d is not between %d and %d", f.name, n, f.min, f.max), c.Command.HelpName+" --help")
+		}
+	}
+	if x := o.TimeoutMul; !(x >= 0.01 && x <= 1000) { // NaN is neither
+		return wrong(fmt.Sprintf("--timeout-mul: %v is not between 0.01 and 1000", x), "rpmig run "+selector+" --timeout-mul=4")
+	}
+	if c.Bool("q") && c.Bool("v") {
+		return wrong("-q and -v contradict each other", c.Command.HelpName+" -v")
+	}
+	return o, nil
+}
+
+// play is the main job: it plays what the command line asks for and reports on it.
+func (e *env) play(c *cli.Context, selector string) error {
+	o, err := e.options(c, selector)
+	if err != nil {
+		return err
+	}
+	format, err := lookupFormat(c)
+	if err != nil {
+		return err
+	}
+	if err := validDrop(c.String("drop")); err != nil {
+		return err
+	}
+	if status, done, err := elsewhere(); done {
+		if err != nil {
+			return err
+		}
+		return exitStatus(status)
+	}
+	out, err := newOutput(e, c)
+	if err != nil {
+		return err
+	}
+	if o.Dropper, err = netns.NewDropper(c.String("drop")); err != nil {
+		return err
+	}
+	runErr := harness.Run(c.Context, o, out)
+	if err := out.end(); runErr == nil {
+		runErr = err
+	}
+	if len(out.run.Cells) > 0 {
+		if err := e.render(c, format, &out.run); err != nil {
+			return err
+		}
+	}
+	if errors.Is(runErr, context.Canceled) {
+		return &interruptedError{played: len(out.run.Cells), of: out.run.Header.Cells}
+	}
+	if runErr != nil {
+		return runErr
+	}
+	return exitStatus(out.run.ExitCode())
+}
+
+// render writes the report. With -q a run in which all went well is one line to a person.
+func (e *env) render(c *cli.Context, format reports.Format, run *result.Run) error {
+	if c.Bool("q") && format.Name == "text" && run.ExitCode() == result.ExitOK {
+		_, err := fmt.Fprintln(e.stdout, run.Summary())
+		return err
+	}
+	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Verbose: c.Bool("v")}
+	if err := format.Render(e.stdout, run, o); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	return nil
+}
+
+func lookupFormat(c *cli.Context) (reports.Format, error) {
+	f, err := reports.Lookup(c.String("format"))
+	if err != nil {
+		return f, &usageError{"--format: " + err.Error(), c.Command.HelpName + " --format=" + formatNames()[0]}
+	}
+	return f, nil
+}
+
+func validDrop(backend string) error {
+	for _, b := range netns.DropBackends {
+		if b == backend {
+			return nil
+		}
+	}
+	return &usageError{
+		fmt.Sprintf("--drop: no backend %q: want %s", backend, strings.Join(netns.DropBackends, ", ")),
+		"rpmig run quiz2 --drop=nftables",
+	}
+}
+
+// elsewhere runs rpmig again in a user namespace when this user has no right to make network namespaces. It tells
+// whether that was done; if not, go on here.
+func elsewhere() (status int, done bool, err error) {
+	err = netns.Probe()
+	var refused *netns.UnshareError
+	switch {
+	case err == nil:
+		return 0, false, nil
+	case !errors.As(err, &refused) || !refused.NotAllowed() || netns.InUserNS():
+		return 0, true, err
+	}
+	status, err = netns.Reexec()
+	return status, true, err
+}
+
+// interruptedError says that a signal ended the run.
+type interruptedError struct{ played, of int }
+
+func (e *interruptedError) Error() string {
+	if e.of == 0 {
+		return fmt.Sprintf("interrupted after %d cells", e.played)
+	}
+	return fmt.Sprintf("interrupted: %d of %d cells were played", e.played, e.of)
+}

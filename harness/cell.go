@@ -1,0 +1,154 @@
+package harness
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/rpmig/rpmig/capture"
+	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/netns"
+	"github.com/rpmig/rpmig/result"
+)
+
+// cellConfig is all that playing one cell depends on.
+type cellConfig struct {
+	Scenario    *Scenario
+	Family      Family
+	Mode        Mode
+	Repeat      int
+	Port        uint16
+	Connections int
+	TimeoutMul  float64
+	Dropper     netns.Dropper
+	cancelled   int // a descriptor that becomes readable when the run is to end
+	faults      faults
+}
+
+// faults are the ways in which the tests of this package break a cell, to see the judge notice.
+type faults struct {
+	noRule   bool // the packet-drop rule is never put in
+	tinyRing bool // the capture has no room for what is sent
+	other    *Mode
+}
+
+// played is a cell that has been played, before it is judged against its control.
+type played struct {
+	cell  result.Cell
+	rec   *capture.Recording // nil: it did not get so far
+	notes map[int]string     // by frame number
+	panic []byte             // the stack, where the scenario panicked
+	cut   bool               // the run was cancelled in its midst: there is nothing to say of it
+}
+
+// framesPerConnection is room for a connection's frames: about ten in the longest scenario, and as many
+// retransmissions.
+const framesPerConnection = 24
+
+// play plays one cell in a namespace of its own. Whatever goes wrong ends in the cell as an ERROR.
+// The ring is closed by the caller's closer, since that waits for the kernel and need not be waited for.
+func play(cfg cellConfig, closeRing func(*capture.Ring)) played {
+	p := played{cell: result.Cell{
+		Scenario: cfg.Scenario.Name, Family: cfg.Family.Name, Mode: cfg.Mode.Name, Repeat: cfg.Repeat,
+	}}
+	began := time.Now()
+	l := &Lab{cfg: cfg, start: began}
+	err := netns.Do(func() error { return l.play(&p, closeRing) })
+	c := &p.cell
+	c.Steps = l.steps
+	c.Elapsed = time.Since(began).Seconds()
+	if l.obs.Rule != nil {
+		c.DropBackend = l.obs.Rule.Backend
+	}
+	if err != nil {
+		c.Status, c.Reason = result.Error, err.Error()
+		p.cut = errors.Is(err, errCancelled)
+		return p
+	}
+	o := &l.obs
+	lived := o.lived()
+	c.Connections = result.Connections{Staged: o.Staged, Survived: lived, Lost: o.Staged - lived}
+	c.Resets, c.Counters, c.Program = o.Wire.Resets, o.Counters, o.Program
+	c.Capture = result.Capture{Packets: o.Wire.Packets, Lost: o.Wire.Lost}
+	v := judge(cfg.Mode, cfg.Scenario.Expect(cfg.Mode), o)
+	c.Status, c.Reason, c.Checks = v.Status, v.Reason, v.Checks
+	p.rec, p.notes = o.Wire.recording, annotate(o, l.start, l.steps)
+	return p
+}
+
+// play runs on the namespace's thread.
+func (l *Lab) play(p *played, closeRing func(*capture.Ring)) (err error) {
+	defer l.close()
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case abort:
+			err = r.err
+		default:
+			p.panic = debug.Stack()
+			err = fmt.Errorf("the scenario panicked: %v", r)
+		}
+	}()
+	l.step("prepare")
+	mode := l.cfg.Mode
+	if l.cfg.faults.other != nil {
+		mode = *l.cfg.faults.other
+	}
+	if err := netns.SetWeather(netns.Weather(max(minBacklog, l.cfg.Connections), l.cfg.Port)); err != nil {
+		return err
+	}
+	if err := netns.SetWeather([]netns.Sysctl{mode.Weather()}); err != nil {
+		return err
+	}
+	if l.program, err = mode.Load(); err != nil {
+		return err
+	}
+	frames := framesPerConnection * (l.cfg.Connections + 2)
+	if l.cfg.faults.tinyRing {
+		frames = 1
+	}
+	if l.ring, err = capture.Open("lo", frames); err != nil {
+		return err
+	}
+	defer closeRing(l.ring)
+	before, err := kernel.ReadCounters()
+	if err != nil {
+		return err
+	}
+	l.start = time.Now() // zero of the cell's times: nothing has been sent yet
+	l.steps = nil
+	l.cfg.Scenario.Play(l)
+	return l.ask(before)
+}
+
+// annotate explains the frames that matter, by their number.
+func annotate(o *Observation, start time.Time, steps []result.Step) map[int]string {
+	notes := map[int]string{}
+	for _, f := range o.Wire.flows {
+		for _, s := range f.Frames {
+			at := s.Time.Sub(start).Seconds()
+			step := stepAt(steps, at)
+			var note string
+			switch s.Role {
+			case capture.RoleSYN:
+				note = "the client connects"
+			case capture.RoleHandshakeACK:
+				note = "the final ACK of the handshake"
+			case capture.RoleData:
+				note = "the client sends"
+			case capture.RoleDataRetransmission:
+				note = "the client retransmits"
+			case capture.RoleReset:
+				note = "this reset ends the connection"
+			default:
+				continue
+			}
+			if s.FromClient && s.Flags&(capture.SYN|capture.ACK) == capture.ACK && o.Rule.dropsAt(at) {
+				note += "; dropped by the " + o.Rule.Backend + " rule in the INPUT hook"
+			}
+			notes[s.Number] = note + "\nstep: " + step
+		}
+	}
+	return notes
+}

@@ -1,0 +1,259 @@
+package harness
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/result"
+)
+
+// Verdict is what a cell comes to.
+type Verdict struct {
+	Status result.Status
+	Reason string
+	Checks []result.Check
+}
+
+// judge holds an observation against what was expected, and its witnesses against one another. It is a pure function:
+// the same facts always come to the same verdict.
+//
+// The order of precedence is ERROR, FAIL, PASS. It is an ERROR when the case was not staged, when the witnesses
+// disagree, and when something was not seen by a capture that lost frames: then nothing is known about the kernel.
+func judge(m Mode, exp Expectation, o *Observation) Verdict {
+	j := &judgement{mode: m, exp: exp, o: o, n: o.Staged, lived: o.lived()}
+	j.staging()
+	j.application()
+	j.wire()
+	j.counters()
+	j.program()
+	j.agreement()
+	return j.verdict()
+}
+
+type judgement struct {
+	mode   Mode
+	exp    Expectation
+	o      *Observation
+	n      int // connections staged
+	lived  int
+	checks []result.Check
+	// absence says that a check rests on something not having been seen on the wire.
+	absence bool
+}
+
+func (j *judgement) check(w result.Witness, name string, want, got any) {
+	c := result.Check{Name: name, Witness: w, Want: fmt.Sprint(want), Got: fmt.Sprint(got)}
+	c.OK = c.Want == c.Got
+	j.checks = append(j.checks, c)
+}
+
+func (j *judgement) staging() {
+	if s := j.o.Staging; s != nil {
+		j.check(result.Staging, "in the accept queue", s.WantQueued, s.Queued)
+		j.check(result.Staging, "request sockets", s.WantRequests, s.Requests)
+	}
+	if r := j.o.Rule; r != nil {
+		// A client may have retransmitted before the count was read, so more is as good.
+		j.check(result.Staging, "segments dropped by the rule", fmt.Sprintf("%d or more", r.Want), atLeast(r.Dropped, r.Want))
+	}
+	settled := j.o.Unsettled
+	if settled == "" {
+		settled = "known"
+	}
+	j.check(result.Staging, "fate of every connection", "known", settled)
+}
+
+func atLeast(got, want int) string {
+	if got >= want {
+		return fmt.Sprintf("%d or more", want)
+	}
+	return fmt.Sprint(got)
+}
+
+func (j *judgement) application() {
+	want, says := 0, "ECONNRESET"
+	if j.exp.Lives {
+		want, says = j.n, "EAGAIN"
+	}
+	j.check(result.Application, "accepted on the new listener", want, len(j.o.Accepted))
+	j.check(result.Application, "accepted with their data", want, j.lived)
+	var heard []string
+	for _, c := range j.o.Clients {
+		heard = append(heard, c.Says)
+	}
+	j.check(result.Application, "client sockets say", tally(slices.Repeat([]string{says}, j.n)), tally(heard))
+}
+
+func (j *judgement) wire() {
+	j.check(result.Wire, "handshakes", j.n, j.o.Wire.Handshakes)
+	var want, got []string
+	for _, r := range j.o.Wire.Resets {
+		got = append(got, j.sender(r.From)+" "+r.Flavour.String())
+	}
+	if !j.exp.Lives {
+		want = slices.Repeat([]string{"server " + j.exp.Flavour.String()}, j.n)
+	}
+	j.absence = j.exp.Lives || len(got) < len(want)
+	j.check(result.Wire, "resets", tally(want), tally(got))
+}
+
+func (j *judgement) sender(from netip.AddrPort) string {
+	for _, c := range j.o.Clients {
+		if c.Local == from {
+			return "client"
+		}
+	}
+	return "server"
+}
+
+func (j *judgement) counters() {
+	for _, name := range sortedKeys(j.exp.Counted) {
+		want := j.exp.Counted[name] * j.n
+		if _, known := j.o.Known[name]; !known {
+			if want != 0 { // what is not counted cannot have been counted wrongly
+				j.check(result.Counters, name, want, "absent")
+			}
+			continue
+		}
+		j.check(result.Counters, name, want, j.o.Counters[name])
+	}
+}
+
+func (j *judgement) program() {
+	if p := j.o.Program; p != nil {
+		j.check(result.ProgramSaid, "asked about a SYN", j.n, p.SYN)
+		j.check(result.ProgramSaid, "asked about a migration", j.exp.Asked*j.n, p.Migrated)
+	}
+}
+
+// agreement holds the witnesses against one another, whatever was expected of the kernel.
+func (j *judgement) agreement() {
+	o := j.o
+	// Application and wire: who was not accepted was reset, once, and nobody else was.
+	var odd []string
+	for _, c := range o.Clients {
+		resets := 0
+		for _, r := range o.Wire.Resets {
+			if r.To == c.Local {
+				resets++
+			}
+		}
+		if c.Accepted && resets != 0 || !c.Accepted && resets != 1 {
+			fate := "lost"
+			if c.Accepted {
+				fate = "accepted"
+			}
+			odd = append(odd, fmt.Sprintf("%s %s with %s", c.Local, fate, plural(resets, "reset", "resets")))
+		}
+	}
+	j.check(result.Agreement, "application and wire: lost means reset", "all", orAll(odd))
+	// The two ends of the application.
+	odd = nil
+	for _, c := range o.Clients {
+		if c.Accepted != (c.Says == "EAGAIN") {
+			odd = append(odd, fmt.Sprintf("%s accepted: %t, says %s", c.Local, c.Accepted, c.Says))
+		}
+	}
+	j.check(result.Agreement, "client and server: accepted means alive", "all", orAll(odd))
+	// Wire and counters.
+	if _, known := o.Known[kernel.OutRsts]; known {
+		j.check(result.Agreement, "wire and counters: resets sent", len(o.Wire.Resets), o.Counters[kernel.OutRsts])
+	}
+	// Application and counters. Where nothing but migration saves a connection, each survivor was counted.
+	if _, known := o.Known[kernel.MigrateSuccess]; known {
+		if _, said := j.exp.Counted[kernel.MigrateSuccess]; said {
+			j.check(result.Agreement, "application and counters: survivors", len(o.Accepted), o.Counters[kernel.MigrateSuccess])
+		}
+		if o.Program != nil && j.exp.Asked > 0 {
+			j.check(result.Agreement, "program and counters: migrations decided", o.Program.Migrated,
+				o.Counters[kernel.MigrateSuccess]+o.Counters[kernel.MigrateFailure])
+		}
+	}
+}
+
+func orAll(odd []string) string {
+	const shown = 3
+	switch {
+	case len(odd) == 0:
+		return "all"
+	case len(odd) > shown:
+		return strings.Join(odd[:shown], "; ") + fmt.Sprintf("; and %d more", len(odd)-shown)
+	default:
+		return strings.Join(odd, "; ")
+	}
+}
+
+func (j *judgement) verdict() Verdict {
+	v := Verdict{Checks: j.checks}
+	failed := func(ws ...result.Witness) *result.Check {
+		for i, c := range j.checks {
+			if !c.OK && slices.Contains(ws, c.Witness) {
+				return &j.checks[i]
+			}
+		}
+		return nil
+	}
+	switch c := failed(result.Staging); {
+	case c != nil:
+		v.Status, v.Reason = result.Error, "not staged: "+c.String()
+	case j.o.Wire.Lost > 0 && j.absence:
+		v.Status = result.Error
+		v.Reason = fmt.Sprintf("the capture lost %s of %d: what it did not see proves nothing",
+			plural(j.o.Wire.Lost, "frame", "frames"), j.o.Wire.Packets+j.o.Wire.Lost)
+	default:
+		if c := failed(result.Agreement); c != nil {
+			v.Status, v.Reason = result.Error, "the witnesses disagree: "+c.String()
+			break
+		}
+		c := failed(result.Application, result.Wire, result.Counters, result.ProgramSaid)
+		if c == nil {
+			v.Status, v.Reason = result.Pass, j.asExpected()
+			break
+		}
+		v.Status, v.Reason = result.Fail, c.String()
+		if j.exp.Lives && j.lived == 0 && j.mode.Sysctl != "0" && j.o.Counters[kernel.MigrateSuccess]+j.o.Counters[kernel.MigrateFailure] == 0 {
+			v.Reason = "the sysctl is there and the code is not: tcp_migrate_req=1 was taken, and nothing migrated"
+		}
+	}
+	return v
+}
+
+// asExpected is the reason of a PASS.
+func (j *judgement) asExpected() string {
+	if j.exp.Lives {
+		return "lived, as expected: migrated to the new listener, no RST"
+	}
+	reason := "lost, as expected: " + j.exp.Flavour.String()
+	if len(j.o.Wire.Resets) > 0 {
+		reason += fmt.Sprintf(" in frame %d, during %q", j.o.Wire.Resets[0].Frame, j.o.Wire.Resets[0].Step)
+	}
+	return reason
+}
+
+// tally counts equal words: "24 EAGAIN, 1 ECONNRESET"; "none" for no words.
+func tally(words []string) string {
+	count := map[string]int{}
+	for _, w := range words {
+		count[w]++
+	}
+	var parts []string
+	for _, w := range sortedKeys(count) {
+		parts = append(parts, fmt.Sprintf("%d %s", count[w], w))
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,127 @@
+package harness
+
+import (
+	"fmt"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/migrate"
+	"github.com/rpmig/rpmig/netns"
+)
+
+// Options are the user's choices for a run.
+type Options struct {
+	Scenarios   []Scenario
+	Families    []Family
+	Modes       []Mode
+	NoControl   bool
+	Repeat      int // how often each cell is played; 0 means until something fails
+	UntilFail   bool
+	Parallel    int // cells side by side; 0 means what suits the machine
+	Connections int
+	Port        uint16
+	TimeoutMul  float64
+	Dropper     netns.Dropper
+}
+
+// Select returns the scenarios that a comma list of names and globs, or "all", stands for, in list order, each once.
+func Select(all []Scenario, list string) ([]Scenario, error) {
+	if list == "all" {
+		return all, nil
+	}
+	chosen := map[string]bool{}
+	for pattern := range strings.SplitSeq(list, ",") {
+		found := false
+		for _, s := range all {
+			match, err := path.Match(pattern, s.Name)
+			if err != nil {
+				return nil, fmt.Errorf("bad pattern %q: %w", pattern, err)
+			}
+			if match {
+				chosen[s.Name], found = true, true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("no scenario %q", pattern)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(s Scenario) bool { return !chosen[s.Name] }), nil
+}
+
+// slot is a cell of the plan: what is the same in each of its repeats.
+type slot struct {
+	scenario *Scenario
+	family   Family
+	mode     Mode
+	skip     string // why it cannot run here; empty: it can
+}
+
+// group is a set of cells that share an "off" control.
+type group []slot
+
+// plan lists what one repeat plays: scenario × family × mode. A mode other than off brings its control with it.
+func plan(o Options, cannot func(Family, Mode) string) []group {
+	modes := o.Modes
+	if !o.NoControl && !slices.ContainsFunc(modes, isOff) {
+		modes = append([]Mode{migrate.Off()}, modes...)
+	}
+	var groups []group
+	for i := range o.Scenarios {
+		for _, f := range o.Families {
+			var g group
+			for _, m := range modes {
+				g = append(g, slot{scenario: &o.Scenarios[i], family: f, mode: m, skip: cannot(f, m)})
+			}
+			groups = append(groups, g)
+		}
+	}
+	return groups
+}
+
+func isOff(m Mode) bool { return m.Name == migrate.Off().Name }
+
+// cellsPerCPU is how many cells are played side by side on each processor. A cell spends most of its time waiting for
+// the kernel's timers and grace periods.
+const cellsPerCPU = 32
+
+// descriptors is how many files a cell holds open at most: its ring and that of a cell before it that is still closing,
+// two listeners, both ends of each connection, a program with its maps, an epoll, netlink sockets, and the pipes of an
+// iptables that it runs.
+func descriptors(connections int) int { return 20 + 2*connections }
+
+// reserved is how many descriptors the process holds beside its cells: the standard streams, the ledger, the runtime.
+const reserved = 20
+
+// LimitError says that RLIMIT_NOFILE has no room for what was asked for.
+type LimitError struct{ Need, Have, Parallel int }
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("%s side by side need %d file descriptors, and the limit is %d",
+		plural(e.Parallel, "cell", "cells"), e.Need, e.Have)
+}
+
+// Hint is what to type next.
+func (e *LimitError) Hint() string {
+	return fmt.Sprintf("ulimit -n %d, or a smaller --parallel or --connections", e.Need)
+}
+
+// parallel settles how many cells are played side by side, within the limit on descriptors.
+func parallel(asked, connections int) (int, error) {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return 0, fmt.Errorf("read the limit on file descriptors: %w", err)
+	}
+	have := int(min(lim.Cur, 1<<30))
+	n := asked
+	if asked == 0 {
+		n = min(cellsPerCPU*runtime.NumCPU(), max((have-reserved)/descriptors(connections), 1))
+	}
+	if need := reserved + n*descriptors(connections); need > have {
+		return 0, &LimitError{Need: need, Have: have, Parallel: n}
+	}
+	return n, nil
+}

@@ -1,0 +1,234 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/capture"
+	"github.com/rpmig/rpmig/migrate"
+	"github.com/rpmig/rpmig/netns"
+	"github.com/rpmig/rpmig/result"
+)
+
+// Sink receives a run as it goes. Its methods are never called at the same time.
+type Sink interface {
+	// Begin is told how many cells are planned; 0 when there is no end to it.
+	Begin(cells int) error
+	// Cell takes a finished cell, with what is needed to write its evidence, and may add to it where that was put.
+	Cell(c *result.Cell, e Evidence) error
+}
+
+// Run plays the plan and hands each cell to the sink once it is judged. It returns when every cell that was begun has
+// ended: with the context's error if it was cancelled, or with the sink's, which ends the run.
+func Run(ctx context.Context, o Options, sink Sink) error {
+	workers, err := parallel(o.Parallel, o.Connections)
+	if err != nil {
+		return err
+	}
+	cannot, err := probe(o)
+	if err != nil {
+		return err
+	}
+	groups := plan(o, cannot)
+	cells := 0
+	for _, g := range groups {
+		cells += len(g)
+	}
+	if o.UntilFail {
+		cells = 0
+	}
+	if err := sink.Begin(cells * o.Repeat); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// The Lab waits in poll(2) and epoll_wait(2), where a context does not reach: this descriptor does.
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("pipe: %w", err)
+	}
+	defer unix.Close(pipe[0])
+	context.AfterFunc(ctx, func() { unix.Close(pipe[1]) })
+
+	r := &runner{o: o, sink: sink, cancel: cancel, cancelled: pipe[0], closers: make(chan struct{}, workers)}
+	queue := make(chan func())
+	var workersDone sync.WaitGroup
+	for range workers {
+		workersDone.Go(func() {
+			for job := range queue {
+				job()
+			}
+		})
+	}
+	r.feed(ctx, groups, queue)
+	close(queue)
+	workersDone.Wait()
+	r.rings.Wait()
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, errFoundFailure) {
+		return err
+	}
+	return nil
+}
+
+// errFoundFailure ends a run with --until-fail.
+var errFoundFailure = errors.New("a cell failed")
+
+// probe asks once what this kernel and this user cannot do, by family and mode.
+func probe(o Options) (func(Family, Mode) string, error) {
+	modes, fams := map[string]string{}, map[string]string{}
+	err := netns.Do(func() error {
+		for _, m := range o.Modes {
+			switch err := m.Probe(); {
+			case errors.Is(err, migrate.ErrNotSupported):
+				modes[m.Name] = err.Error()
+			case err != nil:
+				return fmt.Errorf("probe mode %s: %w", m.Name, err)
+			}
+		}
+		for _, f := range o.Families {
+			fd, err := unix.Socket(f.Domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if errors.Is(err, unix.EAFNOSUPPORT) {
+				fams[f.Name] = "this kernel has no " + f.Name
+				continue
+			} else if err != nil {
+				return fmt.Errorf("probe family %s: %w", f.Name, err)
+			}
+			unix.Close(fd)
+		}
+		return nil
+	})
+	return func(f Family, m Mode) string {
+		if why := fams[f.Name]; why != "" {
+			return why
+		}
+		return modes[m.Name]
+	}, err
+}
+
+type runner struct {
+	o         Options
+	sink      Sink
+	cancel    context.CancelCauseFunc
+	cancelled int
+	mu        sync.Mutex // around the sink
+	rings     sync.WaitGroup
+	closers   chan struct{} // bounds the rings that are being closed, each of which holds a descriptor
+}
+
+func (r *runner) feed(ctx context.Context, groups []group, queue chan<- func()) {
+	for repeat := 1; r.o.Repeat == 0 || repeat <= r.o.Repeat; repeat++ {
+		for _, g := range groups {
+			c := &contest{runner: r, left: len(g)}
+			for i, s := range g {
+				job := func() { c.done(r.play(s, repeat)) }
+				if s.skip != "" {
+					c.done(skipped(s, repeat))
+					continue
+				}
+				select {
+				case queue <- job:
+				case <-ctx.Done():
+					c.cut(len(g) - i)
+					return
+				}
+			}
+		}
+	}
+}
+
+func skipped(s slot, repeat int) played {
+	return played{cell: result.Cell{
+		Scenario: s.scenario.Name, Family: s.family.Name, Mode: s.mode.Name, Repeat: repeat,
+		Status: result.Skip, Reason: s.skip,
+	}}
+}
+
+func (r *runner) play(s slot, repeat int) played {
+	return play(cellConfig{
+		Scenario: s.scenario, Family: s.family, Mode: s.mode, Repeat: repeat,
+		Port: r.o.Port, Connections: r.o.Connections, TimeoutMul: r.o.TimeoutMul, Dropper: r.o.Dropper,
+		cancelled: r.cancelled,
+	}, func(ring *capture.Ring) {
+		r.closers <- struct{}{}
+		r.rings.Go(func() {
+			ring.Close()
+			<-r.closers
+		})
+	})
+}
+
+// contest is a group that is being played. Its cells are held back until their control has ended: whether "no RST was
+// seen" counts depends on it.
+type contest struct {
+	runner *runner
+	left   int
+	ended  []played
+}
+
+func (c *contest) done(p played) {
+	c.runner.mu.Lock()
+	if !p.cut {
+		c.ended = append(c.ended, p)
+	}
+	c.runner.mu.Unlock()
+	c.cut(1)
+}
+
+// cut takes cells off the contest, and hands the others over once none is left.
+func (c *contest) cut(cells int) {
+	c.runner.mu.Lock()
+	defer c.runner.mu.Unlock()
+	if c.left -= cells; c.left > 0 {
+		return
+	}
+	// All have ended: a group is a handful of cells that take the same time, so nobody waits long for the others.
+	control := result.Status("")
+	for _, p := range c.ended {
+		if p.cell.Mode == migrate.Off().Name {
+			control = p.cell.Status
+		}
+	}
+	slices.SortFunc(c.ended, func(a, b played) int { return modeOrder(a.cell.Mode) - modeOrder(b.cell.Mode) })
+	for i := range c.ended {
+		c.runner.hand(&c.ended[i], control)
+	}
+}
+
+func modeOrder(name string) int { return slices.Index(migrate.Names(), name) }
+
+// hand gives the sink a cell that has met its control.
+func (r *runner) hand(p *played, control result.Status) {
+	compare(&p.cell, control)
+	if err := r.sink.Cell(&p.cell, p.evidence()); err != nil {
+		r.cancel(err)
+		return
+	}
+	if bad := p.cell.Status == result.Fail || p.cell.Status == result.Error; bad && r.o.UntilFail {
+		r.cancel(errFoundFailure)
+	}
+}
+
+// compare notes what the control is worth to a cell.
+func compare(c *result.Cell, control result.Status) {
+	switch {
+	case c.Mode == migrate.Off().Name:
+		c.Control = result.IsControl
+	case control == result.Pass:
+		c.Control = result.Controlled
+	default:
+		c.Control = result.Uncontrolled
+		if c.Status != result.Pass {
+			return
+		}
+		why := "no off cell was played"
+		if control != "" {
+			why = "the off cell was " + string(control)
+		}
+		c.Reason += "; uncontrolled: " + why
+	}
+}

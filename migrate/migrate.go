@@ -1,0 +1,130 @@
+// Package migrate holds the modes: the ways to ask the kernel for socket migration, or not to.
+package migrate
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/rpmig/rpmig/netns"
+)
+
+// Mode is one way to ask for migration. It is a row in a table; nothing else in rpmig branches on its name.
+type Mode struct {
+	Name string
+	Doc  string // one line
+	// Sysctl is what net.ipv4.tcp_migrate_req holds throughout. It stays 0 in the bpf modes, so that what is seen there
+	// is the program's doing.
+	Sysctl string
+	// Attach is the program's attach type; zero is a mode without a program.
+	Attach ebpf.AttachType
+	answer answer
+	// Migrates tells whether the kernel is to find a new listener for what a closing one holds.
+	Migrates bool
+	// Asks tells whether the closing listener is migration-capable, so that a migration that finds no new listener
+	// counts as TCPMigrateReqFailure (net/core/sock_reuseport.c:reuseport_stop_listen_sock).
+	Asks bool
+}
+
+var modes = []Mode{
+	{Name: "off", Sysctl: "0",
+		Doc: "no migration: the kernel's default"},
+	{Name: "sysctl", Sysctl: "1", Migrates: true, Asks: true,
+		Doc: "net.ipv4.tcp_migrate_req=1: the kernel picks the new listener by hash"},
+	{Name: "bpf", Sysctl: "0", Attach: ebpf.AttachSkReuseportSelectOrMigrate, answer: answerSelect, Migrates: true, Asks: true,
+		Doc: "a migrate program picks the new listener"},
+	{Name: "bpf-pass", Sysctl: "0", Attach: ebpf.AttachSkReuseportSelectOrMigrate, answer: answerPass, Migrates: true, Asks: true,
+		Doc: "a migrate program leaves the pick to the kernel"},
+	{Name: "bpf-drop", Sysctl: "0", Attach: ebpf.AttachSkReuseportSelectOrMigrate, answer: answerRefuse, Asks: true,
+		Doc: "a migrate program refuses"},
+	{Name: "bpf-select", Sysctl: "0", Attach: ebpf.AttachSkReuseportSelect, answer: answerSelect,
+		Doc: "a program attached as plain SELECT: the kernel does not ask it to migrate"},
+}
+
+// Modes returns every mode, in the order in which reports show them.
+func Modes() []Mode { return append([]Mode(nil), modes...) }
+
+// Names returns the names of every mode, in order.
+func Names() []string {
+	names := make([]string, len(modes))
+	for i, m := range modes {
+		names[i] = m.Name
+	}
+	return names
+}
+
+// Parse reads a comma list of mode names, or "all", into modes in table order, each once.
+func Parse(list string) ([]Mode, error) {
+	if list == "all" {
+		return Modes(), nil
+	}
+	want := map[string]bool{}
+	for name := range strings.SplitSeq(list, ",") {
+		want[strings.TrimSpace(name)] = true
+	}
+	var found []Mode
+	for _, m := range modes {
+		if want[m.Name] {
+			found = append(found, m)
+			delete(want, m.Name)
+		}
+	}
+	for name := range want {
+		return nil, fmt.Errorf("no migration mode %q: want %s, or all", name, strings.Join(Names(), ", "))
+	}
+	return found, nil
+}
+
+// Off is the mode that is every other mode's control.
+func Off() Mode { return modes[0] }
+
+// HasProgram tells whether the mode loads a BPF program.
+func (m Mode) HasProgram() bool { return m.Attach != 0 }
+
+// Load loads the mode's program; nil for a mode that has none.
+func (m Mode) Load() (*Program, error) {
+	if !m.HasProgram() {
+		return nil, nil
+	}
+	return load(m.Attach, m.answer)
+}
+
+// Weather returns the sysctl that the mode stands for.
+func (m Mode) Weather() netns.Sysctl { return netns.Sysctl{Name: netns.MigrateReq, Value: m.Sysctl} }
+
+// ErrNotSupported is wrapped by a probe's clear "no". Any other error from a probe means that it could not find out.
+var ErrNotSupported = errors.New("not supported")
+
+// NotSupportedError says what this kernel or this user lacks, and how to get it.
+type NotSupportedError struct{ Reason, Hint string }
+
+func (e *NotSupportedError) Error() string { return e.Reason }
+
+func (e *NotSupportedError) Unwrap() error { return ErrNotSupported }
+
+// Probe tells whether this kernel and this user can have the mode at all: nil, an error that wraps ErrNotSupported, or
+// one that means it could not find out. That the kernel has the sysctl does not mean that it migrates: 5.10.188 and
+// later 5.10.y have the file without the code. It must be called in a namespace of netns.Do.
+func (m Mode) Probe() error {
+	if m.Sysctl != Off().Sysctl {
+		if _, err := netns.Get(netns.MigrateReq); errors.Is(err, fs.ErrNotExist) {
+			return &NotSupportedError{
+				Reason: "this kernel has no " + netns.MigrateReq + " (Linux 5.14 has it)",
+				Hint:   "boot Linux 5.14 or later",
+			}
+		} else if err != nil {
+			return err
+		}
+	}
+	p, err := m.Load()
+	if err != nil {
+		return err
+	}
+	if p != nil {
+		return p.Close()
+	}
+	return nil
+}

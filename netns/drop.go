@@ -1,0 +1,210 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+
+	"github.com/coreos/go-iptables/iptables"
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// Dropper puts in the rule of Quiz 2: in the INPUT hook, drop TCP segments to a port that carry ACK and not SYN. It is
+// the final ACK of a handshake, and all that follows it, that this takes away.
+type Dropper interface {
+	// Name is what the report says put the rule in.
+	Name() string
+	// Drop puts the rule in, in the calling thread's namespace.
+	Drop(v6 bool, port uint16) (Rule, error)
+}
+
+// Rule is a rule that is in. Its methods act on the calling thread's namespace.
+type Rule interface {
+	Packets() (uint64, error) // dropped so far
+	Remove() error
+}
+
+// DropBackends are the values of --drop.
+var DropBackends = []string{"auto", "iptables", "nftables"}
+
+// NewDropper returns the backend of that name. "auto" is iptables where the binary works in a namespace of ours, and
+// nftables over netlink, which needs no binary, where it does not.
+func NewDropper(backend string) (Dropper, error) {
+	switch backend {
+	case "nftables":
+		return nft{}, nil
+	case "iptables":
+		return newIPT()
+	case "auto":
+		d, err := newIPT()
+		if err != nil {
+			return nft{}, nil
+		}
+		return d, nil
+	default:
+		return nil, fmt.Errorf("no packet-drop backend %q", backend)
+	}
+}
+
+// ipt drives the iptables and ip6tables binaries; they act on the namespace of the thread that starts them.
+type ipt struct {
+	name   string
+	v4, v6 *iptables.IPTables
+}
+
+// ErrNoIPTables says that the binaries are missing or cannot put a rule in.
+var ErrNoIPTables = errors.New("iptables does not work here")
+
+func newIPT() (*ipt, error) {
+	// The legacy binary locks a file that all namespaces share and that would stay behind on the host; rules of a
+	// private namespace need no lock. iptables(8) of 1.8.3 and later reads the variable, iptables-nft has no lock.
+	if err := os.Setenv("XTABLES_LOCKFILE", os.DevNull); err != nil {
+		return nil, err
+	}
+	d := &ipt{}
+	var err error
+	// A bound on the wait for a lock, in seconds; 0 would wait for ever.
+	if d.v4, err = iptables.New(iptables.IPFamily(iptables.ProtocolIPv4), iptables.Timeout(5)); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoIPTables, err)
+	}
+	if d.v6, err = iptables.New(iptables.IPFamily(iptables.ProtocolIPv6), iptables.Timeout(5)); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoIPTables, err)
+	}
+	d.name = "iptables (" + Variant() + ")"
+	// A binary that is there may still lack its kernel modules or its rights.
+	err = Do(func() error {
+		r, err := d.Drop(false, 1)
+		if err != nil {
+			return err
+		}
+		return r.Remove()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoIPTables, err)
+	}
+	return d, nil
+}
+
+// Variant is the kernel interface that the iptables binary drives, nf_tables or legacy; empty without a binary.
+func Variant() string {
+	out, err := exec.Command("iptables", "--version").Output()
+	if err != nil {
+		return ""
+	}
+	// "iptables v1.8.9 (nf_tables)"; before 1.8 there was legacy alone and no word about it.
+	var version, variant string
+	if n, _ := fmt.Sscanf(string(out), "iptables %s (%s", &version, &variant); n == 2 && len(variant) > 1 {
+		return variant[:len(variant)-1]
+	}
+	return "legacy"
+}
+
+func (d *ipt) Name() string { return d.name }
+
+func (d *ipt) Drop(v6 bool, port uint16) (Rule, error) {
+	r := &iptRule{tables: d.v4, spec: []string{
+		"-p", "tcp", "--dport", strconv.Itoa(int(port)), "--tcp-flags", "SYN,ACK", "ACK", "-j", "DROP",
+	}}
+	if v6 {
+		r.tables = d.v6
+	}
+	if err := r.tables.Append("filter", "INPUT", r.spec...); err != nil {
+		return nil, fmt.Errorf("put the drop rule in: %w", err)
+	}
+	return r, nil
+}
+
+type iptRule struct {
+	tables *iptables.IPTables
+	spec   []string
+}
+
+func (r *iptRule) Packets() (uint64, error) {
+	stats, err := r.tables.StructuredStats("filter", "INPUT")
+	if err != nil {
+		return 0, fmt.Errorf("read the drop rule's counter: %w", err)
+	}
+	if len(stats) != 1 {
+		return 0, fmt.Errorf("read the drop rule's counter: %d rules in INPUT, want 1", len(stats))
+	}
+	return stats[0].Packets, nil
+}
+
+func (r *iptRule) Remove() error {
+	if err := r.tables.Delete("filter", "INPUT", r.spec...); err != nil {
+		return fmt.Errorf("take the drop rule out: %w", err)
+	}
+	return nil
+}
+
+// nft sets the same hook over netlink.
+type nft struct{}
+
+func (nft) Name() string { return "nftables" }
+
+func (nft) Drop(v6 bool, port uint16) (Rule, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return nil, fmt.Errorf("put the drop rule in: %w", err)
+	}
+	r := &nftRule{conn: c, table: &nftables.Table{Name: "rpmig", Family: nftables.TableFamilyIPv4}}
+	if v6 {
+		r.table.Family = nftables.TableFamilyIPv6
+	}
+	c.AddTable(r.table)
+	r.chain = c.AddChain(&nftables.Chain{
+		Name: "input", Table: r.table, Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter,
+	})
+	const dport, flags = 2, 13 // offsets in the TCP header, RFC 9293 section 3.1
+	const syn, ack = 0x02, 0x10
+	c.AddRule(&nftables.Rule{Table: r.table, Chain: r.chain, Exprs: []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: dport, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(port)},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: flags, Len: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{syn | ack}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{ack}},
+		&expr.Counter{},
+		&expr.Verdict{Kind: expr.VerdictDrop},
+	}})
+	if err := c.Flush(); err != nil {
+		return nil, fmt.Errorf("put the drop rule in: %w", err)
+	}
+	return r, nil
+}
+
+type nftRule struct {
+	conn  *nftables.Conn
+	table *nftables.Table
+	chain *nftables.Chain
+}
+
+func (r *nftRule) Packets() (uint64, error) {
+	rules, err := r.conn.GetRules(r.table, r.chain)
+	if err != nil {
+		return 0, fmt.Errorf("read the drop rule's counter: %w", err)
+	}
+	for _, rule := range rules {
+		for _, e := range rule.Exprs {
+			if c, ok := e.(*expr.Counter); ok {
+				return c.Packets, nil
+			}
+		}
+	}
+	return 0, errors.New("read the drop rule's counter: the rule is gone")
+}
+
+func (r *nftRule) Remove() error {
+	r.conn.DelTable(r.table)
+	if err := r.conn.Flush(); err != nil {
+		return fmt.Errorf("take the drop rule out: %w", err)
+	}
+	return nil
+}

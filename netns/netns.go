@@ -1,0 +1,71 @@
+// Package netns makes the places in which scenarios play: network namespaces with pinned sysctls, the rule that drops
+// packets in them, and the user namespace that lends an unprivileged user the rights for both. Nothing here outlives the
+// process: namespaces are never named or mounted, so the kernel drops them with the last thread or socket inside.
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Loopback is the index of lo, the first device of every network namespace (net/core/dev.c:dev_index_reserve).
+const loopback = 1
+
+// Do runs f on a thread of its own in a fresh network namespace whose lo is up, and waits for it. The thread dies with
+// f, so whatever f does to it (namespaces, signal masks) ends there. f must not start goroutines that need the
+// namespace; sockets that it opened stay in the namespace wherever they are used.
+func Do(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the runtime ends the thread with the goroutine
+		if err := enter(); err != nil {
+			done <- err
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+func enter() error {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return &UnshareError{Err: err}
+	}
+	// ENETDOWN awaits whoever captures on a device that is down, so lo comes up first of all.
+	lo := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: loopback}}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("set lo up: %w", err)
+	}
+	return nil
+}
+
+// UnshareError says that the kernel gave no network namespace.
+type UnshareError struct{ Err error }
+
+func (e *UnshareError) Error() string { return "unshare network namespace: " + e.Err.Error() }
+
+func (e *UnshareError) Unwrap() error { return e.Err }
+
+// NotAllowed tells whether it is for lack of CAP_SYS_ADMIN, which a user namespace would give.
+func (e *UnshareError) NotAllowed() bool { return errors.Is(e.Err, unix.EPERM) }
+
+// Hint is what to type next; unshare(2) lists the errors.
+func (e *UnshareError) Hint() string {
+	switch {
+	case errors.Is(e.Err, unix.EPERM):
+		return "run it as root, or allow user namespaces: sudo sysctl -w user.max_user_namespaces=10000"
+	case errors.Is(e.Err, unix.ENOSPC):
+		return "the limit on namespaces is reached: sudo sysctl -w user.max_net_namespaces=10000"
+	case errors.Is(e.Err, unix.ENOMEM):
+		return "the machine is out of memory: use a smaller --parallel"
+	default:
+		return "rpmig doctor"
+	}
+}
+
+// Probe tells whether this process may make network namespaces now.
+func Probe() error { return Do(func() error { return nil }) }

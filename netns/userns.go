@@ -1,0 +1,97 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// inUserNS marks the environment of a re-executed rpmig, so that it never tries a second time.
+const inUserNS = "RPMIG_IN_USER_NAMESPACE"
+
+// InUserNS tells whether this process is rpmig re-executed by Reexec.
+func InUserNS() bool { return os.Getenv(inUserNS) != "" }
+
+// NoRightsError says that neither this user nor a user namespace may make network namespaces.
+type NoRightsError struct{ Err error }
+
+func (e *NoRightsError) Error() string {
+	return "no right to make network namespaces, and no user namespace to get it in: " + e.Err.Error()
+}
+
+func (e *NoRightsError) Unwrap() error { return e.Err }
+
+// Hint is what to type next.
+func (e *NoRightsError) Hint() string {
+	return "run it as root (sudo rpmig …), or allow user namespaces: sudo sysctl -w user.max_user_namespaces=10000"
+}
+
+// ProbeUserNS tells whether this user may make user namespaces, by starting a process in one.
+func ProbeUserNS() error {
+	cmd := exec.Command("/proc/self/exe", "version")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNET}
+	if err := cmd.Run(); err != nil {
+		return &UnshareError{Err: err}
+	}
+	return nil
+}
+
+// Reexec runs this program again with the same arguments in a new user and network namespace, where the user is root
+// over the network and over nothing else (user_namespaces(7)), and returns its exit status. The error is a
+// NoRightsError where the kernel or its policy gives no user namespace.
+func Reexec() (status int, err error) {
+	// Pdeathsig fires when the *thread* that forked goes (prctl(2)), so it must not go before the process does.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Env = append(os.Environ(), inUserNS+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		Pdeathsig:   unix.SIGKILL, // a killed parent leaves no child
+	}
+	// The child cleans up and chooses the exit status; this process only passes on what it is told.
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	defer signal.Stop(signals)
+	if err := cmd.Start(); err != nil {
+		return 0, &NoRightsError{err}
+	}
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				// A terminal's Ctrl-C reaches the child by itself, being of the same process group; a second
+				// one would make it give up cleaning.
+				if s != unix.SIGINT {
+					_ = cmd.Process.Signal(s)
+				}
+			case <-ended:
+				return
+			}
+		}
+	}()
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+			return 128 + int(ws.Signal()), nil
+		}
+		return exit.ExitCode(), nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("wait for rpmig in its user namespace: %w", err)
+	}
+	return 0, nil
+}

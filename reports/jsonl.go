@@ -1,0 +1,27 @@
+package reports
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// renderJSONL writes the ledger again, its cells in the order in which they ended.
+func renderJSONL(w io.Writer, run *result.Run, _ Options) error {
+	var buf bytes.Buffer
+	lw, err := result.NewWriter(&buf, run.Header)
+	if err != nil {
+		return err
+	}
+	for i := range run.Cells {
+		if err := lw.Write(&run.Cells[i]); err != nil {
+			return err
+		}
+	}
+	if _, err := w.Write(buf.Bytes()); err != nil {
+		return fmt.Errorf("write jsonl: %w", err)
+	}
+	return nil
+}

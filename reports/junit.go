@@ -1,0 +1,188 @@
+package reports
+
+import (
+	"encoding/xml"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// The elements follow the schema that Jenkins, GitLab and the GitHub actions share:
+// https://github.com/testmoapp/junitxml. Times are seconds.
+type (
+	junitSuites struct {
+		XMLName xml.Name `xml:"testsuites"`
+		Name    string   `xml:"name,attr"`
+		junitCounts
+		Suites []junitSuite `xml:"testsuite"`
+	}
+	junitSuite struct {
+		Name string `xml:"name,attr"`
+		junitCounts
+		Properties []junitProperty `xml:"properties>property"`
+		Cases      []junitCase     `xml:"testcase"`
+	}
+	junitCounts struct {
+		Tests    int         `xml:"tests,attr"`
+		Failures int         `xml:"failures,attr"`
+		Errors   int         `xml:"errors,attr"`
+		Skipped  int         `xml:"skipped,attr"`
+		Time     junitSecond `xml:"time,attr"`
+	}
+	junitProperty struct {
+		Name  string `xml:"name,attr"`
+		Value string `xml:"value,attr"`
+	}
+	junitCase struct {
+		Name    string       `xml:"name,attr"`
+		Class   string       `xml:"classname,attr"`
+		Time    junitSecond  `xml:"time,attr"`
+		Skipped *junitReason `xml:"skipped"`
+		Error   *junitReason `xml:"error"`
+		Failure *junitReason `xml:"failure"`
+		Output  *junitText   `xml:"system-out"`
+	}
+	junitReason struct {
+		Message string `xml:"message,attr"`
+		junitText
+	}
+	// junitText is CDATA, which keeps newlines legible in the file. encoding/xml checks no characters there, so that
+	// text must be printable.
+	junitText struct {
+		Text string `xml:",cdata"`
+	}
+	junitSecond float64
+)
+
+// MarshalText writes a time without an exponent, which not every reader of JUnit knows.
+func (s junitSecond) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%.6f", float64(s)), nil }
+
+// renderJUnit writes a testsuite a scenario and a testcase a cell. XFAIL is "skipped", as JUnit has no word for it and a
+// known bug must not turn a pipeline red. Cells that were planned and not played are one error in a suite of their own.
+func renderJUnit(w io.Writer, run *result.Run, _ Options) error {
+	all := junitSuites{Name: "rpmig"}
+	properties := []junitProperty{
+		{"kernel", printable(run.Header.Kernel)},
+		{"machine", printable(run.Header.Machine)},
+		{"version", printable(run.Header.Version)},
+	}
+	add := func(scenario string, cases ...junitCase) {
+		suite := junitSuite{Name: scenario, Properties: properties, Cases: cases}
+		for i := range cases {
+			suite.count(&cases[i])
+			all.count(&cases[i])
+		}
+		all.Suites = append(all.Suites, suite)
+	}
+
+	cells := sorted(run)
+	for len(cells) > 0 {
+		scenario := cells[0].Scenario
+		var cases []junitCase
+		for len(cells) > 0 && cells[0].Scenario == scenario {
+			cases = append(cases, junitCell(cells[0]))
+			cells = cells[1:]
+		}
+		add(printable(scenario), cases...)
+	}
+	if n := run.Missing(); n > 0 {
+		why := fmt.Sprintf("%d planned cells were not played", n)
+		add("rpmig", junitCase{Name: "whole plan played", Class: "rpmig", Error: &junitReason{Message: why}})
+	}
+
+	out, err := xml.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write junit: %w", err)
+	}
+	if _, err := io.WriteString(w, xml.Header+string(out)+"\n"); err != nil {
+		return fmt.Errorf("write junit: %w", err)
+	}
+	return nil
+}
+
+func (n *junitCounts) count(c *junitCase) {
+	n.Tests++
+	n.Time += c.Time
+	switch {
+	case c.Failure != nil:
+		n.Failures++
+	case c.Error != nil:
+		n.Errors++
+	case c.Skipped != nil:
+		n.Skipped++
+	}
+}
+
+func junitCell(c *result.Cell) junitCase {
+	out := junitCase{
+		Name:   printable(c.Family + "/" + c.Mode),
+		Class:  printable("rpmig." + c.Scenario),
+		Time:   junitSecond(c.Elapsed),
+		Output: &junitText{junitFacts(c)},
+	}
+	if c.Repeat > 1 {
+		out.Name += fmt.Sprintf(" #%d", c.Repeat)
+	}
+
+	reason := &junitReason{Message: printable(c.Reason)}
+	switch c.Status {
+	case result.Pass:
+	case result.XFail:
+		reason.Message = "XFAIL: " + reason.Message
+		out.Skipped = reason
+	case result.Skip:
+		out.Skipped = reason
+	case result.Fail:
+		reason.Text = junitChecks(c)
+		out.Failure = reason
+	default:
+		reason.Text = junitChecks(c)
+		out.Error = reason
+	}
+	return out
+}
+
+func junitChecks(c *result.Cell) string {
+	var b strings.Builder
+	for _, k := range c.Failed() {
+		fmt.Fprintf(&b, "\n%s (%s)\n  want %s\n  got  %s\n",
+			printable(k.Name), printable(string(k.Witness)), printable(k.Want), printable(k.Got))
+	}
+	return b.String()
+}
+
+func junitFacts(c *result.Cell) string {
+	var b strings.Builder
+	line := func(format string, args ...any) {
+		b.WriteByte('\n')
+		b.WriteString(printable(fmt.Sprintf(format, args...)))
+	}
+	line("%s: %s", c.Fact(), c.Reason)
+	if doubtful(c) {
+		line(doubt)
+	}
+	for _, r := range c.Resets {
+		line("reset: %s", resetLine(r))
+	}
+	for _, s := range c.Steps {
+		line("step: %s %s", seconds(s.At), s.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Counters)) {
+		line("counter: %s %d", name, c.Counters[name])
+	}
+	if c.DropBackend != "" {
+		line("dropped by: %s", c.DropBackend)
+	}
+	if c.Capture.File != "" {
+		line("capture: %s", captureLine(c))
+	}
+	if c.Evidence != "" {
+		line("evidence: %s", c.Evidence)
+	}
+	b.WriteByte('\n')
+	return b.String()
+}

@@ -1,0 +1,143 @@
+// Package reports makes every format of report from a ledger. Each is a pure function of a run, so no two can disagree
+// and all can be made again later. Apart from jsonl, they list cells in one order, whatever order the cells ended in.
+//
+// A new format is one file, and one line in Formats.
+package reports
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// Options are what a renderer may depend on besides the run.
+type Options struct {
+	Color   bool // ANSI colours
+	Width   int  // of the terminal, in columns; none or more than 80 means 80, less than 60 means 60
+	Verbose bool // steps, counters, checks and resets of every cell
+}
+
+// Format is a way to write a run. Render fails only where w or the run's encoding fails.
+type Format struct {
+	Name   string
+	Doc    string // one phrase
+	Render func(w io.Writer, run *result.Run, o Options) error
+}
+
+// Formats lists every format, sorted by name.
+func Formats() []Format {
+	return []Format{
+		{"jsonl", "the ledger itself, one JSON object a line", renderJSONL},
+		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", renderJUnit},
+		{"ktap", "KTAP version 1, as kernel tests print", renderKTAP},
+		{"text", "tables and sentences, for people", renderText},
+	}
+}
+
+// Lookup returns the format of that name. The error lists the names there are.
+func Lookup(name string) (Format, error) {
+	var names []string
+	for _, f := range Formats() {
+		if f.Name == name {
+			return f, nil
+		}
+		names = append(names, f.Name)
+	}
+	return Format{}, fmt.Errorf("unknown format %q: want one of %s", name, strings.Join(names, ", "))
+}
+
+// modes is the order in which modes are shown; others follow, sorted by name.
+var modes = []string{"off", "sysctl", "bpf", "bpf-pass", "bpf-drop", "bpf-select"}
+
+func compareModes(a, b string) int {
+	rank := func(mode string) int {
+		if i := slices.Index(modes, mode); i >= 0 {
+			return i
+		}
+		return len(modes)
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
+}
+
+// sorted returns the cells in the order of reports. A ledger has them in the order in which they ended, which differs
+// from run to run.
+func sorted(run *result.Run) []*result.Cell {
+	cells := make([]*result.Cell, len(run.Cells))
+	for i := range run.Cells {
+		cells[i] = &run.Cells[i]
+	}
+	slices.SortStableFunc(cells, func(a, b *result.Cell) int {
+		return cmp.Or(
+			cmp.Compare(a.Scenario, b.Scenario),
+			cmp.Compare(a.Family, b.Family),
+			compareModes(a.Mode, b.Mode),
+			cmp.Compare(a.Repeat, b.Repeat),
+		)
+	})
+	return cells
+}
+
+// printable escapes, as Go would, every character that does not show: reports reach terminals and XML parsers, and a
+// reason or a path may hold what somebody else wrote. Escape sequences and characters that XML 1.0 forbids are among
+// them.
+func printable(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		q := strconv.QuoteRune(r)
+		b.WriteString(q[1 : len(q)-1])
+	}
+	return b.String()
+}
+
+// resetLine says all that is known of a reset: its frame, flavour, ends, time and step.
+func resetLine(r result.Reset) string {
+	line := fmt.Sprintf("frame %d, %s from %s to %s at %s", r.Frame, r.Flavour, r.From, r.To, seconds(r.Time))
+	if r.Step != "" {
+		line += `, during "` + r.Step + `"`
+	}
+	return printable(line)
+}
+
+// captureLine says where the packets are and whether all of them are there.
+func captureLine(c *result.Cell) string {
+	return fmt.Sprintf("%d frames and %d lost in %s", c.Capture.Packets, c.Capture.Lost, c.Capture.File)
+}
+
+// killers returns the first reset of each connection. Later ones answer what was still under way.
+func killers(c *result.Cell) []result.Reset {
+	var first []result.Reset
+	seen := map[[2]netip.AddrPort]bool{}
+	for _, r := range c.Resets {
+		ends := [2]netip.AddrPort{r.From, r.To}
+		if r.From.Compare(r.To) > 0 {
+			ends = [2]netip.AddrPort{r.To, r.From}
+		}
+		if !seen[ends] {
+			seen[ends] = true
+			first = append(first, r)
+		}
+	}
+	return first
+}
+
+// doubt is what to say of a cell that is doubtful.
+const doubt = "uncontrolled: no off cell showed that this capture catches resets"
+
+// doubtful reports whether the absence of a reset proves less in this cell. A skipped cell claims nothing.
+func doubtful(c *result.Cell) bool {
+	return c.Control == result.Uncontrolled && c.Status != result.Skip
+}
+
+// seconds shows a time to a tenth of a millisecond, which tells the frames of one step apart.
+func seconds(s float64) string { return strconv.FormatFloat(s, 'f', 4, 64) + " s" }

@@ -1,0 +1,462 @@
+package reports
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+var update = flag.Bool("update", false, "write testdata/*.golden anew")
+
+const noBPF = "bpf modes need root, or CAP_BPF and CAP_NET_ADMIN"
+
+// play is a cell that went as its mode promises.
+func play(scenario, family, mode string, repeat int) result.Cell {
+	host := "127.0.0.1"
+	if family == "ipv6" {
+		host = "::1"
+	}
+	server := netip.AddrPortFrom(netip.MustParseAddr(host), 80)
+	client := netip.AddrPortFrom(server.Addr(), uint16(39257+repeat))
+
+	c := result.Cell{
+		Scenario: scenario, Family: family, Mode: mode, Repeat: repeat,
+		Status: result.Pass, Control: result.Controlled,
+		Connections: result.Connections{Staged: 1},
+		Capture:     result.Capture{Packets: 9},
+		Elapsed:     0.0153,
+		Steps: []result.Step{
+			{Name: "listen A"}, {Name: "connect", At: 0.0002}, {Name: "listen B", At: 0.0008}, {Name: "close A", At: 0.0011},
+		},
+	}
+	c.Capture.File = "cells/" + c.ID() + "/capture.pcapng"
+	reset := result.Reset{Frame: 6, Time: 0.0012, From: server, To: client, Flavour: result.RSTACK, Step: "close A"}
+	if scenario == "quiz2" {
+		c.DropBackend = "iptables (nf_tables)"
+		c.Elapsed = 0.2214
+		c.Steps = append(c.Steps, result.Step{Name: "wait for the retransmission", At: 0.0014})
+		reset.Time, reset.Flavour, reset.Step = 0.2071, result.BareRST, "wait for the retransmission"
+	}
+	if mode == "off" {
+		c.Control = result.IsControl
+	}
+	if strings.HasPrefix(mode, "bpf") {
+		c.Program = &result.Program{SYN: 1, Migrated: 1}
+	}
+	switch mode {
+	case "off", "bpf-drop", "bpf-select":
+		c.Connections.Lost = 1
+		c.Resets = []result.Reset{reset}
+		c.Reason = fmt.Sprintf("lost, as expected: %s during %s", reset.Flavour, reset.Step)
+		c.Counters = map[string]int64{"OutRsts": 1, "EstabResets": 2}
+		c.Checks = []result.Check{
+			{Name: "accept on B", Witness: result.Application, Want: "EAGAIN", Got: "EAGAIN", OK: true},
+			{Name: "OutRsts", Witness: result.Counters, Want: "1", Got: "1", OK: true},
+		}
+	default:
+		c.Connections.Survived = 1
+		c.Reason = "migrated: B accepted the connection and its data"
+		c.Counters = map[string]int64{"TCPMigrateReqSuccess": 1}
+		c.Checks = []result.Check{
+			{Name: "accept on B", Witness: result.Application, Want: "1 connection", Got: "1 connection", OK: true},
+		}
+	}
+	if mode == "bpf-drop" {
+		c.Counters["TCPMigrateReqFailure"] = 1
+	}
+	return c
+}
+
+// mixed has every status, every mode and both families, in an order in which cells may end.
+func mixed() *result.Run {
+	run := &result.Run{Header: result.Header{
+		Schema: result.Schema, Version: "0.1.0", Kernel: "6.18.5", Machine: "x86_64",
+		Command: []string{"run", "all", "--migrate=all", "--family=all"}, Cells: 24,
+	}}
+	for _, mode := range []string{"bpf-select", "off", "bpf", "sysctl", "bpf-drop", "bpf-pass"} {
+		for _, family := range []string{"ipv6", "ipv4"} {
+			for _, scenario := range []string{"quiz2", "quiz1"} {
+				c := play(scenario, family, mode, 1)
+				switch c.ID() {
+				case "quiz2/ipv4/bpf/1":
+					fail(&c)
+				case "quiz2/ipv6/sysctl/1":
+					c.Status, c.Evidence = result.Error, "/tmp/rpmig-2291/cells/"+c.ID()
+					c.Reason = "the witnesses disagree: B accepted the connection, and TCPMigrateReqSuccess did not move"
+					c.Counters = nil
+					c.Checks = append(c.Checks, result.Check{
+						Name: "TCPMigrateReqSuccess and accept on B", Witness: result.Agreement, Want: "1 and 1", Got: "0 and 1",
+					})
+				case "quiz1/ipv4/bpf-pass/1":
+					c.Status, c.Control = result.XFail, result.Uncontrolled
+					c.Reason = "the choice is not left to the kernel: bug #4711, fixed in 6.19"
+				}
+				if family == "ipv6" && strings.HasPrefix(mode, "bpf") {
+					c = result.Cell{
+						Scenario: scenario, Family: family, Mode: mode, Repeat: 1,
+						Status: result.Skip, Reason: noBPF, Control: result.Uncontrolled,
+					}
+				}
+				run.Cells = append(run.Cells, c)
+			}
+		}
+	}
+	return run
+}
+
+func fail(c *result.Cell) {
+	c.Status, c.Evidence = result.Fail, "/tmp/rpmig-2291/cells/"+c.ID()
+	c.Reason = "not migrated: the sysctl is there and the code is not"
+	c.Connections = result.Connections{Staged: 1, Lost: 1}
+	c.Resets = play(c.Scenario, c.Family, "off", c.Repeat).Resets
+	c.Checks = []result.Check{
+		{Name: "accept on B", Witness: result.Application, Want: "1 connection", Got: "EAGAIN"},
+		{Name: "resets", Witness: result.Wire, Want: "none", Got: "1: frame 6, bare RST from 127.0.0.1:80 to 127.0.0.1:39258"},
+	}
+}
+
+// repeated has twenty of each cell, one of which failed, and was cut short.
+func repeated() *result.Run {
+	run := &result.Run{Header: mixed().Header}
+	run.Header.Cells = 20 * 2 * len(modes)
+	for repeat := 20; repeat > 0; repeat-- {
+		for _, family := range []string{"ipv4", "ipv6"} {
+			for _, mode := range modes {
+				c := play("quiz1", family, mode, repeat)
+				if c.ID() == "quiz1/ipv6/bpf/7" {
+					fail(&c)
+				}
+				run.Cells = append(run.Cells, c)
+			}
+		}
+	}
+	run.Cells = run.Cells[:len(run.Cells)-3]
+	return run
+}
+
+// hostile holds what somebody wrote to harm whoever reads the reports. Read would refuse its names, but renderers take
+// any Run.
+func hostile() *result.Run {
+	evil := "\x1b[2J\x1b]0;title\x07\r\nok 99 forged # SKIP <&]]>\x00\u202e\u2028\ufffe\x9b日本" + strings.Repeat("漢x", 90)
+	c := play("quiz2", "ipv6", "off", 1<<40)
+	c.Scenario, c.Mode, c.Reason, c.Evidence, c.DropBackend = "a # b"+evil, evil, evil, evil, evil
+	c.Connections = result.Connections{Staged: 1 << 60, Survived: 1 << 59, Lost: 1 << 60}
+	c.Resets[0].Step, c.Resets[0].Time = evil, 1e300
+	c.Resets[0].To = netip.MustParseAddrPort("[fe80::1%\x1b[2J]:80")
+	c.Steps[0].Name, c.Capture.File = evil, evil
+	c.Counters = map[string]int64{evil: -1 << 63}
+	c.Checks = []result.Check{{Name: evil, Witness: result.Witness(evil), Want: evil, Got: evil}}
+	c.Status, c.Control = result.Fail, result.Uncontrolled
+	skip := c
+	skip.Status = result.Skip
+	return &result.Run{
+		Header: result.Header{Version: evil, Kernel: evil, Machine: evil, Cells: 1 << 60},
+		Cells:  []result.Cell{c, skip},
+	}
+}
+
+func runs() map[string]*result.Run {
+	return map[string]*result.Run{
+		"mixed": mixed(), "repeated": repeated(), "hostile": hostile(), "empty": {Header: mixed().Header}, "zero": {},
+	}
+}
+
+func render(t *testing.T, format string, run *result.Run, o Options) string {
+	t.Helper()
+	f, err := Lookup(format)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var buf bytes.Buffer
+	if err := f.Render(&buf, run, o); err != nil {
+		t.Fatal(err)
+	}
+	return buf.String()
+}
+
+func TestGolden(t *testing.T) {
+	for _, tt := range []struct {
+		file, format string
+		run          *result.Run
+		o            Options
+	}{
+		{"mixed.text", "text", mixed(), Options{}},
+		{"mixed-color.text", "text", mixed(), Options{Color: true}},
+		{"mixed-verbose.text", "text", mixed(), Options{Verbose: true}},
+		{"mixed-narrow.text", "text", mixed(), Options{Width: 60}},
+		{"repeated.text", "text", repeated(), Options{}},
+		{"mixed.ktap", "ktap", mixed(), Options{}},
+		{"mixed.junit", "junit", mixed(), Options{}},
+		{"mixed.jsonl", "jsonl", mixed(), Options{}},
+	} {
+		t.Run(tt.file, func(t *testing.T) {
+			got := render(t, tt.format, tt.run, tt.o)
+			path := filepath.Join("testdata", tt.file+".golden")
+			if *update {
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("-want +got; -update takes what was got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestOrderOfCellsDoesNotMatter(t *testing.T) {
+	for _, format := range []string{"junit", "ktap", "text"} {
+		run := mixed()
+		want := render(t, format, run, Options{Verbose: true})
+		slices.Reverse(run.Cells)
+		if diff := cmp.Diff(want, render(t, format, run, Options{Verbose: true})); diff != "" {
+			t.Errorf("%s: -as it was +reversed:\n%s", format, diff)
+		}
+	}
+}
+
+func TestTextFits(t *testing.T) {
+	for name, run := range runs() {
+		for _, width := range []int{0, 60, 72, 80, 200} {
+			for _, verbose := range []bool{false, true} {
+				limit := min(width, 80)
+				if width == 0 {
+					limit = 80
+				}
+				for i, line := range strings.Split(render(t, "text", run, Options{Width: width, Verbose: verbose}), "\n") {
+					if n := columns(line); n > limit {
+						t.Errorf("%s: line %d has %d columns, want at most %d: %q", name, i+1, n, limit, line)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestColorsAddNothingElse(t *testing.T) {
+	escapes := regexp.MustCompile("\x1b\\[[0-9;]*m")
+	for name, run := range runs() {
+		want := render(t, "text", run, Options{Verbose: true})
+		got := escapes.ReplaceAllString(render(t, "text", run, Options{Verbose: true, Color: true}), "")
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: -plain +coloured:\n%s", name, diff)
+		}
+	}
+}
+
+func TestNothingIsSmuggled(t *testing.T) {
+	for _, format := range []string{"junit", "ktap", "text"} {
+		for _, r := range render(t, format, hostile(), Options{Verbose: true}) {
+			if r != '\n' && printable(string(r)) != string(r) {
+				t.Errorf("%s: %q got through", format, r)
+			}
+		}
+	}
+}
+
+func TestKTAP(t *testing.T) {
+	resultLine := regexp.MustCompile(`^(ok|not ok) (\d+) [^# ]+( # (SKIP|XFAIL|ERROR) ([^#]|\\#)+)?$`)
+	for name, run := range runs() {
+		t.Run(name, func(t *testing.T) {
+			lines := strings.Split(strings.TrimSuffix(render(t, "ktap", run, Options{}), "\n"), "\n")
+			if lines[0] != "KTAP version 1" {
+				t.Errorf("first line: %q", lines[0])
+			}
+			got := map[string]int{}
+			tests := 0
+			for _, line := range lines[2:] {
+				if strings.HasPrefix(line, "# ") {
+					continue
+				}
+				m := resultLine.FindStringSubmatch(line)
+				if m == nil {
+					t.Fatalf("neither a diagnostic nor a result: %q", line)
+				}
+				if tests++; m[2] != strconv.Itoa(tests) {
+					t.Errorf("want number %d, got %q", tests, line)
+				}
+				got[m[1]+" "+m[4]]++
+			}
+			if want := fmt.Sprintf("1..%d", tests); lines[1] != want {
+				t.Errorf("want plan %s, got %s", want, lines[1])
+			}
+			want := fmt.Sprintf("# Totals: pass:%d fail:%d xfail:%d xpass:0 skip:%d error:%d",
+				got["ok "], got["not ok "], got["ok XFAIL"], got["ok SKIP"], got["not ok ERROR"])
+			if last := lines[len(lines)-1]; last != want {
+				t.Errorf("want %s\ngot  %s", want, last)
+			}
+			if green := got["not ok "]+got["not ok ERROR"] == 0; green != (run.ExitCode() == result.ExitOK) {
+				t.Errorf("all ok: %t, exit code: %d", green, run.ExitCode())
+			}
+		})
+	}
+}
+
+func TestKTAPNamesAreUnique(t *testing.T) {
+	seen := map[string]bool{}
+	run := repeated()
+	for i := range run.Cells {
+		name := ktapName(&run.Cells[i])
+		if seen[name] {
+			t.Errorf("twice: %s", name)
+		}
+		seen[name] = true
+	}
+}
+
+func TestJUnit(t *testing.T) {
+	for name, run := range runs() {
+		t.Run(name, func(t *testing.T) {
+			text := render(t, "junit", run, Options{})
+			var got junitSuites
+			if err := xml.Unmarshal([]byte(text), &got); err != nil {
+				t.Fatal(err)
+			}
+			var sum junitCounts
+			for _, s := range got.Suites {
+				var counted junitCounts
+				for i := range s.Cases {
+					counted.count(&s.Cases[i])
+					sum.count(&s.Cases[i])
+				}
+				counted.Time = s.Time // rounded
+				if counted != s.junitCounts {
+					t.Errorf("suite %s: want %+v, got %+v", s.Name, counted, s.junitCounts)
+				}
+			}
+			sum.Time = got.Time
+			if sum != got.junitCounts {
+				t.Errorf("want %+v, got %+v", sum, got.junitCounts)
+			}
+			want := junitCounts{
+				Tests: len(run.Cells), Failures: run.Count(result.Fail), Errors: run.Count(result.Error),
+				Skipped: run.Count(result.Skip) + run.Count(result.XFail), Time: got.Time,
+			}
+			if run.Missing() > 0 {
+				want.Tests++
+				want.Errors++
+			}
+			if want != got.junitCounts {
+				t.Errorf("want %+v, got %+v", want, got.junitCounts)
+			}
+		})
+	}
+}
+
+func TestJSONLIsTheLedgerAgain(t *testing.T) {
+	want := render(t, "jsonl", mixed(), Options{})
+	run, err := result.Read(strings.NewReader(want))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, render(t, "jsonl", run, Options{})); diff != "" {
+		t.Errorf("-first +second:\n%s", diff)
+	}
+}
+
+func TestKillers(t *testing.T) {
+	a, b := netip.MustParseAddrPort("127.0.0.1:80"), netip.MustParseAddrPort("127.0.0.1:39258")
+	other := netip.MustParseAddrPort("127.0.0.1:39259")
+	c := &result.Cell{Resets: []result.Reset{
+		{Frame: 6, From: a, To: b},
+		{Frame: 7, From: b, To: a},
+		{Frame: 8, From: a, To: other},
+		{Frame: 9, From: a, To: b},
+	}}
+	var frames []int
+	for _, r := range killers(c) {
+		frames = append(frames, r.Frame)
+	}
+	if diff := cmp.Diff([]int{6, 8}, frames); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestLostIsCounted(t *testing.T) {
+	run := repeated()
+	if got, want := render(t, "text", run, Options{}), "and 111 more"; !strings.Contains(got, want) {
+		t.Errorf("want %q in:\n%s", want, got)
+	}
+	if got := render(t, "text", run, Options{Verbose: true}); strings.Contains(got, " more\n") {
+		t.Error("verbose leaves some out")
+	}
+
+	run = &result.Run{Cells: []result.Cell{play("quiz2", "ipv4", "off", 1)}}
+	run.Cells[0].Connections = result.Connections{Staged: 3, Lost: 3}
+	if got, want := render(t, "text", run, Options{}), "quiz2 ipv4 off: 2 lost without a reset"; !strings.Contains(got, want) {
+		t.Errorf("want %q in:\n%s", want, got)
+	}
+}
+
+func TestWrap(t *testing.T) {
+	for _, tt := range []struct {
+		name, text  string
+		first, rest int
+		want        []string
+	}{
+		{"empty", "", 10, 8, []string{""}},
+		{"fits exactly", "0123456789", 10, 8, []string{"0123456789"}},
+		{"second line is narrower", "aaaa bbbb cccc dddd", 10, 8, []string{"aaaa bbbb", "cccc", "dddd"}},
+		{"spaces between are kept", "a  b", 10, 8, []string{"a  b"}},
+		{"long word is cut", "a 0123456789abcdefghi", 10, 8, []string{"a", "01234567", "89abcdef", "ghi"}},
+		{"word after a cut one", "0123456789ab c", 10, 8, []string{"0123456789", "ab c"}},
+		{"wide characters", "日本日本日本", 8, 8, []string{"日本日本", "日本"}},
+		{"no room at all", "日本", 1, 1, []string{"日", "本"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, wrap(tt.text, tt.first, tt.rest)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestModesComeInOrder(t *testing.T) {
+	got := []string{"zeta", "bpf-select", "alpha", "sysctl", "bpf-drop", "off", "bpf-pass", "bpf"}
+	slices.SortFunc(got, compareModes)
+	want := append(slices.Clone(modes), "alpha", "zeta")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestLookup(t *testing.T) {
+	if !slices.IsSortedFunc(Formats(), func(a, b Format) int { return strings.Compare(a.Name, b.Name) }) {
+		t.Error("Formats is not sorted")
+	}
+	_, err := Lookup("html")
+	if want := `unknown format "html": want one of jsonl, junit, ktap, text`; err == nil || err.Error() != want {
+		t.Errorf("want %s\ngot  %v", want, err)
+	}
+}
+
+type broken struct{ err error }
+
+func (b broken) Write([]byte) (int, error) { return 0, b.err }
+
+func TestRenderReportsWriteErrors(t *testing.T) {
+	want := errors.New("broken pipe")
+	for _, f := range Formats() {
+		if err := f.Render(broken{want}, mixed(), Options{}); !errors.Is(err, want) {
+			t.Errorf("%s: want %v, got %v", f.Name, want, err)
+		}
+	}
+}

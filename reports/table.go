@@ -1,0 +1,177 @@
+package reports
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// gap is the space between two columns of the table.
+const gap = 2
+
+// entry is one scenario, family and mode over all its repeats.
+type entry struct {
+	lived, staged int // connections
+	repeats       int
+	count         map[result.Status]int // of repeats
+}
+
+// row is the label of a cell's line in the table.
+func row(c *result.Cell) string { return c.Scenario + " " + c.Family }
+
+// table writes scenario and family by mode, each entry as "1/1 PASS": lived of staged, summed over the repeats, and the
+// verdict. Where repeats differ, each verdict has its count and a line of its own under the fact. Modes that do not fit
+// the width follow in a table of their own.
+func (p *page) table(cells []*result.Cell) {
+	if len(cells) == 0 {
+		return
+	}
+	var rows, modes []string
+	entries := map[[2]string]*entry{} // by row and mode
+	for _, c := range cells {
+		key := [2]string{row(c), c.Mode}
+		e := entries[key]
+		if e == nil {
+			e = &entry{count: map[result.Status]int{}}
+			entries[key] = e
+		}
+		e.lived += c.Connections.Survived
+		e.staged += c.Connections.Staged
+		e.repeats++
+		e.count[c.Status]++
+		if len(rows) == 0 || rows[len(rows)-1] != row(c) {
+			rows = append(rows, row(c))
+		}
+		if !slices.Contains(modes, c.Mode) {
+			modes = append(modes, c.Mode)
+		}
+	}
+	slices.SortFunc(modes, compareModes)
+
+	left := column{cells: [][]tableCell{nil}}
+	for _, r := range rows {
+		left.cells = append(left.cells, []tableCell{{text: clip(printable(r), p.width*2/5)}})
+	}
+	band := []column{left}
+	for _, mode := range modes {
+		col := column{cells: [][]tableCell{{{text: clip(printable(mode), p.width/3), style: bold}}}}
+		factWidth := 0
+		for _, r := range rows {
+			factWidth = max(factWidth, columns(entries[[2]string{r, mode}].fact()))
+		}
+		for _, r := range rows {
+			col.cells = append(col.cells, entries[[2]string{r, mode}].lines(min(factWidth, p.width/4)))
+		}
+		if len(band) > 1 && totalWidth(band)+gap+col.width() > p.width {
+			p.band(band)
+			band = []column{left}
+		}
+		band = append(band, col)
+	}
+	p.band(band)
+	p.legend(cells)
+}
+
+// fact is "1/1", and "-" for cells that were not played. A nil entry is a mode that this row was not planned in.
+func (e *entry) fact() string {
+	switch {
+	case e == nil:
+		return ""
+	case e.staged == 0:
+		return "-"
+	default:
+		return fmt.Sprintf("%d/%d", e.lived, e.staged)
+	}
+}
+
+func (e *entry) lines(factWidth int) []tableCell {
+	if e == nil {
+		return nil
+	}
+	fact := clip(e.fact(), factWidth)
+	lines := []tableCell{{before: fact}}
+	for _, s := range result.Statuses() {
+		switch n := e.count[s]; n {
+		case 0:
+		case e.repeats:
+			return []tableCell{{before: pad(fact, factWidth) + " ", text: string(s), style: statusStyles[s]}}
+		default:
+			lines = append(lines, tableCell{text: fmt.Sprintf("%d %s", n, s), style: statusStyles[s]})
+		}
+	}
+	return lines
+}
+
+// tableCell is one line of one place in the table: some plain text and then some styled.
+type tableCell struct {
+	before, text string
+	style        style
+}
+
+func (c tableCell) width() int { return columns(c.before) + columns(c.text) }
+
+// column holds the lines of each row, the heading being row 0.
+type column struct{ cells [][]tableCell }
+
+func (c column) width() int {
+	n := 0
+	for _, lines := range c.cells {
+		for _, l := range lines {
+			n = max(n, l.width())
+		}
+	}
+	return n
+}
+
+func totalWidth(cols []column) int {
+	n := gap * (len(cols) - 1)
+	for _, c := range cols {
+		n += c.width()
+	}
+	return n
+}
+
+// band writes columns side by side.
+func (p *page) band(cols []column) {
+	p.line("")
+	for r := range cols[0].cells {
+		height := 1
+		for _, c := range cols {
+			height = max(height, len(c.cells[r]))
+		}
+		for i := range height {
+			var b strings.Builder
+			for _, c := range cols {
+				var l tableCell
+				if i < len(c.cells[r]) {
+					l = c.cells[r][i]
+				}
+				b.WriteString(l.before + p.paint(l.style, l.text) + strings.Repeat(" ", c.width()-l.width()+gap))
+			}
+			p.line(b.String())
+		}
+	}
+}
+
+// meanings explains each status in the words of its table.
+var meanings = map[result.Status]string{
+	result.Pass:  "as the mode promises (off promises a loss)",
+	result.XFail: "broken by a known bug",
+	result.Skip:  "cannot be played here",
+	result.Fail:  "not as the mode promises",
+	result.Error: "no conclusion",
+}
+
+// legend explains what stands in the table and nothing else.
+func (p *page) legend(cells []*result.Cell) {
+	parts := []string{"n/m: n of m connections lived"}
+	for _, s := range result.Statuses() {
+		if slices.ContainsFunc(cells, func(c *result.Cell) bool { return c.Status == s }) {
+			parts = append(parts, fmt.Sprintf("%s: %s", s, meanings[s]))
+		}
+	}
+	p.line("")
+	p.say(0, 0, plain, "", strings.Join(parts, "; "))
+}

@@ -1,0 +1,203 @@
+package reports
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// maxLost is how many lost connections are listed before the rest is counted; no list of one more is cut to say "one
+// more".
+const (
+	maxLost  = 10
+	someLost = 8
+)
+
+// renderText writes what a person reads: the table, what was lost and to which frame, what is in doubt, what went wrong,
+// and the sum as the last line, where the eye is when a run ends.
+func renderText(w io.Writer, run *result.Run, o Options) error {
+	width := 80
+	if o.Width > 0 {
+		width = min(max(o.Width, 60), width)
+	}
+	p := &page{width: width, color: o.Color}
+	cells := sorted(run)
+
+	h := run.Header
+	p.heading(printable(fmt.Sprintf("rpmig %s on Linux %s %s", h.Version, h.Kernel, h.Machine)))
+	if backends := dropBackends(cells); len(backends) > 0 {
+		p.say(0, 2, plain, "", "packets dropped by "+strings.Join(backends, " and by "))
+	}
+	p.table(cells)
+	if o.Verbose {
+		p.details(cells)
+	}
+	p.lost(cells, o.Verbose)
+	p.doubts(cells)
+	p.skips(cells)
+	p.problems(cells)
+	p.line("")
+	p.say(0, 2, bold, run.Summary(), "")
+
+	if _, err := w.Write(p.Bytes()); err != nil {
+		return fmt.Errorf("write text: %w", err)
+	}
+	return nil
+}
+
+func dropBackends(cells []*result.Cell) []string {
+	names := map[string]bool{}
+	for _, c := range cells {
+		if c.DropBackend != "" {
+			names[printable(c.DropBackend)] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// place is "quiz2 ipv4 off", and "quiz2 ipv4 off #2" for the second repeat.
+func place(c *result.Cell) string {
+	s := c.Scenario + " " + c.Family + " " + c.Mode
+	if c.Repeat > 1 {
+		s += fmt.Sprintf(" #%d", c.Repeat)
+	}
+	return printable(s)
+}
+
+// places names cells without their repeats, in brief: "quiz1 ipv4 off, bpf; quiz2 ipv4 off". Cells are sorted.
+func places(cells []*result.Cell) string {
+	var b strings.Builder
+	for i, c := range cells {
+		switch {
+		case i == 0:
+			b.WriteString(c.Scenario + " " + c.Family + " " + c.Mode)
+		case row(c) != row(cells[i-1]):
+			b.WriteString("; " + c.Scenario + " " + c.Family + " " + c.Mode)
+		case c.Mode != cells[i-1].Mode:
+			b.WriteString(", " + c.Mode)
+		}
+	}
+	return printable(b.String())
+}
+
+// lost says of each connection that was lost which frame ended it.
+func (p *page) lost(cells []*result.Cell, all bool) {
+	var lines [][2]string // cell, what happened
+	for _, c := range cells {
+		if c.Connections.Lost == 0 {
+			continue
+		}
+		resets := killers(c)
+		for _, r := range resets {
+			lines = append(lines, [2]string{place(c) + ": ", resetLine(r)})
+		}
+		if n := c.Connections.Lost - len(resets); n > 0 {
+			lines = append(lines, [2]string{place(c) + ": ", fmt.Sprintf("%d lost without a reset in the capture", n)})
+		}
+	}
+	if len(lines) == 0 {
+		return
+	}
+	p.heading("Lost connections, and the frame that ended each")
+	more := 0
+	if len(lines) > maxLost && !all {
+		lines, more = lines[:someLost], len(lines)-someLost
+	}
+	for _, l := range lines {
+		p.say(2, 6, bold, l[0], l[1])
+	}
+	if more > 0 {
+		p.say(2, 6, plain, "", fmt.Sprintf("and %d more", more))
+	}
+}
+
+// doubts names the cells where the absence of a reset proves less.
+func (p *page) doubts(cells []*result.Cell) {
+	cells = slices.DeleteFunc(slices.Clone(cells), func(c *result.Cell) bool { return !doubtful(c) })
+	if len(cells) == 0 {
+		return
+	}
+	p.heading(strings.ToUpper(doubt[:1]) + doubt[1:])
+	p.say(2, 6, plain, "", places(cells))
+}
+
+// skips names the skipped cells under each reason.
+func (p *page) skips(cells []*result.Cell) {
+	reasons := map[string][]*result.Cell{}
+	for _, c := range cells {
+		if c.Status == result.Skip {
+			reasons[c.Reason] = append(reasons[c.Reason], c)
+		}
+	}
+	if len(reasons) == 0 {
+		return
+	}
+	p.heading("Skipped")
+	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
+		p.say(2, 6, statusStyles[result.Skip], printable(reason)+": ", places(reasons[reason]))
+	}
+}
+
+// problems shows every cell that did not go as the mode promises, with what was wanted and seen under each other.
+func (p *page) problems(cells []*result.Cell) {
+	for _, c := range cells {
+		if c.Status != result.Pass && c.Status != result.Skip {
+			p.line("")
+			p.say(0, 2, statusStyles[c.Status], string(c.Status), " "+printable(c.ID()))
+			p.say(2, 4, plain, "", printable(c.Reason))
+			for _, k := range c.Failed() {
+				p.check(k)
+			}
+			if c.Evidence != "" {
+				p.say(2, 4, plain, "", "evidence in "+printable(c.Evidence))
+			}
+		}
+	}
+}
+
+func (p *page) check(k result.Check) {
+	p.say(2, 4, bold, printable(k.Name), printable(fmt.Sprintf(" (%s)", k.Witness)))
+	p.say(4, 9, plain, "", "want "+printable(k.Want))
+	p.say(4, 9, plain, "", "got  "+printable(k.Got))
+}
+
+// details shows everything that the ledger has on each cell.
+func (p *page) details(cells []*result.Cell) {
+	for _, c := range cells {
+		p.line("")
+		p.say(0, 2, statusStyles[c.Status], string(c.Status),
+			printable(fmt.Sprintf(" %s: %s, %s", c.ID(), c.Fact(), seconds(c.Elapsed))))
+		p.say(2, 4, plain, "", printable(c.Reason))
+		item := func(name, text string) { p.say(2, 12, plain, pad(name, 10), printable(text)) }
+		for _, s := range c.Steps {
+			item("step", fmt.Sprintf("%s  %s", seconds(s.At), s.Name))
+		}
+		for _, r := range c.Resets {
+			item("reset", resetLine(r))
+		}
+		for _, name := range slices.Sorted(maps.Keys(c.Counters)) {
+			item("counter", fmt.Sprintf("%s %+d", name, c.Counters[name]))
+		}
+		if c.Program != nil {
+			item("program", fmt.Sprintf("ran %d for a SYN, %d for a migration", c.Program.SYN, c.Program.Migrated))
+		}
+		for _, k := range c.Checks {
+			if k.OK {
+				item("check", fmt.Sprintf("%s (%s): %s", k.Name, k.Witness, k.Got))
+			}
+		}
+		for _, k := range c.Failed() {
+			p.check(k)
+		}
+		if c.DropBackend != "" {
+			item("dropped by", c.DropBackend)
+		}
+		if c.Capture.File != "" {
+			item("capture", captureLine(c))
+		}
+	}
+}

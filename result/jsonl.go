@@ -1,0 +1,244 @@
+package result
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+)
+
+// maxLine is the longest line, in bytes, that Read accepts: some thousand connections with all their resets fit well
+// inside it, and a file that is no ledger does not fill the memory.
+const maxLine = 16 << 20
+
+// SchemaError says that a ledger was written by a newer rpmig.
+type SchemaError struct {
+	Got   int // of the ledger
+	Known int // the newest that this rpmig reads
+}
+
+func (e *SchemaError) Error() string {
+	return fmt.Sprintf("this ledger has schema %d; this rpmig reads up to %d; use a newer rpmig", e.Got, e.Known)
+}
+
+// Writer appends cells to a ledger, one JSON line each, as they end. It is not safe for concurrent use.
+type Writer struct {
+	w   io.Writer
+	err error // of the first write that failed
+}
+
+// NewWriter starts a ledger: it writes the header line, with Schema as its schema.
+func NewWriter(w io.Writer, h Header) (*Writer, error) {
+	h.Schema = Schema
+	if h.Command == nil {
+		h.Command = []string{}
+	}
+	lw := &Writer{w: w}
+	if err := lw.line(h); err != nil {
+		return nil, err
+	}
+	return lw, nil
+}
+
+// Write appends a cell in a single call of the underlying writer, so that a process killed between two cells leaves
+// whole lines. A cell that Read would refuse is refused here, and nothing is written.
+//
+// After an underlying write has failed, every later Write returns that first error: part of a line may be in the file,
+// and Read forgives a cut line at the very end only.
+func (lw *Writer) Write(c *Cell) error {
+	if err := validate(c); err != nil {
+		return fmt.Errorf("write ledger: %w", err)
+	}
+	return lw.line(filled(*c))
+}
+
+func (lw *Writer) line(v any) error {
+	if lw.err != nil {
+		return lw.err
+	}
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false) // "<" and ">" stand in reasons, and people read ledgers
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("write ledger: %w", err)
+	}
+	if _, err := lw.w.Write(buf.Bytes()); err != nil {
+		lw.err = fmt.Errorf("write ledger: %w", err)
+	}
+	return lw.err
+}
+
+// filled replaces what is nil by what is empty, so that no reader of the JSON meets a null.
+func filled(c Cell) Cell {
+	if c.Resets == nil {
+		c.Resets = []Reset{}
+	}
+	if c.Counters == nil {
+		c.Counters = map[string]int64{}
+	}
+	if c.Checks == nil {
+		c.Checks = []Check{}
+	}
+	if c.Steps == nil {
+		c.Steps = []Step{}
+	}
+	return c
+}
+
+// Read reads a ledger. A last line that was cut short, because the process was killed while writing it, is dropped: the
+// Run holds what came before and its Missing counts the rest. Fields that this version does not know are ignored.
+//
+// Read returns a *SchemaError if the ledger was written by a newer rpmig. All other errors in the text name the line.
+func Read(r io.Reader) (*Run, error) {
+	run, err := read(r)
+	if err != nil {
+		return nil, fmt.Errorf("read ledger: %w", err)
+	}
+	return run, nil
+}
+
+func read(r io.Reader) (*Run, error) {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxLine)
+	lines.Split(splitLines)
+
+	var run *Run
+	seen := map[string]int{} // ID → line
+	n := 0
+	for lines.Scan() {
+		n++
+		text := lines.Bytes()
+		if n == 1 {
+			h, err := parseHeader(text)
+			if err != nil {
+				return nil, err
+			}
+			run = &Run{Header: *h}
+			continue
+		}
+		if cutShort(text) {
+			break
+		}
+		c, err := parseCell(text)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+		if first, ok := seen[c.ID()]; ok {
+			return nil, fmt.Errorf("line %d: %s is already on line %d", n, c.ID(), first)
+		}
+		seen[c.ID()] = n
+		run.Cells = append(run.Cells, *c)
+	}
+	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return nil, fmt.Errorf("line %d: longer than %d MiB", n+1, maxLine>>20)
+	} else if err != nil {
+		return nil, fmt.Errorf("line %d: %w", n+1, err)
+	}
+	if run == nil {
+		return nil, errors.New("line 1: no header: the file is empty")
+	}
+	return run, nil
+}
+
+// splitLines is bufio.ScanLines, but leaves the newline on: only its absence tells that a line was cut short.
+func splitLines(data []byte, atEOF bool) (advance int, token []byte, err error) {
+	if i := bytes.IndexByte(data, '\n'); i >= 0 {
+		return i + 1, data[:i+1], nil
+	}
+	if atEOF && len(data) > 0 {
+		return len(data), data, nil
+	}
+	return 0, nil, nil
+}
+
+// cutShort reports whether a line is the beginning of a JSON value and not all of it. A whole value that lacks nothing
+// but its newline is not cut short, and neither is garbage.
+func cutShort(line []byte) bool {
+	if bytes.HasSuffix(line, []byte("\n")) {
+		return false
+	}
+	var v json.RawMessage
+	err := json.NewDecoder(bytes.NewReader(line)).Decode(&v)
+	return errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+func parseHeader(line []byte) (*Header, error) {
+	// The schema is looked at first and alone: a newer one may have changed all else.
+	var first struct {
+		Schema int `json:"schema"`
+	}
+	if err := json.Unmarshal(line, &first); err != nil {
+		return nil, fmt.Errorf("line 1: no header: %w", err)
+	}
+	if first.Schema < 1 {
+		return nil, fmt.Errorf("line 1: no header: want a schema of 1 or more, got %d", first.Schema)
+	}
+	if first.Schema > Schema {
+		return nil, &SchemaError{Got: first.Schema, Known: Schema}
+	}
+	var h Header
+	if err := json.Unmarshal(line, &h); err != nil {
+		return nil, fmt.Errorf("line 1: %w", err)
+	}
+	if h.Cells < 0 {
+		return nil, fmt.Errorf("line 1: cells is negative: %d", h.Cells)
+	}
+	if h.Command == nil {
+		h.Command = []string{}
+	}
+	return &h, nil
+}
+
+func parseCell(line []byte) (*Cell, error) {
+	var c Cell
+	if err := json.Unmarshal(line, &c); err != nil {
+		return nil, err
+	}
+	if err := validate(&c); err != nil {
+		return nil, err
+	}
+	c = filled(c)
+	return &c, nil
+}
+
+// word is what the parts of an ID may look like. An ID is used as a path, so neither a separator nor ".." may get in.
+var word = regexp.MustCompile(`^[A-Za-z0-9]+([._-][A-Za-z0-9]+)*$`)
+
+// validate checks what reports lean on, not that a cell makes sense.
+func validate(c *Cell) error {
+	for _, f := range []struct{ field, value string }{
+		{"scenario", c.Scenario}, {"family", c.Family}, {"mode", c.Mode},
+	} {
+		if !word.MatchString(f.value) {
+			return fmt.Errorf("%s %q: want letters and digits, joined by single '.', '_' or '-'", f.field, f.value)
+		}
+	}
+	if c.Repeat < 1 {
+		return fmt.Errorf("repeat %d: repeats are counted from 1", c.Repeat)
+	}
+	if !slices.Contains(Statuses(), c.Status) {
+		return fmt.Errorf("%s: unknown status %q", c.ID(), c.Status)
+	}
+	if !slices.Contains([]Control{IsControl, Controlled, Uncontrolled}, c.Control) {
+		return fmt.Errorf("%s: unknown control %q", c.ID(), c.Control)
+	}
+	for _, f := range []struct {
+		field string
+		value int
+	}{
+		{"connections.staged", c.Connections.Staged},
+		{"connections.survived", c.Connections.Survived},
+		{"connections.lost", c.Connections.Lost},
+		{"capture.packets", c.Capture.Packets},
+		{"capture.lost", c.Capture.Lost},
+	} {
+		if f.value < 0 {
+			return fmt.Errorf("%s: %s is negative: %d", c.ID(), f.field, f.value)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,326 @@
+package result
+
+import (
+	"bytes"
+	_ "embed"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+//go:embed run.schema.json
+var lineSchema string
+
+var equalAddrs = cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
+
+func header(cells int) Header {
+	return Header{
+		Schema: Schema, Version: "0.1.0", Kernel: "6.18.5", Machine: "x86_64",
+		Command: []string{"run", "quiz2", "--migrate=bpf"}, Cells: cells,
+	}
+}
+
+func passed() Cell {
+	return Cell{
+		Scenario: "quiz2", Family: "ipv4", Mode: "off", Repeat: 1,
+		Status: Pass, Reason: "lost, as expected: RST <- ACK of the handshake", Control: IsControl,
+		Connections: Connections{Staged: 1, Lost: 1},
+		Resets: []Reset{{
+			Time: 0.2071, Frame: 6, Flavour: BareRST, Step: "wait for the retransmission",
+			From: netip.MustParseAddrPort("127.0.0.1:80"), To: netip.MustParseAddrPort("127.0.0.1:39258"),
+		}},
+		Counters:    map[string]int64{"OutRsts": 1},
+		Checks:      []Check{{Name: "accept on B", Witness: Application, Want: "EAGAIN", Got: "EAGAIN", OK: true}},
+		Steps:       []Step{{Name: "listen A"}, {Name: "close A", At: 0.0012}},
+		DropBackend: "iptables (nf_tables)",
+		Capture:     Capture{Packets: 6, File: "cells/quiz2/ipv4/off/1/capture.pcapng"},
+		Elapsed:     0.231,
+	}
+}
+
+func failed() Cell {
+	c := passed()
+	c.Mode, c.Status, c.Control = "bpf", Fail, Controlled
+	c.Reason = "not migrated: the program was asked and the connection was lost"
+	c.Resets[0].From, c.Resets[0].To = netip.MustParseAddrPort("[::1]:80"), netip.MustParseAddrPort("[::1]:39258")
+	c.Program = &Program{SYN: 1}
+	c.Checks = []Check{{Name: "accept on B", Witness: Application, Want: "1 connection", Got: "EAGAIN"}}
+	c.Evidence = "/tmp/rpmig-1/cells/quiz2/ipv4/bpf/1"
+	return c
+}
+
+// skipped has nothing but what must be there.
+func skipped() Cell {
+	return Cell{
+		Scenario: "quiz2", Family: "ipv6", Mode: "bpf", Repeat: 2,
+		Status: Skip, Reason: "needs CAP_BPF", Control: Uncontrolled,
+	}
+}
+
+func ledger(t testing.TB, h Header, cells ...Cell) string {
+	t.Helper()
+	var buf bytes.Buffer
+	w, err := NewWriter(&buf, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range cells {
+		if err := w.Write(&cells[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return buf.String()
+}
+
+func TestRoundTrip(t *testing.T) {
+	want := &Run{Header: header(3), Cells: []Cell{passed(), failed(), filled(skipped())}}
+	got, err := Read(strings.NewReader(ledger(t, want.Header, want.Cells...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, equalAddrs); diff != "" {
+		t.Errorf("what was read differs from what was written (-want +got):\n%s", diff)
+	}
+}
+
+func TestLinesFollowSchema(t *testing.T) {
+	c := jsonschema.NewCompiler()
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(lineSchema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.AddResource("run.schema.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile("run.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(line string) error {
+		v, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return schema.Validate(v)
+	}
+
+	empty := header(0)
+	empty.Command = nil
+	lines := strings.Split(strings.TrimSuffix(ledger(t, empty, passed(), failed(), skipped()), "\n"), "\n")
+	for _, line := range lines {
+		if err := check(line); err != nil {
+			t.Errorf("refused: %s\n%v", line, err)
+		}
+	}
+
+	pass := lines[1]
+	for _, tt := range []struct{ name, old, new string }{
+		{"extra field", `"repeat":1`, `"repeat":1,"colour":"red"`},
+		{"extra field in a reset", `"frame":6`, `"frame":6,"ttl":64`},
+		{"mistyped field", `"repeat":1`, `"repeat":"1"`},
+		{"unknown status", `"PASS"`, `"OK"`},
+		{"null list", `"steps":[{"name":"listen A","at":0},{"name":"close A","at":0.0012}]`, `"steps":null`},
+		{"negative count", `"survived":0`, `"survived":-1`},
+		{"path in a name", `"quiz2"`, `"../quiz2"`},
+		{"missing field", `"mode":"off",`, ``},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			line := strings.Replace(pass, tt.old, tt.new, 1)
+			if line == pass {
+				t.Fatalf("%s is not in %s", tt.old, pass)
+			}
+			if check(line) == nil {
+				t.Errorf("accepted: %s", line)
+			}
+		})
+	}
+}
+
+func TestReadCutShort(t *testing.T) {
+	whole := ledger(t, header(2), passed(), failed())
+	lastLine := strings.LastIndex(strings.TrimSuffix(whole, "\n"), "\n") + 1
+	for cut := lastLine; cut <= len(whole); cut++ {
+		run, err := Read(strings.NewReader(whole[:cut]))
+		if err != nil {
+			t.Fatalf("cut after %d bytes: %v", cut, err)
+		}
+		want := 1
+		if cut >= len(whole)-1 { // the closing brace is there
+			want = 2
+		}
+		if len(run.Cells) != want || run.Missing() != 2-want {
+			t.Errorf("cut after %d bytes: want %d cells, got %d and %d missing", cut, want, len(run.Cells), run.Missing())
+		}
+	}
+}
+
+func TestReadRefuses(t *testing.T) {
+	head := ledger(t, header(2))
+	cell := strings.TrimPrefix(ledger(t, header(2), passed()), head)
+	change := func(old, new string) string {
+		if !strings.Contains(cell, old) {
+			t.Fatalf("%s is not in %s", old, cell)
+		}
+		return head + strings.Replace(cell, old, new, 1)
+	}
+	for _, tt := range []struct{ name, text, want string }{
+		{"empty file", "", "line 1: no header"},
+		{"no header", cell, "line 1: no header"},
+		{"header cut short", head[:20], "line 1: no header"},
+		{"foreign file", "GET / HTTP/1.1\n", "line 1: no header"},
+		{"schema 0", `{"schema":0}` + "\n", "line 1: no header"},
+		{"negative plan", `{"schema":1,"cells":-1}` + "\n", "line 1: cells is negative"},
+		{"mistyped header", `{"schema":1,"kernel":6}` + "\n", "line 1: "},
+		{"cut in the middle", head + cell[:50] + "\n" + cell, "line 2: "},
+		{"garbage at the end", head + cell + "garbage", "line 3: "},
+		{"two ledgers", head + cell + head, "line 3: scenario"},
+		{"played twice", head + cell + cell, "line 3: quiz2/ipv4/off/1 is already on line 2"},
+		{"no scenario", change(`"quiz2"`, `""`), `line 2: scenario ""`},
+		{"separator", change(`"quiz2"`, `"quiz2/x"`), "line 2: scenario"},
+		{"backslash", change(`"ipv4"`, `"a\\b"`), "line 2: family"},
+		{"parent folder", change(`"off"`, `".."`), "line 2: mode"},
+		{"NUL", change(`"off"`, `"o\u0000ff"`), "line 2: mode"},
+		{"newline", change(`"off"`, `"off\n"`), "line 2: mode"},
+		{"repeat 0", change(`"repeat":1`, `"repeat":0`), "line 2: repeat 0"},
+		{"unknown status", change(`"PASS"`, `"pass"`), `line 2: quiz2/ipv4/off/1: unknown status "pass"`},
+		{"unknown control", change(`"control":"control"`, `"control":""`), `unknown control ""`},
+		{"negative staged", change(`"staged":1`, `"staged":-1`), "connections.staged is negative"},
+		{"negative capture", change(`"packets":6`, `"packets":-6`), "capture.packets is negative"},
+		{"long line", head + strings.Repeat("x", maxLine+1), "line 2: longer than 16 MiB"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Read(strings.NewReader(tt.text))
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("want an error with %q, got %v", tt.want, err)
+			}
+		})
+	}
+}
+
+func TestReadNewerSchema(t *testing.T) {
+	_, err := Read(strings.NewReader(`{"schema":7,"kernel":{"release":"8.0"}}` + "\n"))
+	var schemaErr *SchemaError
+	if !errors.As(err, &schemaErr) || *schemaErr != (SchemaError{Got: 7, Known: Schema}) {
+		t.Fatalf("want a SchemaError, got %v", err)
+	}
+	if want := "this ledger has schema 7; this rpmig reads up to 1; use a newer rpmig"; schemaErr.Error() != want {
+		t.Errorf("want %q\ngot  %q", want, schemaErr)
+	}
+}
+
+func TestReadIgnoresUnknownFields(t *testing.T) {
+	text := ledger(t, header(1), passed())
+	text = strings.ReplaceAll(text, "{", `{"later":[1],`)
+	text = strings.Replace(text, `"counters":{"later":[1],`, `"counters":{`, 1)
+	run, err := Read(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]Cell{passed()}, run.Cells, equalAddrs); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// disk counts writes and takes so many bytes before it is full.
+type disk struct {
+	bytes.Buffer
+	room, writes int
+}
+
+var errFull = errors.New("no space left on device")
+
+func (d *disk) Write(p []byte) (int, error) {
+	d.writes++
+	n := min(len(p), d.room-d.Len())
+	d.Buffer.Write(p[:n])
+	if n < len(p) {
+		return n, errFull
+	}
+	return n, nil
+}
+
+func TestWriteOnePerLine(t *testing.T) {
+	d := &disk{room: 1 << 20}
+	w, err := NewWriter(d, header(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []Cell{passed(), failed()} {
+		if err := w.Write(&c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if lines := strings.Count(d.String(), "\n"); lines != 3 || d.writes != 3 {
+		t.Errorf("want 3 lines in 3 writes, got %d in %d", lines, d.writes)
+	}
+}
+
+func TestWriteFullDisk(t *testing.T) {
+	if _, err := NewWriter(&disk{room: 10}, header(2)); !errors.Is(err, errFull) {
+		t.Errorf("header: want %v, got %v", errFull, err)
+	}
+
+	d := &disk{room: 500}
+	w, err := NewWriter(d, header(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := passed(), skipped()
+	if err := w.Write(&a); !errors.Is(err, errFull) {
+		t.Errorf("want %v, got %v", errFull, err)
+	}
+	d.room = 1 << 20 // somebody tidied up
+	if err := w.Write(&b); !errors.Is(err, errFull) {
+		t.Errorf("want the first error to stay, got %v", err)
+	}
+	run, err := Read(bytes.NewReader(d.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if run.Missing() != 2 {
+		t.Errorf("want 2 missing, got %d", run.Missing())
+	}
+}
+
+func TestWriteRefusesWhatReadRefuses(t *testing.T) {
+	var buf bytes.Buffer
+	w, err := NewWriter(&buf, header(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := buf.Len()
+	c := passed()
+	c.Status = ""
+	if err := w.Write(&c); err == nil || buf.Len() != before {
+		t.Errorf("want an error and nothing written, got %v and %d bytes", err, buf.Len()-before)
+	}
+	c.Status = Pass
+	if err := w.Write(&c); err != nil {
+		t.Errorf("a refused cell must not end the ledger: %v", err)
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	whole := ledger(f, header(3), passed(), failed(), skipped())
+	f.Add([]byte(whole))
+	f.Add([]byte(whole[:len(whole)-40]))
+	f.Add([]byte(strings.Replace(whole, `"schema":1`, `"schema":2`, 1)))
+	f.Add([]byte("\x00\xff{]\n\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		run, err := Read(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		again, err := Read(strings.NewReader(ledger(t, run.Header, run.Cells...)))
+		if err != nil {
+			t.Fatalf("accepted, written and refused: %v", err)
+		}
+		if diff := cmp.Diff(run, again, equalAddrs); diff != "" {
+			t.Fatalf("-first +second:\n%s", diff)
+		}
+	})
+}

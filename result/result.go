@@ -1,0 +1,241 @@
+// Package result is the ledger: what was observed in each cell, how it was judged, and the JSON lines in which both are
+// kept. Every report is made from these values alone. It imports the standard library only, so that anything may read a
+// ledger without the harness.
+package result
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Schema is the version of the JSON lines this package writes. Readers refuse a newer one.
+const Schema = 1
+
+// Status is the verdict on one cell.
+type Status string
+
+// The zero Status is invalid: a cell without a verdict must never look like a pass.
+const (
+	Pass  Status = "PASS"  // the kernel did what the mode promises, and the witnesses agree
+	Fail  Status = "FAIL"  // the kernel did otherwise
+	XFail Status = "XFAIL" // the kernel did otherwise, by a known bug that this version has
+	Skip  Status = "SKIP"  // this kernel or this user cannot, and a probe said so
+	Error Status = "ERROR" // no conclusion: our fault or the machine's
+)
+
+// Statuses lists every valid status, best first.
+func Statuses() []Status { return []Status{Pass, XFail, Skip, Fail, Error} }
+
+// Flavour tells the two kinds of reset apart: one that acknowledges (tcp_send_active_reset, or an answer to a segment
+// without ACK) and a bare one (tcp_v4_send_reset answering a segment that carried an ACK).
+type Flavour string
+
+// The flavours, as tcpdump's "R." and "R".
+const (
+	RSTACK  Flavour = "RST+ACK"
+	BareRST Flavour = "bare"
+)
+
+// String is the flavour as a noun.
+func (f Flavour) String() string {
+	if f == BareRST {
+		return "bare RST"
+	}
+	return string(f)
+}
+
+// Header is the first line of a ledger.
+type Header struct {
+	Schema  int      `json:"schema"`
+	Version string   `json:"version"` // of rpmig
+	Kernel  string   `json:"kernel"`  // release, as uname -r
+	Machine string   `json:"machine"` // architecture, as uname -m
+	Command []string `json:"command"` // the arguments, without the program's path
+	Cells   int      `json:"cells"`   // how many lines follow when the run was not cut short
+}
+
+// Cell is one scenario in one family and one mode, played once. Times are seconds since the cell began.
+type Cell struct {
+	Scenario string `json:"scenario"`
+	Family   string `json:"family"`
+	Mode     string `json:"mode"`
+	Repeat   int    `json:"repeat"` // counted from 1
+
+	Status Status `json:"status"`
+	Reason string `json:"reason"` // one sentence, also for a PASS
+	// Control says how the "off" cell that belongs to this one fared. A reset that did not come proves something only
+	// where the same capture has caught one.
+	Control Control `json:"control"`
+
+	Connections Connections      `json:"connections"`
+	Resets      []Reset          `json:"resets"`
+	Counters    map[string]int64 `json:"counters"` // deltas; a counter that this kernel lacks is absent
+	Program     *Program         `json:"program,omitempty"`
+	Checks      []Check          `json:"checks"`
+	Steps       []Step           `json:"steps"`
+	DropBackend string           `json:"drop_backend,omitempty"` // what put the packet-drop rule in; empty: no rule
+	Capture     Capture          `json:"capture"`
+	Evidence    string           `json:"evidence,omitempty"` // folder with what this cell left behind
+	Elapsed     float64          `json:"elapsed"`
+}
+
+// ID names a cell within its run; it is also its folder under --out.
+func (c *Cell) ID() string {
+	return fmt.Sprintf("%s/%s/%s/%d", c.Scenario, c.Family, c.Mode, c.Repeat)
+}
+
+// Fact is what happened, whatever was expected: "1 of 1 lived".
+func (c *Cell) Fact() string {
+	if c.Connections.Staged == 0 {
+		return "not played"
+	}
+	return fmt.Sprintf("%d of %d lived", c.Connections.Survived, c.Connections.Staged)
+}
+
+// Failed returns the checks that did not hold.
+func (c *Cell) Failed() []Check {
+	var failed []Check
+	for _, k := range c.Checks {
+		if !k.OK {
+			failed = append(failed, k)
+		}
+	}
+	return failed
+}
+
+// Control is how the "off" cell beside a cell fared.
+type Control string
+
+const (
+	IsControl    Control = "control"      // this cell is the "off" cell of its group
+	Controlled   Control = "controlled"   // the off cell passed: its resets were caught
+	Uncontrolled Control = "uncontrolled" // the off cell was not played or reached no verdict
+)
+
+// Connections counts the clients of a cell.
+type Connections struct {
+	Staged   int `json:"staged"`   // connected by the client before the listener closed
+	Survived int `json:"survived"` // accepted on the surviving listener, with the data sent
+	Lost     int `json:"lost"`     // all others
+}
+
+// Reset is a TCP segment with RST that was seen on the wire.
+type Reset struct {
+	Time    float64        `json:"time"`
+	Frame   int            `json:"frame"` // number in the capture, counted from 1
+	From    netip.AddrPort `json:"from"`
+	To      netip.AddrPort `json:"to"`
+	Flavour Flavour        `json:"flavour"`
+	Step    string         `json:"step,omitempty"` // the step that was running when it was sent
+}
+
+// Program is what the BPF program counted of its own runs.
+type Program struct {
+	SYN      uint64 `json:"syn"`      // asked to choose a listener for a SYN
+	Migrated uint64 `json:"migrated"` // asked to choose a listener for a socket that is to migrate
+}
+
+// Witness is the source of a fact.
+type Witness string
+
+const (
+	Staging     Witness = "staging"     // sock_diag and the rule's counters, before the listener closes
+	Application Witness = "application" // what accept, recv and the client's socket returned
+	Wire        Witness = "wire"        // frames captured on loopback
+	Counters    Witness = "counters"    // deltas of /proc/thread-self/net/{netstat,snmp}
+	ProgramSaid Witness = "program"     // the BPF program's own counts
+	Agreement   Witness = "agreement"   // two witnesses held against each other
+)
+
+// Check is one thing that was expected and one that was seen, in the same notation.
+type Check struct {
+	Name    string  `json:"name"`
+	Witness Witness `json:"witness"`
+	Want    string  `json:"want"`
+	Got     string  `json:"got"`
+	OK      bool    `json:"ok"`
+}
+
+// String puts what was seen beside what was expected.
+func (c Check) String() string {
+	return fmt.Sprintf("%s: want %s, got %s", c.Name, c.Want, c.Got)
+}
+
+// Step is a named action of the scenario and when it began.
+type Step struct {
+	Name string  `json:"name"`
+	At   float64 `json:"at"`
+}
+
+// Capture says what the packet socket recorded.
+type Capture struct {
+	Packets int    `json:"packets"`        // frames recorded
+	Lost    int    `json:"lost"`           // frames that the kernel dropped for want of room
+	File    string `json:"file,omitempty"` // pcapng, relative to the ledger's folder
+}
+
+// Run is a whole ledger.
+type Run struct {
+	Header Header
+	Cells  []Cell
+}
+
+// Count returns how many cells have the status.
+func (r *Run) Count(s Status) int {
+	n := 0
+	for i := range r.Cells {
+		if r.Cells[i].Status == s {
+			n++
+		}
+	}
+	return n
+}
+
+// Missing returns how many of the planned cells are not in the ledger: a run that was cut short.
+func (r *Run) Missing() int { return max(r.Header.Cells-len(r.Cells), 0) }
+
+// Exit codes. Skipped is kselftest's KSFT_SKIP; Usage and Failure follow sysexits(3).
+const (
+	ExitOK       = 0
+	ExitFail     = 1
+	ExitSkip     = 4
+	ExitUsage    = 64
+	ExitSoftware = 70
+)
+
+// ExitCode maps a run to the status of the process: an ERROR outweighs a FAIL, since nothing was concluded; a run that
+// is nothing but SKIP says so.
+func (r *Run) ExitCode() int {
+	switch {
+	case r.Count(Error) > 0 || r.Missing() > 0:
+		return ExitSoftware
+	case r.Count(Fail) > 0:
+		return ExitFail
+	case len(r.Cells) > 0 && r.Count(Skip) == len(r.Cells):
+		return ExitSkip
+	default:
+		return ExitOK
+	}
+}
+
+// Summary is the run in one line: "10 cells: 8 PASS, 2 SKIP".
+func (r *Run) Summary() string {
+	var parts []string
+	for _, s := range Statuses() {
+		if n := r.Count(s); n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, s))
+		}
+	}
+	line := fmt.Sprintf("%d cells", len(r.Cells))
+	if len(r.Cells) == 1 {
+		line = "1 cell"
+	}
+	if len(parts) > 0 {
+		line += ": " + strings.Join(parts, ", ")
+	}
+	if m := r.Missing(); m > 0 {
+		line += fmt.Sprintf("; %d planned and not played", m)
+	}
+	return line
+}

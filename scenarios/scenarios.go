@@ -1,0 +1,38 @@
+// Package scenarios is the list of cases that rpmig can play, one file a case.
+package scenarios
+
+import (
+	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/result"
+)
+
+// All returns every scenario, in the order of the talk.
+func All() []harness.Scenario {
+	return []harness.Scenario{quiz1, quiz2}
+}
+
+// migrates is the expectation of a case in which only migration saves a connection. A lost one is answered with a reset
+// of the flavour; estabResets is by how much EstabResets moves then, client and server sharing the namespace.
+func migrates(flavour result.Flavour, estabResets int) func(harness.Mode) harness.Expectation {
+	return func(m harness.Mode) harness.Expectation {
+		e := harness.Expectation{Lives: m.Migrates, Counted: map[string]int{
+			kernel.MigrateSuccess: 0, kernel.MigrateFailure: 0, kernel.OutRsts: 0, kernel.EstabResets: 0,
+		}}
+		if m.Asks && m.HasProgram() {
+			e.Asked = 1
+		}
+		switch {
+		case e.Lives:
+			e.Counted[kernel.MigrateSuccess] = 1
+		case m.Asks:
+			e.Counted[kernel.MigrateFailure] = 1
+		}
+		if !e.Lives {
+			e.Flavour = flavour
+			e.Counted[kernel.OutRsts] = 1
+			e.Counted[kernel.EstabResets] = estabResets
+		}
+		return e
+	}
+}
