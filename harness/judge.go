@@ -125,6 +125,7 @@ func (j *judgement) counters() {
 func (j *judgement) program() {
 	if p := j.o.Program; p != nil {
 		j.check(result.ProgramSaid, "asked about a SYN", j.n, p.SYN)
+		j.check(result.ProgramSaid, "asked about a stray segment", j.exp.Strays*j.n, p.Stray)
 		j.check(result.ProgramSaid, "asked about a migration", j.exp.Asked*j.n, p.Migrated)
 	}
 }

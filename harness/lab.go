@@ -257,11 +257,11 @@ func (l *Lab) ask(before kernel.Counters) error {
 	}
 	l.obs.Known, l.obs.Counters = after, after.Since(before)
 	if l.program != nil {
-		p := &result.Program{}
-		if p.SYN, p.Migrated, err = l.program.Asked(); err != nil {
+		asked, err := l.program.Asked()
+		if err != nil {
 			return err
 		}
-		l.obs.Program = p
+		l.obs.Program = &result.Program{SYN: asked.SYN, Stray: asked.Stray, Migrated: asked.Migrated}
 	}
 	rec, err := l.ring.Drain()
 	if err != nil {

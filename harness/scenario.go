@@ -68,8 +68,10 @@ type Expectation struct {
 	Flavour result.Flavour
 	// Counted is by how much each counter moves for one connection.
 	Counted map[string]int
-	// Asked is how often a migrate program is asked about one connection.
+	// Asked is how often a migrate program is asked about migrating one connection.
 	Asked int
+	// Strays is how many segments of one connection find no socket but a listener, so that a program is asked anew.
+	Strays int
 }
 
 // String is the expectation in a few words, for help texts.

@@ -20,6 +20,7 @@ const (
 	chooseProgChooseListener = "choose_listener"
 	chooseVarAnswer          = "answer"
 	chooseVarAskedMigrate    = "asked_migrate"
+	chooseVarAskedStray      = "asked_stray"
 	chooseVarAskedSyn        = "asked_syn"
 )
 
@@ -81,6 +82,7 @@ type chooseMapSpecs struct {
 type chooseVariableSpecs struct {
 	Answer       *ebpf.VariableSpec `ebpf:"answer"`
 	AskedMigrate *ebpf.VariableSpec `ebpf:"asked_migrate"`
+	AskedStray   *ebpf.VariableSpec `ebpf:"asked_stray"`
 	AskedSyn     *ebpf.VariableSpec `ebpf:"asked_syn"`
 }
 
@@ -119,6 +121,7 @@ func (m *chooseMaps) Close() error {
 type chooseVariables struct {
 	Answer       *ebpf.Variable `ebpf:"answer"`
 	AskedMigrate *ebpf.Variable `ebpf:"asked_migrate"`
+	AskedStray   *ebpf.Variable `ebpf:"asked_stray"`
 	AskedSyn     *ebpf.Variable `ebpf:"asked_syn"`
 }
 

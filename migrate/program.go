@@ -89,12 +89,20 @@ func (p *Program) SetTarget(listener int) error {
 	return nil
 }
 
-// Asked returns how often the kernel has run the program for a SYN and for a migration.
-func (p *Program) Asked() (syn, migrated uint64, err error) {
-	if err := errors.Join(p.objs.AskedSyn.Get(&syn), p.objs.AskedMigrate.Get(&migrated)); err != nil {
-		return 0, 0, fmt.Errorf("read the BPF program's counts: %w", err)
+// Asked is how often the kernel has run a program, and about what.
+type Asked struct {
+	SYN      uint64 // a SYN
+	Stray    uint64 // a segment that found no socket but a listener: the connection is forgotten
+	Migrated uint64 // a socket that is to migrate
+}
+
+// Asked reads the program's counts.
+func (p *Program) Asked() (a Asked, err error) {
+	err = errors.Join(p.objs.AskedSyn.Get(&a.SYN), p.objs.AskedStray.Get(&a.Stray), p.objs.AskedMigrate.Get(&a.Migrated))
+	if err != nil {
+		return Asked{}, fmt.Errorf("read the BPF program's counts: %w", err)
 	}
-	return syn, migrated, nil
+	return a, nil
 }
 
 // Close drops this process's hold on the program; a group to which it is attached keeps it.

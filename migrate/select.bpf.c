@@ -7,6 +7,7 @@
 // never asks about a migration (BPF_SK_REUSEPORT_SELECT).
 
 #include <linux/bpf.h>
+#include <linux/tcp.h>
 #include <bpf/bpf_helpers.h>
 
 enum answer {
@@ -17,10 +18,11 @@ enum answer {
 
 volatile const __u32 answer = ANSWER_SELECT;
 
-// Runs of the program, read by the harness as a witness of its own.
-__u64 asked_syn, asked_migrate;
+// Runs of the program, read by the harness as a witness of its own: for a SYN, for another segment that belongs to no
+// socket but a listener (such as the ACK of a handshake that is forgotten), and for a socket that is to migrate.
+__u64 asked_syn, asked_stray, asked_migrate;
 
-// Slot 0 takes the SYNs, slot 1 the migrations. An empty slot leaves the choice to the kernel.
+// Slot 0 takes what arrives, slot 1 what migrates. An empty slot leaves the choice to the kernel.
 enum { SLOT_SYN, SLOT_MIGRATE };
 
 struct {
@@ -45,7 +47,13 @@ int choose_listener(struct sk_reuseport_md *md)
 			return SK_PASS;
 		slot = SLOT_MIGRATE;
 	} else {
-		__sync_fetch_and_add(&asked_syn, 1);
+		// The data begin at the transport header.
+		struct tcphdr *tcp = md->data;
+
+		if ((void *)(tcp + 1) <= md->data_end && tcp->syn && !tcp->ack)
+			__sync_fetch_and_add(&asked_syn, 1);
+		else
+			__sync_fetch_and_add(&asked_stray, 1);
 	}
 	// An error means that the slot is empty; SK_PASS then leaves the choice to the kernel.
 	bpf_sk_select_reuseport(md, &listeners, &slot, 0);

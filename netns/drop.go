@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -53,7 +54,7 @@ func NewDropper(backend string) (Dropper, error) {
 
 // ipt drives the iptables and ip6tables binaries; they act on the namespace of the thread that starts them.
 type ipt struct {
-	name   string
+	nft    bool // the binary drives nf_tables
 	v4, v6 *iptables.IPTables
 }
 
@@ -75,7 +76,7 @@ func newIPT() (*ipt, error) {
 	if d.v6, err = iptables.New(iptables.IPFamily(iptables.ProtocolIPv6), iptables.Timeout(5)); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoIPTables, err)
 	}
-	d.name = "iptables (" + Variant() + ")"
+	d.nft = iptablesDrivesNFT()
 	// A binary that is there may still lack its kernel modules or its rights.
 	err = Do(func() error {
 		r, err := d.Drop(false, 1)
@@ -90,28 +91,31 @@ func newIPT() (*ipt, error) {
 	return d, nil
 }
 
-// Variant is the kernel interface that the iptables binary drives, nf_tables or legacy; empty without a binary.
-func Variant() string {
+// iptablesDrivesNFT tells iptables-nft, which says "iptables v1.8.9 (nf_tables)", from the legacy binary.
+func iptablesDrivesNFT() bool {
 	out, err := exec.Command("iptables", "--version").Output()
-	if err != nil {
-		return ""
-	}
-	// "iptables v1.8.9 (nf_tables)"; before 1.8 there was legacy alone and no word about it.
-	var version, variant string
-	if n, _ := fmt.Sscanf(string(out), "iptables %s (%s", &version, &variant); n == 2 && len(variant) > 1 {
-		return variant[:len(variant)-1]
-	}
-	return "legacy"
+	return err == nil && bytes.Contains(out, []byte("(nf_tables)"))
 }
 
-func (d *ipt) Name() string { return d.name }
+func (d *ipt) Name() string {
+	if d.nft {
+		return "iptables (nf_tables)"
+	}
+	return "iptables (legacy)"
+}
 
 func (d *ipt) Drop(v6 bool, port uint16) (Rule, error) {
 	r := &iptRule{tables: d.v4, spec: []string{
 		"-p", "tcp", "--dport", strconv.Itoa(int(port)), "--tcp-flags", "SYN,ACK", "ACK", "-j", "DROP",
 	}}
+	if d.nft {
+		r.table = &nftables.Table{Name: "filter", Family: nftables.TableFamilyIPv4}
+	}
 	if v6 {
 		r.tables = d.v6
+		if d.nft {
+			r.table.Family = nftables.TableFamilyIPv6
+		}
 	}
 	if err := r.tables.Append("filter", "INPUT", r.spec...); err != nil {
 		return nil, fmt.Errorf("put the drop rule in: %w", err)
@@ -122,9 +126,18 @@ func (d *ipt) Drop(v6 bool, port uint16) (Rule, error) {
 type iptRule struct {
 	tables *iptables.IPTables
 	spec   []string
+	table  *nftables.Table // nil: the legacy variant, which netlink does not show
 }
 
 func (r *iptRule) Packets() (uint64, error) {
+	if r.table != nil {
+		// The binary takes 2.5 ms of CPU to tell what netlink tells in 0.1 ms.
+		c, err := nftables.New()
+		if err != nil {
+			return 0, fmt.Errorf("read the drop rule's counter: %w", err)
+		}
+		return packets(c, r.table, &nftables.Chain{Name: "INPUT", Table: r.table})
+	}
 	stats, err := r.tables.StructuredStats("filter", "INPUT")
 	if err != nil {
 		return 0, fmt.Errorf("read the drop rule's counter: %w", err)
@@ -186,8 +199,11 @@ type nftRule struct {
 	chain *nftables.Chain
 }
 
-func (r *nftRule) Packets() (uint64, error) {
-	rules, err := r.conn.GetRules(r.table, r.chain)
+func (r *nftRule) Packets() (uint64, error) { return packets(r.conn, r.table, r.chain) }
+
+// packets reads the counter of the one rule in a chain.
+func packets(c *nftables.Conn, table *nftables.Table, chain *nftables.Chain) (uint64, error) {
+	rules, err := c.GetRules(table, chain)
 	if err != nil {
 		return 0, fmt.Errorf("read the drop rule's counter: %w", err)
 	}

@@ -133,6 +133,7 @@ type Reset struct {
 // Program is what the BPF program counted of its own runs.
 type Program struct {
 	SYN      uint64 `json:"syn"`      // asked to choose a listener for a SYN
+	Stray    uint64 `json:"stray"`    // asked to choose one for a segment that belongs to no connection
 	Migrated uint64 `json:"migrated"` // asked to choose a listener for a socket that is to migrate
 }
 
