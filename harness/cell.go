@@ -95,10 +95,8 @@ func (l *Lab) play(p *played, closeRing func(*capture.Ring)) (err error) {
 	if l.cfg.faults.other != nil {
 		mode = *l.cfg.faults.other
 	}
-	if err := netns.SetWeather(netns.Weather(max(minBacklog, l.cfg.Connections), l.cfg.Port)); err != nil {
-		return err
-	}
-	if err := netns.SetWeather([]netns.Sysctl{mode.Weather()}); err != nil {
+	weather := netns.Weather(max(minBacklog, l.cfg.Connections), l.cfg.Port, l.v6())
+	if err := netns.SetWeather(append(weather, mode.Weather())); err != nil {
 		return err
 	}
 	if l.program, err = mode.Load(); err != nil {

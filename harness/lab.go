@@ -109,7 +109,7 @@ func (l *Lab) DropACKs() {
 		return
 	}
 	var err error
-	l.rule, err = l.cfg.Dropper.Drop(l.cfg.Family.Domain == unix.AF_INET6, l.cfg.Port)
+	l.rule, err = l.cfg.Dropper.Drop(l.v6(), l.cfg.Port)
 	l.must(err)
 	l.obs.Rule.from = l.now()
 }
@@ -306,6 +306,8 @@ var (
 	errTimeout   = errors.New("it did not happen")
 	errCancelled = errors.New("cancelled")
 )
+
+func (l *Lab) v6() bool { return l.cfg.Family.Domain == unix.AF_INET6 }
 
 func (l *Lab) scale(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * l.cfg.TimeoutMul)

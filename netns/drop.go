@@ -108,36 +108,27 @@ func (d *ipt) Drop(v6 bool, port uint16) (Rule, error) {
 	r := &iptRule{tables: d.v4, spec: []string{
 		"-p", "tcp", "--dport", strconv.Itoa(int(port)), "--tcp-flags", "SYN,ACK", "ACK", "-j", "DROP",
 	}}
-	if d.nft {
-		r.table = &nftables.Table{Name: "filter", Family: nftables.TableFamilyIPv4}
-	}
 	if v6 {
 		r.tables = d.v6
-		if d.nft {
-			r.table.Family = nftables.TableFamilyIPv6
-		}
 	}
 	if err := r.tables.Append("filter", "INPUT", r.spec...); err != nil {
 		return nil, fmt.Errorf("put the drop rule in: %w", err)
 	}
-	return r, nil
+	if !d.nft {
+		return r, nil
+	}
+	// iptables-nft leaves an nf_tables rule behind like any other. Reading it and taking it out over netlink saves two
+	// more runs of the binary, each 3 ms of CPU and the latter 15 ms of waiting.
+	return newNFTRule("filter", "INPUT", v6)
 }
 
+// iptRule is a rule of the legacy variant, which only the binary can read.
 type iptRule struct {
 	tables *iptables.IPTables
 	spec   []string
-	table  *nftables.Table // nil: the legacy variant, which netlink does not show
 }
 
 func (r *iptRule) Packets() (uint64, error) {
-	if r.table != nil {
-		// The binary takes 2.5 ms of CPU to tell what netlink tells in 0.1 ms.
-		c, err := nftables.New()
-		if err != nil {
-			return 0, fmt.Errorf("read the drop rule's counter: %w", err)
-		}
-		return packets(c, r.table, &nftables.Chain{Name: "INPUT", Table: r.table})
-	}
 	stats, err := r.tables.StructuredStats("filter", "INPUT")
 	if err != nil {
 		return 0, fmt.Errorf("read the drop rule's counter: %w", err)
@@ -161,22 +152,16 @@ type nft struct{}
 func (nft) Name() string { return "nftables" }
 
 func (nft) Drop(v6 bool, port uint16) (Rule, error) {
-	c, err := nftables.New()
+	r, err := newNFTRule("rpmig", "input", v6)
 	if err != nil {
-		return nil, fmt.Errorf("put the drop rule in: %w", err)
+		return nil, err
 	}
-	r := &nftRule{conn: c, table: &nftables.Table{Name: "rpmig", Family: nftables.TableFamilyIPv4}}
-	if v6 {
-		r.table.Family = nftables.TableFamilyIPv6
-	}
-	c.AddTable(r.table)
-	r.chain = c.AddChain(&nftables.Chain{
-		Name: "input", Table: r.table, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter,
-	})
+	r.conn.AddTable(r.table)
+	r.chain.Type, r.chain.Hooknum, r.chain.Priority = nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter
+	r.conn.AddChain(r.chain)
 	const dport, flags = 2, 13 // offsets in the TCP header, RFC 9293 section 3.1
 	const syn, ack = 0x02, 0x10
-	c.AddRule(&nftables.Rule{Table: r.table, Chain: r.chain, Exprs: []expr.Any{
+	r.conn.AddRule(&nftables.Rule{Table: r.table, Chain: r.chain, Exprs: []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: dport, Len: 2},
@@ -187,23 +172,34 @@ func (nft) Drop(v6 bool, port uint16) (Rule, error) {
 		&expr.Counter{},
 		&expr.Verdict{Kind: expr.VerdictDrop},
 	}})
-	if err := c.Flush(); err != nil {
+	if err := r.conn.Flush(); err != nil {
 		return nil, fmt.Errorf("put the drop rule in: %w", err)
 	}
 	return r, nil
 }
 
+// nftRule is the one rule of a chain.
 type nftRule struct {
 	conn  *nftables.Conn
 	table *nftables.Table
 	chain *nftables.Chain
 }
 
-func (r *nftRule) Packets() (uint64, error) { return packets(r.conn, r.table, r.chain) }
+func newNFTRule(table, chain string, v6 bool) (*nftRule, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return nil, fmt.Errorf("open nf_tables netlink: %w", err)
+	}
+	r := &nftRule{conn: c, table: &nftables.Table{Name: table, Family: nftables.TableFamilyIPv4}}
+	if v6 {
+		r.table.Family = nftables.TableFamilyIPv6
+	}
+	r.chain = &nftables.Chain{Name: chain, Table: r.table}
+	return r, nil
+}
 
-// packets reads the counter of the one rule in a chain.
-func packets(c *nftables.Conn, table *nftables.Table, chain *nftables.Chain) (uint64, error) {
-	rules, err := c.GetRules(table, chain)
+func (r *nftRule) Packets() (uint64, error) {
+	rules, err := r.conn.GetRules(r.table, r.chain)
 	if err != nil {
 		return 0, fmt.Errorf("read the drop rule's counter: %w", err)
 	}
@@ -218,7 +214,7 @@ func packets(c *nftables.Conn, table *nftables.Table, chain *nftables.Chain) (ui
 }
 
 func (r *nftRule) Remove() error {
-	r.conn.DelTable(r.table)
+	r.conn.FlushChain(r.chain)
 	if err := r.conn.Flush(); err != nil {
 		return fmt.Errorf("take the drop rule out: %w", err)
 	}

@@ -20,10 +20,9 @@ const MigrateReq = "net.ipv4.tcp_migrate_req"
 // Weather returns every sysctl on which a verdict leans, with the value that the scenarios take for granted. A child
 // namespace starts with a mix of compiled-in defaults and copies of the host's values, so "default" means nothing.
 // backlog is the largest accept queue that a listener will ask for; port is kept out of the clients' ephemeral range.
-func Weather(backlog int, port uint16) []Sysctl {
-	return []Sysctl{
+func Weather(backlog int, port uint16, v6 bool) []Sysctl {
+	weather := []Sysctl{
 		{"net.core.somaxconn", fmt.Sprint(max(backlog, 4096))},
-		{"net.ipv4.ip_local_port_range", "1024 65535"},
 		{"net.ipv4.ip_local_reserved_ports", fmt.Sprint(port)},
 		{"net.ipv4.tcp_abort_on_overflow", "0"},
 		{"net.ipv4.tcp_early_retrans", "3"}, // tail loss probes: what a client sends first
@@ -31,19 +30,21 @@ func Weather(backlog int, port uint16) []Sysctl {
 		{"net.ipv4.tcp_fastopen", "0"},
 		// Without cookies tcp_conn_request drops SYNs once a quarter of this queue is all that is left.
 		{"net.ipv4.tcp_max_syn_backlog", fmt.Sprint(max(2*backlog, 4096))},
-		{"net.ipv4.tcp_retries2", "15"},
 		{"net.ipv4.tcp_sack", "1"},
-		{"net.ipv4.tcp_syn_retries", "6"},
 		{"net.ipv4.tcp_synack_retries", "5"},
 		{"net.ipv4.tcp_syncookies", "0"}, // a cookie leaves no request socket to migrate
 		{"net.ipv4.tcp_timestamps", "1"},
-		{"net.ipv4.tcp_window_scaling", "1"},
-		{"net.ipv6.bindv6only", "0"},
-		{"net.ipv6.conf.all.disable_ipv6", "0"},
-		{"net.ipv6.conf.default.accept_dad", "0"},
-		{"net.ipv6.conf.lo.accept_dad", "0"},
-		{"net.ipv6.conf.lo.disable_ipv6", "0"},
 	}
+	if v6 {
+		weather = append(weather,
+			Sysctl{"net.ipv6.bindv6only", "0"},
+			Sysctl{"net.ipv6.conf.all.accept_dad", "0"},
+			Sysctl{"net.ipv6.conf.all.disable_ipv6", "0"},
+			Sysctl{"net.ipv6.conf.lo.accept_dad", "0"},
+			Sysctl{"net.ipv6.conf.lo.disable_ipv6", "0"},
+		)
+	}
+	return weather
 }
 
 // Set writes a sysctl of the calling thread's namespace. It wraps fs.ErrNotExist where this kernel has none of the name.

@@ -118,7 +118,7 @@ func (e *env) examine(ctx context.Context) []symptom {
 		return all
 	}
 	ask("sysctls", true, inNS(func() (string, error) {
-		return "writable inside the namespace", netns.SetWeather(netns.Weather(1, 80))
+		return "writable inside the namespace", netns.SetWeather(netns.Weather(1, 80, true))
 	}))
 	ask("capture", true, inNS(func() (string, error) {
 		ring, err := capture.Open("lo", 1)
