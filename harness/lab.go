@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"net/netip"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -293,7 +294,12 @@ func (l *Lab) socket() (int, error) {
 	return fd, nil
 }
 
+// closeFD closes a socket for good: when it returns, the kernel has done what the last close of a socket does. A child
+// that another cell forks to run iptables holds copies of all our descriptors until it execs, and a close in that moment
+// would not be the last; ForkLock is held from the fork to the exec (syscall.forkExec).
 func (l *Lab) closeFD(fd int) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	for i, f := range l.fds {
 		if f == fd {
 			l.fds = append(l.fds[:i], l.fds[i+1:]...)

@@ -83,10 +83,11 @@ func probe(o Options) (func(Family, Mode) string, error) {
 	modes, fams := map[string]string{}, map[string]string{}
 	err := netns.Do(func() error {
 		for _, m := range o.Modes {
-			switch err := m.Probe(); {
-			case errors.Is(err, migrate.ErrNotSupported):
-				modes[m.Name] = err.Error()
-			case err != nil:
+			err := m.Probe()
+			var no *migrate.NotSupportedError
+			if errors.As(err, &no) {
+				modes[m.Name] = no.Reason + ": " + no.Next
+			} else if err != nil {
 				return fmt.Errorf("probe mode %s: %w", m.Name, err)
 			}
 		}

@@ -99,11 +99,14 @@ func (m Mode) Weather() netns.Sysctl { return netns.Sysctl{Name: netns.MigrateRe
 var ErrNotSupported = errors.New("not supported")
 
 // NotSupportedError says what this kernel or this user lacks, and how to get it.
-type NotSupportedError struct{ Reason, Hint string }
+type NotSupportedError struct{ Reason, Next string }
 
 func (e *NotSupportedError) Error() string { return e.Reason }
 
 func (e *NotSupportedError) Unwrap() error { return ErrNotSupported }
+
+// Hint is what to type next.
+func (e *NotSupportedError) Hint() string { return e.Next }
 
 // Probe tells whether this kernel and this user can have the mode at all: nil, an error that wraps ErrNotSupported, or
 // one that means it could not find out. That the kernel has the sysctl does not mean that it migrates: 5.10.188 and
@@ -113,7 +116,7 @@ func (m Mode) Probe() error {
 		if _, err := netns.Get(netns.MigrateReq); errors.Is(err, fs.ErrNotExist) {
 			return &NotSupportedError{
 				Reason: "this kernel has no " + netns.MigrateReq + " (Linux 5.14 has it)",
-				Hint:   "boot Linux 5.14 or later",
+				Next:   "boot Linux 5.14 or later",
 			}
 		} else if err != nil {
 			return err

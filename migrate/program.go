@@ -55,15 +55,15 @@ func explainLoad(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return &NotSupportedError{
 			Reason: "BPF needs CAP_BPF and CAP_NET_ADMIN outside any user namespace",
-			Hint:   "run it as root: sudo rpmig …",
+			Next:   "run it as root: sudo rpmig …",
 		}
 	case errors.As(err, &verifier):
 		return &NotSupportedError{
 			Reason: "this kernel's verifier refuses the migrate program (Linux 5.14 accepts it): " + verifier.Cause.Error(),
-			Hint:   "rpmig doctor",
+			Next:   "rpmig doctor",
 		}
 	case errors.Is(err, unix.ENOSYS), errors.Is(err, ebpf.ErrNotSupported):
-		return &NotSupportedError{Reason: "this kernel has no BPF: " + err.Error(), Hint: "rpmig doctor"}
+		return &NotSupportedError{Reason: "this kernel has no BPF: " + err.Error(), Next: "rpmig doctor"}
 	default:
 		return fmt.Errorf("load BPF program: %w", err)
 	}

@@ -194,7 +194,7 @@ func (p *page) details(cells []*result.Cell) {
 			p.check(k)
 		}
 		if c.DropBackend != "" {
-			item("dropped by", c.DropBackend)
+			item("rule", c.DropBackend)
 		}
 		if c.Capture.File != "" {
 			item("capture", captureLine(c))

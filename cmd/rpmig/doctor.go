@@ -152,7 +152,7 @@ func (e *env) examine(ctx context.Context) []symptom {
 			}
 		}
 		return "", &migrate.NotSupportedError{
-			Reason: "neither iptables nor nftables works", Hint: "modprobe nf_tables, or apt-get install iptables"}
+			Reason: "neither iptables nor nftables works", Next: "modprobe nf_tables, or apt-get install iptables"}
 	})
 	ask("sysctl tcp_migrate_req", true, inNS(func() (string, error) {
 		return "the file is there, which proves nothing yet", modeProbe("sysctl")()
@@ -190,7 +190,7 @@ func (e *env) stage(ctx context.Context, mode string) (string, error) {
 		case result.Error:
 			return "", fmt.Errorf("%s: %s", c.ID(), c.Reason)
 		default:
-			return "", &migrate.NotSupportedError{Reason: c.Reason, Hint: "rpmig run " + c.Scenario + " --migrate=" + mode + " -v"}
+			return "", &migrate.NotSupportedError{Reason: c.Reason, Next: "rpmig run " + c.Scenario + " --migrate=" + mode + " -v"}
 		}
 	}
 	return fmt.Sprintf("%s staged one: lost when off, saved when on", e.scenarios[0].Name), nil

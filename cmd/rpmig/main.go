@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,7 +137,7 @@ func (e *env) app() *cli.App {
 }
 
 func badUsage(c *cli.Context, err error, _ bool) error {
-	return &usageError{err.Error(), strings.TrimSpace(c.App.Name+" "+c.Command.Name) + " --help"}
+	return &usageError{err.Error(), cmp.Or(c.Command.HelpName, c.App.Name) + " --help"}
 }
 
 // noArgs refuses what is left over on the command line.
