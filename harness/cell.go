@@ -55,41 +55,30 @@ func play(cfg cellConfig, closeRing func(*capture.Ring)) played {
 	began := time.Now()
 	l := &Lab{cfg: cfg, start: began}
 	err := netns.Do(func() error { return l.play(&p, closeRing) })
-	c := &p.cell
+	c, o := &p.cell, &l.obs
 	c.Steps = l.steps
 	c.Elapsed = time.Since(began).Seconds()
-	if l.obs.Rule != nil {
-		c.DropBackend = l.obs.Rule.Backend
+	if o.Rule != nil {
+		c.DropBackend = o.Rule.Backend
 	}
+	c.Resets, c.Counters, c.Program = o.Wire.Resets, o.Counters, o.Program
+	c.Capture = result.Capture{Packets: o.Wire.Packets, Lost: o.Wire.Lost}
+	p.rec, p.notes = o.Wire.recording, annotate(o, l.start, l.steps)
 	if err != nil {
 		c.Status, c.Reason = result.Error, err.Error()
 		p.cut = errors.Is(err, errCancelled)
 		return p
 	}
-	o := &l.obs
 	lived := o.lived()
 	c.Connections = result.Connections{Staged: o.Staged, Survived: lived, Lost: o.Staged - lived}
-	c.Resets, c.Counters, c.Program = o.Wire.Resets, o.Counters, o.Program
-	c.Capture = result.Capture{Packets: o.Wire.Packets, Lost: o.Wire.Lost}
 	v := judge(cfg.Mode, cfg.Scenario.Expect(cfg.Mode), o)
 	c.Status, c.Reason, c.Checks = v.Status, v.Reason, v.Checks
-	p.rec, p.notes = o.Wire.recording, annotate(o, l.start, l.steps)
 	return p
 }
 
 // play runs on the namespace's thread.
 func (l *Lab) play(p *played, closeRing func(*capture.Ring)) (err error) {
 	defer l.close()
-	defer func() {
-		switch r := recover().(type) {
-		case nil:
-		case abort:
-			err = r.err
-		default:
-			p.panic = debug.Stack()
-			err = fmt.Errorf("the scenario panicked: %v", r)
-		}
-	}()
 	l.step("prepare")
 	mode := l.cfg.Mode
 	if l.cfg.faults.other != nil {
@@ -116,8 +105,27 @@ func (l *Lab) play(p *played, closeRing func(*capture.Ring)) (err error) {
 	}
 	l.start = time.Now() // zero of the cell's times: nothing has been sent yet
 	l.steps = nil
-	l.cfg.Scenario.Play(l)
+	if err := l.perform(p); err != nil {
+		// What was captured so far is evidence of what went wrong.
+		return errors.Join(err, l.drain())
+	}
 	return l.ask(before)
+}
+
+// perform plays the scenario's steps.
+func (l *Lab) perform(p *played) (err error) {
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case abort:
+			err = r.err
+		default:
+			p.panic = debug.Stack()
+			err = fmt.Errorf("the scenario panicked: %v", r)
+		}
+	}()
+	l.cfg.Scenario.Play(l)
+	return nil
 }
 
 // annotate explains the frames that matter, by their number.

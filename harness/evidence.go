@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,11 +22,11 @@ func (p *played) evidence() Evidence { return Evidence{p.rec, p.notes, p.panic} 
 // Write puts the evidence into cells/ under dir, in the folder that the cell's ID names, and notes in the cell where it
 // is. The capture's comments tell the cell's story.
 func (e Evidence) Write(dir string, c *result.Cell, meta capture.Meta) error {
+	if c.Status == result.Skip {
+		return nil // it left nothing
+	}
 	folder := filepath.Join("cells", filepath.FromSlash(c.ID()))
 	full := filepath.Join(dir, folder)
-	if e.rec == nil && e.panic == nil {
-		return nil // it was skipped, or ended before there was anything to keep
-	}
 	if err := os.MkdirAll(full, 0o755); err != nil {
 		return fmt.Errorf("write evidence: %w", err)
 	}
@@ -42,6 +43,14 @@ func (e Evidence) Write(dir string, c *result.Cell, meta capture.Meta) error {
 		c.Capture.File = filepath.Join(folder, "capture.pcapng")
 	}
 	c.Evidence = full
+	// The folder may travel alone, so the cell's line of the ledger goes with it.
+	line, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write evidence: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(full, "cell.json"), append(line, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write evidence: %w", err)
+	}
 	return nil
 }
 

@@ -200,7 +200,7 @@ func (j *judgement) verdict() Verdict {
 	switch c := failed(result.Staging); {
 	case c != nil:
 		v.Status, v.Reason = result.Error, "not staged: "+c.String()
-	case j.o.Wire.Lost > 0 && j.absence:
+	case j.o.Wire.Lost > 0 && (j.absence || failed(result.Wire, result.Agreement) != nil):
 		v.Status = result.Error
 		v.Reason = fmt.Sprintf("the capture lost %s of %d: what it did not see proves nothing",
 			plural(j.o.Wire.Lost, "frame", "frames"), j.o.Wire.Packets+j.o.Wire.Lost)

@@ -242,9 +242,13 @@ func (l *Lab) AcceptAll(s *Listener) {
 // ask collects what the witnesses say once the scenario is over, before anything of it is torn down.
 func (l *Lab) ask(before kernel.Counters) error {
 	// A reset may still be on its way through the backlog of lo. One that never comes is for the judge to see.
+	patience := fateTimeout
 	for _, c := range l.clients {
 		if !c.accepted && l.obs.Unsettled == "" {
-			if err := l.wait(fateTimeout, c.fd, unix.POLLHUP, "a reset"); err != nil && !errors.Is(err, errTimeout) {
+			switch err := l.wait(patience, c.fd, unix.POLLHUP, "a reset came"); {
+			case errors.Is(err, errTimeout):
+				patience = 0
+			case err != nil:
 				return err
 			}
 		}
@@ -264,12 +268,16 @@ func (l *Lab) ask(before kernel.Counters) error {
 		}
 		l.obs.Program = &result.Program{SYN: asked.SYN, Stray: asked.Stray, Migrated: asked.Migrated}
 	}
+	return l.drain()
+}
+
+// drain reads what the capture has recorded.
+func (l *Lab) drain() error {
 	rec, err := l.ring.Drain()
-	if err != nil {
-		return err
+	if err == nil {
+		l.obs.watch(rec, l.start, l.steps)
 	}
-	l.obs.watch(rec, l.start, l.steps)
-	return nil
+	return err
 }
 
 // close frees all that the Lab holds but the ring. It runs on the way out of every cell, when nobody looks any more.

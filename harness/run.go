@@ -82,6 +82,9 @@ var errFoundFailure = errors.New("a cell failed")
 func probe(o Options) (func(Family, Mode) string, error) {
 	modes, fams := map[string]string{}, map[string]string{}
 	err := netns.Do(func() error {
+		if err := netns.SetWeather(netns.Weather(o.Connections, o.Port, true)); err != nil {
+			return err
+		}
 		for _, m := range o.Modes {
 			err := m.Probe()
 			var no *migrate.NotSupportedError

@@ -183,7 +183,7 @@ func (p *page) details(cells []*result.Cell) {
 			item("counter", fmt.Sprintf("%s %+d", name, c.Counters[name]))
 		}
 		if c.Program != nil {
-			item("program", fmt.Sprintf("ran %d for a SYN, %d for a migration", c.Program.SYN, c.Program.Migrated))
+			item("program", fmt.Sprintf("asked about %d SYN, %d stray, %d migrating", c.Program.SYN, c.Program.Stray, c.Program.Migrated))
 		}
 		for _, k := range c.Checks {
 			if k.OK {

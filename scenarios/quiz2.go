@@ -16,7 +16,7 @@ client retransmits "Hello World". Without migration the request socket dies
 with A's name on it, and B, which knows nothing of it, resets the client.
 With migration the request socket is cloned for B, whose accept returns the
 connection.`,
-	Path: "tcp_v4_rcv, tcp_v6_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
+	Path: "tcp_v[46]_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A")
 		l.DropACKs()

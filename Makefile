@@ -1,0 +1,104 @@
+# rpmig: what there is to do, and what each thing needs. "make" alone lists it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo dev)
+ARGS ?=
+TESTFLAGS ?=
+FUZZTIME ?= 10s
+
+# Not a tool line of go.mod: it would bring hundreds of modules into it.
+LINTER_VERSION := v2.15.0
+LINTER := bin/golangci-lint-$(LINTER_VERSION)
+
+# The committed program is the output of this compiler; another one's differs.
+CLANG := clang-14
+LLVM_STRIP := llvm-strip-14
+GENERATED := 'migrate/*_bpfe[lb].*'
+
+# Programs and files, and the Debian packages that bring them.
+FOR_TEST := iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db
+FOR_BENCH := iptables=iptables python3=python3
+FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
+	/usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev
+
+# need installs what is missing of such a list where that is possible, and says what is missing where it is not.
+define need
+missing=(); \
+for want in $(1); do \
+	PATH="$$PATH:/usr/sbin:/sbin" command -v "$${want%%=*}" >/dev/null || [[ -e "$${want%%=*}" ]] || missing+=("$${want#*=}"); \
+done; \
+if (($${#missing[@]})); then \
+	if ((EUID == 0)) && command -v apt-get >/dev/null; then \
+		echo "installing $${missing[*]}"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		install=(apt-get install -qq --yes --no-install-recommends "$${missing[@]}"); \
+		"$${install[@]}" >/dev/null || { apt-get update -qq && "$${install[@]}" >/dev/null; }; \
+	else \
+		echo "make: missing: $${missing[*]}; to have it: sudo apt-get install $${missing[*]}" >&2; \
+	fi; \
+fi
+endef
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/rpmig, one static binary
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/rpmig ./cmd/rpmig
+
+.PHONY: run
+run: build ## build rpmig and play both quizzes, as root or not; ARGS='--migrate=all' and the like
+	bin/rpmig run all $(ARGS)
+
+.PHONY: test
+test: ## install what the tests need, if root; check the format, vet, and run all tests with the race detector
+	@$(call need,$(FOR_TEST))
+	@unformatted=$$(gofmt -l .); [[ -z "$$unformatted" ]] || { echo "not gofmt-ed: $$unformatted" >&2; exit 1; }
+	go vet ./...
+	CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
+
+$(LINTER):
+	GOBIN=$(CURDIR)/bin GOFLAGS= CGO_ENABLED=0 go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINTER_VERSION)
+	mv bin/golangci-lint $@
+
+.PHONY: lint
+lint: $(LINTER) ## run the linters and build for other systems; the first time compiles the linter, for minutes
+	$(LINTER) config verify
+	$(LINTER) run
+	GOARCH=arm64 CGO_ENABLED=0 go build -o /dev/null ./cmd/rpmig
+	@said=$$(GOOS=darwin CGO_ENABLED=0 go build -o /dev/null ./cmd/rpmig 2>&1) && { echo "it builds for darwin" >&2; exit 1; }; \
+	grep -q rpmig_runs_on_linux_only <<<"$$said" || { echo "the build for darwin does not say why it fails: $$said" >&2; exit 1; }; \
+	echo "linux/arm64 builds; darwin is refused with the reason"
+
+.PHONY: generate
+generate: ## compile the BPF program anew; installs clang, if root
+	@$(call need,$(FOR_GENERATE))
+	cd migrate && BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(LLVM_STRIP) \
+		BPF2GO_CFLAGS="-O2 -g -Wall -Werror -idirafter /usr/include/$$(gcc -dumpmachine)" go generate .
+
+.PHONY: check-generate
+check-generate: generate ## check that the committed BPF program is what generate makes
+	git diff --exit-code --stat -- $(GENERATED)
+	@new=$$(git ls-files --others --exclude-standard -- $(GENERATED)); [[ -z "$$new" ]] || { echo "not committed: $$new" >&2; exit 1; }
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME, 10s each
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | while IFS=: read -r file func; do \
+		name=$${func#func }; \
+		echo "$$(dirname "$$file") $$name"; \
+		go test "$$(dirname "$$file")" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s; \
+	done
+
+.PHONY: bench
+bench: build ## measure rpmig beside the talk's two scripts; needs root, takes two minutes
+	@$(call need,$(FOR_BENCH))
+	go run ./bench -rpmig bin/rpmig $(ARGS)
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin

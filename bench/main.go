@@ -1,0 +1,287 @@
+//go:build linux
+
+// Command bench measures rpmig beside the talk's two scripts, in one run, and prints each figure with its target. It
+// fails when a command fails, never because one was slow: that is for whoever reads the table.
+//
+// It uses the standard library only, and sees rpmig from the outside.
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+func main() {
+	rpmig := flag.String("rpmig", "bin/rpmig", "the `program` to measure")
+	scripts := flag.String("scripts", "bench", "the `folder` of quiz1.py and quiz2.py")
+	rounds := flag.Int("rounds", 5, "measure everything `N` times")
+	cells := flag.Int("cells", 1000, "cells in a long run")
+	flag.Parse()
+	if err := run(*rpmig, *scripts, *rounds, *cells); err != nil {
+		fmt.Fprintf(os.Stderr, "bench: error: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// figure is one line of the table: what was measured in each round, and what is wanted.
+type figure struct {
+	name   string
+	unit   string
+	values []float64
+	target float64 // 0: there is none
+	least  bool    // the target is a least and not a most
+}
+
+func run(rpmig, scripts string, rounds, cells int) error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("it takes network namespaces and BPF: run it as root")
+	}
+	rpmig, err := filepath.Abs(rpmig)
+	if err != nil {
+		return err
+	}
+	// A run must not be spared work by what is in the way, such as a ledger; nor write into the checkout.
+	long := func(scenario string) []string {
+		return []string{rpmig, "run", scenario, "--migrate=sysctl", "--no-control", "--repeat", strconv.Itoa(cells), "-q"}
+	}
+	commands := []struct {
+		args  []string
+		apart bool // in a namespace of its own, which rpmig sees to by itself
+	}{
+		{args: []string{rpmig, "run", "quiz1", "-q"}},
+		{args: []string{rpmig, "run", "quiz2", "--migrate=bpf", "-q"}},
+		{args: []string{"python3", filepath.Join(scripts, "quiz1.py")}, apart: true},
+		{args: []string{"python3", filepath.Join(scripts, "quiz2.py")}, apart: true},
+		{args: long("quiz1")},
+		{args: long("quiz2")},
+	}
+	const one1, one2, py1, py2, long1, long2 = 0, 1, 2, 3, 4, 5
+	if rounds < 1 || cells < 1 {
+		return fmt.Errorf("nothing to measure: -rounds and -cells must be 1 or more")
+	}
+
+	before, err := readCPU()
+	if err != nil {
+		return err
+	}
+	seconds := make([][]float64, len(commands))
+	mebibytes := make([][]float64, len(commands))
+	said := make([]string, len(commands))
+	// Round by round, so that what slows the machine for a while does not fall on one command alone.
+	for round := range rounds {
+		for i, c := range commands {
+			m, err := measure(c.args, c.apart)
+			if err != nil {
+				return err
+			}
+			seconds[i] = append(seconds[i], m.wall.Seconds())
+			mebibytes[i] = append(mebibytes[i], m.mebibytes)
+			said[i] = m.said
+		}
+		fmt.Fprintf(os.Stderr, "bench: round %d of %d\n", round+1, rounds)
+	}
+	after, err := readCPU()
+	if err != nil {
+		return err
+	}
+
+	rate := func(i int) []float64 {
+		return each(seconds[i], func(s float64) float64 { return float64(cells) / s })
+	}
+	// A script plays one cell: its seconds are the ratio of the rates.
+	ratio := func(long, script int) []float64 {
+		return each(rate(long), func(r float64) float64 { return r * median(seconds[script]) })
+	}
+	many := strconv.Itoa(cells) + " quiz"
+	figures := []figure{
+		{name: "quiz1: off, sysctl, bpf", unit: "s", values: seconds[one1], target: 0.15},
+		{name: "quiz2 --migrate=bpf", unit: "s", values: seconds[one2], target: 0.5},
+		{name: "quiz1.py", unit: "s", values: seconds[py1]},
+		{name: "quiz2.py", unit: "s", values: seconds[py2]},
+		{name: many + "1", unit: "s", values: seconds[long1]},
+		{name: many + "1, rate", unit: "cells/s", values: rate(long1), target: 150, least: true},
+		{name: many + "1, rate : quiz1.py", unit: "x", values: ratio(long1, py1)},
+		{name: many + "1, peak memory", unit: "MiB", values: mebibytes[long1], target: 400},
+		{name: many + "2", unit: "s", values: seconds[long2], target: 6 * float64(cells) / 1000},
+		{name: many + "2, rate", unit: "cells/s", values: rate(long2)},
+		{name: many + "2, rate : quiz2.py", unit: "x", values: ratio(long2, py2), target: 170, least: true},
+		{name: many + "2, peak memory", unit: "MiB", values: mebibytes[long2], target: 400},
+	}
+	fmt.Printf("rpmig beside the talk's scripts: %d CPUs, %d rounds; 1.00 or more meets the target\n\n", runtime.NumCPU(), rounds)
+	fmt.Printf("%-26s %10s  %-16s %9s %5s\n", "", "median", "min - max", "target", "")
+	for _, f := range figures {
+		fmt.Println(f.line())
+	}
+	fmt.Println()
+	for i, c := range commands {
+		fmt.Printf("%-10s said: %s\n", filepath.Base(c.args[len(c.args)-1]), said[i])
+	}
+	fmt.Printf("\n%s\n", before.until(after))
+	return nil
+}
+
+func (f figure) line() string {
+	mid := median(f.values)
+	line := fmt.Sprintf("%-26s %10s  %-16s", f.name, short(mid)+" "+f.unit, short(slices.Min(f.values))+" - "+short(slices.Max(f.values)))
+	if f.target == 0 {
+		return strings.TrimRight(line, " ")
+	}
+	sign, margin := "<=", f.target/mid
+	if f.least {
+		sign, margin = ">=", mid/f.target
+	}
+	return line + fmt.Sprintf(" %9s %5.2f", sign+" "+short(f.target), margin)
+}
+
+// short shows three digits that count.
+func short(x float64) string {
+	switch {
+	case x >= 100:
+		return strconv.FormatFloat(x, 'f', 0, 64)
+	case x >= 10:
+		return strconv.FormatFloat(x, 'f', 1, 64)
+	case x >= 1:
+		return strconv.FormatFloat(x, 'f', 2, 64)
+	default:
+		return strconv.FormatFloat(x, 'f', 3, 64)
+	}
+}
+
+func each(xs []float64, f func(float64) float64) []float64 {
+	ys := make([]float64, len(xs))
+	for i, x := range xs {
+		ys[i] = f(x)
+	}
+	return ys
+}
+
+func median(xs []float64) float64 {
+	s := slices.Sorted(slices.Values(xs))
+	n := len(s)
+	return (s[(n-1)/2] + s[n/2]) / 2
+}
+
+// measured is what one command took.
+type measured struct {
+	wall      time.Duration
+	mebibytes float64 // the peak of its resident memory
+	said      string  // the last line on stdout
+}
+
+// measure runs a command to its end, apart in a fresh network namespace if asked.
+func measure(args []string, apart bool) (m measured, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if apart {
+			// A child starts in the namespace of the thread that forks it. Never unlocked: the thread ends with the
+			// goroutine, and the namespace with its last process.
+			runtime.LockOSThread()
+			if err = newNamespace(); err != nil {
+				return
+			}
+		}
+		cmd := exec.Command(args[0], args[1:]...)
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		began := time.Now()
+		err = cmd.Run()
+		m.wall = time.Since(began)
+		if err != nil {
+			err = fmt.Errorf("%s: %w\n%s%s", strings.Join(args, " "), err, stdout.Bytes(), stderr.Bytes())
+			return
+		}
+		m.mebibytes = float64(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss) / 1024 // ru_maxrss is in KiB: getrusage(2)
+		lines := strings.Split(strings.TrimSpace(stdout.String()), "\n")
+		m.said = lines[len(lines)-1]
+	}()
+	<-done
+	return m, err
+}
+
+// newNamespace moves the calling thread to a network namespace whose lo is up.
+func newNamespace() error {
+	if err := syscall.Unshare(syscall.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("unshare network namespace: %w", err)
+	}
+	s, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("set lo up: %w", err)
+	}
+	defer syscall.Close(s)
+	// struct ifreq of netdevice(7): 16 bytes of name, then a union of 24.
+	req := struct {
+		name  [syscall.IFNAMSIZ]byte
+		flags uint16
+		_     [22]byte
+	}{flags: syscall.IFF_UP}
+	copy(req.name[:], "lo")
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(s), syscall.SIOCSIFFLAGS, uintptr(unsafe.Pointer(&req))); errno != 0 {
+		return fmt.Errorf("set lo up: %w", errno)
+	}
+	return nil
+}
+
+// cpu is the first line of /proc/stat, proc_stat(5), and the load average.
+type cpu struct {
+	all, idle, stolen float64
+	load              string
+}
+
+func readCPU() (c cpu, err error) {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return c, err
+	}
+	line, _, _ := strings.Cut(string(stat), "\n")
+	fields := strings.Fields(line)
+	const idle, iowait, steal, guest = 4, 5, 8, 9 // guest time is in user time, too
+	if len(fields) <= steal || fields[0] != "cpu" {
+		return c, fmt.Errorf("read /proc/stat: unexpected line %q", line)
+	}
+	for i, f := range fields[1:min(len(fields), guest)] {
+		ticks, err := strconv.ParseFloat(f, 64)
+		if err != nil {
+			return c, fmt.Errorf("read /proc/stat: %w", err)
+		}
+		c.all += ticks
+		switch i + 1 {
+		case idle, iowait:
+			c.idle += ticks
+		case steal:
+			c.stolen += ticks
+		}
+	}
+	load, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return c, err
+	}
+	c.load, _, _ = strings.Cut(string(load), " ")
+	return c, nil
+}
+
+// until tells how noisy the machine was between two readings. What neither this program's children used nor was idle
+// nor stolen is the work of others, the kernel's own threads among them.
+func (c cpu) until(d cpu) string {
+	const hz = 100 // USER_HZ, in which /proc/stat counts
+	var u syscall.Rusage
+	children := 0.0
+	if syscall.Getrusage(syscall.RUSAGE_CHILDREN, &u) == nil {
+		children = hz * (time.Duration(u.Utime.Nano()) + time.Duration(u.Stime.Nano())).Seconds()
+	}
+	all := d.all - c.all
+	part := func(ticks float64) float64 { return 100 * max(ticks, 0) / all }
+	return fmt.Sprintf("machine: %.0f%% of the CPU time was theirs, %.0f%% others', %.0f%% idle, %.1f%% stolen; load %s, then %s",
+		part(children), part(all-children-(d.idle-c.idle)-(d.stolen-c.stolen)), part(d.idle-c.idle), part(d.stolen-c.stolen), c.load, d.load)
+}

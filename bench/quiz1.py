@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""Quiz 1 of the talk "Socket migration for SO_REUSEPORT" (2021), written anew: is a connection in the accept queue of a
+listener that closes accepted by another listener on the port?
+
+    unshare -n sh -c 'ip link set lo up && python3 bench/quiz1.py'
+"""
+
+import os
+import sys
+from socket import AF_INET, SO_REUSEPORT, SOCK_STREAM, SOL_SOCKET, socket
+
+ADDRESS = ("127.0.0.1", 80)
+
+
+def server():
+    s = socket(AF_INET, SOCK_STREAM)
+    s.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
+    s.bind(ADDRESS)
+    s.listen(32)
+    return s
+
+
+def client():
+    c = socket(AF_INET, SOCK_STREAM)
+    c.connect(ADDRESS)
+    return c
+
+
+def ask(listener):
+    """Prints what the listener has: either is an answer."""
+    listener.setblocking(False)
+    try:
+        child, _ = listener.accept()
+        print(child.recv(1024))
+    except BlockingIOError as e:
+        print("BlockingIOError:", e)
+
+
+def need_own_namespace():
+    """Keeps off the host's network."""
+    try:
+        shared = os.readlink("/proc/self/ns/net") == os.readlink("/proc/1/ns/net")
+    except PermissionError:
+        return  # an ordinary user, who has no say on port 80 of the host
+    if shared:
+        sys.exit("this is the host's network; run: unshare -n sh -c 'ip link set lo up && python3 %s'" % sys.argv[0])
+
+
+def quiz1():
+    server_1 = server()
+    c = client()
+    c.send(b"Hello World")
+    server_2 = server()
+    server_1.close()
+    ask(server_2)
+
+
+if __name__ == "__main__":
+    need_own_namespace()
+    quiz1()

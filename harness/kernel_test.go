@@ -1,0 +1,274 @@
+package harness_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/migrate"
+	"github.com/rpmig/rpmig/netns"
+	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/scenarios"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func needNamespace(t *testing.T) {
+	t.Helper()
+	if err := netns.Probe(); err != nil {
+		t.Skipf("needs network namespaces (run as root, or under unshare -Urn): %v", err)
+	}
+}
+
+func scenario(t *testing.T, name string) harness.Scenario {
+	t.Helper()
+	found, err := harness.Select(scenarios.All(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found[0]
+}
+
+func modes(t *testing.T, list string) []harness.Mode {
+	t.Helper()
+	m, err := migrate.Parse(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// TestEveryCell plays every scenario in every family and mode on the running kernel.
+func TestEveryCell(t *testing.T) {
+	needNamespace(t)
+	for _, connections := range []int{1, 25} {
+		cells := run(t, harness.Options{Connections: connections, Families: harness.Families(), Modes: migrate.Modes()})
+		for _, c := range cells {
+			t.Run(fmt.Sprintf("%s/%d", c.ID(), connections), func(t *testing.T) {
+				switch c.Status {
+				case result.Skip:
+					t.Skip(c.Reason)
+				case result.Pass:
+				default:
+					t.Errorf("%s: %s\n%s", c.Status, c.Reason, failed(c))
+				}
+			})
+		}
+	}
+}
+
+// TestBrokenCells breaks cells on the running kernel. None may pass, and each has to say what was wrong.
+func TestBrokenCells(t *testing.T) {
+	needNamespace(t)
+	off, sysctl := modes(t, "off")[0], modes(t, "sysctl")[0]
+	quiz1, quiz2 := scenario(t, "quiz1"), scenario(t, "quiz2")
+	play := func(play func(*harness.Lab)) harness.Scenario {
+		s := quiz1
+		s.Play = play
+		return s
+	}
+	for _, tt := range []struct {
+		name        string
+		scenario    harness.Scenario
+		mode        harness.Mode
+		connections int
+		broken      []harness.Fault
+		want        result.Status
+		reason      string
+	}{
+		{"the rule was never installed", quiz2, off, 1, []harness.Fault{harness.NoRule},
+			result.Error, "not staged: in the accept queue: want 0, got 1"},
+		{"the capture lost frames, and no reset is claimed", quiz1, sysctl, 25, []harness.Fault{harness.TinyRing},
+			result.Error, "the capture lost"},
+		{"the capture lost the resets", quiz1, off, 25, []harness.Fault{harness.TinyRing},
+			result.Error, "the capture lost"},
+		{"the kernel does not migrate from the accept queue", quiz1, sysctl, 1, []harness.Fault{harness.KernelOf(off)},
+			result.Fail, "the sysctl is there and the code is not"},
+		{"the kernel does not migrate request sockets", quiz2, sysctl, 1, []harness.Fault{harness.KernelOf(off)},
+			result.Fail, "the sysctl is there and the code is not"},
+		{"the kernel migrates when it should not", quiz2, off, 1, []harness.Fault{harness.KernelOf(sysctl)},
+			result.Fail, "accepted on the new listener: want 0, got 1"},
+		{"the scenario panics", play(func(*harness.Lab) { panic("oh") }), off, 1, nil,
+			result.Error, "the scenario panicked: oh"},
+		{"nobody listens", play(func(l *harness.Lab) { l.Connect() }), off, 1, nil,
+			result.Error, `1 client connects and "Hello World": connect to 127.0.0.1:80: connection refused`},
+		{"a listener closes before the handshake", play(func(l *harness.Lab) {
+			a := l.Listen("A")
+			l.Close(a)
+			l.AssertAcceptQueue(a)
+		}), off, 1, nil, result.Error, "all in the accept queue of A"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := harness.Play(t, tt.scenario, harness.Families()[0], tt.mode, tt.connections, tt.broken...)
+			if c.Status != tt.want || !strings.Contains(c.Reason, tt.reason) {
+				t.Errorf("got %s: %s\nwant %s: …%s…\n%s", c.Status, c.Reason, tt.want, tt.reason, failed(c))
+			}
+		})
+	}
+}
+
+// TestWrongExpectations turns each scenario's expectation round: no scenario may be unable to fail.
+func TestWrongExpectations(t *testing.T) {
+	needNamespace(t)
+	sysctl := modes(t, "sysctl")[0]
+	for _, s := range scenarios.All() {
+		expect := s.Expect
+		s.Expect = func(m harness.Mode) harness.Expectation {
+			if m.Migrates {
+				return expect(migrate.Off())
+			}
+			return expect(sysctl)
+		}
+		for _, m := range modes(t, "off,sysctl") {
+			if c := harness.Play(t, s, harness.Families()[0], m, 1); c.Status != result.Fail {
+				t.Errorf("%s with the expectation turned round: %s: %s", c.ID(), c.Status, c.Reason)
+			}
+		}
+	}
+}
+
+// TestControls: what is planned is reported, and each mode is weighed against its off cell.
+func TestControls(t *testing.T) {
+	needNamespace(t)
+	for _, tt := range []struct {
+		modes     string
+		noControl bool
+		want      []string
+	}{
+		{"sysctl", false, []string{"off control", "sysctl controlled"}},
+		{"sysctl", true, []string{"sysctl uncontrolled"}},
+		{"sysctl,off", true, []string{"off control", "sysctl controlled"}},
+	} {
+		cells := run(t, harness.Options{
+			Scenarios: []harness.Scenario{scenario(t, "quiz1")}, Families: harness.Families()[:1],
+			Modes: modes(t, tt.modes), NoControl: tt.noControl,
+		})
+		var got []string
+		for _, c := range cells {
+			got = append(got, c.Mode+" "+string(c.Control))
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("--migrate=%s --no-control=%t: got %q, want %q", tt.modes, tt.noControl, got, tt.want)
+		}
+	}
+}
+
+// TestUntilFail: the run ends with the first failure, and not before.
+func TestUntilFail(t *testing.T) {
+	needNamespace(t)
+	s := scenario(t, "quiz1")
+	honest, plays := s.Expect, 0
+	s.Expect = func(m harness.Mode) harness.Expectation {
+		e := honest(m)
+		if plays++; plays == 5 {
+			e.Lives = !e.Lives
+		}
+		return e
+	}
+	cells := run(t, harness.Options{
+		Scenarios: []harness.Scenario{s}, Families: harness.Families()[:1], Modes: modes(t, "off"),
+		Repeat: 1000, UntilFail: true, Parallel: 1,
+	})
+	if len(cells) != 5 || cells[4].Status != result.Fail {
+		t.Errorf("%d cells were played, the last %v", len(cells), cells[len(cells)-1].Status)
+	}
+}
+
+// TestCancel: a cancelled run gives no verdict on cells that it cut short.
+func TestCancel(t *testing.T) {
+	needNamespace(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	s := scenario(t, "quiz2")
+	play := s.Play
+	s.Play = func(l *harness.Lab) {
+		cancel()
+		play(l)
+	}
+	dropper, err := netns.NewDropper("nftables")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got sink
+	err = harness.Run(ctx, harness.Options{
+		Scenarios: []harness.Scenario{s}, Families: harness.Families(), Modes: modes(t, "off,sysctl"),
+		Repeat: 100, Connections: 1, Port: 80, TimeoutMul: 1, Parallel: 2, Dropper: dropper,
+	}, &got)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Run: %v", err)
+	}
+	for _, c := range got.cells {
+		if c.Status != result.Pass {
+			t.Errorf("%s: %s: %s", c.ID(), c.Status, c.Reason)
+		}
+	}
+}
+
+// TestSinkFails: what cannot be written down ends the run.
+func TestSinkFails(t *testing.T) {
+	needNamespace(t)
+	full := errors.New("no space left")
+	got := sink{err: full}
+	err := harness.Run(t.Context(), harness.Options{
+		Scenarios: []harness.Scenario{scenario(t, "quiz1")}, Families: harness.Families(), Modes: modes(t, "off"),
+		Repeat: 1000, Connections: 1, Port: 80, TimeoutMul: 1,
+	}, &got)
+	if !errors.Is(err, full) {
+		t.Errorf("Run: got %v, want %v", err, full)
+	}
+	if len(got.cells) > 500 {
+		t.Errorf("it went on for %d cells", len(got.cells))
+	}
+}
+
+type sink struct {
+	planned int
+	cells   []result.Cell
+	err     error
+}
+
+func (s *sink) Begin(cells int) error {
+	s.planned = cells
+	return nil
+}
+
+func (s *sink) Cell(c *result.Cell, _ harness.Evidence) error {
+	s.cells = append(s.cells, *c)
+	return s.err
+}
+
+// run plays with what the options leave out filled in, and returns the cells in a stable order.
+func run(t *testing.T, o harness.Options) []result.Cell {
+	t.Helper()
+	if o.Scenarios == nil {
+		o.Scenarios = scenarios.All()
+	}
+	o.Connections, o.Repeat = max(o.Connections, 1), max(o.Repeat, 1)
+	o.Port, o.TimeoutMul = 80, 4 // the race detector is slow
+	var err error
+	if o.Dropper, err = netns.NewDropper("nftables"); err != nil {
+		t.Fatal(err)
+	}
+	var got sink
+	if err := harness.Run(t.Context(), o, &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.planned != len(got.cells) && !o.UntilFail {
+		t.Errorf("%d cells were planned and %d played", got.planned, len(got.cells))
+	}
+	slices.SortFunc(got.cells, func(a, b result.Cell) int { return strings.Compare(a.ID(), b.ID()) })
+	return got.cells
+}
+
+func failed(c result.Cell) string {
+	var b strings.Builder
+	for _, k := range c.Failed() {
+		fmt.Fprintf(&b, "  %s\n    want %s\n    got  %s\n", k.Name, k.Want, k.Got)
+	}
+	return b.String()
+}

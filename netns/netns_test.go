@@ -1,0 +1,197 @@
+package netns
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func needNamespace(t *testing.T) {
+	t.Helper()
+	if err := Probe(); err != nil {
+		t.Skipf("needs network namespaces (run as root, or under unshare -Urn): %v", err)
+	}
+}
+
+func namespace(t *testing.T) string {
+	t.Helper()
+	ns, err := os.Readlink("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ns
+}
+
+// TestDo: the namespace is another one, its lo is up, and nothing of it reaches the caller's.
+func TestDo(t *testing.T) {
+	needNamespace(t)
+	outside := namespace(t)
+	before, err := Get(MigrateReq)
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("this kernel has no " + MigrateReq)
+	}
+	var seen []string
+	for range 2 {
+		err = Do(func() error {
+			seen = append(seen, namespace(t))
+			lo, err := net.InterfaceByName("lo")
+			if err != nil {
+				return err
+			}
+			if lo.Flags&net.FlagUp == 0 {
+				t.Error("lo is down")
+			}
+			if err := (Sysctl{MigrateReq, "1"}).Set(); err != nil {
+				return err
+			}
+			if v, err := Get(MigrateReq); v != "1" || err != nil {
+				t.Errorf("%s is %q inside: %v", MigrateReq, v, err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if seen[0] == outside || seen[1] == outside || seen[0] == seen[1] {
+		t.Errorf("namespaces are not apart: %s outside, %v inside", outside, seen)
+	}
+	if after, _ := Get(MigrateReq); after != before || namespace(t) != outside {
+		t.Errorf("the caller's %s went from %s to %s", MigrateReq, before, after)
+	}
+}
+
+func TestWeather(t *testing.T) {
+	needNamespace(t)
+	err := Do(func() error {
+		weather := Weather(10000, 8080, true)
+		if err := SetWeather(weather); err != nil {
+			return err
+		}
+		for _, s := range weather {
+			switch got, err := Get(s.Name); {
+			case errors.Is(err, fs.ErrNotExist):
+				t.Logf("this kernel has no %s", s.Name)
+			case err != nil:
+				t.Error(err)
+			case strings.Join(strings.Fields(got), " ") != s.Value:
+				t.Errorf("%s is %q, want %q", s.Name, got, s.Value)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDroppers: each backend drops what it should and counts it, lets the rest pass, and is gone when it is removed.
+func TestDroppers(t *testing.T) {
+	needNamespace(t)
+	for _, backend := range []string{"iptables", "nftables"} {
+		for _, v6 := range []bool{false, true} {
+			name := backend + "/ipv4"
+			if v6 {
+				name = backend + "/ipv6"
+			}
+			t.Run(name, func(t *testing.T) {
+				d, err := NewDropper(backend)
+				if errors.Is(err, ErrNoIPTables) {
+					t.Skip(err)
+				} else if err != nil {
+					t.Fatal(err)
+				}
+				if !strings.HasPrefix(d.Name(), backend) {
+					t.Errorf("%s calls itself %s", backend, d.Name())
+				}
+				if err := Do(func() error { return tryDropper(t, d, v6) }); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	}
+}
+
+func tryDropper(t *testing.T, d Dropper, v6 bool) error {
+	domain, listen, ctl := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: 80, Addr: [4]byte{127, 0, 0, 1}}), "ipv4"
+	if v6 {
+		domain, listen, ctl = unix.AF_INET6, &unix.SockaddrInet6{Port: 80, Addr: [16]byte{15: 1}}, "ipv6"
+	}
+	server, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(server)
+	if err := errors.Join(unix.Bind(server, listen), unix.Listen(server, 8)); err != nil {
+		return err
+	}
+	// accepted tells whether a handshake gets through to the server.
+	accepted := func(limit time.Duration) bool {
+		client, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err == nil {
+			defer unix.Close(client)
+			err = unix.Connect(client, listen)
+		}
+		if err != nil {
+			t.Errorf("%s: connect: %v", ctl, err)
+			return false
+		}
+		poll := []unix.PollFd{{Fd: int32(server), Events: unix.POLLIN}}
+		n, err := unix.Poll(poll, int(limit.Milliseconds()))
+		if n == 1 {
+			fd, _, err := unix.Accept(server)
+			if err == nil {
+				unix.Close(fd)
+			}
+		}
+		return n == 1 && err == nil
+	}
+
+	rule, err := d.Drop(v6, 80)
+	if err != nil {
+		return err
+	}
+	if accepted(0) {
+		t.Error("the handshake was completed through the rule")
+	}
+	// The ACK, and with it the FIN of the client's close.
+	for deadline := time.Now().Add(2 * time.Second); ; {
+		n, err := rule.Packets()
+		if err != nil {
+			return err
+		}
+		if n >= 2 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the rule counted %d packets, want 2", n)
+		}
+	}
+	if err := rule.Remove(); err != nil {
+		return err
+	}
+	if !accepted(2 * time.Second) {
+		t.Error("the handshake was not completed though the rule is gone")
+	}
+	return nil
+}
+
+func TestNewDropper(t *testing.T) {
+	if _, err := NewDropper("pf"); err == nil {
+		t.Error("an unknown backend was taken")
+	}
+	t.Setenv("PATH", t.TempDir())
+	if _, err := NewDropper("iptables"); !errors.Is(err, ErrNoIPTables) {
+		t.Errorf("without the binary: %v", err)
+	}
+	d, err := NewDropper("auto")
+	if err != nil || d.Name() != "nftables" {
+		t.Errorf("auto without the binary: %v, %v", d, err)
+	}
+}
