@@ -97,7 +97,7 @@ func TestBrokenCells(t *testing.T) {
 		{"the scenario panics", play(func(*harness.Lab) { panic("oh") }), off, 1, nil,
 			result.Error, "the scenario panicked: oh"},
 		{"nobody listens", play(func(l *harness.Lab) { l.Connect() }), off, 1, nil,
-			result.Error, `1 client connects and "Hello World": connect to 127.0.0.1:80: connection refused`},
+			result.Error, `1 client connects and sends "Hello World": connect to 127.0.0.1:80: connection refused`},
 		{"a listener closes before the handshake", play(func(l *harness.Lab) {
 			a := l.Listen("A")
 			l.Close(a)

@@ -128,7 +128,7 @@ func (l *Lab) StopDropping() {
 // Connect connects the cell's clients and sends the greeting from each.
 func (l *Lab) Connect() {
 	n := l.cfg.Connections
-	l.step("%s and %q", plural(n, "client connects", "clients connect"), greeting)
+	l.step("%s %q", plural(n, "client connects and sends", "clients connect and send"), greeting)
 	server := netip.AddrPortFrom(l.cfg.Family.Addr, l.cfg.Port)
 	for range n {
 		fd, err := l.socket()
