@@ -22,7 +22,8 @@ type cellConfig struct {
 	Connections int
 	TimeoutMul  float64
 	Dropper     netns.Dropper
-	cancelled   int // a descriptor that becomes readable when the run is to end
+	Bugs        []result.Bug // of the scenario, that this kernel should have
+	cancelled   int          // a descriptor that becomes readable when the run is to end
 	faults      faults
 }
 
@@ -71,8 +72,8 @@ func play(cfg cellConfig, closeRing func(*capture.Ring)) played {
 	}
 	lived := o.lived()
 	c.Connections = result.Connections{Staged: o.Staged, Survived: lived, Lost: o.Staged - lived}
-	v := judge(cfg.Mode, cfg.Scenario.Expect(cfg.Mode), o)
-	c.Status, c.Reason, c.Checks = v.Status, v.Reason, v.Checks
+	v := judge(cfg.Mode, cfg.Scenario.Expect(cfg.Mode), o, cfg.Bugs)
+	c.Status, c.Reason, c.Bug, c.Checks = v.Status, v.Reason, v.Bug, v.Checks
 	return p
 }
 
@@ -84,8 +85,9 @@ func (l *Lab) play(p *played, closeRing func(*capture.Ring)) (err error) {
 	if l.cfg.faults.other != nil {
 		mode = *l.cfg.faults.other
 	}
-	weather := netns.Weather(max(minBacklog, l.cfg.Connections), l.cfg.Port, l.v6())
-	if err := netns.SetWeather(append(weather, mode.Weather())); err != nil {
+	weather := netns.Weather(max(minBacklog, l.cfg.Connections), l.cfg.Port, l.cfg.Family.Listen.Is6())
+	weather = append(append(weather, l.cfg.Scenario.Weather...), mode.Weather())
+	if err := netns.SetWeather(weather); err != nil {
 		return err
 	}
 	if l.program, err = mode.Load(); err != nil {
@@ -109,7 +111,10 @@ func (l *Lab) play(p *played, closeRing func(*capture.Ring)) (err error) {
 		// What was captured so far is evidence of what went wrong.
 		return errors.Join(err, l.drain())
 	}
-	return l.ask(before)
+	if err := l.ask(before); err != nil {
+		return err
+	}
+	return l.try()
 }
 
 // perform plays the scenario's steps.

@@ -1,9 +1,11 @@
 package harness
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/rpmig/rpmig/kernel"
@@ -14,6 +16,7 @@ import (
 type Verdict struct {
 	Status result.Status
 	Reason string
+	Bug    string // see result.Cell
 	Checks []result.Check
 }
 
@@ -22,15 +25,48 @@ type Verdict struct {
 //
 // The order of precedence is ERROR, FAIL, PASS. It is an ERROR when the case was not staged, when the witnesses
 // disagree, and when something was not seen by a capture that lost frames: then nothing is known about the kernel.
-func judge(m Mode, exp Expectation, o *Observation) Verdict {
+//
+// A FAIL in nothing but the checks of known bugs, which this kernel should have, is an XFAIL.
+func judge(m Mode, exp Expectation, o *Observation, bugs []result.Bug) Verdict {
 	j := &judgement{mode: m, exp: exp, o: o, n: o.Staged, lived: o.lived()}
 	j.staging()
 	j.application()
 	j.wire()
 	j.counters()
 	j.program()
+	j.facts()
+	j.after()
 	j.agreement()
-	return j.verdict()
+	v := j.verdict()
+	v.weigh(bugs)
+	return v
+}
+
+// weigh holds a verdict against the bugs that this kernel should have, by its version.
+func (v *Verdict) weigh(bugs []result.Bug) {
+	for _, b := range bugs {
+		for _, c := range v.Checks {
+			if c.Name == b.Check && c.OK && v.Status == result.Pass {
+				v.Bug, v.Reason = b.ID, v.Reason+"; XPASS: "+b.ID+" was expected of this version, and did not show"
+			}
+		}
+	}
+	if v.Status != result.Fail {
+		return
+	}
+	var ids []string
+	for _, c := range v.Checks {
+		if c.OK {
+			continue
+		}
+		i := slices.IndexFunc(bugs, func(b result.Bug) bool { return b.Check == c.Name })
+		if i < 0 {
+			return // something else is wrong as well
+		}
+		ids = append(ids, bugs[i].ID)
+	}
+	v.Status, v.Bug = result.XFail, strings.Join(slices.Compact(ids), ", ")
+	v.Reason = v.Bug + ": " + v.Reason
 }
 
 type judgement struct {
@@ -51,8 +87,8 @@ func (j *judgement) check(w result.Witness, name string, want, got any) {
 }
 
 func (j *judgement) staging() {
-	if s := j.o.Staging; s != nil {
-		j.check(result.Staging, "in the accept queue", s.WantQueued, s.Queued)
+	for _, s := range j.o.Staging {
+		j.check(result.Staging, "in the accept queue of "+s.Listener, s.WantQueued, s.Queued)
 		j.check(result.Staging, "request sockets", s.WantRequests, s.Requests)
 	}
 	if r := j.o.Rule; r != nil {
@@ -74,17 +110,58 @@ func atLeast(got, want int) string {
 }
 
 func (j *judgement) application() {
-	want, says := 0, "ECONNRESET"
+	want, says := 0, cmp.Or(j.exp.Client, "ECONNRESET")
 	if j.exp.Lives {
-		want, says = j.n, "EAGAIN"
+		want, says = j.n, cmp.Or(j.exp.Client, "EAGAIN")
 	}
-	j.check(result.Application, "accepted on the new listener", want, len(j.o.Accepted))
+	j.check(result.Application, "accepted", want, len(j.o.Accepted))
 	j.check(result.Application, "accepted with their data", want, j.lived)
 	var heard []string
 	for _, c := range j.o.Clients {
 		heard = append(heard, c.Says)
 	}
-	j.check(result.Application, "client sockets say", tally(slices.Repeat([]string{says}, j.n)), tally(heard))
+	// A client that has closed has no socket to ask.
+	j.check(result.Application, "client sockets say", tally(slices.Repeat([]string{says}, len(heard))), tally(heard))
+}
+
+// facts holds what the scenario found out by itself against what it should.
+func (j *judgement) facts() {
+	for _, name := range sortedKeys(j.exp.Facts) {
+		got := "not found out"
+		for _, f := range j.o.Facts {
+			if f.Name == name {
+				got = f.Got
+			}
+		}
+		want := j.exp.Facts[name]
+		if r, ok := want.(Range); ok {
+			number, _, _ := strings.Cut(got, " ")
+			x, err := strconv.ParseFloat(number, 64)
+			j.checks = append(j.checks, result.Check{
+				Name: name, Witness: result.Scenario, Want: r.String(), Got: got, OK: err == nil && r.Min <= x && x <= r.Max,
+			})
+			continue
+		}
+		j.check(result.Scenario, name, want, got)
+	}
+}
+
+// after holds what fresh clients met against what undamaged listeners do.
+func (j *judgement) after() {
+	a := j.o.After
+	if a == nil || a.Open == 0 {
+		return
+	}
+	served := "all"
+	if a.Broken != "" {
+		served = a.Broken
+	} else if a.Unserved > 0 {
+		served = fmt.Sprintf("all but %d", a.Unserved)
+	}
+	j.check(result.After, "open listeners serve fresh clients", "all", served)
+	for _, name := range []string{"SyncookiesSent", "ListenOverflows", "ListenDrops"} {
+		j.check(result.After, name+" afterwards", 0, a.Counters[name])
+	}
 }
 
 func (j *judgement) wire() {
@@ -163,10 +240,11 @@ func (j *judgement) agreement() {
 	if _, known := o.Known[kernel.OutRsts]; known {
 		j.check(result.Agreement, "wire and counters: resets sent", len(o.Wire.Resets), o.Counters[kernel.OutRsts])
 	}
-	// Application and counters. Where nothing but migration saves a connection, each survivor was counted.
+	// Application and counters. Where nothing but migration saves a connection, each survivor was counted; and where a
+	// connection should be lost, whoever lives must have migrated.
 	if _, known := o.Known[kernel.MigrateSuccess]; known {
-		if _, said := j.exp.Counted[kernel.MigrateSuccess]; said {
-			j.check(result.Agreement, "application and counters: survivors", len(o.Accepted), o.Counters[kernel.MigrateSuccess])
+		if each := j.exp.Migrations; each > 0 || !j.exp.Lives {
+			j.check(result.Agreement, "application and counters: survivors", len(o.Accepted)*max(each, 1), o.Counters[kernel.MigrateSuccess])
 		}
 		if o.Program != nil && j.exp.Asked > 0 {
 			j.check(result.Agreement, "program and counters: migrations decided", o.Program.Migrated,
@@ -209,13 +287,16 @@ func (j *judgement) verdict() Verdict {
 			v.Status, v.Reason = result.Error, "the witnesses disagree: "+c.String()
 			break
 		}
-		c := failed(result.Application, result.Wire, result.Counters, result.ProgramSaid)
+		c := failed(result.Application, result.Wire, result.Counters, result.ProgramSaid, result.Scenario, result.After)
 		if c == nil {
 			v.Status, v.Reason = result.Pass, j.asExpected()
 			break
 		}
 		v.Status, v.Reason = result.Fail, c.String()
-		if j.exp.Lives && j.lived == 0 && j.mode.Sysctl != "0" && j.o.Counters[kernel.MigrateSuccess]+j.o.Counters[kernel.MigrateFailure] == 0 {
+		if c.Witness == result.After {
+			v.Reason = "the listener is left damaged: " + v.Reason
+		}
+		if j.exp.Lives && j.exp.Migrations > 0 && j.lived == 0 && j.mode.Sysctl != "0" && j.o.Counters[kernel.MigrateSuccess]+j.o.Counters[kernel.MigrateFailure] == 0 {
 			v.Reason = "the sysctl is there and the code is not: tcp_migrate_req=1 was taken, and nothing migrated"
 		}
 	}
@@ -224,8 +305,11 @@ func (j *judgement) verdict() Verdict {
 
 // asExpected is the reason of a PASS.
 func (j *judgement) asExpected() string {
-	if j.exp.Lives {
-		return "lived, as expected: migrated to the new listener, no RST"
+	switch {
+	case j.exp.Lives && j.exp.Migrations > 0:
+		return "lived, as expected: migrated, no RST"
+	case j.exp.Lives:
+		return "lived, as expected, without migration"
 	}
 	reason := "lost, as expected: " + j.exp.Flavour.String()
 	if len(j.o.Wire.Resets) > 0 {

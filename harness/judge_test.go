@@ -21,7 +21,7 @@ func expect(lives bool) Expectation {
 		kernel.MigrateSuccess: 0, kernel.MigrateFailure: 0, kernel.OutRsts: 0, kernel.EstabResets: 0,
 	}}
 	if lives {
-		e.Counted[kernel.MigrateSuccess] = 1
+		e.Counted[kernel.MigrateSuccess], e.Migrations = 1, 1
 	} else {
 		e.Flavour = result.BareRST
 		e.Counted[kernel.OutRsts], e.Counted[kernel.EstabResets] = 1, 1
@@ -33,7 +33,7 @@ func expect(lives bool) Expectation {
 func observed(lives bool) *Observation {
 	o := &Observation{
 		Staged:   2,
-		Staging:  &StagingSaid{Requests: 2, WantRequests: 2},
+		Staging:  []StagingSaid{{Listener: "A", Requests: 2, WantRequests: 2}},
 		Rule:     &RuleSaid{Backend: "nftables", Dropped: 4, Want: 4},
 		Known:    kernel.Counters{kernel.MigrateSuccess: 0, kernel.MigrateFailure: 0, kernel.OutRsts: 0, kernel.EstabResets: 0},
 		Counters: kernel.Counters{},
@@ -43,7 +43,7 @@ func observed(lives bool) *Observation {
 		c := ClientSaid{Local: p, Accepted: lives, Says: "ECONNRESET"}
 		if lives {
 			c.Says = "EAGAIN"
-			o.Accepted = append(o.Accepted, Accepted{Peer: p, Data: greeting})
+			o.Accepted = append(o.Accepted, Accepted{Peer: p, Data: greeting, OK: true})
 		} else {
 			o.Wire.Resets = append(o.Wire.Resets, result.Reset{Frame: 6 + i, From: server, To: p, Flavour: result.BareRST, Step: "close A"})
 		}
@@ -69,6 +69,7 @@ func TestJudge(t *testing.T) {
 		change func(*Observation)
 		want   result.Status
 		reason string
+		bugs   []result.Bug
 	}{
 		{name: "lost as expected", mode: off, want: result.Pass, reason: `lost, as expected: bare RST in frame 6, during "close A"`},
 		{name: "lived as expected", mode: sysctl, lives: true, lived: true, want: result.Pass, reason: "lived, as expected"},
@@ -76,16 +77,16 @@ func TestJudge(t *testing.T) {
 		{name: "a kernel that does not migrate", mode: sysctl, lives: true, want: result.Fail,
 			reason: "the sysctl is there and the code is not"},
 		{name: "a program that does not migrate", mode: bpf, lives: true, want: result.Fail,
-			reason: "accepted on the new listener: want 2, got 0"},
+			reason: "accepted: want 2, got 0"},
 		{name: "a kernel that migrates unasked", mode: off, lived: true, want: result.Fail,
-			reason: "accepted on the new listener: want 0, got 2"},
+			reason: "accepted: want 0, got 2"},
 		{name: "half of them lived", mode: sysctl, lives: true, lived: true, change: func(o *Observation) {
 			half := observed(false)
 			o.Accepted, o.Clients[1], o.Wire.Resets = o.Accepted[:1], half.Clients[1], half.Wire.Resets[1:]
 			o.Counters = kernel.Counters{kernel.MigrateSuccess: 1, kernel.OutRsts: 1, kernel.EstabResets: 1}
-		}, want: result.Fail, reason: "accepted on the new listener: want 2, got 1"},
+		}, want: result.Fail, reason: "accepted: want 2, got 1"},
 		{name: "wrong data", mode: sysctl, lives: true, lived: true, change: func(o *Observation) {
-			o.Accepted[1].Data = "Goodbye"
+			o.Accepted[1].OK = false
 		}, want: result.Fail, reason: "accepted with their data: want 2, got 1"},
 		{name: "wrong flavour", mode: off, change: func(o *Observation) {
 			o.Wire.Resets[0].Flavour = result.RSTACK
@@ -101,8 +102,8 @@ func TestJudge(t *testing.T) {
 			o.Rule.Dropped = 0
 		}, want: result.Error, reason: "not staged: segments dropped by the rule: want 4 or more, got 0"},
 		{name: "no request sockets", mode: off, change: func(o *Observation) {
-			o.Staging.Requests, o.Staging.Queued = 0, 2
-		}, want: result.Error, reason: "not staged: in the accept queue: want 0, got 2"},
+			o.Staging[0].Requests, o.Staging[0].Queued = 0, 2
+		}, want: result.Error, reason: "not staged: in the accept queue of A: want 0, got 2"},
 		{name: "a fate unknown", mode: off, change: func(o *Observation) {
 			o.Unsettled = "it did not happen"
 		}, want: result.Error, reason: "fate of every connection"},
@@ -144,6 +145,24 @@ func TestJudge(t *testing.T) {
 			delete(o.Known, kernel.MigrateSuccess)
 			delete(o.Counters, kernel.MigrateSuccess)
 		}, want: result.Fail, reason: "TCPMigrateReqSuccess: want 2, got absent"},
+		{name: "fresh clients are not served", mode: sysctl, lives: true, lived: true, change: func(o *Observation) {
+			o.After = &AfterSaid{Open: 1, Unserved: 1}
+		}, want: result.Fail, reason: "the listener is left damaged: open listeners serve fresh clients: want all, got all but 1"},
+		{name: "fresh clients meet cookies", mode: sysctl, lives: true, lived: true, change: func(o *Observation) {
+			o.After = &AfterSaid{Open: 1, Counters: kernel.Counters{"SyncookiesSent": 1}}
+		}, want: result.Fail, reason: "the listener is left damaged: SyncookiesSent afterwards: want 0, got 1"},
+
+		{name: "a known bug shows", mode: off, change: func(o *Observation) {
+			o.Counters[kernel.MigrateFailure] = 2
+		}, bugs: []result.Bug{{ID: "CVE-1", Check: kernel.MigrateFailure}}, want: result.XFail, reason: "CVE-1: TCPMigrateReqFailure: want 0, got 2"},
+		{name: "a known bug and more", mode: off, change: func(o *Observation) {
+			o.Counters[kernel.MigrateFailure], o.Counters[kernel.EstabResets] = 2, 3
+		}, bugs: []result.Bug{{ID: "CVE-1", Check: kernel.MigrateFailure}}, want: result.Fail, reason: "EstabResets: want 2, got 3"},
+		{name: "a known bug does not show", mode: off, bugs: []result.Bug{{ID: "CVE-1", Check: kernel.MigrateFailure}},
+			want: result.Pass, reason: "XPASS: CVE-1 was expected of this version"},
+		{name: "a known bug excuses no disagreement", mode: off, change: func(o *Observation) {
+			o.Counters[kernel.OutRsts] = 1
+		}, bugs: []result.Bug{{ID: "CVE-1", Check: kernel.OutRsts}}, want: result.Error, reason: "the witnesses disagree"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o, e := observed(tt.lived), expect(tt.lives)
@@ -153,7 +172,7 @@ func TestJudge(t *testing.T) {
 			if o.Program != nil {
 				e.Asked = 1
 			}
-			v := judge(tt.mode, e, o)
+			v := judge(tt.mode, e, o, tt.bugs)
 			if v.Status != tt.want || !strings.Contains(v.Reason, tt.reason) {
 				t.Errorf("got %s: %s\nwant %s: …%s…", v.Status, v.Reason, tt.want, tt.reason)
 			}

@@ -11,24 +11,26 @@ import (
 
 // Observation is what the witnesses of a cell said: facts, no judgement.
 type Observation struct {
-	Staged    int          // clients that connected and sent
-	Staging   *StagingSaid // nil: the scenario asserts nothing
-	Rule      *RuleSaid    // nil: the scenario has no rule
-	Unsettled string       // why the fate of some connection is not known; empty: all are
+	Staged    int // clients that connected and sent
+	Staging   []StagingSaid
+	Rule      *RuleSaid // nil: the scenario has no rule
+	Unsettled string    // why the fate of some connection is not known; empty: all are
 
-	Accepted    []Accepted // by the surviving listener, in order
-	AcceptEnded string     // the errno that ended it
-	Clients     []ClientSaid
+	Accepted []Accepted // in order
+	Clients  []ClientSaid
+	Facts    []Fact
 
 	Known    kernel.Counters // every counter that this kernel has
 	Counters kernel.Counters // what moved, and by how much
 	Program  *result.Program // nil: the mode has none
 
-	Wire WireSaid
+	Wire  WireSaid
+	After *AfterSaid // nil: nobody was tried
 }
 
 // StagingSaid is what sock_diag showed just before the listener closed, beside what the scenario meant to stage.
 type StagingSaid struct {
+	Listener               string
 	Queued, WantQueued     int // connections in the closing listener's accept queue
 	Requests, WantRequests int // request sockets of the port
 }
@@ -48,8 +50,21 @@ func (r *RuleSaid) dropsAt(at float64) bool {
 
 // Accepted is a connection that accept returned.
 type Accepted struct {
+	By   string // which listener or process
 	Peer netip.AddrPort
 	Data string // what recv returned, or its error
+	OK   bool   // Data is what the client sent
+}
+
+// Fact is what a scenario found out by itself.
+type Fact struct{ Name, Got string }
+
+// AfterSaid is what fresh clients met when the case was over.
+type AfterSaid struct {
+	Open     int    // listeners that should serve
+	Unserved int    // those that did not
+	Broken   string // why a fresh client was not served at all
+	Counters kernel.Counters
 }
 
 // ClientSaid is what a client's socket answered in the end.
@@ -104,7 +119,7 @@ func stepAt(steps []result.Step, at float64) string {
 func (o *Observation) lived() int {
 	n := 0
 	for _, a := range o.Accepted {
-		if a.Data == greeting {
+		if a.OK {
 			n++
 		}
 	}

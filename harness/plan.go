@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"runtime"
@@ -21,8 +22,9 @@ type Options struct {
 	NoControl   bool
 	Repeat      int // how often each cell is played; 0 means until something fails
 	UntilFail   bool
-	Parallel    int // cells side by side; 0 means what suits the machine
-	Connections int
+	Parallel    int    // cells side by side; 0 means what suits the machine
+	Connections int    // clients in a cell; 0 means as many as the scenario says
+	Kernel      string // release, to tell which known bugs it has; empty takes none for granted
 	Port        uint16
 	TimeoutMul  float64
 	Dropper     netns.Dropper
@@ -63,24 +65,39 @@ type slot struct {
 // group is a set of cells that share an "off" control.
 type group []slot
 
-// plan lists what one repeat plays: scenario × family × mode. A mode other than off brings its control with it.
-func plan(o Options, cannot func(Family, Mode) string) []group {
+// plan lists what one repeat plays: scenario × family × mode, as far as the scenario makes sense there. A mode other
+// than off brings its control with it. What takes longest comes first, so that nothing waits for it in the end.
+func plan(o Options, cannot func(*Scenario, Family, Mode) string) []group {
 	modes := o.Modes
 	if !o.NoControl && !slices.ContainsFunc(modes, isOff) {
 		modes = append([]Mode{migrate.Off()}, modes...)
 	}
 	var groups []group
 	for i := range o.Scenarios {
+		s := &o.Scenarios[i]
+		// A control alone is not what was asked for.
+		if !slices.ContainsFunc(o.Modes, s.PlaysMode) {
+			continue
+		}
 		for _, f := range o.Families {
+			if !s.PlaysFamily(f) {
+				continue
+			}
 			var g group
 			for _, m := range modes {
-				g = append(g, slot{scenario: &o.Scenarios[i], family: f, mode: m, skip: cannot(f, m)})
+				if s.PlaysMode(m) {
+					g = append(g, slot{scenario: s, family: f, mode: m, skip: cannot(s, f, m)})
+				}
 			}
 			groups = append(groups, g)
 		}
 	}
+	slices.SortStableFunc(groups, func(a, b group) int { return cmp.Compare(b[0].scenario.Cost, a[0].scenario.Cost) })
 	return groups
 }
+
+// connections is how many clients a scenario has.
+func (o *Options) connections(s *Scenario) int { return cmp.Or(o.Connections, s.Connections, 1) }
 
 func isOff(m Mode) bool { return m.Name == migrate.Off().Name }
 

@@ -13,7 +13,7 @@ import (
 func named(names ...string) []Scenario {
 	var all []Scenario
 	for _, n := range names {
-		all = append(all, Scenario{Name: n, Doc: "title\n\nstory", Path: "p", Play: func(*Lab) {}, Expect: func(Mode) Expectation { return Expectation{} }})
+		all = append(all, Scenario{Name: n, Section: SectionBeyond, Doc: "title\n\nstory", Path: "p", Play: func(*Lab) {}, Expect: func(Mode) Expectation { return Expectation{} }})
 	}
 	return all
 }
@@ -59,14 +59,14 @@ func TestValidate(t *testing.T) {
 func TestPlan(t *testing.T) {
 	bpf := must(migrate.Parse("bpf"))
 	groups := plan(Options{Scenarios: named("a", "b"), Families: Families(), Modes: bpf},
-		func(_ Family, m Mode) string {
+		func(_ *Scenario, _ Family, m Mode) string {
 			if m.HasProgram() {
 				return "no BPF"
 			}
 			return ""
 		})
-	if len(groups) != 4 {
-		t.Fatalf("%d groups, want 4", len(groups))
+	if len(groups) != 6 {
+		t.Fatalf("%d groups, want 6", len(groups))
 	}
 	for _, g := range groups {
 		if len(g) != 2 || g[0].mode.Name != "off" || g[0].skip != "" || g[1].mode.Name != "bpf" || g[1].skip != "no BPF" {

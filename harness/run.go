@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,11 @@ type Sink interface {
 // Run plays the plan and hands each cell to the sink once it is judged. It returns when every cell that was begun has
 // ended: with the context's error if it was cancelled, or with the sink's, which ends the run.
 func Run(ctx context.Context, o Options, sink Sink) error {
-	workers, err := parallel(o.Parallel, o.Connections)
+	most := 1
+	for i := range o.Scenarios {
+		most = max(most, o.connections(&o.Scenarios[i]))
+	}
+	workers, err := parallel(o.Parallel, most)
 	if err != nil {
 		return err
 	}
@@ -35,6 +40,9 @@ func Run(ctx context.Context, o Options, sink Sink) error {
 		return err
 	}
 	groups := plan(o, cannot)
+	if len(groups) == 0 {
+		return ErrNothingToPlay
+	}
 	cells := 0
 	for _, g := range groups {
 		cells += len(g)
@@ -75,42 +83,55 @@ func Run(ctx context.Context, o Options, sink Sink) error {
 	return nil
 }
 
+// ErrNothingToPlay says that no scenario that was asked for makes sense in a mode and family that were asked for.
+var ErrNothingToPlay = errors.New("nothing to play: no such scenario makes sense in these modes and families")
+
 // errFoundFailure ends a run with --until-fail.
 var errFoundFailure = errors.New("a cell failed")
 
-// probe asks once what this kernel and this user cannot do, by family and mode.
-func probe(o Options) (func(Family, Mode) string, error) {
-	modes, fams := map[string]string{}, map[string]string{}
+// probe asks once what this kernel and this user cannot do, by scenario, family and mode.
+func probe(o Options) (func(*Scenario, Family, Mode) string, error) {
+	reasons := map[string]string{}
+	// A clear "no" becomes a reason to skip; any other error means that we could not find out.
+	note := func(what string, err error) error {
+		var no *migrate.NotSupportedError
+		if errors.As(err, &no) {
+			reasons[what] = no.Reason + ": " + no.Next
+			return nil
+		}
+		return wrap("probe "+what, err)
+	}
 	err := netns.Do(func() error {
-		if err := netns.SetWeather(netns.Weather(o.Connections, o.Port, true)); err != nil {
+		if err := netns.SetWeather(netns.Weather(minBacklog, o.Port, true)); err != nil {
 			return err
 		}
 		for _, m := range o.Modes {
-			err := m.Probe()
-			var no *migrate.NotSupportedError
-			if errors.As(err, &no) {
-				modes[m.Name] = no.Reason + ": " + no.Next
-			} else if err != nil {
-				return fmt.Errorf("probe mode %s: %w", m.Name, err)
+			if err := note("mode "+m.Name, m.Probe()); err != nil {
+				return err
 			}
 		}
 		for _, f := range o.Families {
-			fd, err := unix.Socket(f.Domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			fd, err := unix.Socket(f.Domain(), unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 			if errors.Is(err, unix.EAFNOSUPPORT) {
-				fams[f.Name] = "this kernel has no " + f.Name
-				continue
-			} else if err != nil {
-				return fmt.Errorf("probe family %s: %w", f.Name, err)
+				err = &migrate.NotSupportedError{Reason: "this kernel has no " + f.Name, Next: "rpmig run all --family=ipv4"}
+			} else if err == nil {
+				unix.Close(fd)
 			}
-			unix.Close(fd)
+			if err := note("family "+f.Name, err); err != nil {
+				return err
+			}
+		}
+		for i := range o.Scenarios {
+			if s := &o.Scenarios[i]; s.Probe != nil {
+				if err := note("scenario "+s.Name, s.Probe()); err != nil {
+					return err
+				}
+			}
 		}
 		return nil
 	})
-	return func(f Family, m Mode) string {
-		if why := fams[f.Name]; why != "" {
-			return why
-		}
-		return modes[m.Name]
+	return func(s *Scenario, f Family, m Mode) string {
+		return cmp.Or(reasons["mode "+m.Name], reasons["family "+f.Name], reasons["scenario "+s.Name])
 	}, err
 }
 
@@ -155,7 +176,8 @@ func skipped(s slot, repeat int) played {
 func (r *runner) play(s slot, repeat int) played {
 	return play(cellConfig{
 		Scenario: s.scenario, Family: s.family, Mode: s.mode, Repeat: repeat,
-		Port: r.o.Port, Connections: r.o.Connections, TimeoutMul: r.o.TimeoutMul, Dropper: r.o.Dropper,
+		Port: r.o.Port, Connections: r.o.connections(s.scenario), TimeoutMul: r.o.TimeoutMul, Dropper: r.o.Dropper,
+		Bugs:      slices.DeleteFunc(slices.Clone(s.scenario.Bugs), func(b result.Bug) bool { return !b.Affects(r.o.Kernel) }),
 		cancelled: r.cancelled,
 	}, func(ring *capture.Ring) {
 		r.closers <- struct{}{}

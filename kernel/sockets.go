@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Sockets is a snapshot of the TCP sockets of one port, as sock_diag(7) shows them.
@@ -20,26 +21,29 @@ type Listener struct {
 	Backlog     int // how many may wait (sk_max_ack_backlog)
 }
 
-// ReadSockets takes a snapshot of the calling thread's namespace. family is AF_INET or AF_INET6.
-func ReadSockets(port uint16, family uint8) (Sockets, error) {
+// ReadSockets takes a snapshot of the calling thread's namespace, both families together: an IPv6 listener may hold IPv4
+// connections.
+func ReadSockets(port uint16) (Sockets, error) {
 	var s Sockets
-	all, err := netlink.SocketDiagTCP(family)
-	if err != nil {
-		return Sockets{}, fmt.Errorf("sock_diag: %w", err)
-	}
-	for _, sk := range all {
-		if sk.ID.SourcePort != port {
-			continue
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		all, err := netlink.SocketDiagTCP(family)
+		if err != nil {
+			return Sockets{}, fmt.Errorf("sock_diag: %w", err)
 		}
-		switch sk.State {
-		case netlink.TCP_LISTEN:
-			s.Listeners = append(s.Listeners, Listener{
-				Inode: sk.INode, AcceptQueue: int(sk.RQueue), Backlog: int(sk.WQueue),
-			})
-		case netlink.TCP_SYN_RECV:
-			s.Requests++
-		default:
-			s.Children++
+		for _, sk := range all {
+			if sk.ID.SourcePort != port {
+				continue
+			}
+			switch sk.State {
+			case netlink.TCP_LISTEN:
+				s.Listeners = append(s.Listeners, Listener{
+					Inode: sk.INode, AcceptQueue: int(sk.RQueue), Backlog: int(sk.WQueue),
+				})
+			case netlink.TCP_SYN_RECV:
+				s.Requests++
+			default:
+				s.Children++
+			}
 		}
 	}
 	return s, nil

@@ -16,12 +16,18 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	chooseMapListeners       = "listeners"
-	chooseProgChooseListener = "choose_listener"
-	chooseVarAnswer          = "answer"
-	chooseVarAskedMigrate    = "asked_migrate"
-	chooseVarAskedStray      = "asked_stray"
-	chooseVarAskedSyn        = "asked_syn"
+	chooseMapListeners        = "listeners"
+	chooseProgChooseListener  = "choose_listener"
+	chooseVarAnswer           = "answer"
+	chooseVarArriveSlot       = "arrive_slot"
+	chooseVarAskedEstablished = "asked_established"
+	chooseVarAskedNewSynRecv  = "asked_new_syn_recv"
+	chooseVarAskedOther       = "asked_other"
+	chooseVarAskedStray       = "asked_stray"
+	chooseVarAskedSyn         = "asked_syn"
+	chooseVarAskedSynRecv     = "asked_syn_recv"
+	chooseVarMigrateSlot      = "migrate_slot"
+	chooseVarSpread           = "spread"
 )
 
 // loadChoose returns the embedded CollectionSpec for choose.
@@ -80,10 +86,16 @@ type chooseMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type chooseVariableSpecs struct {
-	Answer       *ebpf.VariableSpec `ebpf:"answer"`
-	AskedMigrate *ebpf.VariableSpec `ebpf:"asked_migrate"`
-	AskedStray   *ebpf.VariableSpec `ebpf:"asked_stray"`
-	AskedSyn     *ebpf.VariableSpec `ebpf:"asked_syn"`
+	Answer           *ebpf.VariableSpec `ebpf:"answer"`
+	ArriveSlot       *ebpf.VariableSpec `ebpf:"arrive_slot"`
+	AskedEstablished *ebpf.VariableSpec `ebpf:"asked_established"`
+	AskedNewSynRecv  *ebpf.VariableSpec `ebpf:"asked_new_syn_recv"`
+	AskedOther       *ebpf.VariableSpec `ebpf:"asked_other"`
+	AskedStray       *ebpf.VariableSpec `ebpf:"asked_stray"`
+	AskedSyn         *ebpf.VariableSpec `ebpf:"asked_syn"`
+	AskedSynRecv     *ebpf.VariableSpec `ebpf:"asked_syn_recv"`
+	MigrateSlot      *ebpf.VariableSpec `ebpf:"migrate_slot"`
+	Spread           *ebpf.VariableSpec `ebpf:"spread"`
 }
 
 // chooseObjects contains all objects after they have been loaded into the kernel.
@@ -119,10 +131,16 @@ func (m *chooseMaps) Close() error {
 //
 // It can be passed to loadChooseObjects or ebpf.CollectionSpec.LoadAndAssign.
 type chooseVariables struct {
-	Answer       *ebpf.Variable `ebpf:"answer"`
-	AskedMigrate *ebpf.Variable `ebpf:"asked_migrate"`
-	AskedStray   *ebpf.Variable `ebpf:"asked_stray"`
-	AskedSyn     *ebpf.Variable `ebpf:"asked_syn"`
+	Answer           *ebpf.Variable `ebpf:"answer"`
+	ArriveSlot       *ebpf.Variable `ebpf:"arrive_slot"`
+	AskedEstablished *ebpf.Variable `ebpf:"asked_established"`
+	AskedNewSynRecv  *ebpf.Variable `ebpf:"asked_new_syn_recv"`
+	AskedOther       *ebpf.Variable `ebpf:"asked_other"`
+	AskedStray       *ebpf.Variable `ebpf:"asked_stray"`
+	AskedSyn         *ebpf.Variable `ebpf:"asked_syn"`
+	AskedSynRecv     *ebpf.Variable `ebpf:"asked_syn_recv"`
+	MigrateSlot      *ebpf.Variable `ebpf:"migrate_slot"`
+	Spread           *ebpf.Variable `ebpf:"spread"`
 }
 
 // choosePrograms contains all programs after they have been loaded into the kernel.

@@ -21,7 +21,8 @@ type Mode struct {
 	Sysctl string
 	// Attach is the program's attach type; zero is a mode without a program.
 	Attach ebpf.AttachType
-	answer answer
+	// Answer is what the program says to a migration.
+	Answer Answer
 	// Migrates tells whether the kernel is to find a new listener for what a closing one holds.
 	Migrates bool
 	// Asks tells whether the closing listener is migration-capable, so that a migration that finds no new listener
@@ -34,13 +35,13 @@ var modes = []Mode{
 		Doc: "no migration: the kernel's default"},
 	{Name: "sysctl", Sysctl: "1", Migrates: true, Asks: true,
 		Doc: "net.ipv4.tcp_migrate_req=1: the kernel picks the new listener by hash"},
-	{Name: "bpf", Sysctl: "0", Attach: ebpf.AttachSkReuseportSelectOrMigrate, answer: answerSelect, Migrates: true, Asks: true,
+	{Name: "bpf", Sysctl: "0", Attach: ebpf.AttachSkReuseportSelectOrMigrate, Answer: Select, Migrates: true, Asks: true,
 		Doc: "a migrate program picks the new listener"},
-	{Name: "bpf-pass", Sysctl: "0", Attach: ebpf.AttachSkReuseportSelectOrMigrate, answer: answerPass, Migrates: true, Asks: true,
+	{Name: "bpf-pass", Sysctl: "0", Attach: ebpf.AttachSkReuseportSelectOrMigrate, Answer: Pass, Migrates: true, Asks: true,
 		Doc: "a migrate program leaves the pick to the kernel"},
-	{Name: "bpf-drop", Sysctl: "0", Attach: ebpf.AttachSkReuseportSelectOrMigrate, answer: answerRefuse, Asks: true,
+	{Name: "bpf-drop", Sysctl: "0", Attach: ebpf.AttachSkReuseportSelectOrMigrate, Answer: Refuse, Asks: true,
 		Doc: "a migrate program refuses"},
-	{Name: "bpf-select", Sysctl: "0", Attach: ebpf.AttachSkReuseportSelect, answer: answerSelect,
+	{Name: "bpf-select", Sysctl: "0", Attach: ebpf.AttachSkReuseportSelect, Answer: Select,
 		Doc: "a program attached as plain SELECT: the kernel does not ask it to migrate"},
 }
 
@@ -84,12 +85,15 @@ func Off() Mode { return modes[0] }
 // HasProgram tells whether the mode loads a BPF program.
 func (m Mode) HasProgram() bool { return m.Attach != 0 }
 
+// Policy is the mode's usual one: what arrives goes to slot 0, what migrates to slot 1.
+func (m Mode) Policy() Policy { return Policy{Answer: m.Answer, Arrive: 0, Migrate: 1} }
+
 // Load loads the mode's program; nil for a mode that has none.
 func (m Mode) Load() (*Program, error) {
 	if !m.HasProgram() {
 		return nil, nil
 	}
-	return load(m.Attach, m.answer)
+	return load(m.Attach, m.Policy())
 }
 
 // Weather returns the sysctl that the mode stands for.

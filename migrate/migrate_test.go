@@ -2,7 +2,7 @@ package migrate
 
 import (
 	"errors"
-	"io/fs"
+	"golang.org/x/sys/unix"
 	"slices"
 	"testing"
 
@@ -59,10 +59,10 @@ func TestExplainLoad(t *testing.T) {
 		err error
 		no  bool
 	}{
-		{fs.ErrPermission, true},
+		{unix.EPERM, true},
 		{ebpf.ErrNotSupported, true},
 		{&ebpf.VerifierError{Cause: errors.New("invalid bpf_context access")}, true},
-		{fs.ErrNotExist, false},
+		{unix.EACCES, false},
 		{errors.New("out of memory"), false},
 	} {
 		if err := explainLoad(tt.err); errors.Is(err, ErrNotSupported) != tt.no {

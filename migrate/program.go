@@ -3,7 +3,6 @@ package migrate
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -11,40 +10,46 @@ import (
 
 //go:generate go tool bpf2go -target bpfel choose select.bpf.c
 
-// answer is what the program says when it is asked to place a migrating socket; the order is that of enum answer in
+// Answer is what the program says when it is asked to place a migrating socket; the order is that of enum answer in
 // select.bpf.c.
-type answer uint32
+type Answer uint32
 
+// The answers.
 const (
-	answerSelect answer = iota
-	answerPass
-	answerRefuse
+	Select Answer = iota // name a listener
+	Pass                 // leave it to the kernel
+	Refuse
 )
 
-// Slots of the program's socket array; the order is that of select.bpf.c.
-const (
-	slotSYN uint32 = iota
-	slotMigrate
-)
+// Slots are how many listeners a program can choose from.
+const Slots = 256
+
+// Policy is what the program does from now on.
+type Policy struct {
+	Answer  Answer // to a migration
+	Arrive  uint32 // slot of the listener for a SYN, or another segment that belongs to no connection
+	Migrate uint32 // slot of the listener for what migrates
+	Spread  uint32 // the client's port modulo this is added to either slot; 0 and 1 add nothing
+}
 
 // Program is a loaded reuseport program. It is in force from Attach on, for as long as its reuseport group lives.
 type Program struct{ objs chooseObjects }
 
 // load puts the program into the kernel. It wraps ErrNotSupported where this kernel or this user cannot have it.
-func load(attach ebpf.AttachType, a answer) (*Program, error) {
+func load(attach ebpf.AttachType, p Policy) (*Program, error) {
 	spec, err := loadChoose()
 	if err != nil {
 		return nil, fmt.Errorf("load BPF program: %w", err)
 	}
 	spec.Programs["choose_listener"].AttachType = attach
-	if err := spec.Variables["answer"].Set(uint32(a)); err != nil {
-		return nil, fmt.Errorf("load BPF program: %w", err)
-	}
-	p := &Program{}
-	if err := spec.LoadAndAssign(&p.objs, nil); err != nil {
+	prog := &Program{}
+	if err := spec.LoadAndAssign(&prog.objs, nil); err != nil {
 		return nil, explainLoad(err)
 	}
-	return p, nil
+	if err := prog.Set(p); err != nil {
+		return nil, errors.Join(err, prog.Close())
+	}
+	return prog, nil
 }
 
 // explainLoad tells a clear "no" from a failure to find out. The library answers EPERM with advice about MEMLOCK, which
@@ -52,7 +57,7 @@ func load(attach ebpf.AttachType, a answer) (*Program, error) {
 func explainLoad(err error) error {
 	var verifier *ebpf.VerifierError
 	switch {
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, unix.EPERM): // and not EACCES, which is the verifier's word
 		return &NotSupportedError{
 			Reason: "BPF needs CAP_BPF and CAP_NET_ADMIN outside any user namespace",
 			Next:   "run it as root: sudo rpmig …",
@@ -69,11 +74,22 @@ func explainLoad(err error) error {
 	}
 }
 
-// Attach puts the program in force for the reuseport group of the listener, and makes that listener its choice for SYNs.
-func (p *Program) Attach(listener int) error {
-	if err := p.objs.Listeners.Put(slotSYN, uint64(listener)); err != nil {
-		return fmt.Errorf("attach BPF program: name the listener for SYNs: %w", err)
+// Set changes what the program does; it takes effect with its next run.
+func (p *Program) Set(policy Policy) error {
+	err := errors.Join(
+		p.objs.Answer.Set(uint32(policy.Answer)),
+		p.objs.ArriveSlot.Set(policy.Arrive),
+		p.objs.MigrateSlot.Set(policy.Migrate),
+		p.objs.Spread.Set(policy.Spread),
+	)
+	if err != nil {
+		return fmt.Errorf("set the BPF program's policy: %w", err)
 	}
+	return nil
+}
+
+// Attach puts the program in force for the reuseport group of the listener.
+func (p *Program) Attach(listener int) error {
 	err := unix.SetsockoptInt(listener, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_EBPF, p.objs.ChooseListener.FD())
 	if err != nil {
 		return fmt.Errorf("attach BPF program: %w", err)
@@ -81,26 +97,52 @@ func (p *Program) Attach(listener int) error {
 	return nil
 }
 
-// SetTarget makes the listener the program's choice for migrating sockets.
-func (p *Program) SetTarget(listener int) error {
-	if err := p.objs.Listeners.Put(slotMigrate, uint64(listener)); err != nil {
-		return fmt.Errorf("name the listener to migrate to: %w", err)
+// Detach takes the program out of force for the group of the listener (Linux 5.3).
+func Detach(listener int) error {
+	if err := unix.SetsockoptInt(listener, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0); err != nil {
+		return fmt.Errorf("detach BPF program: %w", err)
+	}
+	return nil
+}
+
+// Put names the listener of a slot. The kernel empties the slot by itself when the listener is closed or shut down.
+func (p *Program) Put(slot uint32, listener int) error {
+	if err := p.objs.Listeners.Put(slot, uint64(listener)); err != nil {
+		return fmt.Errorf("put a listener into slot %d: %w", slot, err)
+	}
+	return nil
+}
+
+// Take empties a slot.
+func (p *Program) Take(slot uint32) error {
+	if err := p.objs.Listeners.Delete(slot); err != nil {
+		return fmt.Errorf("empty slot %d: %w", slot, err)
 	}
 	return nil
 }
 
 // Asked is how often the kernel has run a program, and about what.
 type Asked struct {
-	SYN      uint64 // a SYN
-	Stray    uint64 // a segment that found no socket but a listener: the connection is forgotten
-	Migrated uint64 // a socket that is to migrate
+	SYN         uint64 // a SYN
+	Stray       uint64 // a segment that found no socket but a listener: the connection is forgotten
+	Established uint64 // an ESTABLISHED child that is to migrate from an accept queue
+	SYNRecv     uint64 // a SYN_RECV child, of TCP Fast Open, likewise
+	NewSYNRecv  uint64 // a request socket that is to migrate
+	Other       uint64 // a socket in any other state that is to migrate
 }
+
+// Migrated is how often it was asked to place a migrating socket.
+func (a Asked) Migrated() uint64 { return a.Established + a.SYNRecv + a.NewSYNRecv + a.Other }
 
 // Asked reads the program's counts.
 func (p *Program) Asked() (a Asked, err error) {
-	err = errors.Join(p.objs.AskedSyn.Get(&a.SYN), p.objs.AskedStray.Get(&a.Stray), p.objs.AskedMigrate.Get(&a.Migrated))
-	if err != nil {
-		return Asked{}, fmt.Errorf("read the BPF program's counts: %w", err)
+	for v, to := range map[*ebpf.Variable]*uint64{
+		p.objs.AskedSyn: &a.SYN, p.objs.AskedStray: &a.Stray, p.objs.AskedEstablished: &a.Established,
+		p.objs.AskedSynRecv: &a.SYNRecv, p.objs.AskedNewSynRecv: &a.NewSYNRecv, p.objs.AskedOther: &a.Other,
+	} {
+		if err := v.Get(to); err != nil {
+			return Asked{}, fmt.Errorf("read the BPF program's counts: %w", err)
+		}
 	}
 	return a, nil
 }

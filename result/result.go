@@ -68,6 +68,9 @@ type Cell struct {
 	// where the same capture has caught one.
 	Control Control `json:"control"`
 
+	// Bug names the known kernel bug that explains an XFAIL, or that a PASS shows to be absent against the version.
+	Bug string `json:"bug,omitempty"`
+
 	Connections Connections      `json:"connections"`
 	Resets      []Reset          `json:"resets"`
 	Counters    map[string]int64 `json:"counters"` // deltas; a counter that this kernel lacks is absent
@@ -146,6 +149,8 @@ const (
 	Wire        Witness = "wire"        // frames captured on loopback
 	Counters    Witness = "counters"    // deltas of /proc/thread-self/net/{netstat,snmp}
 	ProgramSaid Witness = "program"     // the BPF program's own counts
+	Scenario    Witness = "scenario"    // what the scenario found out by itself
+	After       Witness = "aftercare"   // fresh clients, once the case is over
 	Agreement   Witness = "agreement"   // two witnesses held against each other
 )
 

@@ -6,7 +6,8 @@ import (
 )
 
 var quiz1 = harness.Scenario{
-	Name: "quiz1",
+	Name:    "quiz1",
+	Section: harness.SectionMisbehave,
 	Doc: `connections in the accept queue of a listener that closes
 
 Listener A has a client's connection in its accept queue: the handshake is

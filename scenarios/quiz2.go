@@ -1,12 +1,17 @@
 package scenarios
 
 import (
+	"time"
+
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/result"
 )
 
 var quiz2 = harness.Scenario{
-	Name: "quiz2",
+	Name:    "quiz2",
+	Section: harness.SectionMisbehave,
+	Timers:  "the client's retransmission timer (200 ms)",
+	Cost:    200 * time.Millisecond,
 	Doc: `connections still in the handshake when the listener closes
 
 A packet-drop rule takes the final ACK of the handshake away, so that the

@@ -25,7 +25,7 @@ func migrates(flavour result.Flavour, estabResets int) func(harness.Mode) harnes
 		}
 		switch {
 		case e.Lives:
-			e.Counted[kernel.MigrateSuccess] = 1
+			e.Counted[kernel.MigrateSuccess], e.Migrations = 1, 1
 		case m.Asks:
 			e.Counted[kernel.MigrateFailure] = 1
 		}

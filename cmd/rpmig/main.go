@@ -35,6 +35,7 @@ type env struct {
 }
 
 func main() {
+	harness.WorkIfWorker()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	// The first signal asks to clean up; from then on the next one kills.
 	context.AfterFunc(ctx, stop)

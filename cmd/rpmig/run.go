@@ -75,8 +75,8 @@ func explain(s *harness.Scenario) string {
 func runFlags(family string) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "migrate", Value: "off,sysctl,bpf", Usage: "migration `MODES`: a comma list of " + strings.Join(migrate.Names(), ", ") + "; or all"},
-		&cli.StringFlag{Name: "family", Value: family, Usage: "address `FAMILIES`: a comma list of ipv4, ipv6; or all"},
-		&cli.IntFlag{Name: "connections", Aliases: []string{"n"}, Value: 1, Usage: "stage `N` connections at once"},
+		&cli.StringFlag{Name: "family", Value: family, Usage: "address `FAMILIES`: a comma list of " + strings.Join(harness.FamilyNames(), ", ") + "; or all"},
+		&cli.IntFlag{Name: "connections", Aliases: []string{"n"}, Usage: "stage `N` connections at once (default: as the scenario says)"},
 		&cli.IntFlag{Name: "port", Value: 80, Usage: "the listeners' `PORT`, inside the namespace"},
 		&cli.StringFlag{Name: "drop", Value: "auto", Usage: "what drops the ACK: auto, iptables or nftables"},
 		&cli.BoolFlag{Name: "no-control", Usage: "do not play the off cell beside other modes"},
