@@ -72,6 +72,10 @@ func play(cfg cellConfig, closeRing func(*capture.Ring)) played {
 	}
 	lived := o.lived()
 	c.Connections = result.Connections{Staged: o.Staged, Survived: lived, Lost: o.Staged - lived}
+	if s := o.Stream; s != nil {
+		lost := s.Lost + s.Refused
+		c.Connections = result.Connections{Staged: s.Connections, Survived: s.Connections - lost, Lost: lost}
+	}
 	v := judge(cfg.Mode, cfg.Scenario.Expect(cfg.Mode), o, cfg.Bugs)
 	c.Status, c.Reason, c.Bug, c.Checks = v.Status, v.Reason, v.Bug, v.Checks
 	return p
@@ -93,7 +97,7 @@ func (l *Lab) play(p *played, closeRing func(*capture.Ring)) (err error) {
 	if l.program, err = mode.Load(); err != nil {
 		return err
 	}
-	frames := framesPerConnection * (l.cfg.Connections + 2)
+	frames := framesPerConnection*(l.cfg.Connections+2) + l.cfg.Scenario.Frames
 	if l.cfg.faults.tinyRing {
 		frames = 1
 	}

@@ -29,14 +29,18 @@ type Verdict struct {
 // A FAIL in nothing but the checks of known bugs, which this kernel should have, is an XFAIL.
 func judge(m Mode, exp Expectation, o *Observation, bugs []result.Bug) Verdict {
 	j := &judgement{mode: m, exp: exp, o: o, n: o.Staged, lived: o.lived()}
-	j.staging()
-	j.application()
-	j.wire()
-	j.counters()
-	j.program()
+	if o.Stream != nil {
+		j.stream()
+	} else {
+		j.staging()
+		j.application()
+		j.wire()
+		j.counters()
+		j.program()
+		j.agreement()
+	}
 	j.facts()
 	j.after()
-	j.agreement()
 	v := j.verdict()
 	v.weigh(bugs)
 	return v
@@ -122,6 +126,27 @@ func (j *judgement) application() {
 	}
 	// A client that has closed has no socket to ask.
 	j.check(result.Application, "client sockets say", tally(slices.Repeat([]string{says}, len(heard))), tally(heard))
+}
+
+// stream judges a server that reloads under clients of whom nobody knows in advance which will be hit.
+func (j *judgement) stream() {
+	s := j.o.Stream
+	staked := "some"
+	if s.AtStake == 0 {
+		staked = "none"
+	}
+	j.check(result.Staging, "connections in the queues of old listeners", "some", staked)
+	rate, _, _ := s.PerMillion()
+	j.checks = append(j.checks, result.Check{
+		Name: "lost", Witness: result.Application, Want: j.exp.Loss.String(),
+		Got: fmt.Sprintf("%.0f per million", rate), OK: j.exp.Loss.Min <= rate && rate <= j.exp.Loss.Max,
+	})
+	j.absence = true
+	// A client whose handshake a reset cut short, and one that was reset once connected, both count as lost.
+	j.check(result.Agreement, "application and wire: clients lost, connections reset", s.Lost+s.Refused, s.InQueue+s.InHandshake)
+	if _, known := j.o.Known[kernel.OutRsts]; known {
+		j.check(result.Agreement, "wire and counters: resets sent", len(j.o.Wire.Resets), j.o.Counters[kernel.OutRsts])
+	}
 }
 
 // facts holds what the scenario found out by itself against what it should.
@@ -306,6 +331,8 @@ func (j *judgement) verdict() Verdict {
 // asExpected is the reason of a PASS.
 func (j *judgement) asExpected() string {
 	switch {
+	case j.o.Stream != nil:
+		return j.o.Stream.String()
 	case j.exp.Lives && j.exp.Migrations > 0:
 		return "lived, as expected: migrated, no RST"
 	case j.exp.Lives:

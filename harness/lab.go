@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"syscall"
 	"time"
 	"unsafe"
 
@@ -99,7 +98,7 @@ func (l *Lab) drain() error {
 }
 
 // try sees whether those who are left still work: a kernel that migrates and leaves the new listener damaged is no
-// better. Fresh clients connect until each listener that is open has served one.
+// better. As many fresh clients connect as there are listeners open, and each listener has to serve one.
 func (l *Lab) try() error {
 	if l.rule != nil {
 		if err := l.rule.Remove(); err != nil {
@@ -115,35 +114,35 @@ func (l *Lab) try() error {
 	if err != nil {
 		return err
 	}
-	unserved := map[*Listener]bool{}
-	for _, s := range l.listeners {
-		if s.serves() {
-			unserved[s] = true
+	left := slices.DeleteFunc(slices.Clone(l.listeners), func(s *Listener) bool { return !s.serves() })
+	said := &AfterSaid{Open: len(left)}
+	l.obs.After = said
+	for len(left) > 0 && said.Broken == "" {
+		s, err := l.serveOne(left)
+		switch {
+		case errors.Is(err, errCancelled):
+			return err
+		case err != nil:
+			said.Broken = err.Error()
+		default:
+			// Who is next is up to the hash, so who has served makes room for the others.
+			left = slices.DeleteFunc(left, func(o *Listener) bool { return o == s })
+			if err := unix.Shutdown(s.fd, unix.SHUT_RD); err != nil {
+				return wrap("shutdown", err)
+			}
 		}
 	}
-	open := len(unserved)
-	// Who is chosen is up to the hash. A listener misses all of these with a probability below e^-32.
-	for range 32 * open {
-		if len(unserved) == 0 {
-			break
-		}
-		s, err := l.serveOne()
-		if err != nil {
-			l.obs.After = &AfterSaid{Open: open, Unserved: len(unserved), Broken: err.Error()}
-			return nil
-		}
-		delete(unserved, s)
-	}
+	said.Unserved = len(left)
 	after, err := kernel.ReadCounters()
 	if err != nil {
 		return err
 	}
-	l.obs.After = &AfterSaid{Open: open, Unserved: len(unserved), Counters: after.Since(before)}
+	said.Counters = after.Since(before)
 	return nil
 }
 
 // serveOne connects a client, has whoever gets it accept it, and exchanges a byte.
-func (l *Lab) serveOne() (*Listener, error) {
+func (l *Lab) serveOne(open []*Listener) (*Listener, error) {
 	fd, err := l.dial(l.cfg.Family.Dial)
 	if err != nil {
 		return nil, err
@@ -153,25 +152,31 @@ func (l *Lab) serveOne() (*Listener, error) {
 		return nil, wrap("send", err)
 	}
 	var from *Listener
-	var child int
-	err = l.poll(handshakeTimeout, "some listener has the fresh connection", func(time.Duration) (bool, error) {
-		for _, s := range l.listeners {
-			if !s.serves() {
-				continue
-			}
-			n, _, err := unix.Accept4(s.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-			switch {
-			case err == nil:
-				from, child = s, n
+	err = l.poll(handshakeTimeout, "some listener has the fresh connection", func(left time.Duration) (bool, error) {
+		fds := []unix.PollFd{{Fd: int32(l.cfg.cancelled), Events: unix.POLLIN}}
+		for _, s := range open {
+			fds = append(fds, unix.PollFd{Fd: int32(s.fd), Events: unix.POLLIN})
+		}
+		if _, err := unix.Poll(fds, int(left.Milliseconds())+1); err != nil {
+			return false, err
+		}
+		if fds[0].Revents != 0 {
+			return false, errCancelled
+		}
+		for i, s := range open {
+			if fds[i+1].Revents != 0 {
+				from = s
 				return true, nil
-			case !errors.Is(err, unix.EAGAIN):
-				return false, wrap("accept on "+s.name, err)
 			}
 		}
 		return false, nil
 	})
 	if err != nil {
 		return nil, err
+	}
+	child, _, err := unix.Accept4(from.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	if err != nil {
+		return nil, wrap("accept on "+from.name, err)
 	}
 	l.fds = append(l.fds, child)
 	defer l.hangUp(child)
@@ -237,12 +242,7 @@ func (l *Lab) dial(to netip.Addr) (int, error) {
 	return fd, wrap("connect to "+at.String(), err)
 }
 
-// closeFD closes a socket for good: when it returns, the kernel has done what the last close of a socket does. A child
-// that another cell forks to run iptables holds copies of all our descriptors until it execs, and a close in that moment
-// would not be the last; ForkLock is held from the fork to the exec (syscall.forkExec).
 func (l *Lab) closeFD(fd int) error {
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
 	l.fds = slices.DeleteFunc(l.fds, func(f int) bool { return f == fd })
 	return unix.Close(fd)
 }
@@ -288,12 +288,17 @@ func (l *Lab) until(limit time.Duration, condition string, holds func() (bool, e
 		if ok || err != nil {
 			return ok, err
 		}
-		fds := []unix.PollFd{{Fd: int32(l.cfg.cancelled), Events: unix.POLLIN}}
-		if n, _ := unix.Poll(fds, int(tick.Milliseconds())); n > 0 {
-			return false, errCancelled
-		}
-		return false, nil
+		return false, l.pause(tick)
 	})
+}
+
+// pause lets time pass, unless the run is cancelled.
+func (l *Lab) pause(d time.Duration) error {
+	fds := []unix.PollFd{{Fd: int32(l.cfg.cancelled), Events: unix.POLLIN}}
+	if n, _ := unix.Poll(fds, int(d.Milliseconds())); n > 0 {
+		return errCancelled
+	}
+	return nil
 }
 
 // awaitSettled blocks until each connection is in the accept queue of one of the listeners, has been accepted, or has

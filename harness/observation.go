@@ -24,6 +24,8 @@ type Observation struct {
 	Counters kernel.Counters // what moved, and by how much
 	Program  *result.Program // nil: the mode has none
 
+	Stream *Stream // nil: the connections are staged one by one
+
 	Wire  WireSaid
 	After *AfterSaid // nil: nobody was tried
 }
@@ -93,6 +95,9 @@ func (o *Observation) watch(rec *capture.Recording, start time.Time, steps []res
 	for _, f := range w.flows {
 		if f.Established() {
 			w.Handshakes++
+		}
+		if o.Stream != nil {
+			o.Stream.account(f)
 		}
 		for _, r := range f.Resets() {
 			at := r.Time.Sub(start).Seconds()

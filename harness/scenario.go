@@ -42,6 +42,8 @@ type Scenario struct {
 	Families []string
 	// Connections is how many clients there are unless the user says otherwise; 0 is 1.
 	Connections int
+	// Frames is room in the capture for more than those connections and their clients' retransmissions.
+	Frames int
 	// Weather is what the case wants of its namespace besides netns.Weather.
 	Weather []Sysctl
 
@@ -142,6 +144,8 @@ type Expectation struct {
 	Strays int
 	// Client is what a client's socket says in the end; empty is EAGAIN for the living and ECONNRESET for the lost.
 	Client string
+	// Loss is how many of a million connections may be lost in a Stream.
+	Loss Range
 	// Facts are what the scenario should find out by itself, by name: the text that Lab.Fact should give, or a Range.
 	Facts map[string]any
 }
@@ -159,6 +163,8 @@ func (r Range) String() string {
 // String is the expectation in a few words, for help texts.
 func (e Expectation) String() string {
 	switch {
+	case e.Loss.Unit != "":
+		return "loses " + e.Loss.String()
 	case !e.Lives:
 		return "lost: the server sends " + e.Flavour.String()
 	case e.Migrations == 0:

@@ -41,6 +41,7 @@ type ListenOption struct {
 	alone   bool       // without SO_REUSEPORT
 	addr    netip.Addr // instead of the family's
 	backlog int
+	owner   int  // uid of the socket; 0: ours
 	after   bool // set the option after listen(2)
 	level   int
 	name    int
@@ -84,12 +85,24 @@ func (l *Lab) TryListen(name string, options ...ListenOption) (*Listener, string
 	return s, "ok"
 }
 
+// ListenMany opens n listeners, whose names are the name and a number from 1.
+func (l *Lab) ListenMany(name string, n int, options ...ListenOption) []*Listener {
+	l.step("%s1 to %s%d listen", name, name, n)
+	all := make([]*Listener, n)
+	for i := range all {
+		var err error
+		all[i], err = l.open(fmt.Sprintf("%s%d", name, i+1), options)
+		l.must(err)
+	}
+	return all
+}
+
 func (l *Lab) listen(name string, options []ListenOption) (*Listener, error) {
 	l.step("%s listens", name)
-	fd, err := l.socket(l.cfg.Family.Domain())
-	if err != nil {
-		return nil, err
-	}
+	return l.open(name, options)
+}
+
+func (l *Lab) open(name string, options []ListenOption) (*Listener, error) {
 	addr, backlog, reuseport := l.cfg.Family.Listen, max(minBacklog, l.cfg.Connections), 1
 	for _, o := range options {
 		if o.addr.IsValid() {
@@ -102,6 +115,10 @@ func (l *Lab) listen(name string, options []ListenOption) (*Listener, error) {
 			reuseport = 0
 		}
 	}
+	fd, err := l.socket(domain(addr))
+	if err != nil {
+		return nil, err
+	}
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, reuseport); err != nil {
 		return nil, wrap("set SO_REUSEPORT", err)
 	}
@@ -109,6 +126,11 @@ func (l *Lab) listen(name string, options []ListenOption) (*Listener, error) {
 		if o.name != 0 {
 			if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
 				return nil, wrap(fmt.Sprintf("set socket option %d of level %d", o.name, o.level), err)
+			}
+		}
+		if o.owner != 0 {
+			if err := chown(fd, o.owner); err != nil {
+				return nil, err
 			}
 		}
 	}
@@ -386,6 +408,13 @@ func (l *Lab) AwaitRequests(n int) {
 	}))
 }
 
+// Requests is how many request sockets the port has.
+func (l *Lab) Requests() int {
+	socks, err := kernel.ReadSockets(l.cfg.Port)
+	l.must(err)
+	return socks.Requests
+}
+
 // AwaitCounter waits until a counter of the namespace has reached a value.
 func (l *Lab) AwaitCounter(name string, atLeast int) {
 	condition := fmt.Sprintf("%s is %d", name, atLeast)
@@ -403,9 +432,28 @@ func (l *Lab) Counter(name string) int {
 	return int(c[name])
 }
 
-// Close closes the listener.
+// Close closes the listener, and returns when it is gone.
 func (l *Lab) Close(s *Listener) {
 	l.step("close %s", s.name)
+	l.must(wrap("close", l.closeFD(s.fd)))
+	s.fd = -1
+	l.AwaitGone(s)
+}
+
+// AwaitGone waits until a listener that was closed is gone. Ours may not be the last close: a child that another cell
+// forks, to run iptables or a worker, holds copies of all our descriptors until it execs; and not even the return of
+// vfork(2) says that they are closed, since begin_new_exec lets the parent go before it closes them (fs/exec.c).
+func (l *Lab) AwaitGone(s *Listener) {
+	l.must(l.until(handshakeTimeout, s.name+" is gone", func() (bool, error) {
+		socks, err := kernel.ReadSockets(l.cfg.Port)
+		_, there := socks.Listener(s.inode)
+		return !there, err
+	}))
+}
+
+// LetGo closes this process's descriptor of a listener that another process has too.
+func (l *Lab) LetGo(s *Listener) {
+	l.step("close %s in this process", s.name)
 	l.must(wrap("close", l.closeFD(s.fd)))
 	s.fd = -1
 }
@@ -445,6 +493,11 @@ func (l *Lab) AwaitFates(listeners ...*Listener) {
 // returns how many there were.
 func (l *Lab) AcceptAll(s *Listener) int {
 	l.step("accept on %s", s.name)
+	return l.acceptEach(s, func(int, netip.AddrPort) {})
+}
+
+// acceptEach is AcceptAll with a look at each connection once its data has been read.
+func (l *Lab) acceptEach(s *Listener, look func(fd int, peer netip.AddrPort)) int {
 	for n := 0; ; n++ {
 		fd, sa, err := unix.Accept4(s.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		if errors.Is(err, unix.EAGAIN) {
@@ -453,6 +506,16 @@ func (l *Lab) AcceptAll(s *Listener) int {
 		l.must(wrap("accept", err))
 		l.fds = append(l.fds, fd)
 		l.accepted(s.name, addrPort(sa), l.read(fd))
+		look(fd, addrPort(sa))
+	}
+}
+
+// AcceptQueued is AcceptAll where many listeners are looked at: it is no step unless there is something to accept.
+func (l *Lab) AcceptQueued(s *Listener) {
+	n, err := acceptQueue(s.fd)
+	l.must(err)
+	if n > 0 {
+		l.AcceptAll(s)
 	}
 }
 

@@ -12,6 +12,8 @@ type Sockets struct {
 	Listeners []Listener
 	Requests  int // request sockets: SYN received, final ACK not (TCP_NEW_SYN_RECV, shown as SYN_RECV)
 	Children  int // full sockets on the server's side in any state
+	CloseWait int // those of them whose client has sent its FIN
+	Unread    int // bytes that those of them hold, all together
 }
 
 // Listener is a socket in LISTEN.
@@ -43,6 +45,10 @@ func ReadSockets(port uint16) (Sockets, error) {
 				s.Requests++
 			default:
 				s.Children++
+				s.Unread += int(sk.RQueue)
+				if sk.State == netlink.TCP_CLOSE_WAIT {
+					s.CloseWait++
+				}
 			}
 		}
 	}

@@ -2,6 +2,8 @@
 package scenarios
 
 import (
+	"slices"
+
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/result"
@@ -9,7 +11,20 @@ import (
 
 // All returns every scenario, in the order of the talk.
 func All() []harness.Scenario {
-	return []harness.Scenario{quiz1, quiz2}
+	return slices.Concat(
+		[]harness.Scenario{
+			quiz1,
+			quiz2,
+			synackTimer,
+			drainQuiz1, drainQuiz2,
+			fdPassQuiz1, fdPassQuiz2,
+			bpfDrain,
+			lastListenerQuiz1, lastListenerQuiz2,
+			lateListenerQuiz1, lateListenerQuiz2,
+			groupGrowBefore, groupGrowAfter,
+			hotReloadPlain, hotReloadDrain, hotReloadFDPass, hotReloadBPFDrain,
+		},
+	)
 }
 
 // migrates is the expectation of a case in which only migration saves a connection. A lost one is answered with a reset

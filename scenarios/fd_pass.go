@@ -1,0 +1,56 @@
+package scenarios
+
+import (
+	"time"
+
+	"github.com/rpmig/rpmig/harness"
+)
+
+var fdPassQuiz1 = harness.Scenario{
+	Name:    "fd-pass-quiz1",
+	Section: harness.SectionWorkround,
+	Doc: `the listener itself is passed on, with the connections in its accept queue
+
+The old process sends its listening socket to the new one over SCM_RIGHTS and
+closes its own descriptor. That is not the last close of the socket, so its
+accept queue stays as it is, in every mode, and nothing migrates. Nor can the
+new process change what bind and listen have settled.`,
+	Path:        "unix_attach_fds; inet_csk_listen_stop is not called",
+	Connections: 25,
+	Play: func(l *harness.Lab) {
+		a := l.Listen("A")
+		l.Connect()
+		l.AssertAcceptQueue(a)
+		next := l.Worker("the new server")
+		l.Pass(a, next)
+		l.LetGo(a)
+		l.AcceptIn(next, l.Connections())
+	},
+	Expect: lives,
+}
+
+var fdPassQuiz2 = harness.Scenario{
+	Name:    "fd-pass-quiz2",
+	Section: harness.SectionWorkround,
+	Doc: `the listener itself is passed on, with the connections still in the handshake
+
+As fd-pass-quiz1, but the final ACK of each handshake is held up until the old
+process has closed its descriptor. The request sockets stay with a listener
+that never closed, and are accepted by the new process, in every mode.`,
+	Path:        "tcp_check_req; reuseport_migrate_sock is not called",
+	Timers:      "the client's retransmission timer (200 ms)",
+	Cost:        200 * time.Millisecond,
+	Connections: 25,
+	Play: func(l *harness.Lab) {
+		a := l.Listen("A")
+		l.DropACKs()
+		l.Connect()
+		l.AssertRequests(a)
+		next := l.Worker("the new server")
+		l.Pass(a, next)
+		l.LetGo(a)
+		l.StopDropping()
+		l.AcceptIn(next, l.Connections())
+	},
+	Expect: lives,
+}

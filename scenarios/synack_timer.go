@@ -1,0 +1,56 @@
+package scenarios
+
+import (
+	"time"
+
+	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/result"
+)
+
+var synackTimer = harness.Scenario{
+	Name:    "synack-timer",
+	Section: harness.SectionWhere,
+	Doc: `the SYN+ACK timer finds the listener of a handshake gone
+
+As quiz2, but the rule stays until the timer that would send the SYN+ACK again
+has fired. Without migration the timer drops the request socket without a
+word: nobody is told, and whatever the client sends next is answered with a
+reset. With migration the timer clones the request socket for B, sends the
+SYN+ACK again, and the handshake is completed there. A migrate program that
+refuses is asked by the timer, and never again.`,
+	Path:        "reqsk_timer_handler → reuseport_migrate_sock",
+	Timers:      "the SYN+ACK timer (1 s), the client's second retransmission (0.6 s in)",
+	Cost:        1800 * time.Millisecond,
+	Connections: 5,
+	Play: func(l *harness.Lab) {
+		a := l.Listen("A")
+		l.DropACKs()
+		l.Connect()
+		b := l.Listen("B")
+		l.AssertRequests(a)
+		l.Close(a)
+		if l.Mode().Migrates {
+			// Counted once the request is B's, before the SYN+ACK is sent for it.
+			l.AwaitCounter("TCPSynRetrans", l.Connections())
+			l.Fact("request sockets once the timer has fired", l.Requests())
+		} else {
+			l.AwaitRequests(0)
+			l.Fact("request sockets once the timer has fired", l.Requests())
+		}
+		l.StopDropping()
+		l.AwaitFates(b)
+		l.AcceptAll(b)
+	},
+	Expect: func(m harness.Mode) harness.Expectation {
+		e := migrates(result.BareRST, 1)(m)
+		left := 0
+		if e.Lives {
+			left = 5
+			e.Counted["TCPSynRetrans"] = 1
+			e.Counted[kernel.MigrateSuccess] = 1
+		}
+		e.Facts = map[string]any{"request sockets once the timer has fired": left}
+		return e
+	},
+}
