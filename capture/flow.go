@@ -58,8 +58,18 @@ type Segment struct {
 //
 // Unlike tcpdump, it numbers the SYN relatively too, so that the lines of two runs are the same.
 func (s Segment) String() string {
+	return fmt.Sprintf("%s.%d > %s.%d: Flags [%s]%s, length %d",
+		s.Src.Addr(), s.Src.Port(), s.Dst.Addr(), s.Dst.Port(), s.Flags, s.numbers(), s.Payload)
+}
+
+// Short is the segment without its ends: "P. seq 1:12, ack 1".
+func (s Segment) Short() string {
+	return s.Flags.String() + strings.Replace(s.numbers(), ",", "", 1)
+}
+
+// numbers are the segment's sequence numbers, as far as they matter, each behind a comma.
+func (s Segment) numbers() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s.%d > %s.%d: Flags [%s]", s.Src.Addr(), s.Src.Port(), s.Dst.Addr(), s.Dst.Port(), s.Flags)
 	if s.Payload > 0 {
 		fmt.Fprintf(&b, ", seq %d:%d", s.RelSeq, s.RelSeq+uint32(s.Payload))
 	} else if s.Flags&(SYN|FIN|RST) != 0 {
@@ -68,7 +78,6 @@ func (s Segment) String() string {
 	if s.Flags.Has(ACK) {
 		fmt.Fprintf(&b, ", ack %d", s.RelAck)
 	}
-	fmt.Fprintf(&b, ", length %d", s.Payload)
 	return b.String()
 }
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/rpmig/rpmig/capture"
@@ -65,6 +67,7 @@ func play(cfg cellConfig, closeRing func(*capture.Ring)) played {
 	c.Resets, c.Counters, c.Program = o.Wire.Resets, o.Counters, o.Program
 	c.Capture = result.Capture{Packets: o.Wire.Packets, Lost: o.Wire.Lost}
 	p.rec, p.notes = o.Wire.recording, annotate(o, l.start, l.steps)
+	c.Flow = exemplar(o, l.start, p.notes)
 	if err != nil {
 		c.Status, c.Reason = result.Error, err.Error()
 		p.cut = errors.Is(err, errCancelled)
@@ -135,6 +138,26 @@ func (l *Lab) perform(p *played) (err error) {
 	}()
 	l.cfg.Scenario.Play(l)
 	return nil
+}
+
+// exemplar is the connection that tells the cell's story: the first that was reset, or the first.
+func exemplar(o *Observation, start time.Time, notes map[int]string) []result.Segment {
+	if len(o.Wire.flows) == 0 {
+		return nil
+	}
+	flow := o.Wire.flows[0]
+	if i := slices.IndexFunc(o.Wire.flows, func(f capture.Flow) bool { return len(f.Resets()) > 0 }); i >= 0 {
+		flow = o.Wire.flows[i]
+	}
+	const most = 40 // more would be a transfer, and no story
+	var segments []result.Segment
+	for _, s := range flow.Frames[:min(len(flow.Frames), most)] {
+		note, _, _ := strings.Cut(notes[s.Number], "\n")
+		segments = append(segments, result.Segment{
+			Time: s.Time.Sub(start).Seconds(), Frame: s.Number, FromClient: s.FromClient, Text: s.Short(), Note: note,
+		})
+	}
+	return segments
 }
 
 // annotate explains the frames that matter, by their number.

@@ -190,7 +190,7 @@ func (j *judgement) after() {
 }
 
 func (j *judgement) wire() {
-	j.check(result.Wire, "handshakes", j.n, j.o.Wire.Handshakes)
+	j.check(result.Wire, "handshakes", j.n+j.o.Bystander, j.o.Wire.Handshakes)
 	var want, got []string
 	for _, r := range j.o.Wire.Resets {
 		got = append(got, j.sender(r.From)+" "+r.Flavour.String())
@@ -226,7 +226,7 @@ func (j *judgement) counters() {
 
 func (j *judgement) program() {
 	if p := j.o.Program; p != nil {
-		j.check(result.ProgramSaid, "asked about a SYN", j.n, p.SYN)
+		j.check(result.ProgramSaid, "asked about a SYN", j.n+j.o.Bystander, p.SYN)
 		j.check(result.ProgramSaid, "asked about a stray segment", j.exp.Strays*j.n, p.Stray)
 		j.check(result.ProgramSaid, "asked about a migration", j.exp.Asked*j.n, p.Migrated)
 	}

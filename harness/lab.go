@@ -28,9 +28,11 @@ type Lab struct {
 
 	listeners []*Listener // in the order in which they came up; those that are gone too
 	clients   []*Client
-	workers   []*Worker
-	payload   []byte
-	fds       []int // every socket, closed at the end unless closed before
+	// bystanders are clients besides those that the case is about.
+	bystanders []*Client
+	workers    []*Worker
+	payload    []byte
+	fds        []int // every socket, closed at the end unless closed before
 
 	steps []result.Step
 	obs   Observation
@@ -231,15 +233,19 @@ func (l *Lab) dial(to netip.Addr) (int, error) {
 	if err != nil {
 		return -1, err
 	}
+	return fd, l.connectTo(fd, to)
+}
+
+func (l *Lab) connectTo(fd int, to netip.Addr) error {
 	at := netip.AddrPortFrom(to, l.cfg.Port)
-	err = unix.Connect(fd, sockaddr(at))
+	err := unix.Connect(fd, sockaddr(at))
 	if errors.Is(err, unix.EINPROGRESS) {
 		if err := l.wait(handshakeTimeout, fd, unix.POLLOUT, "the handshake is done for the client"); err != nil {
-			return -1, err
+			return err
 		}
 		err = socketError(fd)
 	}
-	return fd, wrap("connect to "+at.String(), err)
+	return wrap("connect to "+at.String(), err)
 }
 
 func (l *Lab) closeFD(fd int) error {

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/rpmig/rpmig/capture"
@@ -12,6 +13,7 @@ import (
 // Observation is what the witnesses of a cell said: facts, no judgement.
 type Observation struct {
 	Staged    int // clients that connected and sent
+	Bystander int // clients besides, on which nothing is judged
 	Staging   []StagingSaid
 	Rule      *RuleSaid // nil: the scenario has no rule
 	Unsettled string    // why the fate of some connection is not known; empty: all are
@@ -40,14 +42,18 @@ type StagingSaid struct {
 // RuleSaid is what the packet-drop rule counted just before the listener closed.
 type RuleSaid struct {
 	Backend       string
-	Dropped, Want int // segments
-	// The rule was surely in between these, in seconds; until is 0 while it still is.
-	from, until float64
+	Dropped, Want int    // segments
+	in            []span // when it surely was in
 }
+
+// span is from one time to another, in seconds; until is 0 while it lasts.
+type span struct{ from, until float64 }
 
 // dropsAt tells whether the rule was surely in at a time.
 func (r *RuleSaid) dropsAt(at float64) bool {
-	return r != nil && r.from != 0 && at >= r.from && (r.until == 0 || at < r.until)
+	return r != nil && slices.ContainsFunc(r.in, func(s span) bool {
+		return at >= s.from && (s.until == 0 || at < s.until)
+	})
 }
 
 // Accepted is a connection that accept returned.

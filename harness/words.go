@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +35,7 @@ func (s *Listener) serves() bool { return s.fd >= 0 && !s.deaf }
 type Client struct {
 	fd       int // -1: closed
 	local    netip.AddrPort
+	sent     bool
 	accepted bool
 }
 
@@ -222,21 +225,23 @@ func (l *Lab) Set(name, value string) {
 // DropACKs puts the rule in that takes the final ACK of every handshake away, and all that clients send after it.
 func (l *Lab) DropACKs() {
 	l.step("drop ACKs to port %d", l.cfg.Port)
-	l.obs.Rule = &RuleSaid{Backend: l.cfg.Dropper.Name()}
+	if l.obs.Rule == nil { // it may be the second time
+		l.obs.Rule = &RuleSaid{Backend: l.cfg.Dropper.Name()}
+	}
 	if l.cfg.faults.noRule {
 		return
 	}
 	var err error
 	l.rule, err = l.cfg.Dropper.Drop(l.v6(), l.cfg.Port)
 	l.must(err)
-	l.obs.Rule.from = l.now()
+	l.obs.Rule.in = append(l.obs.Rule.in, span{from: l.now()})
 }
 
 // StopDropping takes the rule out again.
 func (l *Lab) StopDropping() {
 	l.step("stop dropping")
 	if l.rule != nil {
-		l.obs.Rule.until = l.now()
+		l.obs.Rule.in[len(l.obs.Rule.in)-1].until = l.now()
 		l.must(l.rule.Remove())
 		l.rule = nil
 	}
@@ -290,6 +295,7 @@ func (l *Lab) send(c *Client) {
 		l.must(wrap("send", err))
 		rest = rest[n:]
 	}
+	c.sent = true
 }
 
 func (l *Lab) message() []byte {
@@ -303,20 +309,25 @@ func (l *Lab) message() []byte {
 // cookie already, or the namespace must want none.
 func (l *Lab) ConnectFast() {
 	l.step("%s %q with the SYN", plural(l.cfg.Connections, "client sends", "clients send"), greeting)
-	at := netip.AddrPortFrom(l.cfg.Family.Dial, l.cfg.Port)
 	for range l.cfg.Connections {
-		fd, err := l.socket(domain(at.Addr()))
-		l.must(err)
-		n, err := unix.SendmsgN(fd, l.message(), nil, sockaddr(at), unix.MSG_FASTOPEN|unix.MSG_NOSIGNAL)
-		if err == nil && n != len(l.message()) {
-			err = fmt.Errorf("%d of %d bytes went with the SYN", n, len(l.message()))
-		}
-		if errors.Is(err, unix.EINPROGRESS) {
-			err = errors.New("the client has no cookie")
-		}
-		l.must(wrap("sendto with MSG_FASTOPEN", err))
-		l.client(fd)
+		l.client(l.dialFast())
 	}
+}
+
+// dialFast sends the greeting with a SYN.
+func (l *Lab) dialFast() int {
+	at := netip.AddrPortFrom(l.cfg.Family.Dial, l.cfg.Port)
+	fd, err := l.socket(domain(at.Addr()))
+	l.must(err)
+	n, err := unix.SendmsgN(fd, l.message(), nil, sockaddr(at), unix.MSG_FASTOPEN|unix.MSG_NOSIGNAL)
+	if err == nil && n != len(l.message()) {
+		err = fmt.Errorf("%d of %d bytes went with the SYN", n, len(l.message()))
+	}
+	if errors.Is(err, unix.EINPROGRESS) {
+		err = errors.New("the client has no cookie")
+	}
+	l.must(wrap("sendto with MSG_FASTOPEN", err))
+	return fd
 }
 
 // HangUp closes the clients, which sends a FIN from each.
@@ -337,28 +348,34 @@ func (l *Lab) HalfClose() {
 }
 
 // AssertAcceptQueue waits until the handshakes are done for the server too, and notes what sock_diag says: every
-// connection in the listener's accept queue.
-func (l *Lab) AssertAcceptQueue(s *Listener) {
-	l.step("all in the accept queue of %s", s.name)
-	l.must(l.awaitSettled(handshakeTimeout, s))
-	l.staged(s, l.cfg.Connections, 0)
+// connection in the accept queue of the listener, or of one of several.
+func (l *Lab) AssertAcceptQueue(all ...*Listener) {
+	l.step("all in the accept queue of %s", names(all))
+	l.must(l.awaitSettled(handshakeTimeout, all...))
+	l.stagedIn(all, l.cfg.Connections, 0)
 }
 
-// AssertRequests notes what sock_diag and the rule say: every connection a request socket, none in the accept queue,
-// and the two segments of each client (the final ACK, the greeting) dropped.
-func (l *Lab) AssertRequests(s *Listener) {
-	l.step("all request sockets, none accepted by %s", s.name)
-	l.awaitDropped(2 * l.cfg.Connections)
-	l.staged(s, 0, l.cfg.Connections)
+// AssertRequests notes what sock_diag and the rule say: every connection a request socket, none in an accept queue, and
+// what each client sent dropped: the final ACK and, unless it is silent, the greeting.
+func (l *Lab) AssertRequests(all ...*Listener) {
+	l.step("all request sockets, none accepted by %s", names(all))
+	segments := 0
+	for _, c := range l.clients {
+		if segments++; c.sent {
+			segments++
+		}
+	}
+	l.awaitDropped(segments)
+	l.stagedIn(all, 0, l.cfg.Connections)
 }
 
 // AssertChildren is AssertAcceptQueue for TCP Fast Open behind the rule: every connection is in the accept queue while
 // still in SYN_RECV, and its final ACK was dropped.
-func (l *Lab) AssertChildren(s *Listener) {
-	l.step("all in the accept queue of %s, in SYN_RECV", s.name)
-	l.must(l.awaitSettled(handshakeTimeout, s))
+func (l *Lab) AssertChildren(all ...*Listener) {
+	l.step("all in the accept queue of %s, in SYN_RECV", names(all))
+	l.must(l.awaitSettled(handshakeTimeout, all...))
 	l.awaitDropped(l.cfg.Connections)
-	l.staged(s, l.cfg.Connections, l.cfg.Connections)
+	l.stagedIn(all, l.cfg.Connections, l.cfg.Connections)
 }
 
 // AssertHalfOpen is AssertRequests where no rule holds the handshake up.
@@ -385,17 +402,29 @@ func (l *Lab) awaitDropped(want int) {
 }
 
 func (l *Lab) staged(s *Listener, queued, requests int) {
+	l.stagedIn([]*Listener{s}, queued, requests)
+}
+
+func (l *Lab) stagedIn(all []*Listener, queued, requests int) {
 	socks, err := kernel.ReadSockets(l.cfg.Port)
 	l.must(err)
-	found, ok := socks.Listener(s.inode)
-	if !ok {
-		l.must(fmt.Errorf("sock_diag shows no listener %s (inode %d)", s.name, s.inode))
+	said := StagingSaid{Listener: names(all), WantQueued: queued, Requests: socks.Requests, WantRequests: requests}
+	for _, s := range all {
+		found, ok := socks.Listener(s.inode)
+		if !ok {
+			l.must(fmt.Errorf("sock_diag shows no listener %s (inode %d)", s.name, s.inode))
+		}
+		said.Queued += found.AcceptQueue
 	}
-	l.obs.Staging = append(l.obs.Staging, StagingSaid{
-		Listener: s.name,
-		Queued:   found.AcceptQueue, WantQueued: queued,
-		Requests: socks.Requests, WantRequests: requests,
-	})
+	l.obs.Staging = append(l.obs.Staging, said)
+}
+
+func names(all []*Listener) string {
+	var names []string
+	for _, s := range all {
+		names = append(names, s.name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // AwaitRequests waits until the namespace has that many request sockets left.
@@ -521,6 +550,9 @@ func (l *Lab) AcceptQueued(s *Listener) {
 
 // accepted notes a connection that somebody has accepted.
 func (l *Lab) accepted(by string, peer netip.AddrPort, data string) {
+	if slices.ContainsFunc(l.bystanders, func(c *Client) bool { return c.local == peer }) {
+		return
+	}
 	for _, c := range l.clients {
 		c.accepted = c.accepted || c.local == peer
 	}

@@ -135,8 +135,8 @@ func (l *Lab) RouteByParity(s *Listener) {
 		return
 	}
 	// The data begin behind the TCP header, the ports behind that of IP (without options).
-	const netOff = -1 << 20 & (1<<32 - 1) // SKF_NET_OFF
-	off := uint32(netOff) + 20
+	const netOff = 1<<32 - 1<<20 // SKF_NET_OFF, as unsigned
+	off := uint32(netOff + 20)
 	if l.v6() {
 		off = netOff + 40
 	}
@@ -158,8 +158,7 @@ func (l *Lab) RouteByParity(s *Listener) {
 // received there too (net/core/dev.c:netif_rx_internal). The thread dies with the cell, and its affinity with it.
 func (l *Lab) PinCPU() int {
 	var cpu uint32
-	// glibc's getcpu(2), which x/sys does not have.
-	_, _, e := unix.RawSyscall(unix.SYS_GETCPU, uintptr(unsafe.Pointer(&cpu)), 0, 0)
+	_, _, e := unix.RawSyscall(unix.SYS_GETCPU, uintptr(unsafe.Pointer(&cpu)), 0, 0) // x/sys has no function for it
 	if e != 0 {
 		l.must(wrap("getcpu", e))
 	}
@@ -217,7 +216,7 @@ func (l *Lab) Queued(s *Listener) int {
 }
 
 // AwaitFullWindows waits until each client has more to send than the server has room for: nothing is on its way, and
-// something is left. It returns how many bytes the server holds for the connection that has the least, on average.
+// something is left. It returns how many bytes the server holds for the each connection, on average.
 func (l *Lab) AwaitFullWindows() int {
 	l.step("all receive windows are full")
 	l.must(l.until(handshakeTimeout, "all receive windows are full", func() (bool, error) {

@@ -77,6 +77,7 @@ type Cell struct {
 	Program     *Program         `json:"program,omitempty"`
 	Checks      []Check          `json:"checks"`
 	Steps       []Step           `json:"steps"`
+	Flow        []Segment        `json:"flow"`                   // one connection: the first that was lost, or the first
 	DropBackend string           `json:"drop_backend,omitempty"` // what put the packet-drop rule in; empty: no rule
 	Capture     Capture          `json:"capture"`
 	Evidence    string           `json:"evidence,omitempty"` // folder with what this cell left behind
@@ -172,6 +173,15 @@ func (c Check) String() string {
 type Step struct {
 	Name string  `json:"name"`
 	At   float64 `json:"at"`
+}
+
+// Segment is a TCP segment of one connection.
+type Segment struct {
+	Time       float64 `json:"time"`
+	Frame      int     `json:"frame"`
+	FromClient bool    `json:"from_client"`
+	Text       string  `json:"text"`           // as tcpdump prints it, with relative numbers: "P. seq 1:12, ack 1"
+	Note       string  `json:"note,omitempty"` // why it matters
 }
 
 // Capture says what the packet socket recorded.

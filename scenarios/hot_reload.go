@@ -47,10 +47,10 @@ server serves a few, brings a new listener up (step 1), removes the old one
 
 var hotReloadPlain = hotReload("plain", "a server reloads under a stream of clients, and just closes the old listener",
 	`Whoever waits in the old accept queue at
-that moment is reset, and so is whoever is in the handshake; with migration
-both move on, but for a gap of
-microseconds: a handshake that is completed for a listener which has just left
-LISTEN is reset by inet_csk_reqsk_queue_add, and not counted.`, nil, reloads, harness.ReloadByClosing,
+that moment is reset, and so is whoever is in the handshake. With migration
+both move on, but for a gap of microseconds: a handshake that is completed for
+a listener which has just left LISTEN is reset by inet_csk_reqsk_queue_add,
+and not counted.`, nil, reloads, harness.ReloadByClosing,
 	func(m harness.Mode) harness.Range {
 		if m.Migrates {
 			return gap
