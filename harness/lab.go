@@ -112,10 +112,6 @@ func (l *Lab) try() error {
 	if err := (Sysctl{Name: "net.ipv4.tcp_syncookies", Value: "0"}).Set(); err != nil {
 		return err
 	}
-	before, err := kernel.ReadCounters()
-	if err != nil {
-		return err
-	}
 	left := slices.DeleteFunc(slices.Clone(l.listeners), func(s *Listener) bool { return !s.serves() })
 	said := &AfterSaid{Open: len(left)}
 	l.obs.After = said
@@ -139,7 +135,7 @@ func (l *Lab) try() error {
 	if err != nil {
 		return err
 	}
-	said.Counters = after.Since(before)
+	said.Counters = after.Since(l.obs.Known)
 	return nil
 }
 

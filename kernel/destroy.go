@@ -31,6 +31,23 @@ func (r *diagRequest) Serialize() []byte {
 	return b
 }
 
+// ProbeDestroy asks for a socket to be destroyed that is not there: EOPNOTSUPP means that none ever is.
+func ProbeDestroy() error {
+	r := diagRequest{Family: unix.AF_INET, Protocol: unix.IPPROTO_TCP}
+	if err := r.destroy(); !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("sock_diag destroy: %w", err)
+	}
+	return nil
+}
+
+// destroy sends the request as one to destroy.
+func (r *diagRequest) destroy() error {
+	req := nl.NewNetlinkRequest(nl.SOCK_DESTROY, unix.NLM_F_ACK)
+	req.AddData(r)
+	_, err := req.Execute(unix.NETLINK_INET_DIAG, 0)
+	return err
+}
+
 // Destroy closes a listener over sock_diag(7), as ss -K does. It needs CAP_NET_ADMIN and CONFIG_INET_DIAG_DESTROY.
 //
 // The kernel looks the listener up as it would for a SYN, so among several of a port the hash decides which is found; the
@@ -54,10 +71,7 @@ func Destroy(at netip.AddrPort, inode uint32) error {
 		const tries = 4096 // with a handful of listeners a few will do
 		for port := range uint16(tries) {
 			binary.BigEndian.PutUint16(r.DstPort[:], port+1)
-			req := nl.NewNetlinkRequest(nl.SOCK_DESTROY, unix.NLM_F_ACK)
-			req.AddData(&r)
-			_, err := req.Execute(unix.NETLINK_INET_DIAG, 0)
-			if !errors.Is(err, unix.ESTALE) {
+			if err := r.destroy(); !errors.Is(err, unix.ESTALE) {
 				if err != nil {
 					return fmt.Errorf("sock_diag destroy: %w", err)
 				}

@@ -1,0 +1,115 @@
+package harness
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/migrate"
+)
+
+// Bystanders connects clients besides those that the case is about: they send the greeting and take up room, and
+// nothing is judged by what becomes of them. The scenario has to ask for FramesServed of room in the capture for each.
+func (l *Lab) Bystanders(n int) {
+	l.step("%s", plural(n, "bystander connects and sends", "bystanders connect and send"))
+	for range n {
+		fd, err := l.dial(l.cfg.Family.Dial)
+		l.must(err)
+		l.send(l.bystander(fd))
+	}
+}
+
+// FastBystanders is Bystanders with TCP Fast Open.
+func (l *Lab) FastBystanders(n int) {
+	l.step("%s with the SYN", plural(n, "bystander sends", "bystanders send"))
+	for range n {
+		l.bystander(l.dialFast())
+	}
+}
+
+func (l *Lab) bystander(fd int) *Client {
+	sa, err := unix.Getsockname(fd)
+	l.must(wrap("getsockname", err))
+	c := &Client{fd: fd, local: addrPort(sa)}
+	l.bystanders = append(l.bystanders, c)
+	l.obs.Bystander++
+	return c
+}
+
+// SendAgain sends the greeting once more from each client that has not been reset.
+func (l *Lab) SendAgain() {
+	l.step("clients that live send again")
+	for _, c := range l.clients {
+		fds := []unix.PollFd{{Fd: int32(c.fd)}} // POLLHUP comes unasked, and leaves the error for the client to tell
+		_, err := unix.Poll(fds, 0)
+		l.must(wrap("poll", err))
+		if fds[0].Revents&unix.POLLHUP == 0 {
+			l.send(c)
+		}
+	}
+}
+
+// Children is how many connections the server's side has, accepted or not, whose handshake is done.
+func (l *Lab) Children() int {
+	socks, err := kernel.ReadSockets(l.cfg.Port)
+	l.must(err)
+	return socks.Children
+}
+
+// AwaitRefusals waits until every connection has found the accept queue full that many times, or has been reset.
+func (l *Lab) AwaitRefusals(times int) {
+	condition := plural(times, "time the accept queue was full for each", "times the accept queue was full for each")
+	l.step("%s", condition)
+	l.must(l.until(fateTimeout, condition, func() (bool, error) {
+		c, err := kernel.ReadCounters()
+		return int(c["ListenOverflows"]+int64(times)*c[kernel.OutRsts]) >= times*l.cfg.Connections, err
+	}))
+}
+
+// timerTick is how often the Lab looks whether the SYN+ACK timers have fired, a second after the SYN at the earliest.
+const timerTick = 10 * time.Millisecond
+
+// AwaitSYNACKTimers waits until the SYN+ACK timer has found the listener of every request socket gone: what is left of
+// them has migrated.
+func (l *Lab) AwaitSYNACKTimers() {
+	const condition = "the SYN+ACK timers have fired"
+	l.step(condition)
+	l.must(l.poll(fateTimeout, condition, func(time.Duration) (bool, error) {
+		c, err := kernel.ReadCounters()
+		if err != nil {
+			return false, err
+		}
+		socks, err := kernel.ReadSockets(l.cfg.Port)
+		if err != nil || int64(socks.Requests) <= c[kernel.MigrateSuccess] {
+			return true, err
+		}
+		return false, l.pause(timerTick)
+	}))
+}
+
+// ProbeDestroy tells whether sock_diag destroys sockets here.
+func ProbeDestroy() error {
+	err := kernel.ProbeDestroy()
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return &migrate.NotSupportedError{
+			Reason: "sock_diag destroys no sockets here",
+			Next:   "boot a kernel that has CONFIG_INET_DIAG_DESTROY",
+		}
+	}
+	return err
+}
+
+// Share words how many of the connections something is true of, whatever their number.
+func (l *Lab) Share(n int) string {
+	switch n {
+	case 0:
+		return "none"
+	case l.cfg.Connections:
+		return "all"
+	default:
+		return fmt.Sprintf("%d of %d", n, l.cfg.Connections)
+	}
+}

@@ -1,0 +1,44 @@
+package scenarios
+
+import "github.com/rpmig/rpmig/harness"
+
+var addrInUse = harness.Scenario{
+	Name:    "addr-in-use",
+	Section: harness.SectionWhat,
+	Doc: `two listeners on one port
+
+Without SO_REUSEPORT only one socket may listen on a port: bind fails with
+EADDRINUSE for the second. It does so too when only the second asks for
+SO_REUSEPORT, since all must agree (inet_csk_bind_conflict). With the option
+on both, both listen, and a client reaches either of them. Migration has no
+say in this.`,
+	Path:  "inet_csk_get_port → inet_csk_bind_conflict; reuseport_add_sock",
+	Modes: []string{"off", "sysctl"},
+	Play: func(l *harness.Lab) {
+		alone := l.Listen("first", harness.WithoutReuseport())
+		_, said := l.TryListen("second", harness.WithoutReuseport())
+		l.Fact("neither has SO_REUSEPORT", said)
+		_, said = l.TryListen("second")
+		l.Fact("only the second has SO_REUSEPORT", said)
+		l.Close(alone)
+		a := l.Listen("A")
+		b, said := l.TryListen("B")
+		l.Fact("both have SO_REUSEPORT", said)
+		if b == nil {
+			return
+		}
+		l.Connect()
+		l.AwaitFates(a, b)
+		l.AcceptAll(a)
+		l.AcceptAll(b)
+	},
+	Expect: func(m harness.Mode) harness.Expectation {
+		e := lives(m)
+		e.Facts = map[string]any{
+			"neither has SO_REUSEPORT":         "EADDRINUSE",
+			"only the second has SO_REUSEPORT": "EADDRINUSE",
+			"both have SO_REUSEPORT":           "ok",
+		}
+		return e
+	},
+}

@@ -1,0 +1,66 @@
+package scenarios
+
+import "github.com/rpmig/rpmig/harness"
+
+// sharedListeners are the ways to serve one port with several processes before there was SO_REUSEPORT.
+var sharedListeners = []harness.Scenario{
+	{
+		Name:    "shared-listener-workers",
+		Section: harness.SectionWhat,
+		Doc: `the traditional way: workers that accept on one shared listener
+
+A master opens the one listener of the port, without SO_REUSEPORT, and two
+workers have it too. Worker 1 exits while clients wait in the accept queue.
+The queue belongs to the socket and not to the process, and the socket lives
+as long as anybody holds it: close_files drops one reference, and nothing
+reaches tcp_close. Worker 2 accepts them all. Nothing is lost and nothing has
+to migrate, but all workers contend for one queue.`,
+		Path:        "do_exit → close_files → fput; the last reference is elsewhere",
+		Connections: 25,
+		Play: func(l *harness.Lab) {
+			a := l.Listen("the listener", harness.WithoutReuseport())
+			worker1, worker2 := l.Worker("worker 1"), l.Worker("worker 2")
+			l.Pass(a, worker1)
+			l.Pass(a, worker2)
+			l.Connect()
+			l.AssertAcceptQueue(a)
+			l.Exit(worker1)
+			l.AcceptIn(worker2, l.Connections())
+			l.Fact("accepted by worker 2", share(l.Accepted("worker 2"), l.Connections()))
+		},
+		Expect: sharedListener,
+		Modes:  []string{"off", "sysctl"},
+	},
+	{
+		Name:    "shared-listener-leader",
+		Section: harness.SectionWhat,
+		Doc: `the traditional way: a leader that accepts and hands over
+
+The leader alone has the listener, without SO_REUSEPORT; it accepts, and
+passes each connection to a worker over SCM_RIGHTS. Worker 1 exits while
+clients wait in the accept queue, which is none of its business: the leader
+hands them all to worker 2. Nothing is lost and nothing has to migrate, but
+every connection goes through one process.`,
+		Path:        "inet_csk_accept; unix_stream_sendmsg → scm_fp_copy",
+		Connections: 25,
+		Play: func(l *harness.Lab) {
+			a := l.Listen("the leader", harness.WithoutReuseport())
+			worker1, worker2 := l.Worker("worker 1"), l.Worker("worker 2")
+			l.Connect()
+			l.AssertAcceptQueue(a)
+			l.Exit(worker1)
+			for range l.Connections() {
+				l.HandOver(a, worker2)
+			}
+			l.Fact("accepted by worker 2", share(l.Accepted("worker 2"), l.Connections()))
+		},
+		Expect: sharedListener,
+		Modes:  []string{"off", "sysctl"},
+	},
+}
+
+func sharedListener(m harness.Mode) harness.Expectation {
+	e := lives(m)
+	e.Facts = map[string]any{"accepted by worker 2": "all"}
+	return e
+}

@@ -1,0 +1,60 @@
+package scenarios
+
+import (
+	"fmt"
+
+	"github.com/rpmig/rpmig/harness"
+)
+
+const (
+	spreadClients = 2250
+	spreadOver    = 9 // listeners; see chiSquare
+)
+
+var spread = harness.Scenario{
+	Name:    "spread",
+	Section: harness.SectionWhat,
+	Doc: `how connections are spread over the listeners of a port
+
+2250 clients connect, one after another, to nine listeners. Without a program
+the kernel hashes addresses and ports and scales the hash to the number of
+listeners: "almost evenly (randomly)", says the talk. Even odds are the null
+hypothesis, chi-square with 8 degrees of freedom its test; it is rejected at a
+significance below 1e-6, which is how often a fair kernel is wronged. That
+catches a listener that gets half or twice its share. With a program there is
+nothing random: the client's port modulo nine names the listener, and every
+one of the connections must be there.`,
+	Path:   "inet_lookup_reuseport → reuseport_select_sock; bpf_sk_select_reuseport",
+	Modes:  []string{"off", "bpf-select"},
+	Frames: spreadClients * harness.FramesServed,
+	Play: func(l *harness.Lab) {
+		listeners := l.ListenMany("L", spreadOver)
+		for slot := 1; slot < spreadOver; slot++ {
+			l.Slot(slot, listeners[slot])
+		}
+		l.Program(harness.Policy{Answer: l.Mode().Answer, Spread: spreadOver})
+		counts, obeyed := make([]int, spreadOver), 0
+		for _, c := range l.Serve(spreadClients, listeners) {
+			for i, s := range listeners {
+				if c.By == s {
+					counts[i]++
+					if int(c.Port)%spreadOver == i {
+						obeyed++
+					}
+				}
+			}
+		}
+		x, p := chiSquare(counts)
+		l.Fact("significance of the unevenness", fmt.Sprintf("%.3g (chi-square %.1f, %v)", p, x, counts))
+		l.Fact("at the listener that the client's port names", share(obeyed, spreadClients))
+	},
+	Expect: func(m harness.Mode) harness.Expectation {
+		e := lives(m)
+		if m.HasProgram() {
+			e.Facts = map[string]any{"at the listener that the client's port names": "all"}
+		} else {
+			e.Facts = map[string]any{"significance of the unevenness": harness.Range{Min: falseAlarm, Max: 1}}
+		}
+		return e
+	},
+}

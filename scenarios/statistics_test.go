@@ -1,0 +1,38 @@
+package scenarios
+
+import (
+	"math"
+	"slices"
+	"testing"
+)
+
+// TestChiSquare: quantiles from tables.
+func TestChiSquare(t *testing.T) {
+	for _, tt := range []struct {
+		counts  []int
+		x, want float64
+	}{
+		{[]int{10, 10, 10}, 0, 1},
+		{[]int{20, 10, 0}, 10, math.Exp(-5)},           // 2 degrees of freedom
+		{[]int{14, 8, 8, 8, 12}, 3.2, 0.524930945},     // 4
+		{[]int{9, 0, 0, 0, 0, 0, 0, 0, 0}, 72, 0},      // 8
+		{slices.Repeat([]int{250}, spreadOver), 0, 1},  // 8
+		{[]int{5, 0, 0, 0, 0}, 20, 0.0004993992273873}, // 4
+	} {
+		x, p := chiSquare(tt.counts)
+		if math.Abs(x-tt.x) > 1e-9 || math.Abs(p-tt.want) > 1e-6 {
+			t.Errorf("chiSquare(%v) = %v, %v; want %v, %v", tt.counts, x, p, tt.x, tt.want)
+		}
+	}
+}
+
+func TestCoin(t *testing.T) {
+	for _, tt := range []struct {
+		k, n int
+		want float64
+	}{{0, 1, 1}, {1, 1, 1}, {5, 10, 1}, {0, 10, 2. / 1024}, {10, 10, 2. / 1024}, {1, 10, 22. / 1024}, {0, 0, 1}} {
+		if p := coin(tt.k, tt.n); math.Abs(p-tt.want) > 1e-9 {
+			t.Errorf("coin(%d, %d) = %v, want %v", tt.k, tt.n, p, tt.want)
+		}
+	}
+}
