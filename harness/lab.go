@@ -32,6 +32,7 @@ type Lab struct {
 	bystanders []*Client
 	workers    []*Worker
 	payload    []byte
+	again      bool  // clients have sent more than once
 	fds        []int // every socket, closed at the end unless closed before
 
 	steps []result.Step

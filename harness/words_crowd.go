@@ -39,14 +39,16 @@ func (l *Lab) bystander(fd int) *Client {
 	return c
 }
 
-// SendAgain sends the greeting once more from each client that has not been reset.
+// SendAgain sends the greeting once more from each client that has not been reset, whatever Nagle says.
 func (l *Lab) SendAgain() {
 	l.step("clients that live send again")
+	l.again = true
 	for _, c := range l.clients {
 		fds := []unix.PollFd{{Fd: int32(c.fd)}} // POLLHUP comes unasked, and leaves the error for the client to tell
 		_, err := unix.Poll(fds, 0)
 		l.must(wrap("poll", err))
 		if fds[0].Revents&unix.POLLHUP == 0 {
+			l.must(wrap("set TCP_NODELAY", unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)))
 			l.send(c)
 		}
 	}

@@ -21,6 +21,13 @@ const Loopback = 1
 // OtherUID is a user other than the one who plays.
 const OtherUID = 65534
 
+// What a Policy's program answers when it is asked about a migration.
+const (
+	Choose = migrate.Select
+	Pass   = migrate.Pass
+	Refuse = migrate.Refuse
+)
+
 // Owner gives the socket to another user before it is bound: fchown(2) sets sk_uid (net/socket.c:sockfs_setattr), which
 // is the uid that bind(2) and listen(2) compare.
 func Owner(uid int) ListenOption { return ListenOption{owner: uid} }
@@ -105,8 +112,8 @@ func (l *Lab) Serve(count int, listeners []*Listener) []Served {
 }
 
 // FramesServed is how many frames a client of Serve and its server send: the handshake, the data and its ACK, two FINs
-// with their ACKs, and one to spare.
-const FramesServed = 10
+// with an ACK each or one, and one to spare.
+const FramesServed = 9
 
 // oddPort is the first client port of ConnectFromOddPorts.
 const oddPort = 20001
@@ -279,4 +286,15 @@ func savedSYN(fd int) ([]byte, error) {
 		return nil, e
 	}
 	return b[:n], nil
+}
+
+// AwaitTimer waits until the SYN+ACK timer has fired for each request of a listener that is closed: it has migrated, or
+// is gone. A request that migrated may be left then, if its new listener does not take it for done.
+func (l *Lab) AwaitTimer(migrates bool, left int) {
+	if migrates {
+		l.AwaitCounter(kernel.MigrateSuccess, l.cfg.Connections)
+	} else {
+		left = 0
+	}
+	l.AwaitRequests(left)
 }

@@ -202,7 +202,7 @@ func work(sock int) error {
 			if a.Accepted = []account{{Data: data}}; err != nil {
 				a.Err = err.Error()
 			}
-			unix.Close(fd)
+			// It is kept open until the worker ends: the client should see no EOF.
 		case "accept":
 			if a.Accepted, err = acceptMany(held, o); err != nil {
 				a.Err = err.Error()

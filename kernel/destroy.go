@@ -71,7 +71,7 @@ func Destroy(at netip.AddrPort, inode uint32) error {
 		const tries = 4096 // with a handful of listeners a few will do
 		for port := range uint16(tries) {
 			binary.BigEndian.PutUint16(r.DstPort[:], port+1)
-			if err := r.destroy(); !errors.Is(err, unix.ESTALE) {
+			if err := r.destroy(); !errors.Is(err, unix.ENOENT) { // that is another's cookie too
 				if err != nil {
 					return fmt.Errorf("sock_diag destroy: %w", err)
 				}

@@ -12,18 +12,45 @@ import (
 // All returns every scenario, in the order of the talk.
 func All() []harness.Scenario {
 	return slices.Concat(
+		[]harness.Scenario{addrInUse},
+		sharedListeners,
 		[]harness.Scenario{
+			spread,
 			quiz1,
 			quiz2,
+			fastopen,
 			synackTimer,
 			drainQuiz1, drainQuiz2,
 			fdPassQuiz1, fdPassQuiz2,
 			bpfDrain,
 			lastListenerQuiz1, lastListenerQuiz2,
 			lateListenerQuiz1, lateListenerQuiz2,
+		},
+		saveSYNScenarios(),
+		[]harness.Scenario{
+			synPolicy,
 			groupGrowBefore, groupGrowAfter,
 			hotReloadPlain, hotReloadDrain, hotReloadFDPass, hotReloadBPFDrain,
 		},
+		selftest(),
+		closeBy(),
+		[]harness.Scenario{
+			relisten,
+			chainQuiz1, chainQuiz2, chainTimer,
+			wakeupEpoll, wakeupAccept,
+			fastOpenQuota,
+			backlogFullQueue, backlogFullHashdance, backlogFullTimer,
+		},
+		wrongProgramScenarios(),
+		[]harness.Scenario{
+			sysctlFlipOn, sysctlFlipOff,
+			syncookies,
+		},
+		deferAccept,
+		otherGroupScenarios(),
+		[]harness.Scenario{cpuAffinityQuiz1, cpuAffinityQuiz2},
+		clientStateScenarios(),
+		[]harness.Scenario{bigPayload},
 	)
 }
 

@@ -26,7 +26,7 @@ to migrate, but all workers contend for one queue.`,
 			l.AssertAcceptQueue(a)
 			l.Exit(worker1)
 			l.AcceptIn(worker2, l.Connections())
-			l.Fact("accepted by worker 2", share(l.Accepted("worker 2"), l.Connections()))
+			l.Fact("accepted by worker 2", portion(l.Accepted("worker 2"), l.Connections()))
 		},
 		Expect: sharedListener,
 		Modes:  []string{"off", "sysctl"},
@@ -52,7 +52,7 @@ every connection goes through one process.`,
 			for range l.Connections() {
 				l.HandOver(a, worker2)
 			}
-			l.Fact("accepted by worker 2", share(l.Accepted("worker 2"), l.Connections()))
+			l.Fact("accepted by worker 2", portion(l.Accepted("worker 2"), l.Connections()))
 		},
 		Expect: sharedListener,
 		Modes:  []string{"off", "sysctl"},

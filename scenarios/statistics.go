@@ -8,8 +8,8 @@ import (
 // falseAlarm is the chance that a fair kernel is taken for an unfair one.
 const falseAlarm = 1e-6
 
-// share says how many of all in a word where that will do, so that an expectation need not know how many there are.
-func share(k, of int) string {
+// portion says how many of all in a word where that will do, so that an expectation need not know how many there are.
+func portion(k, of int) string {
 	switch k {
 	case 0:
 		return "none"

@@ -13,7 +13,7 @@ func TestChiSquare(t *testing.T) {
 		x, want float64
 	}{
 		{[]int{10, 10, 10}, 0, 1},
-		{[]int{20, 10, 0}, 10, math.Exp(-5)},           // 2 degrees of freedom
+		{[]int{20, 10, 0}, 20, math.Exp(-10)},          // 2 degrees of freedom
 		{[]int{14, 8, 8, 8, 12}, 3.2, 0.524930945},     // 4
 		{[]int{9, 0, 0, 0, 0, 0, 0, 0, 0}, 72, 0},      // 8
 		{slices.Repeat([]int{250}, spreadOver), 0, 1},  // 8

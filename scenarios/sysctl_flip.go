@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/rpmig/rpmig/harness"
-	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/result"
 )
 
@@ -31,8 +30,8 @@ var sysctlFlipOff = harness.Scenario{
 	Section: harness.SectionBeyond,
 	Doc: `tcp_migrate_req is cleared between the close and the ACK
 
-A closes while the sysctl is 1, and stays in its group as a closed member. The
-ACK asks again (reuseport_migrate_sock), and by then the sysctl is 0: the
+A closes while the sysctl is 1, and stays in its group as a closed member.
+The ACK asks again (reuseport_migrate_sock), and by then the sysctl is 0: the
 connection is lost, and a failure is counted. A migrate program needs no
 sysctl, and nothing changes for it.`,
 	Path:        "reuseport_stop_listen_sock; tcp_v[46]_rcv → reuseport_migrate_sock",
@@ -42,8 +41,7 @@ sysctl, and nothing changes for it.`,
 	Play:        func(l *harness.Lab) { flip(l, "0") },
 	Expect: func(m harness.Mode) harness.Expectation {
 		m.Migrates = m.Migrates && m.HasProgram()
-		e := migrates(result.BareRST, 1)(m)
-		return e
+		return migrates(result.BareRST, 1)(m)
 	},
 }
 
@@ -55,7 +53,7 @@ func flip(l *harness.Lab, value string) {
 	b := l.Listen("B")
 	l.AssertRequests(a)
 	l.Close(a)
-	l.Set(kernel.MigrateReq, value)
+	l.Set("net.ipv4.tcp_migrate_req", value)
 	l.StopDropping()
 	l.AwaitFates(b)
 	l.AcceptAll(b)

@@ -7,14 +7,13 @@ import (
 
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/kernel"
-	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/result"
 )
 
 // wrongPrograms are what may be wrong with the migrate program of mode bpf.
 var wrongPrograms = []struct {
 	name, title, story string
-	break_             func(l *harness.Lab, a, b *harness.Listener) // before A closes
+	spoil              func(l *harness.Lab, a, b *harness.Listener) // before A closes
 	late               func(l *harness.Lab, b *harness.Listener)    // after; a case for quiz2 alone
 	lost               bool
 	failures           int // counted for each connection that is lost
@@ -25,8 +24,8 @@ var wrongPrograms = []struct {
 		story: `The program has a change of mind before A closes, and answers SK_DROP.
 reuseport_migrate_sock takes that for the last word and does not fall back on
 the hash: the connection is lost, and a failure is counted.`,
-		break_: func(l *harness.Lab, _, _ *harness.Listener) {
-			l.Program(harness.Policy{Answer: migrate.Refuse, Migrate: 1})
+		spoil: func(l *harness.Lab, _, _ *harness.Listener) {
+			l.Program(harness.Policy{Answer: harness.Refuse, Migrate: 1})
 		},
 		lost: true, failures: 1, asked: 1,
 	},
@@ -34,8 +33,8 @@ the hash: the connection is lost, and a failure is counted.`,
 		name: "silent", title: "a migrate program that selects nothing",
 		story: `The program answers SK_PASS and has not called bpf_sk_select_reuseport. The
 kernel then picks by hash, as with the sysctl, though that is 0.`,
-		break_: func(l *harness.Lab, _, _ *harness.Listener) {
-			l.Program(harness.Policy{Answer: migrate.Pass, Migrate: 1})
+		spoil: func(l *harness.Lab, _, _ *harness.Listener) {
+			l.Program(harness.Policy{Answer: harness.Pass, Migrate: 1})
 		},
 		asked: 1,
 	},
@@ -44,8 +43,8 @@ kernel then picks by hash, as with the sysctl, though that is 0.`,
 		story: `The program selects an entry that the socket array does not have.
 bpf_sk_select_reuseport says -ENOENT and selects nothing; the program answers
 SK_PASS all the same, and the kernel picks by hash.`,
-		break_: func(l *harness.Lab, _, _ *harness.Listener) {
-			l.Program(harness.Policy{Answer: migrate.Select, Migrate: 1 << 20})
+		spoil: func(l *harness.Lab, _, _ *harness.Listener) {
+			l.Program(harness.Policy{Answer: harness.Choose, Migrate: 1 << 20})
 		},
 		asked: 1,
 	},
@@ -54,17 +53,17 @@ SK_PASS all the same, and the kernel picks by hash.`,
 		story: `The program selects A's own entry. It is empty by then: A leaves the socket
 array in reuseport_stop_listen_sock (bpf_sk_reuseport_detach), before close()
 looks at what A holds. The kernel picks by hash.`,
-		break_: func(l *harness.Lab, _, _ *harness.Listener) {
-			l.Program(harness.Policy{Answer: migrate.Select, Migrate: 0})
+		spoil: func(l *harness.Lab, _, _ *harness.Listener) {
+			l.Program(harness.Policy{Answer: harness.Choose, Migrate: 0})
 		},
 		asked: 1,
 	},
 	{
-		name: "gone", title: "a migrate program whose choice was shut down and listens again",
+		name: "gone", title: "a migrate program whose choice was shut down",
 		story: `B is shut down, which takes it out of the socket array, and listens again,
-which does not put it back. The program selects an empty entry, and the kernel
-picks by hash.`,
-		break_: func(l *harness.Lab, _, b *harness.Listener) {
+which does not put it back. The program selects an empty entry, and the
+kernel picks by hash.`,
+		spoil: func(l *harness.Lab, _, b *harness.Listener) {
 			l.Shutdown(b, unix.SHUT_RD)
 			l.Relisten(b)
 		},
@@ -75,17 +74,17 @@ picks by hash.`,
 		story: `Without a program, and with the sysctl 0, A is not fit for migration when it
 closes: it leaves the group for good (reuseport_detach_sock), and nothing is
 counted.`,
-		break_: func(l *harness.Lab, _, b *harness.Listener) { l.DetachProgram(b) },
-		lost:   true,
+		spoil: func(l *harness.Lab, _, b *harness.Listener) { l.DetachProgram(b) },
+		lost:  true,
 	},
 	{
 		name: "detached-late", title: "a migrate program that is detached before the ACK",
 		story: `A was fit for migration when it closed and is still of the group, but when
-the ACK comes there is neither a program nor the sysctl: reuseport_migrate_sock
-fails, and counts it.`,
-		break_: func(*harness.Lab, *harness.Listener, *harness.Listener) {},
-		late:   func(l *harness.Lab, b *harness.Listener) { l.DetachProgram(b) },
-		lost:   true, failures: 1,
+the ACK comes there is neither a program nor the sysctl:
+reuseport_migrate_sock fails, and counts it.`,
+		spoil: func(*harness.Lab, *harness.Listener, *harness.Listener) {},
+		late:  func(l *harness.Lab, b *harness.Listener) { l.DetachProgram(b) },
+		lost:  true, failures: 1,
 	},
 }
 
@@ -120,7 +119,7 @@ func wrongProgramScenarios() []harness.Scenario {
 					l.Connect()
 					b := l.Listen("B")
 					l.AssertAcceptQueue(a)
-					w.break_(l, a, b)
+					w.spoil(l, a, b)
 					l.Close(a)
 					l.AcceptAll(b)
 				},
@@ -142,7 +141,7 @@ func wrongProgramScenarios() []harness.Scenario {
 				l.Connect()
 				b := l.Listen("B")
 				l.AssertRequests(a)
-				w.break_(l, a, b)
+				w.spoil(l, a, b)
 				l.Close(a)
 				if w.late != nil {
 					w.late(l, b)

@@ -164,6 +164,9 @@ func (e *env) play(c *cli.Context, selector string) error {
 	if err != nil {
 		return err
 	}
+	if o.Kernel, _, err = uname(); err != nil {
+		return err
+	}
 	format, err := lookupFormat(c)
 	if err != nil {
 		return err

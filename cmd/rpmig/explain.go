@@ -1,0 +1,164 @@
+//go:build linux
+
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/rpmig/rpmig/docs"
+	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/migrate"
+	"github.com/rpmig/rpmig/reports"
+	"github.com/rpmig/rpmig/result"
+)
+
+func (e *env) explainCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "explain",
+		Usage:     "tell a scenario's story, what to expect and what was seen",
+		UsageText: "rpmig explain SCENARIO",
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 {
+				return &usageError{"explain: want one scenario", "rpmig explain quiz2, or rpmig list"}
+			}
+			found, err := harness.Select(e.scenarios, c.Args().First())
+			if err != nil {
+				return &usageError{err.Error(), "rpmig list"}
+			}
+			m, err := docs.Read()
+			if err != nil {
+				return err
+			}
+			for i := range found {
+				if _, err := fmt.Fprint(e.stdout, describe(&found[i], m)); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// docsCommand makes docs/; it is for those who work on rpmig.
+func (e *env) docsCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "docs",
+		Usage:  "make docs/SCENARIOS.md, or with --measure DIR docs/measured.json from a run",
+		Hidden: true,
+		Flags:  []cli.Flag{&cli.PathFlag{Name: "measure", Usage: "read the ledger in `DIR`"}},
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			if dir := c.Path("measure"); dir != "" {
+				run, err := readLedger(dir)
+				if err != nil {
+					return err
+				}
+				enc := json.NewEncoder(e.stdout)
+				enc.SetEscapeHTML(false)
+				enc.SetIndent("", "  ")
+				return enc.Encode(measure(run))
+			}
+			m, err := docs.Read()
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprint(e.stdout, e.catalogue(m))
+			return err
+		},
+	}
+}
+
+// measure picks what the documentation shows of a run.
+func measure(run *result.Run) docs.Measured {
+	m := docs.Measured{Kernel: run.Header.Kernel, Scenarios: map[string]docs.Scenario{}}
+	cells := slices.Clone(run.Cells)
+	slices.SortStableFunc(cells, func(a, b result.Cell) int {
+		return cmp.Or(cmp.Compare(a.Scenario, b.Scenario), cmp.Compare(a.Family, b.Family),
+			cmp.Compare(slices.Index(migrate.Names(), a.Mode), slices.Index(migrate.Names(), b.Mode)))
+	})
+	family := map[string]string{}
+	for i := range cells {
+		c := &cells[i]
+		first := cmp.Or(family[c.Scenario], c.Family)
+		if c.Repeat != 1 || c.Family != first {
+			continue
+		}
+		family[c.Scenario] = first
+		s := m.Scenarios[c.Scenario]
+		s.Cells = append(s.Cells, docs.Cell{Mode: c.Mode, Fact: c.Fact(), Status: string(c.Status)})
+		// The first mode in which the connection is saved tells the story, if there is one.
+		saved := c.Connections.Lost == 0 && c.Connections.Staged > 0
+		if len(c.Flow) > 0 && (s.Drawing == "" || saved && s.Drawn == migrate.Off().Name) {
+			s.Drawn, s.Drawing = c.Mode, reports.Timeline(c)
+		}
+		m.Scenarios[c.Scenario] = s
+	}
+	return m
+}
+
+// catalogue is docs/SCENARIOS.md.
+func (e *env) catalogue(m docs.Measured) string {
+	var b strings.Builder
+	b.WriteString("# Scenarios\n\nMade by `make docs` from the scenarios themselves; do not edit. `rpmig explain NAME` prints one of them.\n" +
+		"What was measured is of the first family that a scenario is played in")
+	if m.Kernel != "" {
+		fmt.Fprintf(&b, ", on Linux %s", m.Kernel)
+	}
+	b.WriteString(".\n")
+	for _, section := range harness.Sections() {
+		fmt.Fprintf(&b, "\n# %s\n", section)
+		for i := range e.scenarios {
+			if s := &e.scenarios[i]; s.Section == section {
+				b.WriteString("\n" + describe(s, m))
+			}
+		}
+	}
+	return b.String()
+}
+
+// describe is all there is to say of a scenario, in Markdown that reads well as it is.
+func describe(s *harness.Scenario, m docs.Measured) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "## %s\n\n%s\n\n%s\n\n", s.Name, s.Title(), s.Story())
+	fmt.Fprintf(&b, "- section: %s\n- kernel path: %s\n", s.Section, s.Path)
+	fmt.Fprintf(&b, "- kernel timers: %s\n", cmp.Or(s.Timers, "none"))
+	fmt.Fprintf(&b, "- families: %s\n", strings.Join(orAll(s.Families, harness.FamilyNames()), ", "))
+	fmt.Fprintf(&b, "- connections: %d\n", cmp.Or(s.Connections, 1))
+	for _, bug := range s.Bugs {
+		fmt.Fprintf(&b, "- known kernel bug: %s, %s; fixed in %s (%s)\n", bug.ID, bug.Doc, strings.Join(bug.Fixed, ", "), bug.Link)
+	}
+	seen := map[string]docs.Cell{}
+	for _, c := range m.Scenarios[s.Name].Cells {
+		seen[c.Mode] = c
+	}
+	b.WriteString("\n| mode | expected | seen |\n| --- | --- | --- |\n")
+	for _, mode := range migrate.Modes() {
+		if !s.PlaysMode(mode) {
+			continue
+		}
+		was := "not yet"
+		if c, ok := seen[mode.Name]; ok {
+			was = c.Fact + ", " + c.Status
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", mode.Name, s.Expect(mode), was)
+	}
+	if d := m.Scenarios[s.Name]; d.Drawing != "" {
+		fmt.Fprintf(&b, "\nOne connection, --migrate=%s, times in seconds:\n\n```\n%s```\n", d.Drawn, d.Drawing)
+	}
+	return b.String()
+}
+
+func orAll(chosen, all []string) []string {
+	if chosen == nil {
+		return all
+	}
+	return chosen
+}
