@@ -66,7 +66,7 @@ func play(cfg cellConfig, closeRing func(*capture.Ring)) played {
 	p.rec, p.notes = o.Wire.recording, annotate(o, l.start, l.steps)
 	if err != nil {
 		c.Status, c.Reason = result.Error, err.Error()
-		p.cut = errors.Is(err, errCancelled)
+		p.cut = errors.Is(err, errCancelled) || errors.Is(err, netns.ErrInterrupted)
 		return p
 	}
 	lived := o.lived()

@@ -226,7 +226,9 @@ func (l *Lab) AcceptAll(s *Listener) {
 		}
 		// The data segment that completes a handshake is queued just after the child is (tcp_child_process).
 		a := Accepted{Peer: peer}
-		if err := l.wait(handshakeTimeout, fd, unix.POLLIN, "the data is there"); err != nil {
+		if err := l.wait(handshakeTimeout, fd, unix.POLLIN, "the data is there"); errors.Is(err, errCancelled) {
+			l.must(err)
+		} else if err != nil {
 			a.Data = err.Error()
 		} else {
 			var buf [1024]byte
