@@ -58,7 +58,7 @@ run: build ## build rpmig and play both quizzes, as root or not; ARGS='--migrate
 .PHONY: test
 test: ## install what the tests need, if root; check the format, vet, and run all tests with the race detector
 	@$(call need,$(FOR_TEST))
-	@unformatted=$$(gofmt -l .); [[ -z "$$unformatted" ]] || { echo "not gofmt-ed: $$unformatted" >&2; exit 1; }
+	@unformatted=$$(gofmt -l $$(go list -f '{{.Dir}}' ./...)); [[ -z "$$unformatted" ]] || { echo "not gofmt-ed: $$unformatted" >&2; exit 1; }
 	go vet ./...
 	CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
 
@@ -70,6 +70,7 @@ $(LINTER):
 lint: $(LINTER) ## run the linters and build for other systems; the first time compiles the linter, for minutes
 	$(LINTER) config verify
 	$(LINTER) run
+	@go mod tidy -diff >/dev/null || { echo 'go.mod is not tidy: go mod tidy' >&2; exit 1; }
 	GOARCH=arm64 CGO_ENABLED=0 go build -o /dev/null ./cmd/rpmig
 	@said=$$(GOOS=darwin CGO_ENABLED=0 go build -o /dev/null ./cmd/rpmig 2>&1) && { echo "it builds for darwin" >&2; exit 1; }; \
 	grep -q rpmig_runs_on_linux_only <<<"$$said" || { echo "the build for darwin does not say why it fails: $$said" >&2; exit 1; }; \
@@ -101,4 +102,4 @@ bench: build ## measure rpmig beside the talk's two scripts; needs root, takes t
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin bench/__pycache__

@@ -5,11 +5,17 @@ listener that closes accepted by another listener on the port?
     unshare -n sh -c 'ip link set lo up && python3 bench/quiz1.py'
 """
 
+import fcntl
 import os
+import struct
 import sys
-from socket import AF_INET, SO_REUSEPORT, SOCK_STREAM, SOL_SOCKET, socket
+from socket import AF_INET, SO_REUSEPORT, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET, if_nameindex, socket
 
 ADDRESS = ("127.0.0.1", 80)
+
+# linux/sockios.h and linux/if.h
+SIOCGIFFLAGS = 0x8913
+IFF_UP = 1
 
 
 def server():
@@ -36,14 +42,21 @@ def ask(listener):
         print("BlockingIOError:", e)
 
 
+def is_up(device):
+    with socket(AF_INET, SOCK_DGRAM) as s:
+        request = struct.pack("16sH22x", device.encode(), 0)  # struct ifreq, netdevice(7)
+        _, flags = struct.unpack("16sH22x", fcntl.ioctl(s, SIOCGIFFLAGS, request))
+    return bool(flags & IFF_UP)
+
+
 def need_own_namespace():
-    """Keeps off the host's network."""
+    """Keeps off the host's network: refuses the namespace of process 1, and any in which more than lo is up."""
     try:
         shared = os.readlink("/proc/self/ns/net") == os.readlink("/proc/1/ns/net")
-    except PermissionError:
-        return  # an ordinary user, who has no say on port 80 of the host
-    if shared:
-        sys.exit("this is the host's network; run: unshare -n sh -c 'ip link set lo up && python3 %s'" % sys.argv[0])
+    except OSError:
+        shared = False  # not to be known, even for some roots: what is up decides
+    if shared or any(is_up(name) for _, name in if_nameindex() if name != "lo"):
+        sys.exit("this is not a network namespace of my own: unshare -n sh -c 'ip link set lo up && python3 %s'" % sys.argv[0])
 
 
 def quiz1():

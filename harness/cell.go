@@ -70,7 +70,7 @@ func play(cfg cellConfig, closeRing func(*capture.Ring)) played {
 	c.Flow = exemplar(o, l.start, p.notes)
 	if err != nil {
 		c.Status, c.Reason = result.Error, err.Error()
-		p.cut = errors.Is(err, errCancelled)
+		p.cut = errors.Is(err, errCancelled) || errors.Is(err, netns.ErrInterrupted)
 		return p
 	}
 	lived := o.lived()

@@ -566,7 +566,9 @@ func (l *Lab) read(fd int) string {
 	buf := make([]byte, min(64<<10, len(l.message())+1)) // one more than there should be
 	for len(data) < len(l.message()) {
 		// The data segment that completes a handshake is queued just after the child is (tcp_child_process).
-		if err := l.wait(handshakeTimeout, fd, unix.POLLIN, "the data is there"); err != nil {
+		if err := l.wait(handshakeTimeout, fd, unix.POLLIN, "the data is there"); errors.Is(err, errCancelled) {
+			l.must(err)
+		} else if err != nil {
 			return err.Error()
 		}
 		n, err := unix.Read(fd, buf)

@@ -3,40 +3,42 @@
 package main
 
 import (
+	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 )
 
-// interleave lets flags stand before or after the arguments of a command. The library stops reading flags at the first
+// interleave lets flags stand before or after a command and its arguments. The library stops reading flags at the first
 // argument and would run with their defaults, so they are put in front of it here; the name of a subcommand stays first.
+// "help X" is "X --help".
 func interleave(app *cli.App, args []string) []string {
-	if len(args) == 0 {
+	switch {
+	case len(args) == 0:
+		return args
+	case args[0] == "help":
+		args = append(slices.Clone(args[1:]), "--help")
+	case args[0] == "--version":
+		return []string{"version"}
+	}
+	at := slices.IndexFunc(args, func(a string) bool { return app.Command(a) != nil || !isFlag(a) })
+	if at < 0 || app.Command(args[at]) == nil {
 		return args
 	}
-	cmd := app.Command(args[0])
-	// What the shell asks for completions ends in this flag, and must be seen as it was typed.
-	if cmd == nil || args[len(args)-1] == "--generate-bash-completion" {
-		return args
-	}
-	takesValue := map[string]bool{}
-	for _, f := range cmd.Flags {
-		_, isBool := f.(*cli.BoolFlag)
-		for _, name := range f.Names() {
-			takesValue[name] = !isBool
-		}
-	}
+	cmd := app.Command(args[at])
 	var flags, rest []string
-	for i := 1; i < len(args); i++ {
+	args = slices.Concat(args[:at], args[at+1:])
+	for i := 0; i < len(args); i++ {
 		arg := args[i]
 		switch {
 		case arg == "--":
 			rest = append(rest, args[i+1:]...)
 			i = len(args)
-		case len(arg) > 1 && arg[0] == '-':
+		case isFlag(arg):
 			flags = append(flags, arg)
-			if takesValue[strings.TrimLeft(arg, "-")] && i+1 < len(args) {
+			if takesValue(cmd, arg) && i+1 < len(args) {
 				i++
 				flags = append(flags, args[i])
 			}
@@ -44,9 +46,8 @@ func interleave(app *cli.App, args []string) []string {
 			rest = append(rest, arg)
 		}
 	}
-	out := args[:1:1]
-	isSub := func(c *cli.Command) bool { return len(rest) > 0 && c.HasName(rest[0]) }
-	if slices.ContainsFunc(cmd.Subcommands, isSub) {
+	out := []string{cmd.Name}
+	if len(rest) > 0 && subcommand(cmd, rest[0]) != nil {
 		out, rest = append(out, rest[0]), rest[1:]
 	}
 	out = append(out, flags...)
@@ -55,4 +56,66 @@ func interleave(app *cli.App, args []string) []string {
 		out = append(append(out, "--"), rest...)
 	}
 	return out
+}
+
+func isFlag(arg string) bool { return len(arg) > 1 && arg[0] == '-' }
+
+func subcommand(cmd *cli.Command, name string) *cli.Command {
+	for _, sub := range cmd.Subcommands {
+		if sub.HasName(name) {
+			return sub
+		}
+	}
+	return nil
+}
+
+// takesValue tells whether the argument is a flag of the command whose value is the argument behind it.
+func takesValue(cmd *cli.Command, arg string) bool {
+	for _, f := range cmd.Flags {
+		if slices.Contains(f.Names(), strings.TrimLeft(arg, "-")) {
+			_, isBool := f.(*cli.BoolFlag)
+			return !isBool
+		}
+	}
+	return false
+}
+
+// libraryWords are what package flag says of a bad command line, and what rpmig says.
+var libraryWords = []struct {
+	pattern *regexp.Regexp
+	say     func(groups []string) string
+}{
+	{regexp.MustCompile(`^flag provided but not defined: -(.*)$`), func(g []string) string {
+		return "there is no option " + dashed(g[1])
+	}},
+	{regexp.MustCompile(`^flag needs an argument: -(.*)$`), func(g []string) string {
+		return dashed(g[1]) + " wants a value"
+	}},
+	{regexp.MustCompile(`^invalid (boolean )?value (".*") for (?:flag )?-(\S+): (.*)$`), func(g []string) string {
+		problem := "not a number"
+		switch {
+		case g[1] != "":
+			problem = "not true or false"
+		case g[4] == "value out of range":
+			problem = "too large"
+		}
+		return fmt.Sprintf("%s: %s is %s", dashed(g[3]), g[2], problem)
+	}},
+}
+
+func dashed(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+func badUsage(c *cli.Context, err error, _ bool) error {
+	what := err.Error()
+	for _, w := range libraryWords {
+		if groups := w.pattern.FindStringSubmatch(what); groups != nil {
+			what = w.say(groups)
+		}
+	}
+	return &usageError{what, strings.TrimSpace(c.Command.HelpName) + " --help"}
 }

@@ -35,7 +35,7 @@ func (e *env) doctorCommand() *cli.Command {
 		Usage: "tell what this kernel and this user can do",
 		Description: "Exit status: 0 where all of \"rpmig run all\" can be played, else 1. Lines without\n" +
 			"a star are not needed for that.",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}, noColorFlag()},
+		Flags: []cli.Flag{boolFlag("json", "", "as JSON"), noColorFlag()},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
@@ -110,7 +110,7 @@ func (e *env) examine(ctx context.Context) []symptom {
 		case os.Geteuid() == 0:
 			return "root", nil
 		default:
-			return fmt.Sprintf("user %d with capabilities", os.Geteuid()), nil
+			return fmt.Sprintf("user %d", os.Geteuid()), nil
 		}
 	})
 	ask("user namespaces", false, func() (string, error) { return "usable without root", netns.ProbeUserNS() })
@@ -227,20 +227,4 @@ func (e *env) prescribe(all []symptom, color bool) {
 		}
 	}
 	fmt.Fprintln(e.stdout, "\n* needed for all of rpmig run all")
-}
-
-// wrapWords breaks a text into lines of at most width columns; a longer word stays whole.
-func wrapWords(text string, width int) []string {
-	var lines []string
-	line := ""
-	for _, w := range strings.Fields(text) {
-		if line != "" && len(line)+1+len(w) > width {
-			lines, line = append(lines, line), ""
-		}
-		if line != "" {
-			line += " "
-		}
-		line += w
-	}
-	return append(lines, line)
 }

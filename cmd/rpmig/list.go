@@ -36,7 +36,7 @@ func (e *env) listCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "list",
 		Usage: "list scenarios, the kernel paths they walk, and the modes",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "as JSON"}},
+		Flags: []cli.Flag{boolFlag("json", "", "as JSON")},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err

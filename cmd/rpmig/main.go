@@ -4,7 +4,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,8 +28,9 @@ var version = "dev"
 type env struct {
 	args           []string // without the program's name
 	stdout, stderr io.Writer
-	colorOut       bool // stdout is a terminal that shows colours
-	liveErr        bool // stderr is a terminal
+	colorOut       bool       // stdout is a terminal that shows colours
+	widthOut       int        // columns of the terminal that stdout is; 0: it is none
+	liveErr        func() int // columns of the terminal that stderr is, now; nil: it is none to draw on
 	scenarios      []harness.Scenario
 }
 
@@ -39,15 +39,29 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	// The first signal asks to clean up; from then on the next one kills.
 	context.AfterFunc(ctx, stop)
-	_, noColor := os.LookupEnv("NO_COLOR")
-	os.Exit(run(ctx, env{
-		args:      os.Args[1:],
-		stdout:    os.Stdout,
-		stderr:    os.Stderr,
-		colorOut:  !noColor && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(os.Stdout.Fd())),
-		liveErr:   os.Getenv("TERM") != "dumb" && term.IsTerminal(int(os.Stderr.Fd())),
-		scenarios: scenarios.All(),
-	}))
+	e := env{
+		args: os.Args[1:], stdout: os.Stdout, stderr: os.Stderr, scenarios: scenarios.All(),
+		widthOut: columns(os.Stdout),
+	}
+	dumb := os.Getenv("TERM") == "dumb"
+	e.colorOut = e.widthOut > 0 && !dumb && os.Getenv("NO_COLOR") == "" // https://no-color.org
+	if !dumb && columns(os.Stderr) > 0 {
+		e.liveErr = func() int { return columns(os.Stderr) }
+	}
+	os.Exit(run(ctx, e))
+}
+
+// columns is the width of the terminal that a file is; 0 for what is none.
+func columns(f *os.File) int {
+	width, _, err := term.GetSize(int(f.Fd()))
+	switch {
+	case err != nil:
+		return 0
+	case width == 0:
+		return helpWidth // a serial console does not know
+	default:
+		return width
+	}
 }
 
 // run is rpmig without its process: it returns the exit status.
@@ -56,6 +70,9 @@ func run(ctx context.Context, e env) int {
 		return e.fail(err)
 	}
 	app := e.app()
+	if len(e.args) > 0 && e.args[0] == completeCommand {
+		return e.fail(e.complete(app, e.args[1:]))
+	}
 	err := app.RunContext(ctx, append([]string{app.Name}, interleave(app, e.args)...))
 	return e.fail(err)
 }
@@ -93,6 +110,16 @@ func (e *usageError) Error() string { return e.what }
 
 func (e *usageError) Hint() string { return e.hint }
 
+// hintedError is an error with what to do next.
+type hintedError struct {
+	error
+	hint string
+}
+
+func (e *hintedError) Unwrap() error { return e.error }
+
+func (e *hintedError) Hint() string { return e.hint }
+
 // printable keeps what came from outside from driving the terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
@@ -105,11 +132,13 @@ func printable(s string) string {
 
 func (e *env) app() *cli.App {
 	app := &cli.App{
-		Name:  "rpmig",
-		Usage: "play TCP SO_REUSEPORT socket migration on the running kernel, and prove it",
+		Name:      "rpmig",
+		Usage:     "play TCP SO_REUSEPORT migration on this kernel, and prove it",
+		UsageText: "rpmig COMMAND [options]",
 		Description: "When a listener closes, the connections in its accept queue (quiz1) and those\n" +
 			"still in the handshake (quiz2) die with it, though others listen on the port.\n" +
-			"Linux 5.14 can migrate them. rpmig shows both, with a capture for each verdict.",
+			"Linux 5.14 can migrate them. rpmig shows both, with a capture for each verdict.\n\n" +
+			"Begin with: rpmig run all",
 		Commands: []*cli.Command{
 			e.runCommand(), e.reportCommand(), e.listCommand(), e.doctorCommand(),
 			e.completionCommand(), e.manCommand(), e.versionCommand(),
@@ -125,20 +154,18 @@ func (e *env) app() *cli.App {
 			}
 			return cli.ShowAppHelp(c)
 		},
-		EnableBashCompletion: true,
 	}
+	cli.HelpPrinter = printHelp
 	app.OnUsageError = badUsage
 	for _, c := range app.Commands {
 		c.OnUsageError = badUsage
+		c.HideHelpCommand = true
 		for _, sub := range c.Subcommands {
 			sub.OnUsageError = badUsage
+			sub.HideHelpCommand = true
 		}
 	}
 	return app
-}
-
-func badUsage(c *cli.Context, err error, _ bool) error {
-	return &usageError{err.Error(), cmp.Or(c.Command.HelpName, c.App.Name) + " --help"}
 }
 
 // noArgs refuses what is left over on the command line.

@@ -24,7 +24,7 @@ const ledgerName = "run.jsonl"
 // output is the harness.Sink of a run: the ledger, the evidence, and words on stderr while it lasts.
 type output struct {
 	run   result.Run
-	live  bool // stderr is a terminal: one line, drawn over
+	live  func() int // columns of the terminal on which one line is drawn, over and over; nil: none
 	drawn time.Time
 	words func(format string, args ...any)
 
@@ -44,7 +44,6 @@ func newOutput(e *env, c *cli.Context) (*output, error) {
 		run: result.Run{Header: result.Header{
 			Schema: result.Schema, Version: version, Kernel: release, Machine: machine, Command: e.args,
 		}},
-		live: e.liveErr && !c.Bool("q"),
 		dir:  c.Path("out"),
 		meta: capture.Meta{Application: "rpmig " + version, OS: "Linux " + release, Hardware: machine, Interface: "lo"},
 		words: func(format string, args ...any) {
@@ -53,12 +52,15 @@ func newOutput(e *env, c *cli.Context) (*output, error) {
 			}
 		},
 	}
+	if !c.Bool("q") {
+		o.live = e.liveErr
+	}
 	if o.dir == "" {
 		return o, nil
 	}
 	o.keep = true
 	if _, err := os.Stat(filepath.Join(o.dir, ledgerName)); err == nil {
-		return nil, &usageError{fmt.Sprintf("--out: %s holds a run already", o.dir), "choose another folder, or: rpmig report " + o.dir}
+		return nil, &usageError{fmt.Sprintf("--out: %s holds a run already", o.dir), "choose another folder, or: rpmig report " + quote(o.dir)}
 	} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
 		return nil, fmt.Errorf("--out: %w", err)
 	}
@@ -122,7 +124,7 @@ func (o *output) Cell(c *result.Cell, e harness.Evidence) error {
 
 // progress draws one line over and over on a terminal; in a pipe each bad cell gets a line, as it ends.
 func (o *output) progress(c *result.Cell) {
-	if !o.live {
+	if o.live == nil {
 		if c.Status == result.Fail || c.Status == result.Error {
 			o.words("rpmig: %s: %s: %s\n", c.ID(), c.Status, printable(c.Reason))
 		}
@@ -138,12 +140,13 @@ func (o *output) progress(c *result.Cell) {
 		line += fmt.Sprintf(" of %d", o.run.Header.Cells)
 	}
 	line += fmt.Sprintf(" cells, %d FAIL, %d ERROR, last %s", o.run.Count(result.Fail), o.run.Count(result.Error), c.ID())
-	o.words("\r\x1b[K%.79s", line)
+	// A line that reaches the last column would wrap in some terminals, and leave its first half behind.
+	o.words("\r\x1b[K%.*s", max(o.live()-1, 0), line)
 }
 
 // end closes the ledger and clears the line.
 func (o *output) end() error {
-	if o.live && !o.drawn.IsZero() {
+	if o.live != nil && !o.drawn.IsZero() {
 		o.words("\r\x1b[K")
 	}
 	if o.file == nil {

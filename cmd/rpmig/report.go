@@ -3,7 +3,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -20,12 +22,11 @@ func (e *env) reportCommand() *cli.Command {
 		Description: "DIR is what a run wrote with --out, or the folder that a failing run named.\n" +
 			"Exit status: 0 when the report was made, whatever it says.",
 		Flags: []cli.Flag{
-			formatFlag(), noColorFlag(),
-			&cli.BoolFlag{Name: "v", Aliases: []string{"verbose"}, Usage: "show steps, counters and checks"},
+			formatFlag(), verboseFlag(), noColorFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
-				return &usageError{"report: want one folder", "rpmig run all --out DIR, then rpmig report DIR"}
+				return &usageError{"report: want one folder", "rpmig run all --out DIR && rpmig report DIR"}
 			}
 			format, err := lookupFormat(c)
 			if err != nil {
@@ -43,15 +44,21 @@ func (e *env) reportCommand() *cli.Command {
 	}
 }
 
-func readLedger(dir string) (*result.Run, error) {
-	f, err := os.Open(filepath.Join(dir, ledgerName))
-	if err != nil {
-		return nil, fmt.Errorf("read ledger: %w", err)
+// readLedger reads the ledger of a run by its folder, or by the name that the run printed when it ended.
+func readLedger(path string) (*result.Run, error) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		path = filepath.Join(path, ledgerName)
 	}
-	defer f.Close()
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &usageError{"report: " + err.Error(), "rpmig run all --out DIR && rpmig report DIR"}
+	} else if err != nil {
+		return nil, fmt.Errorf("report: %w", err)
+	}
+	defer func() { _ = f.Close() }()
 	run, err := result.Read(f)
 	if err != nil {
-		return nil, fmt.Errorf("read ledger: %s: %w", f.Name(), err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return run, nil
 }

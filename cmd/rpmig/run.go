@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"unicode"
 
 	"github.com/urfave/cli/v2"
 
@@ -23,12 +24,11 @@ const maxConnections = 10000
 
 func (e *env) runCommand() *cli.Command {
 	cmd := &cli.Command{
-		Name:      "run",
-		Usage:     "play scenarios and judge what the kernel did",
-		UsageText: "rpmig run SCENARIO [options]\nrpmig run all [options]\nrpmig run 'quiz*' [options]",
-		Description: "Exit status: 0 all as expected, 1 the kernel did otherwise, 4 nothing could be\n" +
-			"played here, 64 wrong usage, 70 no conclusion.",
-		Flags: runFlags("all"),
+		Name:        "run",
+		Usage:       "play scenarios and judge what the kernel did",
+		UsageText:   "rpmig run SCENARIO [options]\nrpmig run all [options]\nrpmig run 'quiz*' [options]",
+		Description: strings.Join(wrapWords("Exit status: "+exitStatuses, helpWidth), "\n"),
+		Flags:       runFlags("all"),
 		Action: func(c *cli.Context) error {
 			switch c.NArg() {
 			case 0:
@@ -36,10 +36,7 @@ func (e *env) runCommand() *cli.Command {
 			case 1:
 				return e.play(c, c.Args().First())
 			default:
-				return &usageError{
-					fmt.Sprintf("run: unexpected argument %q", c.Args().Get(1)),
-					"several scenarios are a comma list: rpmig run " + strings.Join(c.Args().Slice(), ","),
-				}
+				return e.severalScenarios(c, c.Args().Slice())
 			}
 		},
 	}
@@ -47,8 +44,8 @@ func (e *env) runCommand() *cli.Command {
 		cmd.Subcommands = append(cmd.Subcommands, &cli.Command{
 			Name: name, Usage: usage, Description: description, Flags: runFlags(family),
 			Action: func(c *cli.Context) error {
-				if err := noArgs(c); err != nil {
-					return err
+				if c.Args().Present() {
+					return e.severalScenarios(c, append([]string{name}, c.Args().Slice()...))
 				}
 				return e.play(c, name)
 			},
@@ -62,10 +59,31 @@ func (e *env) runCommand() *cli.Command {
 	return cmd
 }
 
+// severalScenarios refuses what is left over on the command line, and tells who meant several scenarios how to say so.
+func (e *env) severalScenarios(c *cli.Context, args []string) error {
+	list := strings.Join(args, ",")
+	if _, err := harness.Select(e.scenarios, list); err != nil || list == "all" {
+		return noArgs(c)
+	}
+	return &usageError{fmt.Sprintf("run: several scenarios are a comma list, not %q", strings.Join(args, " ")), "rpmig run " + quote(list)}
+}
+
+// quote makes one word of a text in a shell.
+func quote(text string) string {
+	if text != "" && !strings.ContainsFunc(text, func(r rune) bool {
+		return !strings.ContainsRune("+,-./:=@_", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
 // explain is a scenario's help text: what it plays, where in the kernel, and what to expect.
-func explain(s *harness.Scenario) string {
+func explain(s *harness.Scenario) string { return s.Story() + "\n\n" + expectations(s) }
+
+func expectations(s *harness.Scenario) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\nKernel path:\n  %s\n\nExpected:\n", s.Story(), s.Path)
+	fmt.Fprintf(&b, "Kernel path:\n  %s\n\nExpected:\n", s.Path)
 	for _, m := range migrate.Modes() {
 		fmt.Fprintf(&b, "  %-11s %s\n", m.Name, s.Expect(m))
 	}
@@ -74,30 +92,39 @@ func explain(s *harness.Scenario) string {
 
 func runFlags(family string) []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "migrate", Value: "off,sysctl,bpf", Usage: "migration `MODES`: a comma list of " + strings.Join(migrate.Names(), ", ") + "; or all"},
+		&cli.StringFlag{Name: "migrate", Value: "off,sysctl,bpf", Usage: "ask for migration in these `MODES`: a comma list of " + strings.Join(migrate.Names(), ", ") + "; or all"},
 		&cli.StringFlag{Name: "family", Value: family, Usage: "address `FAMILIES`: a comma list of " + strings.Join(harness.FamilyNames(), ", ") + "; or all"},
-		&cli.IntFlag{Name: "connections", Aliases: []string{"n"}, Usage: "stage `N` connections at once (default: as the scenario says)"},
+		&cli.IntFlag{Name: "connections", Aliases: []string{"n"}, DefaultText: "as the scenario says", Usage: "stage `N` connections at once"},
 		&cli.IntFlag{Name: "port", Value: 80, Usage: "the listeners' `PORT`, inside the namespace"},
-		&cli.StringFlag{Name: "drop", Value: "auto", Usage: "what drops the ACK: auto, iptables or nftables"},
-		&cli.BoolFlag{Name: "no-control", Usage: "do not play the off cell beside other modes"},
+		&cli.StringFlag{Name: "drop", Value: "auto", Usage: "drop the ACK with `BACKEND`: " + strings.Join(netns.DropBackends, ", ")},
+		boolFlag("no-control", "", "do not play the off cell beside other modes"),
 		&cli.IntFlag{Name: "repeat", Value: 1, Usage: "play each cell `N` times"},
-		&cli.BoolFlag{Name: "until-fail", Usage: "stop at the first FAIL or ERROR; without --repeat, go on until there is one"},
-		&cli.IntFlag{Name: "parallel", Usage: "play `N` cells side by side (default: as suits the machine)"},
+		boolFlag("until-fail", "", "stop at the first FAIL or ERROR; without --repeat, go on until there is one"),
+		&cli.IntFlag{Name: "parallel", DefaultText: "as suits the machine", Usage: "play `N` cells side by side"},
 		&cli.Float64Flag{Name: "timeout-mul", Value: 1, Usage: "stretch every deadline by `X`, for slow machines"},
 		formatFlag(),
 		&cli.PathFlag{Name: "out", Usage: "write run.jsonl and every capture to `DIR`"},
-		&cli.BoolFlag{Name: "v", Aliases: []string{"verbose"}, Usage: "show steps, counters and checks"},
-		&cli.BoolFlag{Name: "q", Aliases: []string{"quiet"}, Usage: "say nothing but the summary and what went wrong"},
+		verboseFlag(),
+		boolFlag("quiet", "q", "say nothing but the summary and what went wrong"),
 		noColorFlag(),
 	}
 }
 
 func formatFlag() cli.Flag {
-	return &cli.StringFlag{Name: "format", Value: "text", Usage: "report as " + strings.Join(formatNames(), ", ")}
+	return &cli.StringFlag{Name: "format", Value: "text", Usage: "print the report as `FORMAT`: " + strings.Join(formatNames(), ", ")}
 }
 
-func noColorFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "no-color", Usage: "no colours; NO_COLOR does the same"}
+func noColorFlag() cli.Flag { return boolFlag("no-color", "", "no colours; NO_COLOR does the same") }
+
+func verboseFlag() cli.Flag { return boolFlag("verbose", "v", "show steps, counters and checks") }
+
+// boolFlag is a switch; that it is off when nobody switches it on need not be said.
+func boolFlag(name, alias, usage string) cli.Flag {
+	f := &cli.BoolFlag{Name: name, Usage: usage, DisableDefaultText: true}
+	if alias != "" {
+		f.Aliases = []string{alias}
+	}
+	return f
 }
 
 func formatNames() []string {
@@ -136,10 +163,10 @@ func (e *env) options(c *cli.Context, selector string) (harness.Options, error) 
 		return wrong(err.Error(), "rpmig list")
 	}
 	if o.Modes, err = migrate.Parse(c.String("migrate")); err != nil {
-		return wrong("--migrate: "+err.Error(), "rpmig run "+selector+" --migrate=bpf")
+		return wrong("--migrate: "+err.Error(), "rpmig list")
 	}
 	if o.Families, err = harness.ParseFamilies(c.String("family")); err != nil {
-		return wrong("--family: "+err.Error(), "rpmig run "+selector+" --family=all")
+		return wrong("--family: "+err.Error(), "rpmig list")
 	}
 	for _, f := range []struct {
 		name     string
@@ -150,10 +177,13 @@ func (e *env) options(c *cli.Context, selector string) (harness.Options, error) 
 		}
 	}
 	if x := o.TimeoutMul; !(x >= 0.01 && x <= 1000) { // NaN is neither
-		return wrong(fmt.Sprintf("--timeout-mul: %v is not between 0.01 and 1000", x), "rpmig run "+selector+" --timeout-mul=4")
+		return wrong(fmt.Sprintf("--timeout-mul: %v is not between 0.01 and 1000", x), c.Command.HelpName+" --help")
 	}
 	if c.Bool("q") && c.Bool("v") {
-		return wrong("-q and -v contradict each other", c.Command.HelpName+" -v")
+		return wrong("-q and -v contradict each other", c.Command.HelpName+" --help")
+	}
+	if c.IsSet("out") && c.Path("out") == "" {
+		return wrong("--out: which folder?", c.Command.HelpName+" --help")
 	}
 	return o, nil
 }
@@ -180,11 +210,14 @@ func (e *env) play(c *cli.Context, selector string) error {
 		}
 		return exitStatus(status)
 	}
-	out, err := newOutput(e, c)
-	if err != nil {
+	o.Dropper, err = netns.NewDropper(c.String("drop"))
+	if errors.Is(err, netns.ErrNoIPTables) {
+		return &hintedError{err, "apt-get install iptables, or: rpmig run " + quote(selector) + " --drop=nftables"}
+	} else if err != nil {
 		return err
 	}
-	if o.Dropper, err = netns.NewDropper(c.String("drop")); err != nil {
+	out, err := newOutput(e, c)
+	if err != nil {
 		return err
 	}
 	runErr := harness.Run(c.Context, o, out)
@@ -211,7 +244,7 @@ func (e *env) render(c *cli.Context, format reports.Format, run *result.Run) err
 		_, err := fmt.Fprintln(e.stdout, run.Summary())
 		return err
 	}
-	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Verbose: c.Bool("v")}
+	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v")}
 	if err := format.Render(e.stdout, run, o); err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
@@ -221,7 +254,7 @@ func (e *env) render(c *cli.Context, format reports.Format, run *result.Run) err
 func lookupFormat(c *cli.Context) (reports.Format, error) {
 	f, err := reports.Lookup(c.String("format"))
 	if err != nil {
-		return f, &usageError{"--format: " + err.Error(), c.Command.HelpName + " --format=" + formatNames()[0]}
+		return f, &usageError{"--format: " + err.Error(), c.Command.HelpName + " --help"}
 	}
 	return f, nil
 }
@@ -233,7 +266,7 @@ func validDrop(backend string) error {
 		}
 	}
 	return &usageError{
-		fmt.Sprintf("--drop: no backend %q: want %s", backend, strings.Join(netns.DropBackends, ", ")),
+		fmt.Sprintf("--drop: no backend %q: want one of %s", backend, strings.Join(netns.DropBackends, ", ")),
 		"rpmig run quiz2 --drop=nftables",
 	}
 }

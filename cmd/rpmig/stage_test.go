@@ -1,0 +1,310 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/netns"
+)
+
+// nobody is an ordinary user.
+const nobody = 65534
+
+// stage is a command of the test binary: it changes what its words say about the place in which it stands, and then
+// becomes the command behind "--". Nothing of it reaches the host: mounts are made in a mount namespace of its own, and
+// the limits of a user namespace are written by a stage that was started in one.
+func stage() {
+	runtime.LockOSThread() // unshare is for this thread, from which execve makes the process
+	if err := setStage(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "stage:", err)
+		os.Exit(99)
+	}
+}
+
+func setStage(words []string) error {
+	for i, word := range words {
+		var err error
+		name, value, _ := strings.Cut(word, "=")
+		switch name {
+		case "private-mounts":
+			if err = unix.Unshare(unix.CLONE_NEWNS); err == nil {
+				err = unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+			}
+		case "tiny-disk": // of this name
+			if err = os.Mkdir(value, 0o755); err == nil {
+				err = unix.Mount("tmpfs", value, "tmpfs", 0, "size=64k")
+			}
+		case "read-only": // the path
+			if err = unix.Mount(value, value, "", unix.MS_BIND, ""); err == nil {
+				err = unix.Mount("none", value, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
+			}
+		case "max-user-namespaces", "max-net-namespaces":
+			err = os.WriteFile("/proc/sys/user/"+strings.ReplaceAll(name, "-", "_"), []byte(value), 0)
+		case "open-files":
+			var n uint64
+			if n, err = strconv.ParseUint(value, 10, 64); err == nil {
+				err = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: n})
+			}
+		case "nobody":
+			if err = syscall.Setgroups(nil); err == nil {
+				if err = syscall.Setresgid(nobody, nobody, nobody); err == nil {
+					err = syscall.Setresuid(nobody, nobody, nobody)
+				}
+			}
+		case "--":
+			path, lerr := exec.LookPath(words[i+1])
+			if lerr != nil {
+				return lerr
+			}
+			return syscall.Exec(path, words[i+1:], os.Environ())
+		default:
+			err = unix.EINVAL
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", word, err)
+		}
+	}
+	return unix.EINVAL
+}
+
+// userNS puts a stage into a user namespace in which it is root. The other users are there too.
+func userNS() *syscall.SysProcAttr {
+	all := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1 << 16}}
+	return &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWUSER, UidMappings: all, GidMappings: all, GidMappingsEnableSetgroups: true,
+	}
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to make another user, mounts and limits: go test -exec sudo ./cmd/rpmig")
+	}
+}
+
+// needUserNS is for the tests of what a user namespace limits.
+func needUserNS(t *testing.T) {
+	t.Helper()
+	needRoot(t)
+	if err := netns.ProbeUserNS(); err != nil {
+		t.Skipf("needs user namespaces: sudo sysctl -w user.max_user_namespaces=10000: %v", err)
+	}
+}
+
+func needPlay(t *testing.T) {
+	t.Helper()
+	if !canPlay() {
+		t.Skip("needs network namespaces: run as root, or allow user namespaces: sudo sysctl -w user.max_user_namespaces=10000")
+	}
+}
+
+// process is a command under test, in a folder of its own that every user may write to.
+type process struct {
+	*exec.Cmd
+	t              *testing.T
+	dir            string
+	stdout, stderr bytes.Buffer
+	ended          chan struct{} // closed when it has ended
+}
+
+// command makes a process of a command of the test binary or of PATH. It gets 30 seconds.
+func command(t *testing.T, name string, args ...string) *process {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "rpmig-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	p := &process{Cmd: exec.Command(name, args...), t: t, dir: dir, ended: make(chan struct{})}
+	p.Dir, p.Stdout, p.Stderr = dir, &p.stdout, &p.stderr
+	p.Env = append(os.Environ(), "TMPDIR="+dir, p.mark())
+	return p
+}
+
+// mark is in the environment of the process and of all that it starts.
+func (p *process) mark() string { return "RPMIG_TEST_DIR=" + p.dir }
+
+// as makes it run as the user; another one than the test's own needs root.
+func (p *process) as(uid int) *process {
+	if uid != os.Geteuid() {
+		p.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+	}
+	return p
+}
+
+func (p *process) in(attr *syscall.SysProcAttr) *process {
+	p.SysProcAttr = attr
+	return p
+}
+
+func (p *process) start() *process {
+	p.t.Helper()
+	if err := p.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	go func() {
+		_ = p.Wait()
+		close(p.ended)
+	}()
+	p.t.Cleanup(func() {
+		_ = p.Process.Kill()
+		<-p.ended
+		for _, pid := range p.marked() { // what a failing test leaves
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	})
+	return p
+}
+
+// status waits for the process and returns its exit status.
+func (p *process) status() int {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(30 * time.Second):
+		_ = p.Process.Signal(unix.SIGQUIT) // its stacks tell where it hangs
+		<-p.ended
+		p.t.Fatalf("%v did not end in 30 s\n%s", p.Args, &p.stderr)
+	}
+	return p.ProcessState.ExitCode()
+}
+
+// want runs the process, and fails the test when its exit status or its output is another. Patterns are of lines; one
+// that begins with "!" must not match; an empty one means that there is no output.
+func (p *process) want(status int, stdout, stderr []string) *process {
+	p.t.Helper()
+	if p.Process == nil {
+		p.start()
+	}
+	bad := ""
+	if got := p.status(); got != status {
+		bad = fmt.Sprintf("exit status %d, want %d", got, status)
+	}
+	for _, c := range []struct {
+		name, text string
+		patterns   []string
+	}{{"stdout", p.stdout.String(), stdout}, {"stderr", p.stderr.String(), append(stderr, "!^goroutine ", "!DATA RACE")}} {
+		for _, pattern := range c.patterns {
+			not := strings.HasPrefix(pattern, "!")
+			switch {
+			case pattern == "" && c.text != "":
+				bad += fmt.Sprintf("\nthere is something on %s", c.name)
+			case pattern != "" && matches("(?m)"+strings.TrimPrefix(pattern, "!"), c.text) == not:
+				bad += fmt.Sprintf("\n%s: %q", c.name, pattern)
+			}
+		}
+	}
+	if bad != "" {
+		p.t.Fatalf("%v: %s\n--- stdout\n%s--- stderr\n%s", p.Args, bad, &p.stdout, &p.stderr)
+	}
+	return p
+}
+
+// until polls a condition.
+func until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited 20 s until %s", what)
+		}
+	}
+}
+
+// lines waits until the ledger of the running process has n lines.
+func (p *process) lines(n int) {
+	p.t.Helper()
+	until(p.t, fmt.Sprintf("the ledger has %d lines", n), func() bool {
+		b, _ := os.ReadFile(filepath.Join(p.dir, "out", ledgerName))
+		if bytes.Count(b, []byte("\n")) >= n {
+			return true
+		}
+		select {
+		case <-p.ended:
+			p.t.Fatalf("%v ended early\n%s%s", p.Args, &p.stdout, &p.stderr)
+		default:
+		}
+		return false
+	})
+}
+
+// marked returns the processes that this one has started, and itself.
+func (p *process) marked() []int {
+	var pids []int
+	all, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, name := range all {
+		env, err := os.ReadFile(name)
+		if err == nil && slices.Contains(strings.Split(string(env), "\x00"), p.mark()) {
+			pid, _ := strconv.Atoi(strings.Split(name, "/")[2])
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// leftovers is a command of the test binary, for a user namespace in which there may be only so many network
+// namespaces: it kills one rpmig after another in its midst. One that left its namespaces behind would take them away
+// from those that come after. The kernel takes its time to free them, so that one may try again.
+func leftovers() {
+	deadline := time.Now().Add(25 * time.Second)
+	for killed := 0; killed < 4; {
+		if killInMidst() {
+			killed++
+		}
+		if time.Now().After(deadline) {
+			fmt.Fprintf(os.Stderr, "the namespaces of %d killed processes are still there\n", killed)
+			os.Exit(1)
+		}
+	}
+	for exec.Command("rpmig", "run", "quiz2", "--migrate=off", "--parallel=6", "--repeat=6").Run() != nil {
+		if time.Now().After(deadline) {
+			fmt.Fprintln(os.Stderr, "the namespaces of the killed processes are still there")
+			os.Exit(1)
+		}
+	}
+	fmt.Println("all are free")
+}
+
+// killInMidst kills an rpmig once it has played some cells, and tells whether it had namespaces for all of them.
+func killInMidst() bool {
+	ledger := filepath.Join("out", ledgerName)
+	_ = os.RemoveAll("out")
+	cmd := exec.Command("rpmig", "run", "quiz2", "--migrate=off", "--parallel=6", "--repeat=100000", "--out=out")
+	if err := cmd.Start(); err != nil {
+		return false
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
+	for {
+		b, _ := os.ReadFile(ledger)
+		if bytes.Contains(b, []byte(`"ERROR"`)) || bytes.Count(b, []byte("\n")) > 6 {
+			_ = cmd.Process.Kill()
+			<-ended
+			return !bytes.Contains(b, []byte(`"ERROR"`))
+		}
+		select {
+		case <-ended:
+			return false
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
