@@ -159,6 +159,9 @@ func (j *judgement) facts() {
 			}
 		}
 		want := j.exp.Facts[name]
+		if each, ok := want.(Each); ok {
+			want = int(each) * j.n
+		}
 		if r, ok := want.(Range); ok {
 			number, _, _ := strings.Cut(got, " ")
 			x, err := strconv.ParseFloat(number, 64)

@@ -146,9 +146,13 @@ type Expectation struct {
 	Client string
 	// Loss is how many of a million connections may be lost in a Stream.
 	Loss Range
-	// Facts are what the scenario should find out by itself, by name: the text that Lab.Fact should give, or a Range.
+	// Facts are what the scenario should find out by itself, by name: what Lab.Fact should give; or a Range; or Each,
+	// for what depends on how many connections there are.
 	Facts map[string]any
 }
+
+// Each is an expectation of a Fact: so many for each connection.
+type Each int
 
 // Range is an expectation of a Fact that is a number: from Min to Max, both included.
 type Range struct {

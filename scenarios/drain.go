@@ -36,7 +36,7 @@ migrate.`,
 	},
 	Expect: func(m harness.Mode) harness.Expectation {
 		e := lives(m)
-		e.Facts = map[string]any{"accepted on A": 25, "accepted on B": 0}
+		e.Facts = map[string]any{"accepted on A": harness.Each(1), "accepted on B": 0}
 		return e
 	},
 }
@@ -119,7 +119,7 @@ talk's default of 5 takes 1+2+4+8+16 = 31 s to the last SYN+ACK.`,
 		e := lives(m)
 		e.Counted["TCPSynRetrans"] = 1
 		e.Facts = map[string]any{
-			"accepted on A": 25, "accepted on B": 0,
+			"accepted on A": harness.Each(1), "accepted on B": 0,
 			// No sooner than the last SYN+ACK; later than 1+2 s there would be nothing left to save.
 			"A lingered": harness.Range{Min: 1, Max: 3, Unit: "s"},
 		}

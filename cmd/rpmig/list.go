@@ -11,6 +11,7 @@ import (
 
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/migrate"
+	"github.com/rpmig/rpmig/result"
 )
 
 // listed is what list --json prints.
@@ -22,9 +23,12 @@ type listed struct {
 
 type listedScenario struct {
 	Name     string            `json:"name"`
+	Section  string            `json:"section"`
 	Title    string            `json:"title"`
 	Path     string            `json:"path"`
-	Expected map[string]string `json:"expected"` // by mode
+	Families []string          `json:"families"`
+	Expected map[string]string `json:"expected"` // by mode; only those it is played in
+	Bugs     []result.Bug      `json:"bugs,omitempty"`
 }
 
 type listedMode struct {
@@ -36,7 +40,7 @@ func (e *env) listCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "list",
 		Usage: "list scenarios, the kernel paths they walk, and the modes",
-		Flags: []cli.Flag{boolFlag("json", "", "as JSON")},
+		Flags: []cli.Flag{boolFlag("json", "", "as JSON"), boolFlag("bugs", "", "the known kernel bugs that scenarios show")},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
@@ -49,15 +53,26 @@ func (e *env) listCommand() *cli.Command {
 				return enc.Encode(l)
 			}
 			var b strings.Builder
-			b.WriteString("Scenarios:\n")
-			for _, s := range l.Scenarios {
-				fmt.Fprintf(&b, "  %-11s %s\n  %-11s %s\n", s.Name, s.Title, "", s.Path)
+			if c.Bool("bugs") {
+				listBugs(&b, l)
+				_, err := fmt.Fprint(e.stdout, b.String())
+				return err
+			}
+			for _, section := range harness.Sections() {
+				heading := "\n" + section + "\n"
+				for _, s := range l.Scenarios {
+					if s.Section == section {
+						b.WriteString(heading)
+						heading = ""
+						hang(&b, fmt.Sprintf("  %-23s ", s.Name), s.Title)
+					}
+				}
 			}
 			b.WriteString("\nModes (--migrate):\n")
 			for _, m := range l.Modes {
 				fmt.Fprintf(&b, "  %-11s %s\n", m.Name, m.Doc)
 			}
-			fmt.Fprintf(&b, "\nFamilies (--family):\n  %s\n\nrpmig run NAME --help tells the story and what is expected.\n",
+			fmt.Fprintf(&b, "\nFamilies (--family):\n  %s\n\nrpmig explain NAME tells the story, the kernel path, and what is expected.\n",
 				strings.Join(l.Families, ", "))
 			_, err := fmt.Fprint(e.stdout, b.String())
 			return err
@@ -69,9 +84,14 @@ func (e *env) list() listed {
 	var l listed
 	for i := range e.scenarios {
 		s := &e.scenarios[i]
-		x := listedScenario{Name: s.Name, Title: s.Title(), Path: s.Path, Expected: map[string]string{}}
+		x := listedScenario{
+			Name: s.Name, Section: s.Section, Title: s.Title(), Path: s.Path, Bugs: s.Bugs,
+			Families: orAll(s.Families, harness.FamilyNames()), Expected: map[string]string{},
+		}
 		for _, m := range migrate.Modes() {
-			x.Expected[m.Name] = s.Expect(m).String()
+			if s.PlaysMode(m) {
+				x.Expected[m.Name] = s.Expect(m).String()
+			}
 		}
 		l.Scenarios = append(l.Scenarios, x)
 	}
@@ -82,4 +102,16 @@ func (e *env) list() listed {
 		l.Families = append(l.Families, f.Name)
 	}
 	return l
+}
+
+// listBugs prints each known bug, and the scenarios that show it.
+func listBugs(b *strings.Builder, l listed) {
+	for _, s := range l.Scenarios {
+		for _, bug := range s.Bugs {
+			fmt.Fprintf(b, "%s (%s)\n", bug.ID, s.Name)
+			hang(b, "  ", bug.Doc)
+			hang(b, "  ", "fixed in "+strings.Join(bug.Fixed, ", ")+" and later series")
+			hang(b, "  ", bug.Link)
+		}
+	}
 }
