@@ -23,6 +23,7 @@ type cellConfig struct {
 	Port        uint16
 	Connections int
 	TimeoutMul  float64
+	RealTimers  bool
 	Dropper     netns.Dropper
 	Bugs        []result.Bug // of the scenario, that this kernel should have
 	cancelled   int          // a descriptor that becomes readable when the run is to end

@@ -27,6 +27,7 @@ type Options struct {
 	Kernel      string // release, to tell which known bugs it has; empty takes none for granted
 	Port        uint16
 	TimeoutMul  float64
+	RealTimers  bool // the talk's kernel timers, not shorter ones; deadlines stretch with them
 	Dropper     netns.Dropper
 }
 

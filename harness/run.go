@@ -174,9 +174,13 @@ func skipped(s slot, repeat int) played {
 }
 
 func (r *runner) play(s slot, repeat int) played {
+	mul := r.o.TimeoutMul
+	if r.o.RealTimers {
+		mul *= 20 // the longest wait is the talk's 31 s and what the client's own timer adds to it
+	}
 	return play(cellConfig{
 		Scenario: s.scenario, Family: s.family, Mode: s.mode, Repeat: repeat,
-		Port: r.o.Port, Connections: r.o.connections(s.scenario), TimeoutMul: r.o.TimeoutMul, Dropper: r.o.Dropper,
+		Port: r.o.Port, Connections: r.o.connections(s.scenario), TimeoutMul: mul, RealTimers: r.o.RealTimers, Dropper: r.o.Dropper,
 		Bugs:      slices.DeleteFunc(slices.Clone(s.scenario.Bugs), func(b result.Bug) bool { return !b.Affects(r.o.Kernel) }),
 		cancelled: r.cancelled,
 	}, func(ring *capture.Ring) {

@@ -68,6 +68,9 @@ func SockOpt(level, name, value int) ListenOption {
 // Mode is the cell's mode.
 func (l *Lab) Mode() Mode { return l.cfg.Mode }
 
+// RealTimers tells whether the user wants the talk's kernel timers, however long they take.
+func (l *Lab) RealTimers() bool { return l.cfg.RealTimers }
+
 // Connections is how many clients the cell has.
 func (l *Lab) Connections() int { return l.cfg.Connections }
 

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -50,7 +51,7 @@ func (l *Lab) AsleepInEpoll(s *Listener, while func()) string {
 // meanwhile, and looks whether the thread still sleeps. It returns when the thread is done with the call.
 func (l *Lab) asleep(fd int, call func() error, while func()) string {
 	var interrupt atomic.Bool
-	tid, done := make(chan int, 1), make(chan error, 1)
+	tid, done, release := make(chan int, 1), make(chan error, 1), make(chan struct{})
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
@@ -59,49 +60,54 @@ func (l *Lab) asleep(fd int, call func() error, while func()) string {
 			// The Go runtime sends signals of its own.
 			if err := call(); !errors.Is(err, unix.EINTR) || interrupt.Load() {
 				done <- err
-				return
+				break
 			}
 		}
+		<-release // the thread is nobody else's until nobody asks about it
 	}()
 	thread := <-tid
-	wake := func() error {
-		interrupt.Store(true)
-		for {
-			select {
-			case err := <-done:
-				return err
-			case <-time.After(tick):
-				// The runtime takes a signal that it uses itself for one that came too late.
-				_ = unix.Tgkill(os.Getpid(), thread, unix.SIGURG)
-			}
-		}
-	}
 	woken := false
 	defer func() {
-		if !woken {
-			_ = wake() // EINTR; or it did not even sleep
+		interrupt.Store(true)
+		for !woken {
+			// The Go runtime takes a signal that it uses itself for one that came too late.
+			_ = unix.Tgkill(os.Getpid(), thread, unix.SIGURG)
+			select {
+			case <-done: // EINTR, unless the kernel has woken it since
+				woken = true
+			case <-time.After(tick):
+			}
 		}
+		close(release)
 	}()
 	l.must(l.until(handshakeTimeout, "the thread sleeps", func() (bool, error) { return sleepsOn(thread, fd) }))
 	while()
-	// Who is woken is on the run queue by the time the waker goes on (try_to_wake_up).
-	sleeps, err := sleepsOn(thread, fd)
-	l.must(err)
-	if sleeps {
-		return "asleep"
-	}
-	woken = true
-	l.must(wrap("the thread that slept", <-done))
-	return "woken"
+	said := ""
+	l.must(l.until(handshakeTimeout, "the thread is woken, or sleeps", func() (bool, error) {
+		select {
+		case err := <-done:
+			woken, said = true, "woken"
+			return true, wrap("the thread that slept", err)
+		default:
+		}
+		// Whom the kernel has woken does not count as asleep from that moment on.
+		sleeps, err := sleepsOn(thread, fd)
+		said = "asleep"
+		return sleeps, err
+	}))
+	return said
 }
 
 // sleepsOn tells whether a thread of this process sleeps in a system call whose first argument is the descriptor.
-// The file says "running", or the call's number and its arguments (proc_pid_syscall(5)).
 func sleepsOn(thread, fd int) (bool, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/syscall", thread))
-	if err != nil {
+	// The state comes first: a thread that has been woken and waits for its CPU is not in S any more, but has its system
+	// call in the other file for a while (TASK_WAKING, see lib/syscall.c:task_current_syscall).
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/stat", thread))
+	if err != nil || !bytes.Contains(stat, []byte(") S ")) {
 		return false, err
 	}
-	f := strings.Fields(string(b))
-	return len(f) > 1 && f[1] == fmt.Sprintf("%#x", fd), nil
+	// "running", or the call's number and its arguments (proc_pid_syscall(5)).
+	call, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/syscall", thread))
+	f := strings.Fields(string(call))
+	return len(f) > 1 && f[1] == fmt.Sprintf("%#x", fd), err
 }

@@ -83,6 +83,9 @@ func filled(c Cell) Cell {
 	if c.Checks == nil {
 		c.Checks = []Check{}
 	}
+	if c.Flow == nil {
+		c.Flow = []Segment{}
+	}
 	if c.Steps == nil {
 		c.Steps = []Step{}
 	}
@@ -205,8 +208,9 @@ func parseCell(line []byte) (*Cell, error) {
 	return &c, nil
 }
 
-// word is what the parts of an ID may look like. An ID is used as a path, so neither a separator nor ".." may get in.
-var word = regexp.MustCompile(`^[A-Za-z0-9]+([._-][A-Za-z0-9]+)*$`)
+// word is what the parts of an ID may look like. An ID is used as a path below a
+// folder, so neither a leading separator nor ".." may get in.
+var word = regexp.MustCompile(`^[A-Za-z0-9]+([._/-][A-Za-z0-9]+)*$`)
 
 // validate checks what reports lean on, not that a cell makes sense.
 func validate(c *Cell) error {
@@ -214,7 +218,7 @@ func validate(c *Cell) error {
 		{"scenario", c.Scenario}, {"family", c.Family}, {"mode", c.Mode},
 	} {
 		if !word.MatchString(f.value) {
-			return fmt.Errorf("%s %q: want letters and digits, joined by single '.', '_' or '-'", f.field, f.value)
+			return fmt.Errorf("%s %q: want letters and digits, joined by single '.', '_', '-' or '/'", f.field, f.value)
 		}
 	}
 	if c.Repeat < 1 {

@@ -36,6 +36,7 @@ func passed() Cell {
 		Counters:    map[string]int64{"OutRsts": 1},
 		Checks:      []Check{{Name: "accept on B", Witness: Application, Want: "EAGAIN", Got: "EAGAIN", OK: true}},
 		Steps:       []Step{{Name: "listen A"}, {Name: "close A", At: 0.0012}},
+		Flow:        []Segment{},
 		DropBackend: "iptables (nf_tables)",
 		Capture:     Capture{Packets: 6, File: "cells/quiz2/ipv4/off/1/capture.pcapng"},
 		Elapsed:     0.231,

@@ -109,6 +109,7 @@ func runFlags(family string) []cli.Flag {
 		&cli.IntFlag{Name: "repeat", Value: 1, Usage: "play each cell `N` times"},
 		boolFlag("until-fail", "", "stop at the first FAIL or ERROR; without --repeat, go on until there is one"),
 		&cli.IntFlag{Name: "parallel", DefaultText: "as suits the machine", Usage: "play `N` cells side by side"},
+		boolFlag("real-timers", "", "play with the talk's tcp_synack_retries=5, which takes a minute"),
 		boolFlag("strict", "", "make what a known kernel bug explains a FAIL, not an XFAIL"),
 		&cli.Float64Flag{Name: "timeout-mul", Value: 1, Usage: "stretch every deadline by `X`, for slow machines"},
 		formatFlag(),
@@ -161,6 +162,7 @@ func (e *env) options(c *cli.Context, selector string) (harness.Options, error) 
 		Parallel:    c.Int("parallel"),
 		Connections: c.Int("connections"),
 		TimeoutMul:  c.Float64("timeout-mul"),
+		RealTimers:  c.Bool("real-timers"),
 		Port:        uint16(c.Int("port")),
 	}
 	if o.UntilFail && !c.IsSet("repeat") {
