@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -64,18 +65,18 @@ func Run(ctx context.Context, o Options, sink Sink) error {
 	context.AfterFunc(ctx, func() { unix.Close(pipe[1]) })
 
 	r := &runner{o: o, sink: sink, cancel: cancel, cancelled: pipe[0], closers: make(chan struct{}, workers)}
-	queue := make(chan func())
-	var workersDone sync.WaitGroup
-	for range workers {
-		workersDone.Go(func() {
-			for job := range queue {
-				job()
-			}
-		})
+	var busy, idle []group
+	for _, g := range groups {
+		if g[0].scenario.Busy {
+			busy = append(busy, g)
+		} else {
+			idle = append(idle, g)
+		}
 	}
-	r.feed(ctx, groups, queue)
-	close(queue)
-	workersDone.Wait()
+	var done sync.WaitGroup
+	done.Go(func() { r.work(ctx, busy, min(workers, runtime.NumCPU())) })
+	done.Go(func() { r.work(ctx, idle, workers) })
+	done.Wait()
 	r.rings.Wait()
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, errFoundFailure) {
 		return err
@@ -143,6 +144,25 @@ type runner struct {
 	mu        sync.Mutex // around the sink
 	rings     sync.WaitGroup
 	closers   chan struct{} // bounds the rings that are being closed, each of which holds a descriptor
+}
+
+// work plays groups with that many cells at a time.
+func (r *runner) work(ctx context.Context, groups []group, workers int) {
+	if len(groups) == 0 {
+		return
+	}
+	queue := make(chan func())
+	var done sync.WaitGroup
+	for range workers {
+		done.Go(func() {
+			for job := range queue {
+				job()
+			}
+		})
+	}
+	r.feed(ctx, groups, queue)
+	close(queue)
+	done.Wait()
 }
 
 func (r *runner) feed(ctx context.Context, groups []group, queue chan<- func()) {

@@ -37,6 +37,9 @@ type Scenario struct {
 	Timers string
 	Cost   time.Duration
 
+	// Busy is a case that keeps processors busy instead of waiting: only as many are played at a time as there are.
+	Busy bool
+
 	// Modes and Families that make sense for the case; nil is all of them.
 	Modes    []string
 	Families []string

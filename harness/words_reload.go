@@ -134,7 +134,7 @@ func (l *Lab) answerOne(s *Listener) error {
 		return wrap("accept", err)
 	}
 	defer unix.Close(fd)
-	if err := l.wait(handshakeTimeout, fd, unix.POLLIN, "the byte is there"); err != nil {
+	if err := l.wait(fateTimeout, fd, unix.POLLIN, "the byte is there"); err != nil {
 		return err
 	}
 	var b [1]byte
@@ -150,34 +150,43 @@ func (l *Lab) answerOne(s *Listener) error {
 
 // askOnce connects, sends a byte and waits for one, on a thread of its own.
 func askOnce(at netip.AddrPort, limit time.Duration) (connected bool, err error) {
-	fd, err := unix.Socket(domain(at.Addr()), unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(domain(at.Addr()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return false, err
 	}
 	defer unix.Close(fd)
-	tv := unix.NsecToTimeval(limit.Nanoseconds())
-	err = errors.Join(
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv),
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &tv),
-		unix.Connect(fd, sockaddr(at)),
-	)
-	if err != nil {
-		return false, err
+	// Non-blocking, since a connect(2) with a time limit is cut short by each signal that the runtime sends a thread.
+	wait := func(event int16) error {
+		for {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: event}}, int(limit.Milliseconds()))
+			if err == nil && n == 0 {
+				return fmt.Errorf("nothing in %v", limit)
+			}
+			if !errors.Is(err, unix.EINTR) {
+				return err
+			}
+		}
+	}
+	if err := unix.Connect(fd, sockaddr(at)); err != nil {
+		if !errors.Is(err, unix.EINPROGRESS) {
+			return false, err
+		}
+		if err := errors.Join(wait(unix.POLLOUT), socketError(fd)); err != nil {
+			return false, err
+		}
 	}
 	b := []byte{'?'}
 	if _, err := unix.SendmsgN(fd, b, nil, nil, unix.MSG_NOSIGNAL); err != nil {
 		return true, err
 	}
-	for {
-		n, err := unix.Read(fd, b)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err == nil && n == 0 {
-			err = errors.New("EOF without an answer")
-		}
+	if err := wait(unix.POLLIN); err != nil {
 		return true, err
 	}
+	n, err := unix.Read(fd, b)
+	if err == nil && n == 0 {
+		err = errors.New("EOF without an answer")
+	}
+	return true, err
 }
 
 // ReloadByClosing closes the old listener as soon as the new one is there.

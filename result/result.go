@@ -78,6 +78,9 @@ type Cell struct {
 	Checks      []Check          `json:"checks"`
 	Steps       []Step           `json:"steps"`
 	Flow        []Segment        `json:"flow"`                   // one connection: the first that was lost, or the first
+	Tables      []Table          `json:"tables,omitempty"`       // the socket tables, step by step; absent with --trace=off
+	Events      []Event          `json:"events,omitempty"`       // what the kernel's trace says; absent with --trace=off
+	Trace       *Trace           `json:"trace,omitempty"`
 	DropBackend string           `json:"drop_backend,omitempty"` // what put the packet-drop rule in; empty: no rule
 	Capture     Capture          `json:"capture"`
 	Evidence    string           `json:"evidence,omitempty"` // folder with what this cell left behind
@@ -132,6 +135,59 @@ type Reset struct {
 	To      netip.AddrPort `json:"to"`
 	Flavour Flavour        `json:"flavour"`
 	Step    string         `json:"step,omitempty"` // the step that was running when it was sent
+	// Why, in the kernel's words, as far as its trace tells: absent without privilege and before Linux 6.10.
+	Reason string `json:"reason,omitempty"` // enum sk_rst_reason, without its prefix
+	State  string `json:"state,omitempty"`  // of the socket that sent it
+	Owner  Owner  `json:"owner,omitempty"`
+}
+
+// Owner is whose reset it is.
+type Owner string
+
+const (
+	ClosingListener   Owner = "closing listener"   // a connection that a closing listener still held
+	SurvivingListener Owner = "surviving listener" // a segment that a listener could make nothing of
+	NoSocket          Owner = "no socket"          // a segment that found no socket at all
+	OwnSocket         Owner = "the connection"     // an established socket, on its own account
+	Harness           Owner = "harness"            // a client's socket: rpmig's own doing
+)
+
+// Table is the TCP sockets of the port at a moment, as sock_diag shows them.
+type Table struct {
+	Step    string   `json:"step"` // the step that had just ended
+	At      float64  `json:"at"`
+	Sockets []Socket `json:"sockets"`        // listeners first; no more than 16
+	More    int      `json:"more,omitempty"` // sockets left out
+}
+
+// Socket is a row of a Table.
+type Socket struct {
+	State   string         `json:"state"` // LISTEN, SYN_RECV, ESTABLISHED …
+	Name    string         `json:"name"`  // "A" of a listener; "request", "child" or "client" of others
+	Local   netip.AddrPort `json:"local"`
+	Remote  netip.AddrPort `json:"remote"`
+	Queue   int            `json:"queue"`   // LISTEN: connections that wait for accept; others: bytes not yet read
+	Backlog int            `json:"backlog"` // LISTEN: how many may wait
+	Inode   uint32         `json:"inode"`   // 0: no process has it
+	Cookie  uint64         `json:"cookie"`
+	Retries int            `json:"retries,omitempty"` // retransmissions so far, a SYN+ACK's for a request
+	Timer   float64        `json:"timer,omitempty"`   // seconds until it fires; 0: none runs
+}
+
+// Event is something that the kernel's trace told.
+type Event struct {
+	Time   float64        `json:"time"`
+	Kind   string         `json:"kind"`             // the tracepoint, as tcp_send_reset
+	Reason string         `json:"reason,omitempty"` // of a reset or a drop
+	State  string         `json:"state,omitempty"`  // of the socket; of inet_sock_set_state: "OLD → NEW"
+	From   netip.AddrPort `json:"from"`
+	To     netip.AddrPort `json:"to"`
+}
+
+// Trace says how well the trace was recorded.
+type Trace struct {
+	Lost    int      `json:"lost"`              // events that did not fit
+	Missing []string `json:"missing,omitempty"` // tracepoints that this kernel lacks
 }
 
 // Program is what the BPF program counted of its own runs.

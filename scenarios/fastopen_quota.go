@@ -21,14 +21,15 @@ var fastOpenQuota = harness.Scenario{
 	Weather:     fastOpenWeather,
 	Doc: `the limit of pending TCP Fast Open requests, after a migration
 
-TCP_FASTOPEN limits how many connections of a listener may be open while their
-handshake is not done. A has as many as it may have, and closes; they migrate
-to B, which accepts them, and their handshakes get done. B has none pending
-now, and twice as many as its limit come: it should take as many as that, and
-have the others go through a full handshake first. But what migrates is not
-added to B's count (inet_csk_listen_stop, inet_reqsk_clone), while
-reqsk_fastopen_remove takes it off there when its handshake is done. The count
-goes below zero, and B takes more by as many as have migrated to it.`,
+TCP_FASTOPEN limits how many connections of a listener may be open while
+their handshake is not done. A has as many as it may have, and closes; they
+migrate to B, which accepts them, and their handshakes get done. B has none
+pending now, and twice as many as its limit come: it should take as many as
+that, and have the others go through a full handshake first. But what
+migrates is not added to B's count (inet_csk_listen_stop, inet_reqsk_clone),
+while reqsk_fastopen_remove takes it off there when its handshake is done.
+The count goes below zero, and B takes more by as many as have migrated to
+it.`,
 	Path: "inet_csk_listen_stop; reqsk_fastopen_remove; tcp_fastopen_queue_check",
 	Play: func(l *harness.Lab) {
 		limit := l.Connections()

@@ -34,6 +34,9 @@ server serves a few, brings a new listener up (step 1), removes the old one
 (step 2) and goes on. ` + story,
 		Path:  "inet_csk_listen_stop, tcp_v[46]_rcv → reuseport_migrate_sock",
 		Modes: modes,
+		Busy:  true,
+		// What differs between the families is looked at elsewhere; this is about numbers.
+		Families: []string{"ipv4", "ipv6"},
 		// Ten frames a connection, and what is served while the old listener lingers.
 		Frames: 16 * (reloads*servedBetween + 1000),
 		Play: func(l *harness.Lab) {

@@ -13,6 +13,7 @@ const (
 
 var spread = harness.Scenario{
 	Name:    "spread",
+	Busy:    true,
 	Section: harness.SectionWhat,
 	Doc: `how connections are spread over the listeners of a port
 

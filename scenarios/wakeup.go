@@ -17,11 +17,12 @@ func wakeup(name, call string, asleep func(*harness.Lab, *harness.Listener, func
 		Doc: "who sleeps in " + call + ` on the new listener is woken
 
 As quiz1, but before A closes a thread already waits for B in ` + call + `.
-To put a connection into B's accept queue is not enough then: inet_csk_listen_stop
-has to call B's sk_data_ready too, and did not before 6.18.27, 6.12.86 and
-6.1.175. The connection had migrated and was counted, and its server slept on
-until some other connection came. The non-blocking accept of the quizzes does
-not show it. Where nothing migrates the thread sleeps on, and should.`,
+To put a connection into B's accept queue is not enough then:
+inet_csk_listen_stop has to call B's sk_data_ready too, and did not before
+6.18.27, 6.12.86 and 6.1.175. The connection had migrated and was counted,
+and its server slept on until some other connection came. The non-blocking
+accept of the quizzes does not show it. Where nothing migrates the thread
+sleeps on, and should.`,
 		Path: "inet_csk_listen_stop → inet_csk_reqsk_queue_add, sk_data_ready",
 		Play: func(l *harness.Lab) {
 			a := l.Listen("A")
