@@ -27,9 +27,10 @@ var chainQuiz1 = harness.Scenario{
 	Connections: 25,
 	Doc: `a connection in the accept queue outlives two listeners
 
-As quiz1, but C comes up, and B, to which the connections have migrated, closes
-as well before anybody has called accept on it. What has migrated once is as
-good as what came by itself, so C gets it, and each connection counts twice.`,
+As quiz1, but C comes up, and B, to which the connections have migrated,
+closes as well before anybody has called accept on it. What has migrated once
+is as good as what came by itself, so C gets it, and each connection counts
+twice.`,
 	Path: "inet_csk_listen_stop → reuseport_migrate_sock, twice",
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A")

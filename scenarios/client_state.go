@@ -40,6 +40,7 @@ func clientStateScenarios() []harness.Scenario {
 		all = append(all, harness.Scenario{
 			Name:    "client-state-" + c.name + "-quiz1",
 			Section: harness.SectionBeyond,
+			Modes:   mainModes,
 			Doc: c.title + ", and the accept queue\n\n" + c.story + `Their
 connections wait in A's accept queue in CLOSE_WAIT, and migrate like any
 other: B reads the data, and then EOF. Without migration they are reset; that
@@ -59,6 +60,7 @@ EstabResets counts for the server alone: the clients have left ESTABLISHED.`,
 		}, harness.Scenario{
 			Name:    "client-state-" + c.name + "-quiz2",
 			Section: harness.SectionBeyond,
+			Modes:   mainModes,
 			Doc: c.title + ", and handshakes\n\n" + c.story + `The
 final ACK, the data and the FIN are all dropped; the clients retransmit the
 data or, should their loss probe be first (tcp_send_loss_probe), the FIN, and

@@ -105,6 +105,7 @@ func closeBy() []harness.Scenario {
 		all = append(all, harness.Scenario{
 			Name:    "close-by-" + e.name + "-quiz1",
 			Section: harness.SectionBeyond,
+			Modes:   mainModes,
 			Doc: "quiz1, with the listener ended by " + e.title + "\n\n" + e.story + `
 The connections are in the accept queue by then, as in quiz1.`,
 			Path:  e.path + " → inet_csk_listen_stop",
@@ -125,6 +126,7 @@ The connections are in the accept queue by then, as in quiz1.`,
 		}, harness.Scenario{
 			Name:    "close-by-" + e.name + "-quiz2",
 			Section: harness.SectionBeyond,
+			Modes:   mainModes,
 			Timers:  "the client's retransmission timer (200 ms)",
 			Cost:    200 * time.Millisecond,
 			Doc: "quiz2, with the listener ended by " + e.title + "\n\n" + e.story + `

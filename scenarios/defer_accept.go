@@ -21,6 +21,7 @@ var deferAccept = []harness.Scenario{
 	{
 		Name:    "defer-accept",
 		Section: harness.SectionBeyond,
+		Modes:   mainModes,
 		Doc: `connections that TCP_DEFER_ACCEPT keeps half-open
 
 A wants data before it takes a handshake for done (TCP_DEFER_ACCEPT), and the
@@ -64,6 +65,7 @@ func deferAcceptTarget(name, title, story, without string, left int, target ...h
 	return harness.Scenario{
 		Name:        "defer-accept-to-" + name,
 		Section:     harness.SectionBeyond,
+		Modes:       mainModes,
 		Doc:         "TCP_DEFER_ACCEPT goes by the new listener's setting: " + title + "\n\n" + story,
 		Path:        "reqsk_timer_handler → reuseport_migrate_sock → syn_ack_recalc",
 		Timers:      "the SYN+ACK timer (1 s)",

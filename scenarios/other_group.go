@@ -70,6 +70,7 @@ func otherGroupScenarios() []harness.Scenario {
 		all = append(all, harness.Scenario{
 			Name:        "other-group-" + o.name + "-quiz1",
 			Section:     harness.SectionBeyond,
+			Modes:       mainModes,
 			Doc:         o.title + " (quiz1)\n\n" + o.story,
 			Path:        "inet_csk_listen_stop → reuseport_migrate_sock, which finds the group empty",
 			Connections: 25,
@@ -86,6 +87,7 @@ func otherGroupScenarios() []harness.Scenario {
 		}, harness.Scenario{
 			Name:        "other-group-" + o.name + "-quiz2",
 			Section:     harness.SectionBeyond,
+			Modes:       mainModes,
 			Doc:         o.title + " (quiz2)\n\n" + o.story,
 			Path:        "tcp_v[46]_rcv → reuseport_migrate_sock, which finds the group empty",
 			Timers:      "the client's retransmission timer (200 ms)",
@@ -113,6 +115,7 @@ func otherGroupScenarios() []harness.Scenario {
 	return append(all, harness.Scenario{
 		Name:    "other-group-uid-later",
 		Section: harness.SectionBeyond,
+		Modes:   mainModes,
 		Doc: `a listener that is given to another user stays in the group
 
 Users are compared when a socket binds and listens, and never again: B

@@ -59,6 +59,7 @@ func saveSYNScenarios() []harness.Scenario {
 		all = append(all, harness.Scenario{
 			Name:        "save-syn-" + c.name + "-quiz1",
 			Section:     harness.SectionHow,
+			Modes:       mainModes,
 			Doc:         c.title + " (quiz1)\n\n" + c.story,
 			Path:        "inet_csk_listen_stop → reuseport_migrate_sock",
 			Connections: 25,
@@ -74,6 +75,7 @@ func saveSYNScenarios() []harness.Scenario {
 		}, harness.Scenario{
 			Name:        "save-syn-" + c.name + "-quiz2",
 			Section:     harness.SectionHow,
+			Modes:       mainModes,
 			Doc:         c.title + " (quiz2)\n\n" + c.story,
 			Path:        "tcp_v[46]_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
 			Timers:      "the client's retransmission timer (200 ms)",

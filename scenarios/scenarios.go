@@ -54,6 +54,9 @@ func All() []harness.Scenario {
 	)
 }
 
+// mainModes are enough for variations of a case that is played in every mode elsewhere.
+var mainModes = []string{"off", "sysctl", "bpf"}
+
 // migrates is the expectation of a case in which only migration saves a connection. A lost one is answered with a reset
 // of the flavour; estabResets is by how much EstabResets moves then, client and server sharing the namespace. A bare RST
 // answers a stray segment, which is looked up among the listeners first.
