@@ -2,6 +2,7 @@ package harness
 
 import (
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,27 @@ func KernelOf(m Mode) Fault { return func(f *faults) { f.other = &m } }
 // Play plays one cell for a test and returns what it came to.
 func Play(t *testing.T, s Scenario, f Family, m Mode, connections int, broken ...Fault) result.Cell {
 	t.Helper()
+	cfg := config(t, s, f, m, connections)
+	for _, b := range broken {
+		b(&cfg.faults)
+	}
+	return play(cfg, (*capture.Ring).Close).cell
+}
+
+// Observe plays one cell for a test and returns how it would be judged by any expectation.
+func Observe(t *testing.T, s Scenario, f Family, m Mode) func(Expectation) Verdict {
+	t.Helper()
+	l := &Lab{cfg: config(t, s, f, m, max(s.Connections, 1)), start: time.Now()}
+	err := netns.Do(func() error { return l.play(&played{}, (*capture.Ring).Close) })
+	if err != nil {
+		t.Errorf("%s/%s/%s: %v", s.Name, f.Name, m.Name, err)
+		return nil
+	}
+	return func(e Expectation) Verdict { return judge(m, e, &l.obs, nil) }
+}
+
+func config(t *testing.T, s Scenario, f Family, m Mode, connections int) cellConfig {
+	t.Helper()
 	dropper, err := netns.NewDropper("nftables")
 	if err != nil {
 		t.Fatal(err)
@@ -30,13 +52,9 @@ func Play(t *testing.T, s Scenario, f Family, m Mode, connections int, broken ..
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(never)
-	cfg := cellConfig{
-		Scenario: &s, Family: f, Mode: m, Repeat: 1, Port: 80, Connections: connections, TimeoutMul: 1,
+	t.Cleanup(func() { unix.Close(never) })
+	return cellConfig{
+		Scenario: &s, Family: f, Mode: m, Repeat: 1, Port: 80, Connections: connections, TimeoutMul: 4,
 		Dropper: dropper, cancelled: never,
 	}
-	for _, b := range broken {
-		b(&cfg.faults)
-	}
-	return play(cfg, (*capture.Ring).Close).cell
 }

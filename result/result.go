@@ -77,9 +77,9 @@ type Cell struct {
 	Program     *Program         `json:"program,omitempty"`
 	Checks      []Check          `json:"checks"`
 	Steps       []Step           `json:"steps"`
-	Flow        []Segment        `json:"flow"`                   // one connection: the first that was lost, or the first
-	Tables      []Table          `json:"tables,omitempty"`       // the socket tables, step by step; absent with --trace=off
-	Events      []Event          `json:"events,omitempty"`       // what the kernel's trace says; absent with --trace=off
+	Flow        []Segment        `json:"flow"`             // one connection: the first that was lost, or the first
+	Tables      []Table          `json:"tables,omitempty"` // the socket tables, step by step; absent with --trace=off
+	Events      []Event          `json:"events,omitempty"` // what the kernel's trace says; absent with --trace=off
 	Trace       *Trace           `json:"trace,omitempty"`
 	DropBackend string           `json:"drop_backend,omitempty"` // what put the packet-drop rule in; empty: no rule
 	Capture     Capture          `json:"capture"`
