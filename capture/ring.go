@@ -6,9 +6,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
+	"sync/atomic"
 	"time"
+	"unsafe"
 
-	"github.com/gopacket/gopacket/afpacket"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
@@ -31,41 +33,73 @@ const (
 
 // Ring is a TPACKET_V2 ring that records the frames an interface sends (packet(7), PACKET_RX_RING). Nobody reads it while
 // it records, so it wakes nobody.
+//
+// gopacket's afpacket would do, but for one thing: its getsockopt takes the address of a variable on the stack as a
+// uintptr. When the stack moves in between, the kernel writes the length of PACKET_STATISTICS, 8, to where the variable
+// was; a goroutine returned to address 8 that way. x/sys/unix has safe calls for all that a ring needs.
 type Ring struct {
-	socket *afpacket.TPacket
-	iface  string
-	slots  int
-	start  time.Time
+	fd    int
+	iface string
+	mem   []byte
+	start time.Time
 }
 
 // Open returns a Ring that already records what iface, in the network namespace of the calling thread, sends. It holds at
 // least the given number of frames and drops those that come once it is full.
 //
-// Open takes two RCU grace periods, some 25 ms of waiting and little work. It returns an error that wraps EPERM if the
-// thread lacks CAP_NET_RAW in its namespace, and an error if iface is not up.
+// Open waits for an RCU grace period, some 15 ms, and does little work. It returns an error that wraps EPERM if the thread
+// lacks CAP_NET_RAW in its namespace, and ENETDOWN if iface is not up.
 func Open(iface string, frames int) (*Ring, error) {
 	if frames <= 0 {
 		return nil, fmt.Errorf("open packet socket on %s: a ring of %d frames", iface, frames)
 	}
-	blocks := (frames + slotsPerBlock - 1) / slotsPerBlock
-	socket, err := afpacket.NewTPacket(
-		afpacket.OptInterface(iface),
-		afpacket.TPacketVersion2, // V3 hands frames over by the block, and a block only when it is full or too old
-		afpacket.OptFrameSize(slotSize),
-		afpacket.OptBlockSize(blockSize),
-		afpacket.OptNumBlocks(blocks),
-		afpacket.OptPollTimeout(0), // an empty ring answers at once
-	)
+	// Without a protocol the socket sees nothing before it is bound, when the filter is in and the ring is there.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket on %s: %w", iface, err)
 	}
-	r := &Ring{socket: socket, iface: iface, slots: blocks * slotsPerBlock}
-	if err := r.filter(); err != nil {
+	r := &Ring{fd: fd, iface: iface}
+	if err := r.set(frames); err != nil {
 		r.Close()
 		return nil, err
 	}
-	r.start = time.Now()
 	return r, nil
+}
+
+func (r *Ring) set(frames int) error {
+	if err := r.filter(); err != nil {
+		return err
+	}
+	blocks := (frames + slotsPerBlock - 1) / slotsPerBlock
+	req := unix.TpacketReq{
+		Block_size: blockSize, Block_nr: uint32(blocks),
+		Frame_size: slotSize, Frame_nr: uint32(blocks * slotsPerBlock),
+	}
+	// V3 hands frames over by the block, and a block only when it is full or too old.
+	err := errors.Join(
+		unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V2),
+		unix.SetsockoptTpacketReq(r.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req),
+	)
+	if err != nil {
+		return fmt.Errorf("set up a ring of %d frames on %s: %w", req.Frame_nr, r.iface, err)
+	}
+	if r.mem, err = unix.Mmap(r.fd, 0, blocks*blockSize, unix.PROT_READ, unix.MAP_SHARED); err != nil {
+		return fmt.Errorf("map a ring of %d frames on %s: %w", req.Frame_nr, r.iface, err)
+	}
+	dev, err := net.InterfaceByName(r.iface)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", r.iface, err)
+	}
+	r.start = time.Now()
+	all := uint16(unix.ETH_P_ALL)<<8 | uint16(unix.ETH_P_ALL)>>8 // in network order
+	if err := unix.Bind(r.fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: dev.Index}); err != nil {
+		return fmt.Errorf("bind packet socket to %s: %w", r.iface, err)
+	}
+	// To a device that is down the kernel binds, and leaves an error for the next call.
+	if e, err := unix.GetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || e != 0 {
+		return fmt.Errorf("bind packet socket to %s: %w", r.iface, errors.Join(err, unix.Errno(e)))
+	}
+	return nil
 }
 
 // filter makes the ring keep what is sent and only that. Loopback shows a frame twice, as PACKET_OUTGOING and as
@@ -81,15 +115,13 @@ func (r *Ring) filter() error {
 	if err != nil {
 		return fmt.Errorf("assemble packet filter: %w", err)
 	}
-	if err := r.socket.SetBPF(program); err != nil {
+	raw := make([]unix.SockFilter, len(program))
+	for i, in := range program {
+		raw[i] = unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
+	}
+	prog := unix.SockFprog{Len: uint16(len(raw)), Filter: &raw[0]}
+	if err := unix.SetsockoptSockFprog(r.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog); err != nil {
 		return fmt.Errorf("set packet filter on %s: %w", r.iface, err)
-	}
-	// afpacket binds before a filter can be set, so frames of both kinds may be in the ring by now.
-	if _, err := r.read(); err != nil {
-		return err
-	}
-	if err := r.socket.InitSocketStats(); err != nil {
-		return fmt.Errorf("reset packet statistics on %s: %w", r.iface, err)
 	}
 	return nil
 }
@@ -98,46 +130,46 @@ func (r *Ring) filter() error {
 //
 // A frame sent while Drain runs may be counted as received and yet be in none of the packets.
 func (r *Ring) Drain() (*Recording, error) {
-	packets, err := r.read()
-	if err != nil {
-		return nil, err
-	}
+	packets := r.read()
 	// Only now: a drop up to here must be counted. The kernel resets its counters when they are read.
-	stats, _, err := r.socket.SocketStats()
+	stats, err := unix.GetsockoptTpacketStats(r.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
 	if err != nil {
 		return nil, fmt.Errorf("read packet statistics on %s: %w", r.iface, err)
 	}
 	return &Recording{
 		Packets:  packets,
-		Received: int(stats.Packets()), // drops are included: packet_getsockopt adds them
-		Lost:     int(stats.Drops()),
+		Received: int(stats.Packets), // drops are included: packet_getsockopt adds them
+		Lost:     int(stats.Drops),
 		SnapLen:  snapLen,
 		Start:    r.start,
 		End:      time.Now(),
 	}, nil
 }
 
-// read empties the ring. It reads no more than the ring can hold, lest a busy interface keep it for ever.
-func (r *Ring) read() ([]Packet, error) {
+// read copies the frames out of the ring. No slot is ever given back to the kernel, so it fills them from the first on.
+func (r *Ring) read() []Packet {
 	var packets []Packet
-	for range r.slots {
-		data, info, err := r.socket.ZeroCopyReadPacketData()
-		if errors.Is(err, afpacket.ErrTimeout) {
+	for slot := r.mem; len(slot) >= slotSize; slot = slot[slotSize:] {
+		// The kernel writes the status last, behind a barrier (__packet_set_status).
+		h := (*unix.Tpacket2Hdr)(unsafe.Pointer(&slot[0]))
+		if atomic.LoadUint32(&h.Status)&unix.TP_STATUS_USER == 0 {
 			break
 		}
-		if errors.Is(err, afpacket.ErrPoll) { // the socket's pending error: ENETDOWN is the one a ring can have
-			return nil, fmt.Errorf("read packets on %s: is it up? %w", r.iface, err)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read packets on %s: %w", r.iface, err)
-		}
-		packets = append(packets, Packet{Time: info.Timestamp, Data: bytes.Clone(data), Length: info.Length})
+		packets = append(packets, Packet{
+			Time:   time.Unix(int64(h.Sec), int64(h.Nsec)),
+			Data:   bytes.Clone(slot[h.Mac:][:h.Snaplen]),
+			Length: int(h.Len),
+		})
 	}
-	return packets, nil
+	return packets
 }
 
 // Close ends the recording and frees the ring. It waits some 20 to 55 ms for RCU grace periods in packet_release
 // (net/packet/af_packet.c), so overlap it with other work.
 func (r *Ring) Close() {
-	r.socket.Close()
+	if r.mem != nil {
+		_ = unix.Munmap(r.mem)
+		r.mem = nil
+	}
+	_ = unix.Close(r.fd)
 }

@@ -41,13 +41,13 @@ func TestOrdinaryUser(t *testing.T) {
 	if uid == 0 {
 		uid = nobody
 	}
-	p := command(t, "rpmig", "run", "all", "--migrate=all", "--family=all", "--format=jsonl", "--out=out").as(uid)
+	p := command(t, "rpmig", "run", "quiz?", "--family=ipv4,ipv6", "--migrate=all", "--format=jsonl", "--out=out").as(uid)
 	p.want(0, nil, nil)
 	run, err := result.Read(&p.stdout)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := len(scenarios.All()) * 2 * len(migrate.Modes()); len(run.Cells) != want {
+	if want := 2 * 2 * len(migrate.Modes()); len(run.Cells) != want {
 		t.Errorf("%d cells, want %d", len(run.Cells), want)
 	}
 	for _, c := range run.Cells {
@@ -84,7 +84,7 @@ func TestNamespaceLimit(t *testing.T) {
 	command(t, "stage", "max-net-namespaces=0", "--", "rpmig", "run", "all").in(userNS()).want(70, silent, []string{
 		`\Arpmig: error: .*\nrpmig: hint: .*sudo sysctl -w user.max_net_namespaces=.*\n\z`,
 	})
-	p := command(t, "stage", "max-net-namespaces=4", "--", "rpmig", "run", "all", "--migrate=off,sysctl", "--repeat=10", "--format=jsonl")
+	p := command(t, "stage", "max-net-namespaces=4", "--", "rpmig", "run", "quiz?", "--family=ipv4,ipv6", "--migrate=off,sysctl", "--repeat=10", "--format=jsonl")
 	p.in(userNS()).start().status()
 	noVerdictButPass(t, &p.stdout)
 }
@@ -116,7 +116,7 @@ func TestSignals(t *testing.T) {
 		for _, sig := range []unix.Signal{unix.SIGINT, unix.SIGTERM} {
 			t.Run(fmt.Sprintf("%s/%d", unix.SignalName(sig), uid), func(t *testing.T) {
 				t.Parallel()
-				p := command(t, "rpmig", "run", "all", "--migrate=all", "--repeat=100000", "--out=out").as(uid)
+				p := command(t, "rpmig", "run", "quiz?", "--family=ipv4,ipv6", "--migrate=all", "--repeat=100000", "--out=out").as(uid)
 				if p.SysProcAttr == nil {
 					p.SysProcAttr = &syscall.SysProcAttr{}
 				}
@@ -173,7 +173,7 @@ func TestKill(t *testing.T) {
 		for _, lines := range []int{0, 1, 2, 30} {
 			t.Run(fmt.Sprintf("%d/%d", lines, uid), func(t *testing.T) {
 				t.Parallel()
-				p := command(t, "rpmig", "run", "all", "--migrate=all", "--repeat=100000", "--out=out").as(uid).start()
+				p := command(t, "rpmig", "run", "quiz?", "--family=ipv4,ipv6", "--migrate=all", "--repeat=100000", "--out=out").as(uid).start()
 				p.lines(lines)
 				// It is halted first, so that its programs can be told.
 				if err := p.Process.Signal(unix.SIGSTOP); err != nil {
@@ -237,7 +237,7 @@ func TestKillFreesNamespaces(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
-	p := command(t, "stage", "private-mounts", "tiny-disk=disk", "--", "rpmig", "run", "all", "--repeat=1000", "--out=disk/out")
+	p := command(t, "stage", "private-mounts", "tiny-disk=disk", "--", "rpmig", "run", "quiz?", "--family=ipv4,ipv6", "--repeat=1000", "--out=disk/out")
 	p.want(70, []string{"!FAIL", "!ERROR"}, []string{
 		`^rpmig: error: .*no space left on device$`, `^rpmig: hint: the disk is full: .*--out`,
 	})
@@ -256,7 +256,7 @@ func TestFullDisk(t *testing.T) {
 func TestFewDescriptors(t *testing.T) {
 	t.Parallel()
 	needPlay(t)
-	command(t, "stage", "open-files=64", "--", "rpmig", "run", "all", "-q").want(0, []string{`^12 cells: `}, nil)
+	command(t, "stage", "open-files=64", "--", "rpmig", "run", "quiz?", "--family=ipv4,ipv6", "-q").want(0, []string{`^12 cells: `}, nil)
 	for _, flag := range []string{"--parallel=50", "--connections=100"} {
 		command(t, "stage", "open-files=64", "--", "rpmig", "run", "quiz1", flag).want(70, silent, []string{
 			`^rpmig: error: .*file descriptors, and the limit is 64$`, `^rpmig: hint: ulimit -n \d+, or .*--parallel or --connections$`,
@@ -268,7 +268,7 @@ func TestFewDescriptors(t *testing.T) {
 func TestReadOnlySysctls(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
-	command(t, "stage", "private-mounts", "read-only=/proc/sys", "--", "rpmig", "run", "all").want(70, []string{"!PASS", "!FAIL"}, []string{
+	command(t, "stage", "private-mounts", "read-only=/proc/sys", "--", "rpmig", "run", "quiz?", "--family=ipv4,ipv6").want(70, []string{"!PASS", "!FAIL"}, []string{
 		`^rpmig: error: .*read-only file system$`, `^rpmig: hint: /proc/sys must be writable`,
 	})
 	command(t, "stage", "private-mounts", "read-only=/proc/sys", "--", "rpmig", "doctor").want(1, []string{
@@ -281,7 +281,7 @@ func TestTwoAtOnce(t *testing.T) {
 	needPlay(t)
 	var both []*process
 	for range 2 {
-		both = append(both, command(t, "rpmig", "run", "all", "--repeat=20", "-q").start())
+		both = append(both, command(t, "rpmig", "run", "quiz?", "--family=ipv4,ipv6", "--repeat=20", "-q").start())
 	}
 	for _, p := range both {
 		p.want(0, []string{`^240 cells: \d+ PASS(, \d+ SKIP)?$`}, silent)
@@ -293,10 +293,10 @@ func TestBrokenPipe(t *testing.T) {
 	t.Parallel()
 	needPlay(t)
 	for _, script := range []string{
-		"rpmig run all --format=jsonl --repeat 4 | head -n 1",
-		"rpmig run all -v | true",
+		"rpmig run 'quiz?' --format=jsonl --repeat 4 | head -n 1",
+		"rpmig run 'quiz?' -v | true",
 		"rpmig list | true",
-		"rpmig run all 2>&1 --out out | true",
+		"rpmig run 'quiz?' 2>&1 --out out | true",
 		"rpmig run quiz1 >&-",
 		"rpmig run quiz1 <&- 2>&-",
 	} {
@@ -316,7 +316,7 @@ func TestTerminal(t *testing.T) {
 	}{{"TERM=xterm", true, true}, {"NO_COLOR=1", true, false}, {"TERM=dumb", false, false}} {
 		t.Run(test.env, func(t *testing.T) {
 			t.Parallel()
-			p := command(t, "rpmig", "run", "all", "--migrate=off,sysctl", "--repeat=3")
+			p := command(t, "rpmig", "run", "quiz?", "--family=ipv4,ipv6", "--migrate=off,sysctl", "--repeat=3")
 			p.Env = append(p.Env, "TERM=xterm", test.env)
 			screen := terminal(t, p, width)
 			if status := p.status(); status != 0 {
@@ -393,7 +393,7 @@ func TestSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := command(t, "rpmig", "run", "all", "--migrate=all", "--connections=3", "--out=out", "-q").want(0, nil, silent)
+	p := command(t, "rpmig", "run", "quiz?", "--family=ipv4,ipv6", "--migrate=all", "--connections=3", "--out=out", "-q").want(0, nil, silent)
 	b, err := os.ReadFile(filepath.Join(p.dir, "out", ledgerName))
 	if err != nil {
 		t.Fatal(err)
@@ -429,7 +429,7 @@ func TestPanic(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	boom := scenarios.All()[0]
 	boom.Name, boom.Play = "boom", func(l *harness.Lab) { panic("boom\x1b[2J") }
-	status, stdout, stderr := inProcess(t.Context(), append(scenarios.All(), boom), "run", "all", "--family=ipv4", "--migrate=off")
+	status, stdout, stderr := inProcess(t.Context(), append(scenarios.All(), boom), "run", "boom,quiz?", "--family=ipv4", "--migrate=off")
 	if status != 70 || !matches(`(?m)^3 cells: 2 PASS, 1 ERROR$`, stdout) || strings.Contains(stdout+stderr, "\x1b") {
 		t.Fatalf("exit status %d\n%s%s", status, stdout, stderr)
 	}
@@ -457,10 +457,10 @@ func TestNothingLeaks(t *testing.T) {
 	}
 	play(t.Context(), 0, "run", "quiz1") // what is made once and stays
 	before, running := descriptors(t), goleak.IgnoreCurrent()
-	play(t.Context(), 0, "run", "all", "--repeat=2")
+	play(t.Context(), 0, "run", "quiz?", "--family=ipv4,ipv6", "--repeat=2")
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	play(ctx, 70, "run", "all", "--repeat=100000", "--out", filepath.Join(t.TempDir(), "out"))
+	play(ctx, 70, "run", "quiz?", "--family=ipv4,ipv6", "--repeat=100000", "--out", filepath.Join(t.TempDir(), "out"))
 	play(t.Context(), 64, "run", "quiz1", "--port=0")
 	play(t.Context(), 0, "doctor")
 	if err := goleak.Find(running); err != nil {
