@@ -52,7 +52,7 @@ build: ## build bin/rpmig, one static binary
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/rpmig ./cmd/rpmig
 
 .PHONY: run
-run: build ## build rpmig and play both quizzes, as root or not; ARGS='--migrate=all' and the like
+run: build ## build rpmig and play every scenario, as root or not; ARGS='--migrate=all' and the like
 	bin/rpmig run all $(ARGS)
 
 .PHONY: test
@@ -86,6 +86,22 @@ generate: ## compile the BPF program anew; installs clang, if root
 check-generate: generate ## check that the committed BPF program is what generate makes
 	git diff --exit-code --stat -- $(GENERATED)
 	@new=$$(git ls-files --others --exclude-standard -- $(GENERATED)); [[ -z "$$new" ]] || { echo "not committed: $$new" >&2; exit 1; }
+
+.PHONY: docs
+docs: build ## make docs/SCENARIOS.md from the scenarios
+	bin/rpmig docs >docs/SCENARIOS.md
+
+.PHONY: measure
+measure: build ## play the catalogue and make docs/ with what was seen; needs root
+	rm -rf bin/measured
+	bin/rpmig run all --migrate=all --out bin/measured -q
+	bin/rpmig docs --measure bin/measured >bin/measured/measured.json
+	cp bin/measured/measured.json docs/measured.json
+	$(MAKE) docs
+
+.PHONY: check-docs
+check-docs: build ## check that docs/SCENARIOS.md is what the scenarios say
+	bin/rpmig docs | diff -u docs/SCENARIOS.md -
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME, 10s each

@@ -39,13 +39,12 @@ type Client struct {
 	accepted bool
 }
 
-// ListenOption changes how a listener is set up, before listen(2) unless it says otherwise.
+// ListenOption changes how a listener is set up, before listen(2).
 type ListenOption struct {
 	alone   bool       // without SO_REUSEPORT
 	addr    netip.Addr // instead of the family's
 	backlog int
-	owner   int  // uid of the socket; 0: ours
-	after   bool // set the option after listen(2)
+	owner   int // uid of the socket; 0: ours
 	level   int
 	name    int
 	value   int

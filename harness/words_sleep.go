@@ -73,7 +73,7 @@ func (l *Lab) asleep(fd int, call func() error, while func()) string {
 			// The Go runtime takes a signal that it uses itself for one that came too late.
 			_ = unix.Tgkill(os.Getpid(), thread, unix.SIGURG)
 			select {
-			case <-done: // EINTR, unless the kernel has woken it since
+			case <-done: //nolint:errcheck // EINTR, unless the kernel has woken it since
 				woken = true
 			case <-time.After(tick):
 			}

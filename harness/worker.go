@@ -56,7 +56,7 @@ func (l *Lab) Worker(name string) *Worker {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	l.must(wrap("socketpair", err))
 	theirs := os.NewFile(uintptr(pair[1]), "worker")
-	defer theirs.Close()
+	defer func() { _ = theirs.Close() }()
 	w := &Worker{name: name, sock: pair[0], cmd: exec.Command("/proc/self/exe")}
 	l.fds = append(l.fds, w.sock)
 	w.cmd.Env = append(os.Environ(), workerEnv+"=1")

@@ -2,11 +2,11 @@ package migrate
 
 import (
 	"errors"
-	"golang.org/x/sys/unix"
 	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/netns"
 )

@@ -81,7 +81,8 @@ func measure(run *result.Run) docs.Measured {
 	m := docs.Measured{Kernel: run.Header.Kernel, Scenarios: map[string]docs.Scenario{}}
 	cells := slices.Clone(run.Cells)
 	slices.SortStableFunc(cells, func(a, b result.Cell) int {
-		return cmp.Or(cmp.Compare(a.Scenario, b.Scenario), cmp.Compare(a.Family, b.Family),
+		return cmp.Or(cmp.Compare(a.Scenario, b.Scenario),
+			cmp.Compare(slices.Index(harness.FamilyNames(), a.Family), slices.Index(harness.FamilyNames(), b.Family)),
 			cmp.Compare(slices.Index(migrate.Names(), a.Mode), slices.Index(migrate.Names(), b.Mode)))
 	})
 	family := map[string]string{}
