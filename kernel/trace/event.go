@@ -60,12 +60,14 @@ func stateName(n uint8) string {
 
 // Event is one thing that the kernel did.
 type Event struct {
-	Time time.Time // by the kernel's wall clock, as a captured packet's
+	// Time is by the kernel's wall clock, as a captured packet's. The kernel tells of a reset that answers a segment just
+	// before it is sent, and of the reset of an aborted socket just after, so microseconds do not order the two.
+	Time time.Time
 	Kind Kind
 
 	// Src and Dst are the ends of the segment that was sent, received or dropped, so those of the frame that the wire
-	// shows; for StateChange and Destroy, the socket's own end and its peer's. They are invalid where neither the socket
-	// nor a segment told.
+	// shows; for StateChange and Destroy, the socket's own end and its peer's, of which the kernel sets the port late when
+	// it connects and clears some when it ends. They are invalid where neither the socket nor a segment told.
 	Src, Dst netip.AddrPort
 
 	// Reason is why a reset was sent or a segment dropped, in the running kernel's words without their prefix, as

@@ -77,7 +77,7 @@ func Open() (*Tracer, error) {
 
 // open is Open with a ring of that many bytes, a power of two of pages; without tai, events use the clock that kernels
 // before 6.1 have.
-func open(ring int, tai bool) (t *Tracer, err error) {
+func open(ring int, tai bool) (_ *Tracer, err error) {
 	kernel, err := btf.LoadKernelSpec()
 	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, os.ErrNotExist) {
 		return nil, &NotSupportedError{
@@ -87,7 +87,7 @@ func open(ring int, tai bool) (t *Tracer, err error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("read the kernel's BTF: %w", err)
 	}
-	t = &Tracer{watching: map[uint32]*Watch{}}
+	t := &Tracer{watching: map[uint32]*Watch{}}
 	defer func() {
 		if err != nil {
 			t.Close()
@@ -109,7 +109,10 @@ func open(ring int, tai bool) (t *Tracer, err error) {
 	if err := t.openRing(); err != nil {
 		return nil, err
 	}
-	return t, t.attach()
+	if err := t.attachAll(); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // fit sets what the programs have to know of this kernel, and learns the names of its reasons.
@@ -224,8 +227,8 @@ func (t *Tracer) openRing() (err error) {
 	return nil
 }
 
-// attach attaches the programs. Those of the softirqs come first, for the others lean on them.
-func (t *Tracer) attach() error {
+// attachAll attaches the programs. Those of the softirqs come first, for the others lean on them.
+func (t *Tracer) attachAll() error {
 	for _, at := range []struct {
 		group, name string
 		program     *ebpf.Program
@@ -240,17 +243,24 @@ func (t *Tracer) attach() error {
 		{"skb", "kfree_skb", t.objs.Drop},
 		{"tcp", "tcp_destroy_sock", t.objs.DestroySock},
 	} {
-		l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: at.name, Program: at.program})
-		switch {
-		case errors.Is(err, unix.ENOENT):
-			t.Missing = append(t.Missing, at.group+":"+at.name)
-		case errors.Is(err, unix.EPERM):
-			return explainLoad(err)
-		case err != nil:
-			return fmt.Errorf("attach to %s:%s: %w", at.group, at.name, err)
-		default:
-			t.links = append(t.links, l)
+		if err := t.attach(at.group, at.name, at.program); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func (t *Tracer) attach(group, name string, program *ebpf.Program) error {
+	l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: name, Program: program})
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		t.Missing = append(t.Missing, group+":"+name)
+	case errors.Is(err, unix.EPERM):
+		return explainLoad(err)
+	case err != nil:
+		return fmt.Errorf("attach to %s:%s: %w", group, name, err)
+	default:
+		t.links = append(t.links, l)
 	}
 	return nil
 }
