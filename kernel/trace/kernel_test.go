@@ -67,6 +67,10 @@ func must(what string, err error) {
 // play plays f in a fresh namespace. Its sockets are closed when it ends.
 func play(f func(*stage)) error {
 	return netns.Do(func() (err error) {
+		// The runtime's signals would end a call that has a timeout with EINTR (signal(7)). The thread dies with the play.
+		if err := unix.PthreadSigmask(unix.SIG_BLOCK, &unix.Sigset_t{Val: [16]uint64{^uint64(0)}}, nil); err != nil {
+			return err
+		}
 		s := &stage{}
 		defer func() {
 			for _, fd := range s.fds {
