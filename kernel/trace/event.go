@@ -1,0 +1,236 @@
+package trace
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cilium/ebpf/btf"
+)
+
+// Kind is the tracepoint that an event comes from.
+type Kind uint8
+
+// The kinds; the numbers are those of enum kind in trace.bpf.c.
+const (
+	ResetSent        Kind = iota + 1 // tcp:tcp_send_reset; before Linux 6.10 there is none of a reset without a socket
+	ResetReceived                    // tcp:tcp_receive_reset
+	Retransmit                       // tcp:tcp_retransmit_skb
+	SynAckRetransmit                 // tcp:tcp_retransmit_synack
+	StateChange                      // sock:inet_sock_set_state; requests (NEW_SYN_RECV) come and go without one
+	Drop                             // skb:kfree_skb; before Linux 6.11 not all drops of a connection can be told to be ours
+	Destroy                          // tcp:tcp_destroy_sock
+	kinds
+)
+
+var kindNames = [kinds]string{
+	ResetSent:        "tcp:tcp_send_reset",
+	ResetReceived:    "tcp:tcp_receive_reset",
+	Retransmit:       "tcp:tcp_retransmit_skb",
+	SynAckRetransmit: "tcp:tcp_retransmit_synack",
+	StateChange:      "sock:inet_sock_set_state",
+	Drop:             "skb:kfree_skb",
+	Destroy:          "tcp:tcp_destroy_sock",
+}
+
+// String returns the tracepoint's name.
+func (k Kind) String() string {
+	if k < kinds && kindNames[k] != "" {
+		return kindNames[k]
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// stateNames are those of ss(8) and of the kernel. The numbers are part of its ABI: enum in linux/bpf.h, BPF_TCP_….
+var stateNames = [...]string{
+	1: "ESTABLISHED", 2: "SYN_SENT", 3: "SYN_RECV", 4: "FIN_WAIT1", 5: "FIN_WAIT2", 6: "TIME_WAIT", 7: "CLOSE",
+	8: "CLOSE_WAIT", 9: "LAST_ACK", 10: "LISTEN", 11: "CLOSING", 12: "NEW_SYN_RECV", 13: "BOUND_INACTIVE",
+}
+
+func stateName(n uint8) string {
+	if int(n) < len(stateNames) && stateNames[n] != "" {
+		return stateNames[n]
+	}
+	return strconv.Itoa(int(n))
+}
+
+// Event is one thing that the kernel did.
+type Event struct {
+	// Time is by the kernel's wall clock, as a captured packet's. The kernel tells of a reset that answers a segment just
+	// before it is sent, and of the reset of an aborted socket just after, so microseconds do not order the two.
+	Time time.Time
+	Kind Kind
+
+	// Src and Dst are the ends of the segment that was sent, received or dropped, so those of the frame that the wire
+	// shows; for StateChange and Destroy, the socket's own end and its peer's, of which the kernel sets the port late when
+	// it connects and clears some when it ends. They are invalid where neither the socket nor a segment told.
+	Src, Dst netip.AddrPort
+
+	// Reason is why a reset was sent or a segment dropped, in the running kernel's words without their prefix, as
+	// TCP_STATE or NETFILTER_DROP; empty for other kinds and where the kernel gives none (resets before Linux 6.10,
+	// drops before 5.17).
+	Reason string
+
+	// State is the state of the socket that did it, after it was done: it is LISTEN where a listener rejects an ACK. It
+	// is empty where there was no socket.
+	State    string
+	OldState string // of a StateChange
+
+	// Cookie is the socket's, as SO_COOKIE gives it; of a SynAckRetransmit, the listener's. The kernel makes it up when it
+	// is first asked for, and a connection inherits that of its request; 0: nobody has asked.
+	Cookie uint64
+	// Orphan tells that no file refers to the socket: nobody has accepted it, or its last descriptor is closed.
+	Orphan bool
+
+	// Answer tells of a reset that it answers a segment, which Flags, Seq and Ack describe. A reset that answers none is
+	// of a socket that is aborted.
+	Answer bool
+	// Flags, Seq and Ack are from the header of the segment that was dropped, or that a reset answers: a bare RST has
+	// the Ack as its number. Of a Retransmit there is only the Seq.
+	Flags    uint8
+	Seq, Ack uint32
+
+	// Softirq tells that a softirq did it: a timer, or the arrival of a segment, which on loopback happens at the end of
+	// the sender's system call. Otherwise thread TID of process PID did it in a system call, such as close(); in a
+	// softirq, that is whom it interrupted. Both are 0 for a process that our PID namespace does not show.
+	Softirq  bool
+	PID, TID int
+}
+
+// String returns the event as one line, without its time.
+func (e Event) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %v > %v", e.Kind, e.Src, e.Dst)
+	if e.OldState != "" {
+		b.WriteString(" from " + e.OldState)
+	}
+	if e.State != "" {
+		b.WriteString(" state " + e.State)
+	}
+	if e.Reason != "" {
+		b.WriteString(" reason " + e.Reason)
+	}
+	if e.Kind == Drop || e.Answer {
+		fmt.Fprintf(&b, " segment flags %#02x seq %d ack %d", e.Flags, e.Seq, e.Ack)
+	}
+	if e.Softirq {
+		b.WriteString(" in softirq")
+	} else {
+		fmt.Fprintf(&b, " in thread %d", e.TID)
+	}
+	return b.String()
+}
+
+// names are the reasons by number.
+type names struct{ reset, drop map[uint64]string }
+
+// reasons returns the names of a kernel enum without their prefix.
+func reasons(spec *btf.Spec, enum string, prefixes ...string) (map[uint64]string, error) {
+	var e *btf.Enum
+	if err := spec.TypeByName(enum, &e); err != nil {
+		return nil, fmt.Errorf("look up enum %s in the kernel's BTF: %w", enum, err)
+	}
+	all := make(map[uint64]string, len(e.Values))
+	for _, v := range e.Values {
+		name := v.Name
+		for _, p := range prefixes {
+			if after, ok := strings.CutPrefix(name, p); ok {
+				name = after
+				break
+			}
+		}
+		all[v.Value] = name
+	}
+	return all, nil
+}
+
+// reason returns the name of a number. A kernel that has no names has no numbers either. A number without a name is a
+// subsystem's own, such as a module's.
+func reason(names map[uint64]string, n uint32) string {
+	if name, ok := names[uint64(n)]; ok || names == nil {
+		return name
+	}
+	return fmt.Sprintf("%#x", n)
+}
+
+// Bits of a record; those of enum bits in trace.bpf.c.
+const (
+	hasSocket = 1 << iota
+	hasSegment
+	orphan
+	softirq
+)
+
+// recordSize is sizeof(struct event) in trace.bpf.c; a test compares the offsets that follow with the compiler's.
+const recordSize = 88
+
+// watchOf returns the watch that a record is for.
+func watchOf(record []byte) (id uint32, ok bool) {
+	if len(record) != recordSize {
+		return 0, false
+	}
+	return binary.LittleEndian.Uint32(record[16:]), true
+}
+
+// parse reads a record, whose time is offset before the wall clock's.
+func parse(record []byte, n names, offset time.Duration) (Event, error) {
+	if len(record) != recordSize {
+		return Event{}, fmt.Errorf("a record of %d bytes, want %d", len(record), recordSize)
+	}
+	le := binary.LittleEndian
+	e := Event{
+		Time:   time.Unix(0, int64(le.Uint64(record[0:]))).Add(offset),
+		Cookie: le.Uint64(record[8:]),
+		PID:    int(le.Uint32(record[20:])),
+		TID:    int(le.Uint32(record[24:])),
+		Seq:    le.Uint32(record[32:]),
+		Ack:    le.Uint32(record[36:]),
+		Kind:   Kind(record[78]),
+		Flags:  record[81],
+	}
+	if e.Kind == 0 || e.Kind >= kinds {
+		return Event{}, fmt.Errorf("a record of %v", e.Kind)
+	}
+	var err error
+	family := le.Uint16(record[76:])
+	if e.Src, err = end(family, record[40:56], le.Uint16(record[72:])); err != nil {
+		return Event{}, err
+	}
+	if e.Dst, err = end(family, record[56:72], le.Uint16(record[74:])); err != nil {
+		return Event{}, err
+	}
+	bits := record[82]
+	e.Orphan = bits&orphan != 0
+	e.Softirq = bits&softirq != 0
+	if bits&hasSocket != 0 {
+		e.State = stateName(record[79])
+	}
+	switch number := le.Uint32(record[28:]); e.Kind {
+	case ResetSent:
+		e.Answer = bits&hasSegment != 0
+		e.Reason = reason(n.reset, number)
+	case Drop:
+		e.Reason = reason(n.drop, number)
+	case StateChange:
+		e.OldState = stateName(record[80])
+	}
+	return e, nil
+}
+
+// end returns one end of a segment. An IPv4 address that is mapped into IPv6 is an IPv4 address, as on the wire.
+func end(family uint16, addr []byte, port uint16) (netip.AddrPort, error) {
+	const none, inet, inet6 = 0, 2, 10
+	switch family {
+	case none:
+		return netip.AddrPort{}, nil
+	case inet:
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(addr[:4])), port), nil
+	case inet6:
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(addr)).Unmap(), port), nil
+	}
+	return netip.AddrPort{}, errors.New("a record of address family " + strconv.Itoa(int(family)))
+}

@@ -1,0 +1,733 @@
+package trace
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/capture"
+	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/netns"
+)
+
+func TestMain(m *testing.M) {
+	stayIfVictim()
+	goleak.VerifyTestMain(m)
+}
+
+const deadline = 10 * time.Second
+
+// tracer returns a tracer for a test; it skips the test with the reason where there can be none.
+func tracer(t *testing.T, ring int, tai bool) *Tracer {
+	t.Helper()
+	if err := netns.Probe(); err != nil {
+		t.Skipf("needs network namespaces (run as root): %v", err)
+	}
+	tr, err := open(ring, tai)
+	if errors.Is(err, ErrNotSupported) {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := tr.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	if len(tr.Missing) > 0 {
+		t.Skipf("this kernel lacks %v", tr.Missing)
+	}
+	return tr
+}
+
+// stage is a namespace in which a test plays by hand, on the namespace's thread.
+type stage struct {
+	fds []int
+}
+
+// abort carries an error out of a play.
+type abort struct{ error }
+
+func must(what string, err error) {
+	if err != nil {
+		panic(abort{fmt.Errorf("%s: %w", what, err)})
+	}
+}
+
+// play plays f in a fresh namespace. Its sockets are closed when it ends.
+func play(f func(*stage)) error {
+	return netns.Do(func() (err error) {
+		// The runtime's signals would end a call that has a timeout with EINTR (signal(7)). The thread dies with the play.
+		if err := unix.PthreadSigmask(unix.SIG_BLOCK, &unix.Sigset_t{Val: [16]uint64{^uint64(0)}}, nil); err != nil {
+			return err
+		}
+		s := &stage{}
+		defer func() {
+			for _, fd := range s.fds {
+				unix.Close(fd)
+			}
+			switch r := recover().(type) {
+			case nil:
+			case abort:
+				err = r
+			default:
+				panic(r)
+			}
+		}()
+		f(s)
+		return nil
+	})
+}
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
+	}
+	return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
+}
+
+func (s *stage) socket(a netip.Addr) int {
+	domain := unix.AF_INET6
+	if a.Is4() {
+		domain = unix.AF_INET
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	must("socket", err)
+	s.fds = append(s.fds, fd)
+	// No call of a test waits for ever.
+	for _, option := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
+		must("set timeout", unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &unix.Timeval{Sec: int64(deadline / time.Second)}))
+	}
+	return fd
+}
+
+func (s *stage) close(fd int) {
+	s.fds = slices.DeleteFunc(s.fds, func(open int) bool { return open == fd })
+	must("close", unix.Close(fd))
+}
+
+// listen opens a listener with SO_REUSEPORT and asks for its cookie.
+func (s *stage) listen(at netip.AddrPort) (fd int, cookie uint64) {
+	fd = s.socket(at.Addr())
+	must("set SO_REUSEPORT", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+	must("bind", unix.Bind(fd, sockaddr(at)))
+	must("listen", unix.Listen(fd, 128))
+	return fd, cookieOf(fd)
+}
+
+func cookieOf(fd int) uint64 {
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	must("ask for SO_COOKIE", err)
+	return cookie
+}
+
+// connect returns a connected client and its address.
+func (s *stage) connect(to netip.AddrPort) (fd int, client netip.AddrPort) {
+	fd = s.socket(to.Addr())
+	must("connect", unix.Connect(fd, sockaddr(to)))
+	return fd, localOf(fd)
+}
+
+func localOf(fd int) netip.AddrPort {
+	local, err := unix.Getsockname(fd)
+	must("getsockname", err)
+	switch a := local.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
+	}
+	panic(abort{errors.New("getsockname: another family")})
+}
+
+// refused connects to where nobody listens, and returns the client's address.
+func (s *stage) refused(to netip.AddrPort) netip.AddrPort {
+	fd := s.socket(to.Addr())
+	must("bind", unix.Bind(fd, sockaddr(netip.AddrPortFrom(to.Addr(), 0))))
+	client := localOf(fd)
+	if err := unix.Connect(fd, sockaddr(to)); err != unix.ECONNREFUSED {
+		must("connect", fmt.Errorf("got %v, want ECONNREFUSED", err))
+	}
+	s.close(fd)
+	return client
+}
+
+func (s *stage) send(fd int, text string) {
+	_, err := unix.Write(fd, []byte(text))
+	must("write", err)
+}
+
+// reset waits for a reset to arrive.
+func (s *stage) reset(fd int) {
+	if _, err := unix.Read(fd, make([]byte, 1)); err != unix.ECONNRESET {
+		must("read", fmt.Errorf("got %v, want ECONNRESET", err))
+	}
+}
+
+// watch begins to watch the stage's namespace.
+func (s *stage) watch(tr *Tracer) *Watch {
+	cookie, err := Namespace()
+	must("namespace", err)
+	w, err := tr.Watch(cookie)
+	must("watch", err)
+	return w
+}
+
+// take is what the wire and the kernel said of a play.
+type take struct {
+	events []Event
+	lost   int
+	frames []capture.Frame
+	pid    int
+	tid    int // of the stage's thread
+}
+
+// record plays f while the namespace is watched and lo captured.
+func record(t *testing.T, tr *Tracer, f func(*stage)) *take {
+	t.Helper()
+	got := &take{pid: os.Getpid()}
+	err := play(func(s *stage) {
+		got.tid = unix.Gettid()
+		ring, err := capture.Open("lo", 256)
+		must("capture", err)
+		defer ring.Close()
+		w := s.watch(tr)
+		f(s)
+		got.events, got.lost, err = w.Stop()
+		must("stop", err)
+		wire, err := ring.Drain()
+		must("drain", err)
+		got.frames, _ = capture.Decode(wire.Packets)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.lost != 0 {
+		t.Errorf("%d events were lost", got.lost)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, e := range got.events {
+				t.Logf("%s %v cookie %d orphan %t", e.Time.Format("05.000000000"), e, e.Cookie, e.Orphan)
+			}
+			for _, f := range got.frames {
+				t.Logf("%s %v > %v %v seq %d ack %d", f.Time.Format("05.000000000"), f.Src, f.Dst, f.Flags, f.Seq, f.Ack)
+			}
+		}
+	})
+	return got
+}
+
+// find returns the events of a kind that match.
+func (g *take) find(k Kind, match func(Event) bool) []Event {
+	var found []Event
+	for _, e := range g.events {
+		if e.Kind == k && (match == nil || match(e)) {
+			found = append(found, e)
+		}
+	}
+	return found
+}
+
+// one is find where there has to be one event.
+func (g *take) one(t *testing.T, k Kind, match func(Event) bool) Event {
+	t.Helper()
+	found := g.find(k, match)
+	if len(found) != 1 {
+		t.Fatalf("%d events of %v, want 1: %v", len(found), k, found)
+	}
+	return found[0]
+}
+
+// onWire checks that the frame which an event tells of was captured, within a millisecond.
+func (g *take) onWire(t *testing.T, e Event, match func(capture.Frame) bool) capture.Frame {
+	t.Helper()
+	var found []capture.Frame
+	for _, f := range g.frames {
+		if f.Src == e.Src && f.Dst == e.Dst && match(f) {
+			found = append(found, f)
+		}
+	}
+	if len(found) == 0 {
+		t.Fatalf("%v: not on the wire", e)
+	}
+	// Where a segment was sent several times, it is the closest.
+	near := slices.MinFunc(found, func(a, b capture.Frame) int {
+		return int(a.Time.Sub(e.Time).Abs() - b.Time.Sub(e.Time).Abs())
+	})
+	if apart := near.Time.Sub(e.Time).Abs(); apart > time.Millisecond {
+		t.Errorf("%v: its frame was captured %v apart", e, apart)
+	}
+	return near
+}
+
+func isReset(f capture.Frame) bool { return f.Flags.Has(capture.RST) }
+
+// check compares what matters of an event.
+func check(t *testing.T, got, want Event) {
+	t.Helper()
+	want.Time, want.Seq, want.Ack, want.Flags = got.Time, got.Seq, got.Ack, got.Flags
+	if got != want {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+var families = []struct {
+	name          string
+	listen, reach netip.AddrPort
+}{
+	{name: "ipv4", listen: netip.MustParseAddrPort("127.0.0.1:80"), reach: netip.MustParseAddrPort("127.0.0.1:80")},
+	{name: "ipv6", listen: netip.MustParseAddrPort("[::1]:80"), reach: netip.MustParseAddrPort("[::1]:80")},
+	{name: "mapped", listen: netip.MustParseAddrPort("[::]:80"), reach: netip.MustParseAddrPort("127.0.0.1:80")},
+}
+
+// TestListenerCloses is Quiz 1 without migration: inet_csk_listen_stop aborts what is in the accept queue.
+func TestListenerCloses(t *testing.T) {
+	for _, clock := range []struct {
+		name string
+		tai  bool
+	}{{"tai", true}, {"monotonic", false}} {
+		tr := tracer(t, defaultRing, clock.tai)
+		for _, family := range families {
+			t.Run(clock.name+"/"+family.name, func(t *testing.T) {
+				var client netip.AddrPort
+				var cookie uint64
+				got := record(t, tr, func(s *stage) {
+					var a int
+					a, cookie = s.listen(family.listen)
+					_, client = s.connect(family.reach)
+					s.close(a)
+				})
+				sent := got.one(t, ResetSent, nil)
+				check(t, sent, Event{
+					Kind: ResetSent, Src: family.reach, Dst: client, Reason: "TCP_STATE", State: "CLOSE",
+					Orphan: true, PID: got.pid, TID: got.tid,
+				})
+				got.onWire(t, sent, isReset)
+				received := got.one(t, ResetReceived, nil)
+				check(t, received, Event{
+					Kind: ResetReceived, Src: family.reach, Dst: client, State: "ESTABLISHED",
+					Softirq: true, PID: got.pid, TID: got.tid,
+				})
+				got.onWire(t, received, isReset)
+				closes := got.one(t, StateChange, func(e Event) bool { return e.OldState == "LISTEN" && e.State == "CLOSE" })
+				if closes.Cookie != cookie || closes.TID != sent.TID || closes.Softirq {
+					t.Errorf("the listener, of cookie %d, closes: got %+v", cookie, closes)
+				}
+				if !closes.Time.Before(sent.Time) {
+					t.Errorf("the listener closes %v after its connection is reset", closes.Time.Sub(sent.Time))
+				}
+				got.one(t, Destroy, func(e Event) bool { return e.Cookie == cookie })
+			})
+		}
+	}
+}
+
+// TestSurvivorRejects is Quiz 2 without migration: the listener that is left rejects the ACK of a request that it does not
+// know, in tcp_rcv_state_process.
+func TestSurvivorRejects(t *testing.T) {
+	tr := tracer(t, defaultRing, true)
+	for _, family := range families[:2] {
+		t.Run(family.name, func(t *testing.T) {
+			var client netip.AddrPort
+			var survivor uint64
+			got := record(t, tr, func(s *stage) {
+				drop, err := netns.NewDropper("nftables")
+				must("drop", err)
+				a, _ := s.listen(family.listen)
+				rule, err := drop.Drop(family.listen.Addr().Is6(), family.listen.Port())
+				must("drop", err)
+				var fd int
+				fd, client = s.connect(family.reach)
+				s.send(fd, "Hello World")
+				_, survivor = s.listen(family.listen)
+				s.close(a)
+				must("drop", rule.Remove())
+				s.reset(fd)
+			})
+			sent := got.one(t, ResetSent, nil)
+			check(t, sent, Event{
+				Kind: ResetSent, Src: family.reach, Dst: client, Reason: "TCP_FLAGS", State: "LISTEN", Cookie: survivor,
+				Answer: true, Softirq: true,
+				PID: sent.PID, TID: sent.TID, // whom the client's timer interrupted
+			})
+			frame := got.onWire(t, sent, isReset)
+			if frame.Flags.Has(capture.ACK) || frame.Seq != sent.Ack {
+				t.Errorf("the reset %v seq %d is no answer to ack %d", frame.Flags, frame.Seq, sent.Ack)
+			}
+			dropped := got.find(Drop, func(e Event) bool { return e.Reason == "NETFILTER_DROP" })
+			if len(dropped) < 2 { // or more, if the rule was slow to go
+				t.Errorf("%d segments were dropped by the rule, want the ACK and the data", len(dropped))
+			}
+			for _, e := range dropped {
+				same := func(f capture.Frame) bool { return f.Seq == e.Seq && f.Ack == e.Ack && uint8(f.Flags) == e.Flags }
+				got.onWire(t, e, same)
+			}
+			again := got.find(Retransmit, nil)
+			if len(again) == 0 {
+				t.Error("the client did not retransmit")
+			}
+			for _, e := range again {
+				if e.State != "ESTABLISHED" {
+					t.Errorf("%v", e)
+				}
+				got.onWire(t, e, func(f capture.Frame) bool { return f.Seq == e.Seq && f.Payload > 0 })
+			}
+		})
+	}
+}
+
+// TestNobodyListens: there is no socket that could tell the namespace.
+func TestNobodyListens(t *testing.T) {
+	tr := tracer(t, defaultRing, true)
+	for _, family := range families[:2] {
+		t.Run(family.name, func(t *testing.T) {
+			var client netip.AddrPort
+			got := record(t, tr, func(s *stage) { client = s.refused(family.reach) })
+			sent := got.one(t, ResetSent, nil)
+			check(t, sent, Event{
+				Kind: ResetSent, Src: family.reach, Dst: client, Reason: "NO_SOCKET", Answer: true,
+				Softirq: true, PID: got.pid, TID: got.tid,
+			})
+			if capture.Flags(sent.Flags) != capture.SYN {
+				t.Errorf("it answers %v, want a SYN", capture.Flags(sent.Flags))
+			}
+			if frame := got.onWire(t, sent, isReset); frame.Ack != sent.Seq+1 {
+				t.Errorf("the reset acknowledges %d, and the SYN was %d", frame.Ack, sent.Seq)
+			}
+			dropped := got.one(t, Drop, func(e Event) bool { return e.Reason == "NO_SOCKET" })
+			got.onWire(t, dropped, func(f capture.Frame) bool { return f.Seq == dropped.Seq })
+		})
+	}
+}
+
+// TestOwnReset: close() of a socket with unread data resets, and is not the kernel's doing.
+func TestOwnReset(t *testing.T) {
+	tr := tracer(t, defaultRing, true)
+	at := families[0].listen
+	got := record(t, tr, func(s *stage) {
+		a, _ := s.listen(at)
+		fd, _ := s.connect(at)
+		s.send(fd, "unread")
+		accepted, _, err := unix.Accept4(a, unix.SOCK_CLOEXEC)
+		must("accept", err)
+		s.close(accepted)
+	})
+	sent := got.one(t, ResetSent, nil)
+	if sent.Reason != "TCP_ABORT_ON_CLOSE" || sent.Orphan || sent.Answer || sent.Softirq || sent.TID != got.tid {
+		t.Errorf("got %+v", sent)
+	}
+	got.onWire(t, sent, isReset)
+}
+
+// TestSynAckTimer: the listener's cookie is in the event of its request.
+func TestSynAckTimer(t *testing.T) {
+	tr := tracer(t, defaultRing, true)
+	at := families[0].listen
+	var client netip.AddrPort
+	var cookie uint64
+	got := record(t, tr, func(s *stage) {
+		drop, err := netns.NewDropper("nftables")
+		must("drop", err)
+		_, cookie = s.listen(at)
+		_, err = drop.Drop(false, at.Port())
+		must("drop", err)
+		before, err := kernel.ReadCounters()
+		must("counters", err)
+		_, client = s.connect(at)
+		for end := time.Now().Add(deadline); ; time.Sleep(10 * time.Millisecond) {
+			now, err := kernel.ReadCounters()
+			must("counters", err)
+			if now.Since(before)["RetransSegs"] > 0 {
+				break
+			}
+			if time.Now().After(end) {
+				must("SYN+ACK timer", errors.New("nothing was retransmitted"))
+			}
+		}
+	})
+	e := got.one(t, SynAckRetransmit, nil)
+	check(t, e, Event{
+		Kind: SynAckRetransmit, Src: at, Dst: client, State: "LISTEN", Cookie: cookie, Softirq: true, PID: e.PID, TID: e.TID,
+	})
+	got.onWire(t, e, func(f capture.Frame) bool { return f.Flags.Has(capture.SYN | capture.ACK) })
+}
+
+// TestSideBySide plays in 50 namespaces at once, each with a port and a fate of its own.
+func TestSideBySide(t *testing.T) {
+	tr := tracer(t, defaultRing, true)
+	const many = 50
+	var all sync.WaitGroup
+	for i := range many {
+		all.Go(func() {
+			at := netip.AddrPortFrom(families[i%2].listen.Addr(), uint16(10_000+i))
+			connections, fate := 1+i%7, i%4
+			wantReason := []string{"TCP_STATE", "NO_SOCKET", "TCP_ABORT_ON_CLOSE", ""}[fate]
+			var events []Event
+			var lost, tid int
+			err := play(func(s *stage) {
+				tid = unix.Gettid()
+				w := s.watch(tr)
+				a, _ := s.listen(at)
+				var accepted []int
+				for range connections {
+					if fate == 1 {
+						s.refused(netip.AddrPortFrom(at.Addr(), at.Port()+many)) // nobody's
+						continue
+					}
+					fd, _ := s.connect(at)
+					s.send(fd, "unread")
+					if fate == 0 {
+						continue
+					}
+					peer, _, err := unix.Accept4(a, unix.SOCK_CLOEXEC)
+					must("accept", err)
+					accepted = append(accepted, peer)
+					if fate == 3 {
+						_, err := unix.Read(peer, make([]byte, 100))
+						must("read", err)
+					}
+				}
+				s.close(a)
+				for _, fd := range accepted {
+					s.close(fd)
+				}
+				var err error
+				events, lost, err = w.Stop()
+				must("stop", err)
+			})
+			if err != nil || lost != 0 {
+				t.Errorf("namespace %d: %d events lost, %v", i, lost, err)
+			}
+			resets := 0
+			for _, e := range events {
+				ports := []uint16{e.Src.Port(), e.Dst.Port()}
+				known := slices.Contains(ports, at.Port()) || slices.Contains(ports, at.Port()+many) || e.Kind == Destroy
+				if !known || !e.Softirq && e.TID != tid {
+					t.Errorf("namespace %d, port %d: a stranger's event: %v", i, at.Port(), e)
+				}
+				if e.Kind == ResetSent {
+					resets++
+					if e.Reason != wantReason {
+						t.Errorf("namespace %d: reason %s, want %s", i, e.Reason, wantReason)
+					}
+				}
+			}
+			if want := connections; fate != 3 && resets != want || fate == 3 && resets != 0 {
+				t.Errorf("namespace %d, fate %d: %d resets of %d connections", i, fate, resets, want)
+			}
+			if !slices.IsSortedFunc(events, func(a, b Event) int { return a.Time.Compare(b.Time) }) {
+				t.Errorf("namespace %d: the events are out of order", i)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestUnwatched: what happens before a watch, after it and elsewhere is nobody's.
+func TestUnwatched(t *testing.T) {
+	tr := tracer(t, defaultRing, true)
+	at := families[0].listen
+	err := play(func(s *stage) {
+		s.refused(at)
+		w := s.watch(tr)
+		must("elsewhere", play(func(s *stage) { s.refused(at) }))
+		events, lost, err := w.Stop()
+		must("stop", err)
+		if len(events) != 0 || lost != 0 {
+			t.Errorf("%d lost, and %v", lost, events)
+		}
+		s.refused(at)
+		again := s.watch(tr)
+		if events, _, err := again.Stop(); err != nil || len(events) != 0 {
+			t.Errorf("the second watch: %v, %v", err, events)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFullRing: a watch says what it lost, and the next one starts from none.
+func TestFullRing(t *testing.T) {
+	tr := tracer(t, os.Getpagesize(), true)
+	room := os.Getpagesize() / (recordSize + 8) // and a header
+	err := play(func(s *stage) {
+		w := s.watch(tr)
+		tr.mu.Lock() // nobody reads the ring
+		for range room {
+			s.refused(families[0].listen)
+		}
+		tr.mu.Unlock()
+		events, lost, err := w.Stop()
+		must("stop", err)
+		if len(events) != room || lost < room {
+			t.Errorf("%d events and %d lost in a ring with room for %d", len(events), lost, room)
+		}
+		t.Logf("%d events, %d lost", len(events), lost)
+		w = s.watch(tr)
+		s.refused(families[0].listen)
+		events, lost, err = w.Stop()
+		must("stop", err)
+		if len(events) == 0 || lost != 0 {
+			t.Errorf("the next watch: %d events, %d lost", len(events), lost)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestHalfFullRing: a ring is read in time when there is more than it can hold.
+func TestHalfFullRing(t *testing.T) {
+	tr := tracer(t, os.Getpagesize(), true)
+	const connections = 200
+	err := play(func(s *stage) {
+		w := s.watch(tr)
+		for range connections {
+			s.refused(families[0].listen)
+			for end := time.Now().Add(deadline); tr.ring.AvailableBytes() > os.Getpagesize()/2; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					must("wait for the ring to be read", errors.New("nobody does"))
+				}
+			}
+		}
+		events, lost, err := w.Stop()
+		must("stop", err)
+		resets := (&take{events: events}).find(ResetSent, nil)
+		if len(resets) != connections || lost != 0 {
+			t.Errorf("%d resets and %d lost of %d", len(resets), lost, connections)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestMisuse: what makes no sense is refused, and does no harm.
+func TestMisuse(t *testing.T) {
+	tr := tracer(t, defaultRing, true)
+	refuses := func(what string, err error, want string) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want …%s…", what, err, want)
+		}
+	}
+	err := play(func(s *stage) {
+		w := s.watch(tr)
+		_, err := tr.Watch(w.cookie)
+		refuses("the second watch of a namespace", err, fmt.Sprintf("watch network namespace %d: it is watched already", w.cookie))
+		s.refused(families[0].listen)
+		if events, _, err := w.Stop(); err != nil || len(events) == 0 {
+			t.Errorf("Stop: %d events, %v", len(events), err)
+		}
+		_, _, err = w.Stop()
+		refuses("the second Stop", err, "it is stopped already")
+		w = s.watch(tr)
+		if err := tr.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		_, _, err = w.Stop()
+		refuses("Stop after Close", err, ErrClosed.Error())
+		_, err = tr.Watch(w.cookie)
+		refuses("Watch after Close", err, ErrClosed.Error())
+		if err := tr.Close(); err != nil {
+			t.Errorf("the second Close: %v", err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNotAllowed: an unprivileged user is told what is missing.
+func TestNotAllowed(t *testing.T) {
+	tracer(t, defaultRing, true)
+	err := netns.Do(func() error { // on a thread that is thrown away
+		var none [2]unix.CapUserData
+		if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err != nil {
+			return fmt.Errorf("drop capabilities: %w", err)
+		}
+		_, err := Open()
+		return err
+	})
+	var no *NotSupportedError
+	if !errors.As(err, &no) || !errors.Is(err, ErrNotSupported) {
+		t.Fatalf("got %v, want a NotSupportedError", err)
+	}
+	if !strings.Contains(no.Error(), "CAP_PERFMON") || !strings.Contains(no.Hint(), "sudo") {
+		t.Errorf("got %q, hint %q", no, no.Hint())
+	}
+}
+
+// TestMissing: that a kernel lacks a tracepoint is no error.
+func TestMissing(t *testing.T) {
+	tr := tracer(t, defaultRing, true)
+	if err := tr.attach("tcp", "tcp_no_such_thing", tr.objs.DestroySock); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"tcp:tcp_no_such_thing"}; !slices.Equal(tr.Missing, want) {
+		t.Errorf("missing: %v, want %v", tr.Missing, want)
+	}
+}
+
+// programs are the IDs of a tracer's programs.
+func programs(t *Tracer) (ids []ebpf.ProgramID, err error) {
+	for _, p := range []*ebpf.Program{
+		t.objs.EnterSoftirq, t.objs.ExitSoftirq, t.objs.SendReset, t.objs.ReceiveReset, t.objs.Retransmit,
+		t.objs.RetransmitSynack, t.objs.SetState, t.objs.Drop, t.objs.DestroySock,
+	} {
+		info, err := p.Info()
+		if err != nil {
+			return nil, err
+		}
+		id, _ := info.ID()
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// gone waits for programs to be freed, which the kernel does in the background.
+func gone(t *testing.T, ids []ebpf.ProgramID) {
+	t.Helper()
+	if len(ids) != 9 {
+		t.Fatalf("%d programs, want 9", len(ids))
+	}
+	for _, id := range ids {
+		for end := time.Now().Add(deadline); ; time.Sleep(5 * time.Millisecond) {
+			p, err := ebpf.NewProgramFromID(id)
+			if errors.Is(err, os.ErrNotExist) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Close()
+			if time.Now().After(end) {
+				t.Fatalf("program %d is still there", id)
+			}
+		}
+	}
+}
+
+func TestCloseLeavesNothing(t *testing.T) {
+	tr := tracer(t, defaultRing, true)
+	ids, err := programs(tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Close(); err != nil {
+		t.Fatal(err)
+	}
+	gone(t, ids)
+}
