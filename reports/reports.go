@@ -34,6 +34,7 @@ type Format struct {
 // Formats lists every format, sorted by name.
 func Formats() []Format {
 	return []Format{
+		{"html", "one page to look at, with diagrams, for people", renderHTML},
 		{"jsonl", "the ledger itself, one JSON object a line", renderJSONL},
 		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", renderJUnit},
 		{"ktap", "KTAP version 1, as kernel tests print", renderKTAP},

@@ -442,8 +442,8 @@ func TestLookup(t *testing.T) {
 	if !slices.IsSortedFunc(Formats(), func(a, b Format) int { return strings.Compare(a.Name, b.Name) }) {
 		t.Error("Formats is not sorted")
 	}
-	_, err := Lookup("html")
-	if want := `unknown format "html": want one of jsonl, junit, ktap, text`; err == nil || err.Error() != want {
+	_, err := Lookup("pdf")
+	if want := `unknown format "pdf": want one of html, jsonl, junit, ktap, text`; err == nil || err.Error() != want {
 		t.Errorf("want %s\ngot  %v", want, err)
 	}
 }

@@ -1,64 +1,163 @@
 package reports
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
 	"github.com/rpmig/rpmig/result"
 )
 
-// Timeline draws one connection of a cell: the client on the left, the server on the right, segments as arrows in
-// tcpdump's words, and the steps between them, in the order in which they happened. Times are seconds.
-func Timeline(c *result.Cell) string {
-	type event struct {
-		at   float64
-		text string
+// momentKind is what a moment of a timeline is. At one time, the order is theirs: a step is noted before what it does.
+type momentKind int
+
+const (
+	stepMoment momentKind = iota
+	segmentMoment
+	eventMoment
+	tableMoment
+)
+
+// moment is something on a timeline.
+type moment struct {
+	at      float64
+	step    int // the step that was running
+	kind    momentKind
+	text    string
+	segment result.Segment // of a segmentMoment
+	reset   *result.Reset  // what is known of it, if the segment is one
+}
+
+func (m *moment) dropped() bool { return strings.Contains(m.segment.Note, "dropped") }
+func (m *moment) again() bool   { return strings.Contains(m.segment.Note, "retransmits") }
+func (m *moment) resets() bool {
+	return m.reset != nil || strings.HasPrefix(m.segment.Text, "R")
+}
+
+// reason is the kernel's, of a reset.
+func (m *moment) reason() string {
+	if m.reset == nil {
+		return ""
 	}
-	var events []event
-	for _, s := range c.Steps {
-		events = append(events, event{s.At, "* " + s.Name})
+	return m.reset.Reason
+}
+
+// moments returns all that there is to draw of a cell, in the order in which it happened.
+func moments(c *result.Cell) []moment {
+	var all []moment
+	for i, s := range c.Steps {
+		all = append(all, moment{at: s.At, step: i, kind: stepMoment, text: s.Name})
 	}
 	for _, s := range c.Flow {
-		events = append(events, event{s.Time, arrow(s)})
-	}
-	// A step is noted before what it does.
-	slices.SortStableFunc(events, func(a, b event) int {
-		switch {
-		case a.at < b.at:
-			return -1
-		case a.at > b.at:
-			return 1
-		default:
-			return 0
+		m := moment{at: s.Time, kind: segmentMoment, text: s.Text, segment: s}
+		for i := range c.Resets {
+			if c.Resets[i].Frame == s.Frame {
+				m.reset = &c.Resets[i]
+			}
 		}
-	})
-	var b strings.Builder
-	fmt.Fprintf(&b, "%9s  %-36s%s\n", "", "client", "server")
-	for _, e := range events {
-		fmt.Fprintf(&b, "%9.4f  %s\n", e.at, strings.TrimRight(printable(e.text), " "))
+		all = append(all, m)
 	}
-	return b.String()
+	for _, e := range flowEvents(c) {
+		all = append(all, moment{at: e.Time, kind: eventMoment, text: eventText(e)})
+	}
+	views := walk(c)
+	for i, t := range byStep(c) {
+		if t == nil || views == nil {
+			continue
+		}
+		for _, change := range views[i].Changes {
+			all = append(all, moment{at: t.At, step: i, kind: tableMoment, text: change})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b moment) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.kind, b.kind)) })
+	step := 0
+	for i := range all {
+		switch all[i].kind {
+		case stepMoment:
+			step = all[i].step
+		case segmentMoment, eventMoment:
+			all[i].step = step
+		}
+	}
+	return all
+}
+
+// flowEvents returns the events that belong to the connection in Flow: with one client all do, and with several those
+// that name it.
+func flowEvents(c *result.Cell) []result.Event {
+	client, known := flowClient(c)
+	var events []result.Event
+	for _, e := range c.Events {
+		if c.Connections.Staged <= 1 || known && (e.From == client || e.To == client) {
+			events = append(events, e)
+		}
+	}
+	return events
+}
+
+// eventText is "tcp_send_reset TCP_FLAGS, LISTEN".
+func eventText(e result.Event) string {
+	text := e.Kind
+	if e.Reason != "" {
+		text += " " + e.Reason
+	}
+	if e.State != "" {
+		text += ", " + e.State
+	}
+	return text
+}
+
+// Timeline draws one connection of a cell in 80 columns: the client on the left, the server on the right, segments as
+// arrows in tcpdump's words; between them, in the order in which they happened, the steps (*), what the kernel's trace
+// told (!) and what changed in the socket tables (=). It ends with what Outcome says. Times are seconds.
+func Timeline(c *result.Cell, peers ...*result.Cell) string {
+	p := &page{width: 80}
+	p.line(fmt.Sprintf("%9s  %-36s%s", "", "client", "server"))
+	for _, m := range moments(c) {
+		if m.kind == segmentMoment {
+			p.line(clip(fmt.Sprintf("%9s  %s", clock(m.at), arrow(&m)), p.width))
+			continue
+		}
+		p.say(0, 13, plain, fmt.Sprintf("%9s  %s ", clock(m.at), [...]string{stepMoment: "*", eventMoment: "    !", tableMoment: "    ="}[m.kind]),
+			printable(m.text))
+	}
+	happened, remedy := Outcome(c, peers...)
+	p.line("")
+	p.say(0, 2, plain, "", happened)
+	p.say(0, 2, plain, "", remedy)
+	return p.String()
+}
+
+// clock is a time in at most nine columns; a ledger that was tampered with may hold any.
+func clock(s float64) string {
+	if math.Abs(s) >= 1000 {
+		return fmt.Sprintf("%9.3g", s)
+	}
+	return fmt.Sprintf("%9.4f", s)
 }
 
 // arrow is a segment of 42 columns, and what there is to say of it.
-func arrow(s result.Segment) string {
+func arrow(m *moment) string {
 	const width = 40
-	text := " " + s.Text + " "
-	fill := max(width-len(text), 2)
+	text := " " + clip(printable(m.text), width-6) + " "
+	fill := max(width-columns(text), 2)
 	left := strings.Repeat("-", fill/2)
 	right := strings.Repeat("-", fill-fill/2)
 	line := "|" + left + text + right + ">|"
-	if !s.FromClient {
+	if !m.segment.FromClient {
 		line = "|<" + left + text + right + "|"
 	}
 	switch {
-	case strings.Contains(s.Note, "dropped"):
-		line = strings.TrimSuffix(line, ">|") + "x| dropped"
-	case strings.Contains(s.Note, "retransmits"):
-		line += " again"
-	case strings.Contains(s.Note, "reset"):
-		line += " reset"
+	case m.dropped() && m.again():
+		return strings.TrimSuffix(line, ">|") + "x| again, dropped"
+	case m.dropped():
+		return strings.TrimSuffix(line, ">|") + "x| dropped"
+	case m.again():
+		return line + " again"
+	case m.resets():
+		return strings.TrimRight(line+" reset "+printable(m.reason()), " ")
 	}
 	return line
 }

@@ -1,0 +1,386 @@
+package reports
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"io"
+	"maps"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+var (
+	//go:embed page/page.html
+	pageHTML string
+	//go:embed page/cell.html
+	cellHTML string
+	//go:embed page/page.css
+	pageCSS string
+	//go:embed page/page.js
+	pageJS string
+
+	htmlFuncs = template.FuncMap{
+		"mark": mark, "class": statusClass, "meaning": func(s result.Status) string { return meanings[s] },
+		"seconds": seconds, "printable": printable, "inc": func(i int) int { return i + 1 }, "slots": slots,
+	}
+	pageTemplate = template.Must(template.New("page").Funcs(htmlFuncs).Parse(pageHTML))
+	cellTemplate = template.Must(template.New("cell").Funcs(htmlFuncs).Parse(cellHTML))
+)
+
+// maxPictures is how many repeats of a mode have a diagram and tables: the first, and those that went wrong. A thousand
+// pictures of one failure would tell no more and make the page too large to send.
+const maxPictures = 6
+
+// htmlPage is what page.html shows.
+type htmlPage struct {
+	Header        result.Header
+	Command       string
+	Summary       string
+	Missing       int
+	Statuses      []result.Status // that occur
+	Modes         []string
+	Rows          []htmlRow
+	Policy        string // Content-Security-Policy
+	CSS           template.CSS
+	JS            template.JS
+	Backends      string
+	AnyTables     bool
+	Uncontrolled  string
+	DoubtSentence string
+}
+
+// htmlRow is a scenario in a family.
+type htmlRow struct {
+	ID               string
+	Href             template.URL // of the row itself
+	Scenario, Family string
+	Entries          []htmlEntry // by mode, in the page's order
+	Pair             []*htmlCell // off, and the mode that saves the connection, if both were played
+	Others           []*htmlCell
+	// Chunk has what is drawn of the row's cells: gzip, base64. A row is packed as a whole, since its cells resemble one
+	// another; each on its own would take four times the room.
+	Chunk template.HTML
+}
+
+// htmlEntry is one mode of a row, over all its repeats.
+type htmlEntry struct {
+	Mode    string
+	Href    template.URL // of the cell that tells most
+	Fact    string
+	Lost    bool
+	Repeats int
+	Counts  []htmlCount
+}
+
+type htmlCount struct {
+	Status result.Status
+	N      int
+}
+
+// htmlCell is a cell. The page holds its sentences and its timeline as they are, so that it can be read without a
+// script; what has pictures is in its row's Chunk and is unpacked when somebody looks at it.
+type htmlCell struct {
+	*result.Cell
+	Anchor           string // id of its element: what a link's fragment says
+	Title            string
+	Happened, Remedy string
+	Doubtful         string
+	Timeline         string
+}
+
+// renderHTML writes one file that needs nothing beside it and asks no network: links lead to the captures by relative
+// paths. A policy in the page itself allows the page's own script and style, by their hashes, and nothing else.
+func renderHTML(w io.Writer, run *result.Run, _ Options) error {
+	cells := sorted(run)
+	p := htmlPage{
+		Header: run.Header, Command: strings.Join(append([]string{"rpmig"}, run.Header.Command...), " "),
+		Summary: run.Summary(), Missing: run.Missing(),
+		CSS: template.CSS(pageCSS), JS: template.JS(pageJS), Policy: policy(pageJS, pageCSS),
+		Backends: strings.Join(dropBackends(cells), " and by "), DoubtSentence: doubt,
+	}
+	for _, s := range result.Statuses() {
+		if run.Count(s) > 0 {
+			p.Statuses = append(p.Statuses, s)
+		}
+	}
+	var doubted []*result.Cell
+	for _, c := range cells {
+		if !slices.Contains(p.Modes, c.Mode) {
+			p.Modes = append(p.Modes, c.Mode)
+		}
+		if doubtful(c) {
+			doubted = append(doubted, c)
+		}
+		p.AnyTables = p.AnyTables || len(c.Tables) > 0
+	}
+	slices.SortFunc(p.Modes, compareModes)
+	p.Uncontrolled = places(doubted)
+
+	taken := map[string]bool{}
+	for len(cells) > 0 {
+		n := 1
+		for n < len(cells) && cells[n].Scenario == cells[0].Scenario && cells[n].Family == cells[0].Family {
+			n++
+		}
+		r, err := newHTMLRow(cells[:n], p.Modes, taken)
+		if err != nil {
+			return fmt.Errorf("write html: %w", err)
+		}
+		p.Rows = append(p.Rows, *r)
+		cells = cells[n:]
+	}
+
+	var buf bytes.Buffer
+	if err := pageTemplate.Execute(&buf, &p); err != nil {
+		return fmt.Errorf("write html: %w", err)
+	}
+	if _, err := w.Write(buf.Bytes()); err != nil {
+		return fmt.Errorf("write html: %w", err)
+	}
+	return nil
+}
+
+// policy forbids all that the page does not need; the network is part of it.
+func policy(js, css string) string {
+	hash := func(s string) string {
+		sum := sha256.Sum256([]byte(s))
+		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
+	return fmt.Sprintf("default-src 'none'; script-src %s; style-src %s; base-uri 'none'; form-action 'none'", hash(js), hash(css))
+}
+
+// newHTMLRow makes a row of the cells of a scenario in a family, sorted.
+func newHTMLRow(cells []*result.Cell, modes []string, taken map[string]bool) (*htmlRow, error) {
+	r := &htmlRow{Scenario: cells[0].Scenario, Family: cells[0].Family}
+	r.ID = unique("row="+anchor(r.Scenario+"/"+r.Family), taken)
+	r.Href = template.URL("#" + r.ID)
+	left, right := pair(cells)
+	pictures := map[string]int{}
+	shown := map[string]*htmlCell{} // by mode, the cell that the matrix links to
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	for _, c := range cells {
+		h := &htmlCell{Cell: c, Anchor: unique("cell="+anchor(c.ID()), taken), Title: place(c)}
+		h.Happened, h.Remedy = Outcome(c, cells...)
+		if doubtful(c) {
+			h.Doubtful = doubt
+		}
+		first := shown[c.Mode] == nil
+		if first || shown[c.Mode].Status == result.Pass && c.Status != result.Pass {
+			shown[c.Mode] = h
+		}
+		if !first && c.Status == result.Pass {
+			continue // one of a kind is enough; its verdict is counted in the matrix
+		}
+		if c == left || c == right {
+			if len(c.Flow) > 0 {
+				h.Timeline = Timeline(c, cells...)
+			}
+			r.Pair = append(r.Pair, h)
+		} else {
+			r.Others = append(r.Others, h)
+		}
+		if pictures[c.Mode]++; pictures[c.Mode] <= maxPictures {
+			if err := cellTemplate.Execute(z, newHTMLDetails(h)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	r.Chunk = template.HTML(base64.StdEncoding.EncodeToString(packed.Bytes())) // no letter in it needs escaping
+	for _, mode := range modes {
+		r.Entries = append(r.Entries, newHTMLEntry(cells, mode, shown[mode]))
+	}
+	return r, nil
+}
+
+// pair picks the two cells that stand side by side: the off cell, and the first of the migrating modes that saved the
+// connection, or the first there is.
+func pair(cells []*result.Cell) (left, right *result.Cell) {
+	for _, c := range cells {
+		if c.Mode == "off" && left == nil {
+			left = c
+		}
+		better := right == nil || right.Connections.Lost > 0 && c.Connections.Lost == 0
+		if remedies[c.Mode] != "" && c.Connections.Staged > 0 && better {
+			right = c
+		}
+	}
+	if left == nil && right == nil {
+		left = cells[0]
+	}
+	return left, right
+}
+
+func newHTMLEntry(cells []*result.Cell, mode string, shown *htmlCell) htmlEntry {
+	if shown == nil {
+		return htmlEntry{Mode: mode}
+	}
+	e := htmlEntry{Mode: mode, Href: template.URL("#" + shown.Anchor)}
+	var sum result.Cell
+	count := map[result.Status]int{}
+	for _, c := range cells {
+		if c.Mode == mode {
+			sum.Connections.Staged += c.Connections.Staged
+			sum.Connections.Survived += c.Connections.Survived
+			sum.Connections.Lost += c.Connections.Lost
+			count[c.Status]++
+			e.Repeats++
+		}
+	}
+	e.Fact, e.Lost = sum.Fact(), sum.Connections.Lost > 0
+	for _, s := range slices.Concat(result.Statuses(), unknown(count)) {
+		if count[s] > 0 {
+			e.Counts = append(e.Counts, htmlCount{s, count[s]})
+		}
+	}
+	return e
+}
+
+// unknown returns the statuses that no rpmig writes; a ledger may come from anybody.
+func unknown(count map[result.Status]int) []result.Status {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(count)), func(s result.Status) bool {
+		return slices.Contains(result.Statuses(), s)
+	})
+}
+
+// anchor makes a name fit for an id and a fragment, without anything to escape in either.
+func anchor(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x80 && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./", r)) {
+			return r
+		}
+		return '_'
+	}, name[:min(len(name), 200)])
+}
+
+func unique(id string, taken map[string]bool) string {
+	for n := 2; taken[id]; n++ {
+		if next := fmt.Sprintf("%s_%d", id, n); !taken[next] {
+			id = next
+		}
+	}
+	taken[id] = true
+	return id
+}
+
+// mark is a shape for each verdict: nobody needs to tell green from red.
+func mark(s result.Status) string {
+	switch s {
+	case result.Pass:
+		return "✓"
+	case result.Fail:
+		return "✗"
+	case result.XFail:
+		return "△"
+	case result.Skip:
+		return "○"
+	}
+	return "‼"
+}
+
+func statusClass(s result.Status) string {
+	if !slices.Contains(result.Statuses(), s) {
+		return "error"
+	}
+	return strings.ToLower(string(s))
+}
+
+// htmlDetails is what cell.html shows.
+type htmlDetails struct {
+	*htmlCell
+	Diagram  template.HTML
+	Stages   []htmlStage
+	Last     int // of Stages
+	Tables   bool
+	Checks   []result.Check // failed ones first
+	Capture  string         // its link, if it has one
+	Client   string         // of the connection that is drawn
+	Resets   []string
+	Text     string // the timeline, where the page does not have it already
+	Many     bool
+	Counters []htmlCounter
+}
+
+type htmlCounter struct {
+	Name  string
+	Delta int64
+}
+
+// htmlStage is a stop of the slider: a step, and the socket tables once it is over.
+type htmlStage struct {
+	result.Step
+	view
+	Known bool
+}
+
+func newHTMLDetails(h *htmlCell) *htmlDetails {
+	c := h.Cell
+	d := &htmlDetails{
+		htmlCell: h, Diagram: template.HTML(sequence(c)), Last: len(c.Steps) - 1, Tables: len(c.Tables) > 0,
+		Many: c.Connections.Staged > 1,
+	}
+	if h.Timeline == "" && len(c.Flow) > 0 {
+		d.Text = Timeline(c)
+	}
+	views := walk(c)
+	for i, s := range c.Steps {
+		stage := htmlStage{Step: s}
+		if views != nil {
+			stage.view, stage.Known = views[i], views[i].Known
+		}
+		d.Stages = append(d.Stages, stage)
+	}
+	d.Checks = c.Failed()
+	for _, k := range c.Checks {
+		if k.OK {
+			d.Checks = append(d.Checks, k)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Counters)) {
+		d.Counters = append(d.Counters, htmlCounter{name, c.Counters[name]})
+	}
+	const most = 8
+	for i, r := range killers(c) {
+		if i == most {
+			d.Resets = append(d.Resets, fmt.Sprintf("and more: %d resets in all", len(c.Resets)))
+			break
+		}
+		d.Resets = append(d.Resets, resetLine(r))
+	}
+	if client, ok := flowClient(c); ok {
+		d.Client = client.String()
+	}
+	// A path that leads out of the ledger's folder, or to another scheme or host, is shown and not linked.
+	if f := c.Capture.File; f != "" && filepath.IsLocal(f) {
+		d.Capture = (&url.URL{Path: "./" + f}).String()
+	}
+	return d
+}
+
+// slots is how an accept queue is drawn: as many places as hold something, with what is known of each.
+func slots(l listenerView) []string {
+	const most = 8
+	var out []string
+	for _, s := range l.Held {
+		out = append(out, fmt.Sprintf("port %d", s.Port()))
+	}
+	for len(out) < min(l.Queue, most) {
+		out = append(out, "waits")
+	}
+	if len(out) > most || l.Queue > len(out) {
+		out = append(out[:min(len(out), most)], fmt.Sprintf("%d in all", l.Queue))
+	}
+	return out
+}

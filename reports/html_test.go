@@ -1,0 +1,752 @@
+package reports
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// traced is a quiz with all that its witnesses told: the socket tables after each step and the kernel's trace. The times
+// are those of one run.
+func traced(scenario, mode string, clientPort uint16) result.Cell {
+	server, client := netip.MustParseAddrPort("127.0.0.1:80"), netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), clientPort)
+	c := play(scenario, "ipv4", mode, 1)
+	lost := c.Connections.Lost > 0
+	listener := func(name string, cookie uint64, queue int) result.Socket {
+		return result.Socket{State: "LISTEN", Name: name, Local: server, Queue: queue, Backlog: 4096, Inode: uint32(9000 + cookie), Cookie: cookie}
+	}
+	far := func(state string) result.Socket {
+		return result.Socket{State: state, Name: "client", Local: client, Remote: server, Inode: 9100, Cookie: 4}
+	}
+	request := result.Socket{State: "SYN_RECV", Name: "request", Local: server, Remote: client, Cookie: 5, Timer: 0.93}
+	child := result.Socket{State: "ESTABLISHED", Name: "child", Local: server, Remote: client, Queue: 11, Cookie: 5}
+	accepted := child
+	accepted.Inode, accepted.Queue = 9101, 0
+	a, b := listener("A", 1, 0), listener("B", 2, 0)
+	fullA, fullB := listener("A", 1, 1), listener("B", 2, 1)
+	c.Steps, c.Flow, c.Tables = nil, nil, nil
+	step := func(at float64, name string, sockets ...result.Socket) {
+		c.Steps = append(c.Steps, result.Step{Name: name, At: at})
+		c.Tables = append(c.Tables, result.Table{Step: name, At: at + 0.0001, Sockets: sockets})
+	}
+	segment := func(at float64, fromClient bool, text, note string) {
+		c.Flow = append(c.Flow, result.Segment{Time: at, Frame: len(c.Flow) + 1, FromClient: fromClient, Text: text, Note: note})
+	}
+	event := func(at float64, kind, reason, state string, from, to netip.AddrPort) {
+		c.Events = append(c.Events, result.Event{Time: at, Kind: kind, Reason: reason, State: state, From: from, To: to})
+	}
+	const rule = "; dropped by the iptables (nf_tables) rule in the INPUT hook"
+
+	if scenario == "quiz1" {
+		step(0, "A listens", a)
+		step(0.0001, `1 client connects and sends "Hello World"`, fullA, far("ESTABLISHED"), child)
+		segment(0.00011, true, "S seq 0", "the client connects")
+		segment(0.00012, false, "S. seq 0, ack 1", "")
+		segment(0.00013, true, ". ack 1", "the final ACK of the handshake")
+		event(0.000135, "inet_sock_set_state", "", "SYN_RECV → ESTABLISHED", server, client)
+		segment(0.00014, true, "P. seq 1:12, ack 1", "the client sends")
+		segment(0.00015, false, ". ack 12", "")
+		step(0.0004, "B listens", fullA, b, far("ESTABLISHED"), child)
+		step(0.0006, "all in the accept queue of A", fullA, b, far("ESTABLISHED"), child)
+		if lost {
+			step(0.0008, "close A", b)
+			event(0.00081, "tcp_send_reset", "TCP_STATE", "CLOSE", server, client)
+			segment(0.00082, false, "R. seq 1, ack 12", "this reset ends the connection")
+			event(0.00083, "tcp_receive_reset", "", "", client, server)
+			step(0.0010, "accept on B", b)
+			c.Resets = []result.Reset{{Time: 0.00082, Frame: 6, From: server, To: client, Flavour: result.RSTACK, Step: "close A",
+				Reason: "TCP_STATE", State: "CLOSE", Owner: result.ClosingListener}}
+		} else {
+			step(0.0008, "close A", fullB, far("ESTABLISHED"), child)
+			step(0.0010, "accept on B", b, far("ESTABLISHED"), accepted)
+		}
+		return c
+	}
+
+	step(0, "A listens", a)
+	step(0.0002, "drop ACKs to port 80", a)
+	step(0.0671, `1 client connects and sends "Hello World"`, a, far("ESTABLISHED"), request)
+	segment(0.06711, true, "S seq 0", "the client connects")
+	segment(0.06712, false, "S. seq 0, ack 1", "")
+	segment(0.06713, true, ". ack 1", "the final ACK of the handshake"+rule)
+	event(0.067135, "kfree_skb", "NETFILTER_DROP", "", client, server)
+	segment(0.06714, true, "P. seq 1:12, ack 1", "the client sends"+rule)
+	event(0.067145, "kfree_skb", "NETFILTER_DROP", "", client, server)
+	step(0.0675, "B listens", a, b, far("ESTABLISHED"), request)
+	step(0.0678, "all request sockets, none accepted by A", a, b, far("ESTABLISHED"), request)
+	step(0.0696, "close A", b, far("ESTABLISHED"), request)
+	step(0.0698, "stop dropping", b, far("ESTABLISHED"), request)
+	c.Steps = append(c.Steps, result.Step{Name: "await the retransmission", At: 0.0714})
+	event(0.2744, "tcp_retransmit_skb", "", "ESTABLISHED", client, server)
+	segment(0.2745, true, "P. seq 1:12, ack 1", "the client retransmits")
+	after := result.Table{Step: "await the retransmission", At: 0.2748, Sockets: []result.Socket{b}}
+	if lost {
+		// A reset that a listener sends has no client's port in the trace.
+		event(0.2746, "tcp_send_reset", "TCP_FLAGS", "LISTEN", server, netip.AddrPort{})
+		segment(0.2747, false, "R seq 1", "this reset ends the connection")
+		c.Resets = []result.Reset{{Time: 0.2747, Frame: 6, From: server, To: client, Flavour: result.BareRST,
+			Step: "await the retransmission", Reason: "TCP_FLAGS", State: "LISTEN", Owner: result.SurvivingListener}}
+		c.Tables = append(c.Tables, after)
+		step(0.2750, "accept on B", b)
+		return c
+	}
+	event(0.2746, "inet_sock_set_state", "", "SYN_RECV → ESTABLISHED", server, client)
+	segment(0.2747, false, ". ack 12", "")
+	after.Sockets = []result.Socket{fullB, far("ESTABLISHED"), child}
+	c.Tables = append(c.Tables, after)
+	step(0.2750, "accept on B", b, far("ESTABLISHED"), accepted)
+	return c
+}
+
+// quizzes is a run of both in three modes.
+func quizzes() *result.Run {
+	run := &result.Run{Header: mixed().Header}
+	for _, scenario := range []string{"quiz1", "quiz2"} {
+		for _, mode := range []string{"off", "sysctl", "bpf"} {
+			run.Cells = append(run.Cells, traced(scenario, mode, 56564))
+		}
+	}
+	run.Header.Cells = len(run.Cells)
+	return run
+}
+
+// crowd is quiz2 with so many clients that a table does not hold all, and a SYN+ACK timer that clones the requests.
+func crowd() result.Cell {
+	c := traced("quiz2", "sysctl", 40000)
+	c.Connections = result.Connections{Staged: 25, Survived: 25}
+	for i := range c.Tables {
+		t := &c.Tables[i]
+		var sockets []result.Socket
+		for _, s := range t.Sockets {
+			if s.Name != "request" {
+				sockets = append(sockets, s)
+				continue
+			}
+			for n := range 12 {
+				s.Remote = netip.AddrPortFrom(s.Remote.Addr(), uint16(40000+n))
+				s.Cookie = uint64(100 + n)
+				if t.Step == "stop dropping" {
+					s.Cookie, s.Retries = uint64(200+n), 1
+				}
+				sockets = append(sockets, s)
+			}
+			t.More = 25 - 12
+		}
+		t.Sockets = sockets
+	}
+	return c
+}
+
+func TestOutcome(t *testing.T) {
+	run := quizzes()
+	var peers []*result.Cell
+	for i := range run.Cells {
+		peers = append(peers, &run.Cells[i])
+	}
+	byID := func(id string) *result.Cell {
+		i := slices.IndexFunc(peers, func(c *result.Cell) bool { return c.ID() == id })
+		return peers[i]
+	}
+	alone := traced("quiz2", "off", 1)
+	hopeless := []*result.Cell{byID("quiz2/ipv4/off/1")}
+	for _, mode := range []string{"sysctl", "bpf"} {
+		c := traced("quiz2", "off", 1)
+		c.Mode = mode
+		hopeless = append(hopeless, &c)
+	}
+	unplayed := result.Cell{Reason: noBPF, Status: result.Skip}
+	drop := traced("quiz2", "bpf-drop", 1)
+	for _, tt := range []struct {
+		name             string
+		c                *result.Cell
+		peers            []*result.Cell
+		happened, remedy string
+	}{
+		{
+			"quiz1 off", byID("quiz1/ipv4/off/1"), peers,
+			`The connection was lost: the closing listener reset it with RST+ACK (frame 6, during "close A"). It waited in that listener's accept queue, and closing aborts what is in there. The kernel's reason: TCP_STATE, by a socket in CLOSE.`,
+			"Migration would have saved it: in this run it lived with the sysctl net.ipv4.tcp_migrate_req=1, and with --migrate=bpf.",
+		},
+		{
+			"quiz2 off", byID("quiz2/ipv4/off/1"), peers,
+			`The connection was lost: the surviving listener reset it with bare RST (frame 6, during "await the retransmission"). Its handshake was tied to the listener that had closed, so the client's next segment found one that knew nothing of it. The kernel's reason: TCP_FLAGS, by a socket in LISTEN.`,
+			"Migration would have saved it: in this run it lived with the sysctl net.ipv4.tcp_migrate_req=1, and with --migrate=bpf.",
+		},
+		{
+			"quiz2 sysctl", byID("quiz2/ipv4/sysctl/1"), peers,
+			"The connection lived: the kernel moved what the closing listener held to another listener (TCPMigrateReqSuccess +1), whose accept() returned it.",
+			"What saved it: the sysctl net.ipv4.tcp_migrate_req=1; with --migrate=off it was lost.",
+		},
+		{"lost in every mode", hopeless[0], hopeless, "-", "Migration does not save it: it was lost with --migrate=sysctl and --migrate=bpf too. Migration needs another listener of the same reuseport group in LISTEN when the old one closes."},
+		{"alone", &alone, nil, "-", "What may save it is migration: the sysctl net.ipv4.tcp_migrate_req=1 (Linux 5.14), or a BPF program. Migration needs another listener of the same reuseport group in LISTEN when the old one closes."},
+		{"refused", &drop, nil, "-", "The program refused (SK_DROP). One that returns SK_PASS would have let the connection migrate."},
+		{"not played", &unplayed, nil, "Nothing is known of a connection: " + noBPF, "Nothing was there to save."},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			happened, remedy := Outcome(tt.c, tt.peers...)
+			if tt.happened != "-" {
+				if diff := cmp.Diff(tt.happened, happened); diff != "" {
+					t.Errorf("-want +got:\n%s", diff)
+				}
+			}
+			if diff := cmp.Diff(tt.remedy, remedy); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestWalk holds what is said of the tables against what certainly follows from them.
+func TestWalk(t *testing.T) {
+	twoListen := traced("quiz2", "off", 56564)
+	// B listened before the request came: nobody can tell whose it is.
+	twoListen.Tables[2].Sockets = append(twoListen.Tables[2].Sockets, result.Socket{State: "LISTEN", Name: "B", Cookie: 2})
+	crowded := crowd()
+	for _, tt := range []struct {
+		name string
+		c    result.Cell
+		want []string // per step
+	}{
+		{"quiz1 off", traced("quiz1", "off", 56564), []string{
+			"new: listener A",
+			"accept queue of A: 0 → 1; new: connection in the accept queue of A of port 56564",
+			"new: listener B", "",
+			"closed: listener A, with 1 in its accept queue; gone: connection of port 56564; gone: client's socket of port 56564", "",
+		}},
+		{"quiz1 sysctl", traced("quiz1", "sysctl", 56564), []string{
+			"new: listener A",
+			"accept queue of A: 0 → 1; new: connection in the accept queue of A of port 56564",
+			"new: listener B", "",
+			"closed: listener A, with 1 in its accept queue; accept queue of B: 0 → 1; moved from the accept queue of A to that of B: connection of port 56564",
+			"accept queue of B: 1 → 0; accepted: connection of port 56564",
+		}},
+		{"quiz2 off", traced("quiz2", "off", 56564), []string{
+			"new: listener A", "", "new: request socket of port 56564 made for A", "new: listener B", "",
+			"closed: listener A; left without its listener A: request socket of port 56564", "",
+			"gone: request socket of port 56564 made for A; gone: client's socket of port 56564", "",
+		}},
+		{"quiz2 sysctl", traced("quiz2", "sysctl", 56564), []string{
+			"new: listener A", "", "new: request socket of port 56564 made for A", "new: listener B", "",
+			"closed: listener A; left without its listener A: request socket of port 56564", "",
+			"accept queue of B: 0 → 1; now a connection in the accept queue of B: request socket of port 56564 made for A",
+			"accept queue of B: 1 → 0; accepted: connection of port 56564",
+		}},
+		{"whose request is unknown", twoListen, []string{
+			"new: listener A", "", "new: listener B; new: request socket of port 56564", "", "",
+			"closed: listener A", "", "gone: request socket of port 56564; gone: client's socket of port 56564", "",
+		}},
+		{"cloned", crowded, []string{
+			"new: listener A", "", "new: 12 request sockets made for A", "new: listener B", "",
+			"closed: listener A; left without its listener A: 12 request sockets",
+			"cloned for B (its cookie changed): 12 request sockets",
+			"accept queue of B: 0 → 1; gone: 11 request sockets made for B; now a connection in the accept queue of B: request socket of port 40000 made for B",
+			"accept queue of B: 1 → 0; accepted: connection of port 40000",
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []string
+			for _, v := range walk(&tt.c) {
+				got = append(got, strings.Join(v.Changes, "; "))
+			}
+			if tt.name == "cloned" {
+				slices.Sort(strings.Split(got[7], "; "))
+				got[7] = sortedSentences(got[7])
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func sortedSentences(s string) string {
+	all := strings.Split(s, "; ")
+	slices.Sort(all)
+	return strings.Join(all, "; ")
+}
+
+func TestTimeline(t *testing.T) {
+	run := quizzes()
+	for i := range run.Cells[:6] {
+		c := &run.Cells[i]
+		if c.Mode == "bpf" {
+			continue
+		}
+		t.Run(c.Scenario+"-"+c.Mode, func(t *testing.T) {
+			got := Timeline(c, &run.Cells[i-i%3], &run.Cells[i-i%3+1], &run.Cells[i-i%3+2])
+			path := filepath.Join("testdata", c.Scenario+"-"+c.Mode+".timeline.golden")
+			if *update {
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("-want +got; -update takes what was got:\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestTimelineFits holds for whatever a ledger says.
+func TestTimelineFits(t *testing.T) {
+	for name, run := range htmlRuns() {
+		for i := range run.Cells {
+			for _, line := range strings.Split(Timeline(&run.Cells[i]), "\n") {
+				if columns(line) > 80 {
+					t.Errorf("%s: %d columns: %q", name, columns(line), line)
+				}
+				if printable(line) != line {
+					t.Errorf("%s: got through: %q", name, line)
+				}
+			}
+		}
+	}
+}
+
+// poison is put into every string of a run.
+const poison = "</script><script>boom()</script><img src=x onerror=boom()>\"'><svg onload=boom()>" +
+	"&amp;]]>javascript:boom()`${boom()}{{.}}\u2028\u202e\x00\n#&step=1"
+
+// poisoned is a run with harm in every string that there is.
+func poisoned() *result.Run {
+	run := quizzes()
+	h := &run.Header
+	h.Version, h.Kernel, h.Machine, h.Command = poison, poison, poison, []string{poison}
+	zone := netip.MustParseAddr("fe80::1").WithZone(poison)
+	for i := range run.Cells {
+		c := &run.Cells[i]
+		c.Scenario, c.Family, c.Reason, c.Bug, c.DropBackend, c.Evidence = poison, poison, poison, poison, poison, poison
+		if c.Mode == "bpf" {
+			c.Mode = poison
+		}
+		c.Capture.File = [...]string{poison, "javascript:boom()", "//evil.example/x", "../../etc/passwd", "/etc/passwd", "https://evil.example/"}[i]
+		c.Status = [...]result.Status{result.Fail, poison, result.Skip, result.Error, result.XFail, result.Pass}[i]
+		c.Control = result.Uncontrolled
+		c.Counters[poison] = 1
+		c.Trace = &result.Trace{Missing: []string{poison}}
+		c.Checks = append(c.Checks, result.Check{Name: poison, Witness: poison, Want: poison, Got: poison})
+		for j := range c.Resets {
+			r := &c.Resets[j]
+			r.Step, r.Reason, r.State, r.Flavour, r.Owner = poison, poison, poison, poison, poison
+			r.To = netip.AddrPortFrom(zone, 1)
+		}
+		for j := range c.Steps {
+			c.Steps[j].Name = poison
+		}
+		for j := range c.Flow {
+			c.Flow[j].Text, c.Flow[j].Note = poison, "dropped "+poison
+		}
+		for j := range c.Events {
+			c.Events[j].Kind, c.Events[j].Reason, c.Events[j].State = poison, poison, poison
+		}
+		for j := range c.Tables {
+			c.Tables[j].Step = poison
+			for k := range c.Tables[j].Sockets {
+				s := &c.Tables[j].Sockets[k]
+				if s.State == "LISTEN" {
+					s.Name += poison
+				} else {
+					s.State += poison
+				}
+			}
+		}
+	}
+	return run
+}
+
+func htmlRuns() map[string]*result.Run {
+	all := runs()
+	crowded := crowd()
+	all["quizzes"], all["poisoned"] = quizzes(), poisoned()
+	all["crowd"] = &result.Run{Header: mixed().Header, Cells: []result.Cell{crowded}}
+	return all
+}
+
+var chunks = regexp.MustCompile(`<script type="application/gzip;base64">([^<]*)</script>`)
+
+// unfold returns the page with what is packed in it in its place, as a browser that opened everything has it.
+func unfold(t *testing.T, page string) string {
+	t.Helper()
+	return chunks.ReplaceAllStringFunc(page, func(s string) string {
+		packed, err := base64.StdEncoding.DecodeString(chunks.FindStringSubmatch(s)[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		z, err := gzip.NewReader(bytes.NewReader(packed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(z)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	})
+}
+
+// element is a start tag.
+type element struct {
+	name  string
+	attrs map[string]string
+}
+
+// parseHTML reads a page without its own script and style: every start tag, and all text together. It is strict where
+// the page is: a tag that is not closed is an error.
+func parseHTML(t *testing.T, page string) (elements []element, text string) {
+	t.Helper()
+	page = strings.NewReplacer(pageJS, "", pageCSS, "").Replace(page)
+	d := xml.NewDecoder(strings.NewReader(page))
+	d.Strict, d.Entity = true, xml.HTMLEntity
+	d.AutoClose = []string{"meta", "br", "input"}
+	// XML wants a value for every attribute; HTML does not.
+	page = regexp.MustCompile(`\s(hidden|open)([\s>])`).ReplaceAllString(page, ` $1=""$2`)
+	page = strings.TrimPrefix(page, "<!doctype html>")
+	d = xml.NewDecoder(strings.NewReader(page))
+	d.Entity, d.AutoClose = xml.HTMLEntity, []string{"meta", "br", "input"}
+	d.Strict = false
+	var b strings.Builder
+	var open []string
+	for {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatalf("parse: %v", err)
+		}
+		switch tk := token.(type) {
+		case xml.StartElement:
+			e := element{tk.Name.Local, map[string]string{}}
+			for _, a := range tk.Attr {
+				e.attrs[a.Name.Local] = a.Value
+			}
+			elements = append(elements, e)
+			open = append(open, e.name)
+		case xml.EndElement:
+			if len(open) == 0 || open[len(open)-1] != tk.Name.Local {
+				t.Fatalf("</%s> closes %v", tk.Name.Local, open)
+			}
+			open = open[:len(open)-1]
+		case xml.CharData:
+			b.Write(tk)
+		}
+	}
+	if len(open) != 0 {
+		t.Errorf("not closed: %v", open)
+	}
+	return elements, b.String()
+}
+
+// TestHTMLIsSound parses every page, hostile ones too: known elements and attributes only, no handler, no address that
+// leads out of the ledger's folder, ids that are unique and links that lead somewhere.
+func TestHTMLIsSound(t *testing.T) {
+	known := strings.Fields("html head meta title style body a header h1 h2 h3 h4 small button p span b strong em dl div dt dd code main " +
+		"table thead tbody tr th td details summary article pre script footer section input output ul li br noscript svg rect path text g")
+	attrs := strings.Fields("lang charset http-equiv content name class href id type hidden scope tabindex role aria-label aria-hidden aria-live " +
+		"open data-for data-step data-name data-at min max value step xmlns viewBox x y width height rx d text-anchor")
+	for name, run := range htmlRuns() {
+		t.Run(name, func(t *testing.T) {
+			page := render(t, "html", run, Options{})
+			if strings.Contains(unfold(t, page), "boom()</script>") {
+				t.Error("raw payload")
+			}
+			elements, _ := parseHTML(t, unfold(t, page))
+			ids := map[string]bool{}
+			scripts := 0
+			for _, e := range elements {
+				if !slices.Contains(known, e.name) {
+					t.Errorf("element %s", e.name)
+				}
+				if e.name == "script" {
+					scripts++
+				}
+				for k := range e.attrs {
+					if !slices.Contains(attrs, k) {
+						t.Errorf("attribute %s=%q of %s", k, e.attrs[k], e.name)
+					}
+				}
+				if id := e.attrs["id"]; id != "" && ids[id] {
+					t.Errorf("twice: id %q", id)
+				} else if id != "" {
+					ids[id] = true
+				}
+			}
+			if scripts != 1 {
+				t.Errorf("%d scripts, want 1", scripts)
+			}
+			local := regexp.MustCompile(`^\./[^/\\]`)
+			for _, e := range elements {
+				href, ok := e.attrs["href"]
+				if fragment, inner := strings.CutPrefix(href, "#"); ok && inner && !ids[fragment] {
+					t.Errorf("link to nowhere: %s", href)
+				} else if ok && !inner && (!local.MatchString(href) || strings.Contains(href, "..")) {
+					t.Errorf("leads out: %s", href)
+				}
+			}
+			for _, r := range page {
+				if r == '\u2028' || r == '\u202e' || r == 0 {
+					t.Errorf("%q got through", r)
+				}
+			}
+		})
+	}
+}
+
+func TestHTMLShows(t *testing.T) {
+	_, text := parseHTML(t, unfold(t, render(t, "html", quizzes(), Options{})))
+	for _, want := range []string{
+		"rpmig 0.1.0", "Linux 6.18.5", "x86_64", "rpmig run all --migrate=all --family=all", "6 cells: 6 PASS", "0 of 1 lived", "1 of 1 lived",
+		"dropped by the rule", "sent again", "kfree_skb NETFILTER_DROP", "tcp_send_reset TCP_FLAGS, LISTEN",
+		"bare RST, by the surviving listener: TCP_FLAGS", "⋮ 203 ms later", "made for A, which has closed",
+		"left without its listener A: request socket of port 56564", "Migration would have saved it", "What saved it: the sysctl",
+		"accept queue, 1 of 4096", "TCPMigrateReqSuccess +1", "asked about 1 SYN, 0 stray, 1 migrating", "EAGAIN", "capture.pcapng",
+	} {
+		if !strings.Contains(strings.Join(strings.Fields(text), " "), strings.TrimPrefix(want, "rpmig 0")) {
+			t.Errorf("not on the page: %q", want)
+		}
+	}
+}
+
+// TestHTMLReadsWithoutScript: the results, both sentences and the timelines are text.
+func TestHTMLReadsWithoutScript(t *testing.T) {
+	_, text := parseHTML(t, chunks.ReplaceAllString(render(t, "html", quizzes(), Options{}), ""))
+	for _, want := range []string{"0 of 1 lived", "Its handshake was tied to the listener that had closed", "Migration would have saved it", "------ R seq 1 ---"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("not on the page: %q", want)
+		}
+	}
+}
+
+func TestHTMLPolicy(t *testing.T) {
+	page := render(t, "html", poisoned(), Options{})
+	elements, _ := parseHTML(t, page)
+	i := slices.IndexFunc(elements, func(e element) bool { return e.attrs["http-equiv"] == "Content-Security-Policy" })
+	if i < 0 {
+		t.Fatal("no policy")
+	}
+	policy := elements[i].attrs["content"]
+	if !strings.HasPrefix(policy, "default-src 'none'; ") || strings.Contains(policy, "unsafe") {
+		t.Errorf("policy: %s", policy)
+	}
+	// A browser hashes what stands between the tags.
+	for _, tag := range []string{"script", "style"} {
+		inside := regexp.MustCompile(`(?s)<` + tag + `>(.*?)</` + tag + `>`).FindStringSubmatch(page)
+		sum := sha256.Sum256([]byte(inside[1]))
+		if !strings.Contains(policy, base64.StdEncoding.EncodeToString(sum[:])) {
+			t.Errorf("the policy forbids the page's own %s", tag)
+		}
+	}
+}
+
+func TestHTMLIsStable(t *testing.T) {
+	run := quizzes()
+	want := render(t, "html", run, Options{})
+	for range 3 {
+		if got := render(t, "html", run, Options{}); got != want {
+			t.Fatal("two pages of one run differ")
+		}
+	}
+	slices.Reverse(run.Cells)
+	if render(t, "html", run, Options{}) != want {
+		t.Error("the order of cells matters")
+	}
+}
+
+// thousand is a run of 1000 cells of different scenarios, all with tables and events; wrong ones failed.
+func thousand(wrong bool) *result.Run {
+	run := &result.Run{Header: mixed().Header}
+	for i := range 1000 {
+		mode := []string{"off", "sysctl", "bpf", "bpf-pass", "bpf-drop"}[i%5]
+		c := traced("quiz2", mode, uint16(30000+7919*i%30000))
+		if !wrong {
+			c.Scenario = fmt.Sprintf("scenario-%d", i/5)
+		} else {
+			c.Repeat = 1 + i/5
+			fail(&c)
+		}
+		// No two runs have the same times.
+		for j := range c.Steps {
+			c.Steps[j].At += float64(i*j%977) * 1.37e-5
+			if j < len(c.Tables) {
+				c.Tables[j].At += float64(i*j%977)*1.37e-5 + 1e-6
+			}
+		}
+		for j := range c.Flow {
+			c.Flow[j].Time += float64(i*j%991) * 1.73e-5
+		}
+		for j := range 20 {
+			c.Checks = append(c.Checks, result.Check{Name: fmt.Sprintf("check number %d", j), Witness: result.Wire, Want: "1", Got: "1", OK: true})
+		}
+		run.Cells = append(run.Cells, c)
+	}
+	run.Header.Cells = len(run.Cells)
+	return run
+}
+
+func TestHTMLOfAThousandCells(t *testing.T) {
+	for _, wrong := range []bool{false, true} {
+		page := render(t, "html", thousand(wrong), Options{})
+		t.Logf("failed %t: %d bytes, %d elements at first", wrong, len(page), strings.Count(page, "<")/2)
+		if len(page) >= 5<<20 {
+			t.Errorf("failed %t: %d bytes, want less than 5 MB", wrong, len(page))
+		}
+	}
+}
+
+// browser runs Debian's chromium on a page and returns its standard output and what it logged.
+func browser(t *testing.T, args ...string) (string, string) {
+	t.Helper()
+	bin, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Skip("no chromium here: apt-get install chromium")
+	}
+	if testing.Short() {
+		t.Skip("a browser takes seconds")
+	}
+	args = append([]string{
+		"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions",
+		"--user-data-dir=" + t.TempDir(), "--enable-logging=stderr", "--v=0", "--virtual-time-budget=4000", "--hide-scrollbars",
+	}, args...)
+	ctx := t.Context()
+	cmd := exec.CommandContext(ctx, bin, args...)
+	cmd.WaitDelay = 10 * time.Second
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("chromium: %v\n%s", err, stderr.String())
+	}
+	for _, line := range strings.Split(stderr.String(), "\n") {
+		if strings.Contains(line, "CONSOLE") {
+			t.Errorf("console: %s", line)
+		}
+	}
+	return stdout.String(), stderr.String()
+}
+
+func writePage(t *testing.T, run *result.Run) string {
+	t.Helper()
+	dir := t.TempDir()
+	if keep := os.Getenv("RPMIG_KEEP_PAGES"); keep != "" {
+		dir = filepath.Join(keep, strings.ReplaceAll(t.Name(), "/", "-"))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(dir, "index.html")
+	if err := os.WriteFile(path, []byte(render(t, "html", run, Options{})), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestBrowserWalksTheSteps: the slider moves the tables and the diagram, of both cells of a pair.
+func TestBrowserWalksTheSteps(t *testing.T) {
+	path := writePage(t, quizzes())
+	shown := regexp.MustCompile(`(?s)<div class="stage" data-step="(\d+)" data-name="([^"]*)" data-at="[^"]*">(.*?)</div>\n</div>`)
+	for _, tt := range []struct {
+		fragment string
+		step     string
+		want     []string
+		unwanted []string
+	}{
+		{"#cell=quiz2/ipv4/off/1&step=6", "close A", []string{"made for A, which has closed", "A</b> ✕ closed"}, []string{"moved"}},
+		{"#cell=quiz2/ipv4/off/1&step=8", "await the retransmission", []string{"gone: request socket of port 56564", "now a connection in the accept queue of B"}, nil},
+		{"#cell=quiz2/ipv4/off/1", "accept on B", []string{"accepted: connection of port 56564"}, nil},
+	} {
+		t.Run(tt.step, func(t *testing.T) {
+			dom, _ := browser(t, "--dump-dom", "file://"+path+tt.fragment)
+			quiz2 := dom[strings.Index(dom, `id="row=quiz2/ipv4"`):]
+			var names, text []string
+			for _, m := range shown.FindAllStringSubmatch(quiz2, -1) {
+				names, text = append(names, m[2]), append(text, m[3])
+			}
+			if diff := cmp.Diff([]string{tt.step, tt.step}, names); diff != "" {
+				t.Errorf("steps shown, -want +got:\n%s", diff)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(strings.Join(text, "\n"), want) {
+					t.Errorf("want %q in:\n%s", want, text)
+				}
+			}
+			for _, not := range tt.unwanted {
+				if strings.Contains(strings.Join(text, "\n"), not) {
+					t.Errorf("%q in:\n%s", not, text)
+				}
+			}
+			if want := fmt.Sprintf(": %s</output>", tt.step); strings.Count(quiz2, want) != 2 {
+				t.Errorf("captions do not say %q", want)
+			}
+			if later := regexp.MustCompile(`"(step|segment)[a-z ]* later"`).MatchString(quiz2); later != (tt.step != "accept on B") {
+				t.Errorf("parts of the diagram that are yet to come: %t", later)
+			}
+		})
+	}
+}
+
+// TestBrowserRunsNothingElse: what came from outside stays text.
+func TestBrowserRunsNothingElse(t *testing.T) {
+	dom, logged := browser(t, "--dump-dom", "file://"+writePage(t, poisoned())+"#cell="+anchor(poisoned().Cells[0].ID()))
+	if strings.Contains(logged, "boom") {
+		t.Errorf("it was run:\n%s", logged)
+	}
+	if strings.Contains(dom, "<img") || strings.Contains(dom, "onload=boom()>\n") {
+		t.Error("it became an element")
+	}
+}
+
+// TestBrowserOpensAThousandCells measures the whole start of a browser, of which the page is a part.
+func TestBrowserOpensAThousandCells(t *testing.T) {
+	path := writePage(t, thousand(false))
+	start := time.Now()
+	dom, _ := browser(t, "--dump-dom", "file://"+path+"#cell=scenario-150/ipv4/off/1")
+	t.Logf("started, loaded and dumped in %s", time.Since(start).Round(time.Millisecond))
+	if n := strings.Count(dom, `class="sequence"`); n != 2 {
+		t.Errorf("%d diagrams, want those of the pair that is open", n)
+	}
+}
+
+// TestBrowserScreenshots leaves pictures for people to look at, where RPMIG_KEEP_PAGES says.
+func TestBrowserScreenshots(t *testing.T) {
+	run := quizzes()
+	for i := range run.Cells {
+		if run.Cells[i].ID() == "quiz1/ipv4/bpf/1" {
+			fail(&run.Cells[i])
+		}
+	}
+	path := writePage(t, run)
+	for _, tt := range []struct{ name, size, fragment string }{
+		{"light", "1280,3200", "#cell=quiz2/ipv4/off/1&theme=light"},
+		{"dark", "1280,3200", "#cell=quiz2/ipv4/off/1&step=6&theme=dark"},
+		{"phone", "390,5200", "#cell=quiz2/ipv4/off/1&step=6&theme=light"},
+		{"top", "1280,1400", "#theme=light"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			png := filepath.Join(filepath.Dir(path), tt.name+".png")
+			browser(t, "--window-size="+tt.size, "--screenshot="+png, "file://"+path+tt.fragment)
+			if info, err := os.Stat(png); err != nil || info.Size() < 20_000 {
+				t.Errorf("no picture: %v %v", info, err)
+			}
+		})
+	}
+}

@@ -1,0 +1,233 @@
+package reports
+
+import (
+	"fmt"
+	"html"
+	"strings"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// The sequence diagram, in units of its viewBox. It is narrow enough to be read on a phone.
+const (
+	seqWidth  = 520
+	seqTime   = 58  // times end here
+	seqClient = 76  // the client's lifeline
+	seqRule   = 318 // where a rule drops what the client sends
+	seqServer = 366 // the edge of the server's kernel
+	seqBar    = 392 // the first listener's bar
+	seqBars   = 4   // listeners that have a bar
+	seqTop    = 34
+	// A wait of this many seconds or more is shown as one.
+	seqWait = 0.05
+)
+
+// sequence draws one connection as SVG: the client's lifeline, the server's kernel with a bar for each listener as long
+// as it lives, and between them what Timeline shows as text. Everything that belongs to a step is in a group with the
+// step's number. It has no ids and no styles of its own, so that a page may hold many.
+func sequence(c *result.Cell) string {
+	d := &diagram{y: seqTop}
+	views := walk(c)
+	last := 0.0
+	for i, m := range moments(c) {
+		if i > 0 && m.at-last >= seqWait && m.at-last < 1e6 {
+			d.y += 4
+			d.group(m.step, "wait")
+			d.text((seqClient+seqServer)/2, 12, "wait", "middle", fmt.Sprintf("⋮ %.0f ms later", (m.at-last)*1000))
+			d.end(18)
+		}
+		last = m.at
+		switch m.kind {
+		case stepMoment:
+			d.step(&m)
+			d.bars(views, m.step)
+		case segmentMoment:
+			d.segment(&m)
+		case eventMoment:
+			d.note(&m, "event", "⚙ ", "end", seqServer-8, 44)
+		case tableMoment:
+			d.note(&m, "table", "▸ ", "start", seqClient+10, 44)
+		}
+	}
+	d.fate(c)
+
+	var svg strings.Builder
+	fmt.Fprintf(&svg, `<svg class="sequence" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img" aria-label="%s">`,
+		seqWidth, d.y, html.EscapeString("Sequence diagram of "+place(c)+"; the same follows as text"))
+	fmt.Fprintf(&svg, `<rect class="kernel" x="%d" y="22" width="%d" height="%d"/>`, seqServer, seqWidth-seqServer, d.y-22)
+	fmt.Fprintf(&svg, `<path class="life" d="M%d 22V%d"/>`, seqClient, d.y)
+	fmt.Fprintf(&svg, `<text class="head" x="%d" y="14" text-anchor="middle">client</text>`, seqClient)
+	fmt.Fprintf(&svg, `<text class="head" x="%d" y="14" text-anchor="middle">server</text>`, (seqServer+seqWidth)/2)
+	svg.WriteString(d.under.String())
+	for i := range d.open {
+		d.bar(&svg, i, d.y)
+	}
+	svg.WriteString(d.body.String())
+	svg.WriteString("</svg>")
+	return svg.String()
+}
+
+type diagram struct {
+	y           int
+	body, under strings.Builder // under: bars, which lie beneath the rest
+	open        [seqBars]struct {
+		from, step int
+		name       string
+		listens    bool
+	}
+}
+
+func (d *diagram) group(step int, class string) {
+	fmt.Fprintf(&d.body, `<g class="%s" data-step="%d">`, class, step)
+}
+
+func (d *diagram) end(height int) {
+	d.body.WriteString("</g>")
+	d.y += height
+}
+
+// text is the only way in for words, and it escapes them.
+func (d *diagram) text(x, dy int, class, anchor, words string) {
+	fmt.Fprintf(&d.body, `<text class="%s" x="%d" y="%d" text-anchor="%s">%s</text>`,
+		class, x, d.y+dy, anchor, html.EscapeString(printable(words)))
+}
+
+func (d *diagram) time(dy int, at float64) {
+	d.text(seqTime, dy, "time", "end", strings.TrimSpace(clock(at)))
+}
+
+func (d *diagram) step(m *moment) {
+	lines := wrap(printable(m.text), 44, 44)
+	d.y += 4
+	d.group(m.step, "step")
+	fmt.Fprintf(&d.body, `<rect x="%d" y="%d" width="%d" height="%d" rx="4"/>`, seqClient-12, d.y, seqServer-seqClient+4, 6+15*len(lines))
+	d.time(15, m.at)
+	for i, l := range lines {
+		d.text(seqClient-4, 15+15*i, "name", "start", l)
+	}
+	d.end(12 + 15*len(lines))
+}
+
+func (d *diagram) segment(m *moment) {
+	class, note := "segment", ""
+	from, to := seqClient, seqServer
+	switch {
+	case m.dropped() && m.again():
+		class, note = "segment dropped", "sent again, and dropped by the rule"
+	case m.dropped():
+		class, note = "segment dropped", "dropped by the rule: the server never sees it"
+	case m.again():
+		class, note = "segment again", "sent again: nothing had acknowledged it"
+	case m.resets():
+		class, note = "segment reset", "reset"
+		if m.reset != nil {
+			note = m.reset.Flavour.String()
+			if m.reset.Owner != "" {
+				note += ", by " + ownerWords(m.reset.Owner)
+			}
+			if m.reset.Reason != "" {
+				note += ": " + m.reset.Reason
+			}
+		}
+	case m.segment.Note == "the final ACK of the handshake":
+		note = m.segment.Note
+	}
+	if m.dropped() {
+		to = seqRule
+	}
+	if !m.segment.FromClient {
+		from, to = to, from
+	}
+	d.group(m.step, class)
+	d.time(24, m.at)
+	d.text((seqClient+seqServer)/2, 15, "flags", "middle", clip(m.text, 36))
+	y, tip := d.y+20, 7
+	if from < to {
+		tip = -7
+	}
+	fmt.Fprintf(&d.body, `<path class="line" d="M%d %dH%d"/>`, from, y, to)
+	if m.dropped() {
+		// It ends at the rule, before the server.
+		fmt.Fprintf(&d.body, `<path class="rule" d="M%d %dv20"/><path class="cross" d="M%d %dl12 12m0 -12l-12 12"/>`, seqRule, y-10, seqRule-6, y-6)
+	} else {
+		fmt.Fprintf(&d.body, `<path class="tip" d="M%d %dl%d -4v8z"/>`, to, y, tip)
+	}
+	height := 28
+	if note != "" {
+		lines := wrap(printable(note), 46, 46)
+		for i, l := range lines {
+			d.text((seqClient+seqServer)/2, 35+13*i, "why", "middle", l)
+		}
+		height += 14 * len(lines)
+	}
+	d.end(height)
+}
+
+// ownerWords puts an article before whose reset it is.
+func ownerWords(o result.Owner) string {
+	switch o {
+	case result.NoSocket:
+		return "no socket"
+	case result.Harness:
+		return "rpmig itself"
+	case result.ClosingListener, result.SurvivingListener:
+		return "the " + string(o)
+	}
+	return string(o)
+}
+
+// note is an event at the server's edge, or a change of the socket tables.
+func (d *diagram) note(m *moment, class, sign, anchor string, x, width int) {
+	lines := wrap(sign+printable(m.text), width, width)
+	d.group(m.step, class)
+	for i, l := range lines {
+		d.text(x, 12+14*i, "note", anchor, l)
+	}
+	d.end(3 + 14*len(lines))
+}
+
+// bars begins the bar of each listener that came with a step and ends those that went.
+func (d *diagram) bars(views []view, step int) {
+	if views == nil {
+		return
+	}
+	for i, l := range views[step].Listeners {
+		if i == seqBars {
+			return
+		}
+		b := &d.open[i]
+		switch {
+		case l.State == "LISTEN" && !b.listens:
+			b.listens, b.from, b.step, b.name = true, d.y, step, l.Name
+		case l.State != "LISTEN" && b.listens:
+			d.bar(&d.under, i, d.y)
+			x := seqBar + 7 + 34*i
+			fmt.Fprintf(&d.under, `<path class="closed" data-step="%d" d="M%d %dl12 12m0 -12l-12 12"/>`, step, x-6, d.y-6)
+			b.listens = false
+		}
+	}
+}
+
+func (d *diagram) bar(w *strings.Builder, i, until int) {
+	b := &d.open[i]
+	if !b.listens {
+		return
+	}
+	x := seqBar + 34*i
+	fmt.Fprintf(w, `<g class="listener" data-step="%d"><rect class="l%d" x="%d" y="%d" width="14" height="%d"/>`, b.step, i, x, b.from, until-b.from)
+	fmt.Fprintf(w, `<text x="%d" y="%d" text-anchor="middle">%s</text></g>`, x+7, b.from+13, html.EscapeString(printable(clip(b.name, 5))))
+}
+
+func (d *diagram) fate(c *result.Cell) {
+	class, words := "fate lived", "✓ "+c.Fact()
+	if c.Connections.Lost > 0 {
+		class, words = "fate lost", "✕ "+c.Fact()
+	}
+	if c.Connections.Staged == 0 {
+		class = "fate"
+	}
+	d.y += 6
+	d.group(max(len(c.Steps)-1, 0), class)
+	d.text((seqClient+seqServer)/2, 14, "name", "middle", words)
+	d.end(26)
+}
