@@ -10,6 +10,7 @@ import (
 
 	"github.com/rpmig/rpmig/capture"
 	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
 )
@@ -25,8 +26,9 @@ type cellConfig struct {
 	TimeoutMul  float64
 	RealTimers  bool
 	Dropper     netns.Dropper
-	Bugs        []result.Bug // of the scenario, that this kernel should have
-	cancelled   int          // a descriptor that becomes readable when the run is to end
+	Bugs        []result.Bug  // of the scenario, that this kernel should have
+	Tracer      *trace.Tracer // nil: no trace
+	cancelled   int           // a descriptor that becomes readable when the run is to end
 	faults      faults
 }
 
@@ -69,6 +71,11 @@ func play(cfg cellConfig, closeRing func(*capture.Ring)) played {
 	c.Capture = result.Capture{Packets: o.Wire.Packets, Lost: o.Wire.Lost}
 	p.rec, p.notes = o.Wire.recording, annotate(o, l.start, l.steps)
 	c.Flow = exemplar(o, l.start, p.notes)
+	c.Tables = l.tables
+	if o.Trace != nil {
+		c.Trace = &result.Trace{Lost: o.Trace.Lost, Missing: cfg.Tracer.Missing}
+		c.Events = told(o.Trace.events, l.start)
+	}
 	if err != nil {
 		c.Status, c.Reason = result.Error, err.Error()
 		p.cut = errors.Is(err, errCancelled) || errors.Is(err, netns.ErrInterrupted)
@@ -112,6 +119,15 @@ func (l *Lab) play(p *played, closeRing func(*capture.Ring)) (err error) {
 	before, err := kernel.ReadCounters()
 	if err != nil {
 		return err
+	}
+	if l.cfg.Tracer != nil {
+		cookie, err := trace.Namespace()
+		if err != nil {
+			return err
+		}
+		if l.watch, err = l.cfg.Tracer.Watch(cookie); err != nil {
+			return err
+		}
 	}
 	l.start = time.Now() // zero of the cell's times: nothing has been sent yet
 	l.steps = nil

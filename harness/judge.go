@@ -37,6 +37,7 @@ func judge(m Mode, exp Expectation, o *Observation, bugs []result.Bug) Verdict {
 		j.wire()
 		j.counters()
 		j.program()
+		j.trace()
 		j.agreement()
 	}
 	j.facts()
@@ -146,6 +147,35 @@ func (j *judgement) stream() {
 	j.check(result.Agreement, "application and wire: clients lost, connections reset", s.Lost+s.Refused, s.InQueue+s.InHandshake)
 	if _, known := j.o.Known[kernel.OutRsts]; known {
 		j.check(result.Agreement, "wire and counters: resets sent", len(j.o.Wire.Resets), j.o.Counters[kernel.OutRsts])
+	}
+}
+
+// trace holds what the kernel said of its resets against the wire, and against what was expected.
+func (j *judgement) trace() {
+	t := j.o.Trace
+	if t == nil || t.Lost > 0 {
+		return // what is not known is nobody's contradiction
+	}
+	explained := 0
+	var owners, reasons []string
+	for _, r := range j.o.Wire.Resets {
+		if r.Owner != "" {
+			explained++
+		}
+		owners = append(owners, string(r.Owner))
+		if r.Reason != "" {
+			reasons = append(reasons, r.Reason)
+		}
+	}
+	j.check(result.Agreement, "trace and wire: resets explained", len(j.o.Wire.Resets), explained)
+	if j.exp.Lives {
+		return
+	}
+	if j.exp.Owner != "" {
+		j.check(result.TraceSaid, "resets are of", tally(slices.Repeat([]string{string(j.exp.Owner)}, len(owners))), tally(owners))
+	}
+	if j.exp.Reason != "" && len(reasons) > 0 {
+		j.check(result.TraceSaid, "resets have the reason", tally(slices.Repeat([]string{j.exp.Reason}, len(reasons))), tally(reasons))
 	}
 }
 
@@ -315,7 +345,7 @@ func (j *judgement) verdict() Verdict {
 			v.Status, v.Reason = result.Error, "the witnesses disagree: "+c.String()
 			break
 		}
-		c := failed(result.Application, result.Wire, result.Counters, result.ProgramSaid, result.Scenario, result.After)
+		c := failed(result.Application, result.Wire, result.Counters, result.ProgramSaid, result.TraceSaid, result.Scenario, result.After)
 		if c == nil {
 			v.Status, v.Reason = result.Pass, j.asExpected()
 			break

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rpmig/rpmig/capture"
 	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
@@ -35,8 +36,10 @@ type Lab struct {
 	again      bool  // clients have sent more than once
 	fds        []int // every socket, closed at the end unless closed before
 
-	steps []result.Step
-	obs   Observation
+	steps  []result.Step
+	watch  *trace.Watch // nil: no trace, and no tables
+	tables []result.Table
+	obs    Observation
 }
 
 // abort carries an error out of Play; only perform recovers it.
@@ -50,6 +53,9 @@ func (l *Lab) must(err error) {
 }
 
 func (l *Lab) step(format string, args ...any) {
+	if err := l.snapshot(); err != nil {
+		panic(abort{err})
+	}
 	l.steps = append(l.steps, result.Step{Name: fmt.Sprintf(format, args...), At: l.now()})
 }
 
@@ -88,16 +94,30 @@ func (l *Lab) ask(before kernel.Counters) error {
 		}
 		l.obs.Program = &result.Program{SYN: asked.SYN, Stray: asked.Stray, Migrated: asked.Migrated()}
 	}
+	if err := l.snapshot(); err != nil {
+		return err
+	}
 	return l.drain()
 }
 
-// drain reads what the capture has recorded.
+// drain reads what the capture and the trace have recorded.
 func (l *Lab) drain() error {
 	rec, err := l.ring.Drain()
-	if err == nil {
-		l.obs.watch(rec, l.start, l.steps)
+	if err != nil {
+		return err
 	}
-	return err
+	l.obs.watch(rec, l.start, l.steps)
+	if l.watch == nil {
+		return nil
+	}
+	events, lost, err := l.watch.Stop()
+	l.watch = nil
+	if err != nil {
+		return err
+	}
+	l.obs.Trace = &TraceSaid{Lost: lost, events: events}
+	l.obs.explain(events, l.start)
+	return nil
 }
 
 // try sees whether those who are left still work: a kernel that migrates and leaves the new listener damaged is no
@@ -200,6 +220,9 @@ func (l *Lab) close() {
 	}
 	if l.program != nil {
 		_ = l.program.Close()
+	}
+	if l.watch != nil {
+		_, _, _ = l.watch.Stop()
 	}
 }
 

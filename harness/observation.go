@@ -29,6 +29,7 @@ type Observation struct {
 	Stream *Stream // nil: the connections are staged one by one
 
 	Wire  WireSaid
+	Trace *TraceSaid // nil: nothing was traced
 	After *AfterSaid // nil: nobody was tried
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 )
@@ -29,6 +30,7 @@ type Options struct {
 	TimeoutMul  float64
 	RealTimers  bool // the talk's kernel timers, not shorter ones; deadlines stretch with them
 	Dropper     netns.Dropper
+	Tracer      *trace.Tracer // nil: no trace, and no socket tables
 }
 
 // Select returns the scenarios that a comma list of names and globs, or "all", stands for, in list order, each once.

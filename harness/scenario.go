@@ -137,6 +137,10 @@ type Expectation struct {
 	Lives bool // accepted with its data by some listener; else lost
 	// Flavour is that of the one reset which the server sends for a lost connection.
 	Flavour result.Flavour
+	// Owner is whose reset it is, and Reason why it is sent, in the kernel's words. They are looked at where there is a
+	// trace, and the reason where the kernel gives one (Linux 6.10). Empty is not looked at.
+	Owner  result.Owner
+	Reason string
 	// Migrations is how often each survivor has migrated: what TCPMigrateReqSuccess counts of it.
 	Migrations int
 	// Counted is by how much each counter moves for one connection.

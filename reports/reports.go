@@ -107,6 +107,12 @@ func resetLine(r result.Reset) string {
 	if r.Step != "" {
 		line += `, during "` + r.Step + `"`
 	}
+	if r.Owner != "" {
+		line += ", of " + ownerPhrase(r.Owner)
+		if r.Reason != "" {
+			line += " (" + r.Reason + ")"
+		}
+	}
 	return printable(line)
 }
 
@@ -142,3 +148,13 @@ func doubtful(c *result.Cell) bool {
 
 // seconds shows a time to a tenth of a millisecond, which tells the frames of one step apart.
 func seconds(s float64) string { return strconv.FormatFloat(s, 'f', 4, 64) + " s" }
+
+// ownerPhrase names whose reset it is in a sentence.
+func ownerPhrase(o result.Owner) string {
+	switch o {
+	case result.NoSocket, result.OwnSocket:
+		return string(o)
+	default:
+		return "the " + string(o)
+	}
+}

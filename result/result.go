@@ -206,6 +206,7 @@ const (
 	Wire        Witness = "wire"        // frames captured on loopback
 	Counters    Witness = "counters"    // deltas of /proc/thread-self/net/{netstat,snmp}
 	ProgramSaid Witness = "program"     // the BPF program's own counts
+	TraceSaid   Witness = "trace"       // the kernel's own word on its resets
 	Scenario    Witness = "scenario"    // what the scenario found out by itself
 	After       Witness = "aftercare"   // fresh clients, once the case is over
 	Agreement   Witness = "agreement"   // two witnesses held against each other

@@ -75,9 +75,9 @@ func migrates(flavour result.Flavour, estabResets int) func(harness.Mode) harnes
 			e.Counted[kernel.MigrateFailure] = 1
 		}
 		if !e.Lives {
-			e.Flavour = flavour
+			e.Flavour, e.Owner, e.Reason = flavour, result.ClosingListener, "TCP_STATE"
 			if flavour == result.BareRST {
-				e.Strays = 1
+				e.Strays, e.Owner, e.Reason = 1, result.SurvivingListener, "TCP_FLAGS"
 			}
 			e.Counted[kernel.OutRsts] = 1
 			e.Counted[kernel.EstabResets] = estabResets

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/reports"
@@ -105,6 +106,7 @@ func runFlags(family string) []cli.Flag {
 		&cli.IntFlag{Name: "connections", Aliases: []string{"n"}, DefaultText: "as the scenario says", Usage: "stage `N` connections at once"},
 		&cli.IntFlag{Name: "port", Value: 80, Usage: "the listeners' `PORT`, inside the namespace"},
 		&cli.StringFlag{Name: "drop", Value: "auto", Usage: "drop the ACK with `BACKEND`: " + strings.Join(netns.DropBackends, ", ")},
+		&cli.StringFlag{Name: "trace", Value: "auto", Usage: "record why the kernel resets and drops, and the socket tables: " + strings.Join(traces, ", ")},
 		boolFlag("no-control", "", "do not play the off cell beside other modes"),
 		&cli.IntFlag{Name: "repeat", Value: 1, Usage: "play each cell `N` times"},
 		boolFlag("until-fail", "", "stop at the first FAIL or ERROR; without --repeat, go on until there is one"),
@@ -190,6 +192,9 @@ func (e *env) options(c *cli.Context, selector string) (harness.Options, error) 
 	if x := o.TimeoutMul; !(x >= 0.01 && x <= 1000) { // NaN is neither
 		return wrong(fmt.Sprintf("--timeout-mul: %v is not between 0.01 and 1000", x), c.Command.HelpName+" --help")
 	}
+	if t := c.String("trace"); !slices.Contains(traces, t) {
+		return wrong(fmt.Sprintf("--trace: no %q: want one of %s", t, strings.Join(traces, ", ")), c.Command.HelpName+" --trace=off")
+	}
 	if c.Bool("q") && c.Bool("v") {
 		return wrong("-q and -v contradict each other", c.Command.HelpName+" --help")
 	}
@@ -229,6 +234,12 @@ func (e *env) play(c *cli.Context, selector string) error {
 	} else if err != nil {
 		return err
 	}
+	if o.Tracer, err = tracer(c.String("trace")); err != nil {
+		return err
+	}
+	if o.Tracer != nil {
+		defer func() { _ = o.Tracer.Close() }()
+	}
 	out, err := newOutput(e, c)
 	if err != nil {
 		return err
@@ -265,6 +276,21 @@ func (e *env) render(c *cli.Context, format reports.Format, run *result.Run) err
 		return fmt.Errorf("write the report: %w", err)
 	}
 	return nil
+}
+
+// traces are the values of --trace.
+var traces = []string{"auto", "on", "off"}
+
+// tracer opens the kernel's trace if it is wanted. "auto" does without it where this kernel or this user cannot have it.
+func tracer(want string) (*trace.Tracer, error) {
+	if want == "off" {
+		return nil, nil
+	}
+	t, err := trace.Open()
+	if errors.Is(err, trace.ErrNotSupported) && want == "auto" {
+		return nil, nil
+	}
+	return t, err
 }
 
 func lookupFormat(c *cli.Context) (reports.Format, error) {

@@ -1,0 +1,122 @@
+package harness
+
+import (
+	"time"
+
+	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/kernel/trace"
+	"github.com/rpmig/rpmig/result"
+)
+
+// TraceSaid is what the kernel's trace told of a cell.
+type TraceSaid struct {
+	Lost   int // events that did not fit
+	events []trace.Event
+}
+
+// most is how many rows of a table, and events of a trace, a cell keeps for the reader.
+const (
+	mostRows   = 16
+	mostEvents = 200
+)
+
+// snapshot notes the socket tables as the last step has left them.
+func (l *Lab) snapshot() error {
+	if l.watch == nil || len(l.steps) == 0 {
+		return nil
+	}
+	rows, err := kernel.ReadTable(l.cfg.Port)
+	if err != nil {
+		return err
+	}
+	t := result.Table{Step: l.steps[len(l.steps)-1].Name, At: l.now(), More: max(len(rows)-mostRows, 0)}
+	for _, r := range rows[:min(len(rows), mostRows)] {
+		t.Sockets = append(t.Sockets, result.Socket{
+			State: r.State, Name: l.nameOf(r), Local: r.Local, Remote: r.Remote, Queue: r.Queue, Backlog: r.Backlog,
+			Inode: r.Inode, Cookie: r.Cookie, Retries: r.Retries, Timer: r.Timer,
+		})
+	}
+	l.tables = append(l.tables, t)
+	return nil
+}
+
+// nameOf says what a socket is in the story.
+func (l *Lab) nameOf(r kernel.Row) string {
+	switch {
+	case r.State == "LISTEN":
+		for _, s := range l.listeners {
+			if s.inode == r.Inode {
+				return s.name
+			}
+		}
+		return "listener"
+	case r.Local.Port() != l.cfg.Port:
+		return "client"
+	case r.State == "SYN_RECV":
+		return "request"
+	default:
+		return "child"
+	}
+}
+
+// explain joins each reset on the wire to the event that sent it: the kernel tells of it within microseconds, between the
+// same two ends.
+func (o *Observation) explain(events []trace.Event, start time.Time) {
+	const apart = 0.005 // seconds; on a busy machine an interrupt may come between the two
+	used := make([]bool, len(events))
+	for i := range o.Wire.Resets {
+		r, best, gap := &o.Wire.Resets[i], -1, apart
+		for k, e := range events {
+			if used[k] || e.Kind != trace.ResetSent || e.Src != r.From || e.Dst != r.To {
+				continue
+			}
+			if d := abs(e.Time.Sub(start).Seconds() - r.Time); d <= gap {
+				best, gap = k, d
+			}
+		}
+		if best >= 0 {
+			used[best] = true
+			r.Reason, r.State, r.Owner = events[best].Reason, events[best].State, o.owner(events[best])
+		}
+	}
+}
+
+func abs(x float64) float64 { return max(x, -x) }
+
+// owner tells whose reset it is.
+func (o *Observation) owner(e trace.Event) result.Owner {
+	for _, c := range o.Clients {
+		if c.Local == e.Src {
+			return result.Harness
+		}
+	}
+	switch {
+	case e.State == "":
+		return result.NoSocket
+	case e.State == "LISTEN":
+		return result.SurvivingListener
+	case !e.Answer && !e.Softirq && e.Orphan:
+		// inet_csk_listen_stop: aborted in the close of its listener, and no file ever referred to it.
+		return result.ClosingListener
+	default:
+		return result.OwnSocket
+	}
+}
+
+// told puts events into the ledger's words: the first of those that tell of a connection's fate.
+func told(events []trace.Event, start time.Time) []result.Event {
+	var out []result.Event
+	for _, e := range events {
+		if e.Kind == trace.Destroy || len(out) == mostEvents {
+			continue
+		}
+		r := result.Event{
+			Time: e.Time.Sub(start).Seconds(), Kind: e.Kind.String(), Reason: e.Reason, State: e.State, From: e.Src, To: e.Dst,
+		}
+		if e.Kind == trace.StateChange {
+			r.State = e.OldState + " → " + e.State
+		}
+		out = append(out, r)
+	}
+	return out
+}
