@@ -131,6 +131,7 @@ func (l *Lab) play(p *played, closeRing func(*capture.Ring)) (err error) {
 	}
 	l.start = time.Now() // zero of the cell's times: nothing has been sent yet
 	l.steps = nil
+	l.obs.SYNACKTimer = l.cfg.Scenario.sitsOutSYNACKTimer()
 	if err := l.perform(p); err != nil {
 		// What was captured so far is evidence of what went wrong.
 		return errors.Join(err, l.drain())

@@ -23,7 +23,7 @@ func expect(lives bool) Expectation {
 	if lives {
 		e.Counted[kernel.MigrateSuccess], e.Migrations = 1, 1
 	} else {
-		e.Flavour = result.BareRST
+		e.Flavour, e.Owner, e.Reason = result.BareRST, result.SurvivingListener, "TCP_FLAGS"
 		e.Counted[kernel.OutRsts], e.Counted[kernel.EstabResets] = 1, 1
 	}
 	return e
@@ -151,6 +151,27 @@ func TestJudge(t *testing.T) {
 		{name: "fresh clients meet cookies", mode: sysctl, lives: true, lived: true, change: func(o *Observation) {
 			o.After = &AfterSaid{Open: 1, Counters: kernel.Counters{"SyncookiesSent": 1}}
 		}, want: result.Fail, reason: "the listener is left damaged: SyncookiesSent afterwards: want 0, got 1"},
+
+		{name: "a machine that is too slow", mode: off, change: func(o *Observation) {
+			o.Wire.SYNACKsAgain, o.Counters[kernel.EstabResets] = 2, 3
+		}, want: result.Error, reason: "too slow for this case: 2 SYN+ACKs were sent again"},
+		{name: "a trace that contradicts the wire", mode: off, change: func(o *Observation) {
+			o.Trace = &TraceSaid{}
+			o.Wire.Resets[0].Owner = result.SurvivingListener
+		}, want: result.Error, reason: "trace and wire: resets explained: want 2, got 1"},
+		{name: "a trace that lost events", mode: off, change: func(o *Observation) {
+			o.Trace = &TraceSaid{Lost: 1}
+		}, want: result.Pass},
+		{name: "a reset of somebody else", mode: off, change: func(o *Observation) {
+			o.Trace = &TraceSaid{}
+			o.Wire.Resets[0].Owner, o.Wire.Resets[1].Owner = result.SurvivingListener, result.NoSocket
+		}, want: result.Fail, reason: "resets are of: want 2 surviving listener, got 1 no socket, 1 surviving listener"},
+		{name: "another reason", mode: off, change: func(o *Observation) {
+			o.Trace = &TraceSaid{}
+			for i := range o.Wire.Resets {
+				o.Wire.Resets[i].Owner, o.Wire.Resets[i].Reason = result.SurvivingListener, "NO_SOCKET"
+			}
+		}, want: result.Fail, reason: "resets have the reason: want 2 TCP_FLAGS, got 2 NO_SOCKET"},
 
 		{name: "a known bug shows", mode: off, change: func(o *Observation) {
 			o.Counters[kernel.MigrateFailure] = 2

@@ -16,7 +16,9 @@ type Observation struct {
 	Bystander int // clients besides, on which nothing is judged
 	Staging   []StagingSaid
 	Rule      *RuleSaid // nil: the scenario has no rule
-	Unsettled string    // why the fate of some connection is not known; empty: all are
+	// SYNACKTimer tells that the case sits the SYN+ACK timer out.
+	SYNACKTimer bool
+	Unsettled   string // why the fate of some connection is not known; empty: all are
 
 	Accepted []Accepted // in order
 	Clients  []ClientSaid
@@ -87,6 +89,7 @@ type ClientSaid struct {
 type WireSaid struct {
 	Packets, Lost int // Lost includes frames that could not be decoded: they too could have been a reset
 	Handshakes    int // flows with SYN, SYN+ACK and the client's ACK
+	SYNACKsAgain  int // SYN+ACKs that were retransmitted
 	Resets        []result.Reset
 	flows         []capture.Flow
 	recording     *capture.Recording
@@ -102,6 +105,11 @@ func (o *Observation) watch(rec *capture.Recording, start time.Time, steps []res
 	for _, f := range w.flows {
 		if f.Established() {
 			w.Handshakes++
+		}
+		for _, s := range f.Frames {
+			if s.Role == capture.RoleSYNACKRetransmission {
+				w.SYNACKsAgain++
+			}
 		}
 		if o.Stream != nil {
 			o.Stream.account(f)

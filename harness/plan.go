@@ -105,8 +105,8 @@ func (o *Options) connections(s *Scenario) int { return cmp.Or(o.Connections, s.
 func isOff(m Mode) bool { return m.Name == migrate.Off().Name }
 
 // cellsPerCPU is how many cells are played side by side on each processor. A cell spends most of its time waiting for
-// the kernel's timers and grace periods.
-const cellsPerCPU = 32
+// the kernel's timers and grace periods; with more, the staging of one takes so long that the SYN+ACK timer fires.
+const cellsPerCPU = 24
 
 // descriptors is how many files a cell holds open at most: its ring and that of a cell before it that is still closing,
 // two listeners, both ends of each connection, a program with its maps, an epoll, netlink sockets, and the pipes of an

@@ -89,6 +89,9 @@ func (s *Scenario) Story() string {
 	return strings.TrimSpace(story)
 }
 
+// sitsOutSYNACKTimer tells whether the case waits for that timer; all others must be over before it fires.
+func (s *Scenario) sitsOutSYNACKTimer() bool { return strings.Contains(s.Timers, "SYN+ACK timer") }
+
 // PlaysMode tells whether the scenario makes sense in the mode.
 func (s *Scenario) PlaysMode(m Mode) bool { return s.Modes == nil || slices.Contains(s.Modes, m.Name) }
 
