@@ -22,7 +22,7 @@ func BenchmarkOpen(b *testing.B) {
 func BenchmarkWatch(b *testing.B) {
 	benchmark(b, func(s *stage, tr *Tracer) {
 		for b.Loop() {
-			if _, _, err := s.watch(tr).Stop(); err != nil {
+			if _, err := s.watch(tr).Stop(); err != nil {
 				must("stop", err)
 			}
 		}
@@ -55,10 +55,10 @@ func BenchmarkRefused(b *testing.B) {
 			for b.Loop() {
 				s.refused(at)
 				if n++; n%100 == 0 {
-					_, lost, err := w.Stop()
+					r, err := w.Stop()
 					must("stop", err)
-					if lost > 0 {
-						b.Errorf("%d events were lost", lost)
+					if r.Lost > 0 {
+						b.Errorf("%d events were lost", r.Lost)
 					}
 					w = s.watch(tr)
 				}

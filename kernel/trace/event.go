@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf/btf"
+
+	"github.com/rpmig/rpmig/kernel"
 )
 
 // Kind is the tracepoint that an event comes from.
@@ -123,6 +125,23 @@ func (e Event) String() string {
 		fmt.Fprintf(&b, " in thread %d", e.TID)
 	}
 	return b.String()
+}
+
+// Untraced returns how many resets and retransmissions the namespace's counters saw, over the time of a watch, that are
+// not among its events. The kernel of a virtual machine may show a program nothing for some tens of microseconds after a
+// CPU wakes up from idling, and counts that nowhere; it was seen about once a second. What such a window hides is
+// the work of a timer and what follows from it, and so is betrayed by these counters.
+func Untraced(events []Event, during kernel.Counters) int {
+	resets, retransmissions := 0, 0
+	for _, e := range events {
+		switch e.Kind {
+		case ResetSent:
+			resets++
+		case Retransmit, SynAckRetransmit:
+			retransmissions++
+		}
+	}
+	return max(0, int(during[kernel.OutRsts])-resets) + max(0, int(during["RetransSegs"])-retransmissions)
 }
 
 // names are the reasons by number.

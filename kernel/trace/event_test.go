@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/rpmig/rpmig/kernel"
 )
 
 // encode is a record as the programs write it: the type is the compiler's, so this holds parse to its offsets.
@@ -126,6 +128,19 @@ func TestParseRefuses(t *testing.T) {
 	} {
 		if _, err := parse(tt.record, testNames, 0); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want …%s…", tt.name, err, tt.want)
+		}
+	}
+}
+
+func TestUntraced(t *testing.T) {
+	events := []Event{{Kind: ResetSent}, {Kind: Retransmit}, {Kind: SynAckRetransmit}, {Kind: Drop}}
+	for _, tt := range []struct {
+		resets, retransmissions int64
+		want                    int
+	}{{0, 0, 0}, {1, 2, 0}, {2, 2, 1}, {1, 3, 1}, {3, 4, 4}} {
+		during := kernel.Counters{kernel.OutRsts: tt.resets, "RetransSegs": tt.retransmissions}
+		if got := Untraced(events, during); got != tt.want {
+			t.Errorf("%d resets and %d retransmissions: got %d, want %d", tt.resets, tt.retransmissions, got, tt.want)
 		}
 	}
 }

@@ -48,7 +48,7 @@ type probeWatch struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	probeMapEvents            = "events"
-	probeMapInSoftirq         = "in_softirq"
+	probeMapInterrupted       = "interrupted"
 	probeMapWatches           = "watches"
 	probeProgDestroySock      = "destroy_sock"
 	probeProgDrop             = "drop"
@@ -124,9 +124,9 @@ type probeProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type probeMapSpecs struct {
-	Events    *ebpf.MapSpec `ebpf:"events"`
-	InSoftirq *ebpf.MapSpec `ebpf:"in_softirq"`
-	Watches   *ebpf.MapSpec `ebpf:"watches"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
+	Interrupted *ebpf.MapSpec `ebpf:"interrupted"`
+	Watches     *ebpf.MapSpec `ebpf:"watches"`
 }
 
 // probeVariableSpecs contains global variables before they are loaded into the kernel.
@@ -161,15 +161,15 @@ func (o *probeObjects) Close() error {
 //
 // It can be passed to loadProbeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type probeMaps struct {
-	Events    *ebpf.Map `ebpf:"events"`
-	InSoftirq *ebpf.Map `ebpf:"in_softirq"`
-	Watches   *ebpf.Map `ebpf:"watches"`
+	Events      *ebpf.Map `ebpf:"events"`
+	Interrupted *ebpf.Map `ebpf:"interrupted"`
+	Watches     *ebpf.Map `ebpf:"watches"`
 }
 
 func (m *probeMaps) Close() error {
 	return _ProbeClose(
 		m.Events,
-		m.InSoftirq,
+		m.Interrupted,
 		m.Watches,
 	)
 }

@@ -146,34 +146,44 @@ struct {
 	__uint(max_entries, 1 << 20); // set anew by Open
 } events SEC(".maps");
 
-// Whether this CPU runs a softirq. On loopback softirqs run inline at the end of a system call, so that the current
-// thread says nothing; and the kernel's own word, the preemption count, is a per-CPU variable that only kernels with
-// CONFIG_KALLSYMS_ALL show to programs.
+// The thread that this CPU's softirq interrupts, and 1; 0: it runs none. On loopback softirqs run inline at the end of a
+// system call, so that the current thread says nothing; and the kernel's own word, the preemption count, is a per-CPU
+// variable that only kernels with CONFIG_KALLSYMS_ALL show to programs.
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, __u32);
-} in_softirq SEC(".maps");
+} interrupted SEC(".maps");
 
 SEC("raw_tp/softirq_entry")
 int enter_softirq(void *ctx)
 {
-	__u32 zero = 0, *in = bpf_map_lookup_elem(&in_softirq, &zero);
+	__u32 zero = 0, *thread = bpf_map_lookup_elem(&interrupted, &zero);
 
-	if (in)
-		*in = 1;
+	if (thread)
+		*thread = (__u32)bpf_get_current_pid_tgid() + 1;
 	return 0;
 }
 
 SEC("raw_tp/softirq_exit")
 int exit_softirq(void *ctx)
 {
-	__u32 zero = 0, *in = bpf_map_lookup_elem(&in_softirq, &zero);
+	__u32 zero = 0, *thread = bpf_map_lookup_elem(&interrupted, &zero);
 
-	if (in)
-		*in = 0;
+	if (thread)
+		*thread = 0;
 	return 0;
+}
+
+// The idle thread makes no system calls, and a softirq stays with the thread that it interrupts: that holds even where an
+// entry or an exit was not traced.
+static __always_inline bool is_softirq(void)
+{
+	__u32 zero = 0, *thread = bpf_map_lookup_elem(&interrupted, &zero);
+	__u32 current = bpf_get_current_pid_tgid();
+
+	return !current || (thread && *thread == current + 1);
 }
 
 // A read through a NULL pointer gives 0, here and below, and no namespace has the cookie 0.
@@ -282,14 +292,13 @@ static __always_inline bool put_segment(struct event *e, struct sk_buff *skb)
 
 static __always_inline void emit(struct watch *w, struct event *e, enum kind kind)
 {
-	__u32 zero = 0, *in = bpf_map_lookup_elem(&in_softirq, &zero);
 	struct bpf_pidns_info thread = {};
 	__u64 wake = BPF_RB_NO_WAKEUP;
 
 	e->time = clock_is_tai ? bpf_ktime_get_tai_ns() : bpf_ktime_get_ns();
 	e->watch = w->id;
 	e->kind = kind;
-	if (in && *in)
+	if (is_softirq())
 		e->bits |= SOFTIRQ;
 	bpf_get_ns_current_pid_tgid(pidns_dev, pidns_ino, &thread, sizeof(thread)); // of another namespace: zeros
 	e->pid = thread.tgid;

@@ -369,44 +369,53 @@ func (t *Tracer) watch(cookie uint64) (w *Watch, err error) {
 	return w, nil
 }
 
-// Stop ends the watch and returns its events in the order of their time, all that happened before the call among them,
-// and how many events it lost. With any lost, that something is not among the events is no evidence.
-func (w *Watch) Stop() (events []Event, lost int, err error) {
-	records, lost, err := w.stop()
-	if err == nil {
-		events, err = w.events(records)
-	}
-	if err != nil {
-		return nil, 0, fmt.Errorf("watch network namespace %d: %w", w.cookie, err)
-	}
-	return events, lost, nil
+// A Recording is what a Watch saw.
+type Recording struct {
+	Events []Event // in the order of their time
+	// Lost is how many events of the namespace found the ring full. With any, that something is not among the events is
+	// no evidence.
+	Lost int
+	// Missed is how many events of the whole host the kernel kept from the programs, because it was running the same
+	// program on the same CPU already, as when a timer interrupts a system call in its midst. Nobody can tell which
+	// namespace they were of, and most are strangers'; Untraced tells for resets and retransmissions.
+	Missed int
 }
 
-// stop returns the records of the watch and the number of events that it lost.
-func (w *Watch) stop() (records []byte, lost int, err error) {
+// Stop ends the watch. All events that happened before the call are in the recording, or among the lost and missed.
+func (w *Watch) Stop() (*Recording, error) {
+	r, records, err := w.stop()
+	if err == nil {
+		r.Events, err = w.events(records)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("watch network namespace %d: %w", w.cookie, err)
+	}
+	return r, nil
+}
+
+// stop returns a recording without events, and their records.
+func (w *Watch) stop() (r *Recording, records []byte, err error) {
 	t := w.tracer
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.watching[w.id] != w {
-		return nil, 0, errors.New("it is stopped already")
+		return nil, nil, errors.New("it is stopped already")
 	}
 	t.drain()
 	delete(t.watching, w.id)
 	if t.err != nil {
-		return nil, 0, t.err
+		return nil, nil, t.err
 	}
 	// Only now: what found the ring full up to here must be counted.
 	var counted probeWatch
 	misses, err := t.misses()
 	if err := errors.Join(err, t.objs.Watches.Lookup(w.cookie, &counted), t.objs.Watches.Delete(w.cookie)); err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
-	return w.records, int(counted.Lost + misses - w.misses), nil
+	return &Recording{Lost: int(counted.Lost), Missed: int(misses - w.misses)}, w.records, nil
 }
 
-// misses counts the events that the kernel did not show to the programs: it skips a program that is running on the same
-// CPU already, as when a timer interrupts a system call in its midst. Nobody can say which namespace such an event
-// is of, so each watch of that time counts it.
+// misses counts the events that the kernel has kept from the programs (Linux 5.12; 0 before).
 func (t *Tracer) misses() (n uint64, err error) {
 	for _, p := range []*ebpf.Program{
 		t.objs.SendReset, t.objs.ReceiveReset, t.objs.Retransmit, t.objs.RetransmitSynack, t.objs.SetState, t.objs.Drop,
