@@ -110,13 +110,13 @@ func (l *Lab) drain() error {
 	if l.watch == nil {
 		return nil
 	}
-	events, lost, err := l.watch.Stop()
+	told, err := l.watch.Stop()
 	l.watch = nil
 	if err != nil {
 		return err
 	}
-	l.obs.Trace = &TraceSaid{Lost: lost, events: events}
-	l.obs.explain(events, l.start)
+	l.obs.Trace = &TraceSaid{Lost: told.Lost + trace.Untraced(told.Events, l.obs.Counters), events: told.Events}
+	l.obs.explain(told.Events, l.start)
 	return nil
 }
 
@@ -222,7 +222,7 @@ func (l *Lab) close() {
 		_ = l.program.Close()
 	}
 	if l.watch != nil {
-		_, _, _ = l.watch.Stop()
+		_, _ = l.watch.Stop()
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 
 // TraceSaid is what the kernel's trace told of a cell.
 type TraceSaid struct {
-	Lost   int // events that did not fit
+	Lost   int // events that did not fit, and resets and retransmissions that were counted and not told of
 	events []trace.Event
 }
 
@@ -62,7 +62,7 @@ func (l *Lab) nameOf(r kernel.Row) string {
 // explain joins each reset on the wire to the event that sent it: the kernel tells of it within microseconds, between the
 // same two ends.
 func (o *Observation) explain(events []trace.Event, start time.Time) {
-	const apart = 0.005 // seconds; on a busy machine an interrupt may come between the two
+	const apart = 0.05 // seconds; on a busy machine others may run between the two
 	used := make([]bool, len(events))
 	for i := range o.Wire.Resets {
 		r, best, gap := &o.Wire.Resets[i], -1, apart

@@ -186,7 +186,7 @@ type Event struct {
 
 // Trace says how well the trace was recorded.
 type Trace struct {
-	Lost    int      `json:"lost"`              // events that did not fit
+	Lost    int      `json:"lost"`              // events that did not fit, or that the counters betray and the trace does not tell
 	Missing []string `json:"missing,omitempty"` // tracepoints that this kernel lacks
 }
 

@@ -10,13 +10,13 @@ import (
 
 // nobodyLeft is the expectation of a case in which there is no listener to migrate to: every connection is lost in every
 // mode, which the talk calls acceptable. A failure is counted where the closed listener was migration-capable.
-func nobodyLeft(flavour result.Flavour, estabResets, strays int) func(harness.Mode) harness.Expectation {
+func nobodyLeft(flavour result.Flavour, estabResets int, owner result.Owner, reason string) func(harness.Mode) harness.Expectation {
 	return func(m harness.Mode) harness.Expectation {
 		failures := 0
 		if m.Asks {
 			failures = 1
 		}
-		return harness.Expectation{Flavour: flavour, Strays: strays, Counted: map[string]int{
+		return harness.Expectation{Flavour: flavour, Owner: owner, Reason: reason, Counted: map[string]int{
 			kernel.MigrateSuccess: 0, kernel.MigrateFailure: failures, kernel.OutRsts: 1, kernel.EstabResets: estabResets,
 		}}
 	}
@@ -38,7 +38,7 @@ counts a failure, but only where migration was asked for; no program is run.`,
 		l.AssertAcceptQueue(a)
 		l.Close(a)
 	},
-	Expect: nobodyLeft(result.RSTACK, 2, 0),
+	Expect: nobodyLeft(result.RSTACK, 2, result.ClosingListener, "TCP_STATE"),
 }
 
 var lastListenerQuiz2 = harness.Scenario{
@@ -61,7 +61,7 @@ segment finds no socket at all: the reset is nobody's.`,
 		l.StopDropping()
 		l.AwaitFates()
 	},
-	Expect: nobodyLeft(result.BareRST, 1, 0),
+	Expect: nobodyLeft(result.BareRST, 1, result.NoSocket, "NO_SOCKET"),
 }
 
 var lateListenerQuiz1 = harness.Scenario{
@@ -80,7 +80,7 @@ accept queue is emptied inside close(), when there is no other listener yet.`,
 		l.Close(a)
 		l.AcceptAll(l.Listen("B"))
 	},
-	Expect: nobodyLeft(result.RSTACK, 2, 0),
+	Expect: nobodyLeft(result.RSTACK, 2, result.ClosingListener, "TCP_STATE"),
 }
 
 var lateListenerQuiz2 = harness.Scenario{
@@ -108,5 +108,5 @@ group of A, finds none, and B resets the client.`,
 		l.AcceptAll(b)
 	},
 	// The program stays with A's group, so it is not asked about the stray segments.
-	Expect: nobodyLeft(result.BareRST, 1, 0),
+	Expect: nobodyLeft(result.BareRST, 1, result.SurvivingListener, "TCP_FLAGS"),
 }

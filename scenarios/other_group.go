@@ -57,7 +57,7 @@ func otherGroupScenarios() []harness.Scenario {
 	for _, o := range otherGroups {
 		expect := func(flavour result.Flavour, estabResets int) func(harness.Mode) harness.Expectation {
 			return func(m harness.Mode) harness.Expectation {
-				e := nobodyLeft(flavour, estabResets, 0)(m)
+				e := nobodyLeft(flavour, estabResets, "", "")(m)
 				e.Facts = o.facts
 				return e
 			}
