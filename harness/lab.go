@@ -275,10 +275,11 @@ func (l *Lab) closeFD(fd int) error {
 
 // How long the Lab waits for a condition before it gives up, before --timeout-mul. None of them decides a verdict: a
 // condition that does not come is an ERROR. The longest that a healthy kernel needs is a client's first retransmission
-// (TCP_RTO_MIN, 200 ms) and, should that be lost, the next (400 ms later).
+// (TCP_RTO_MIN, 200 ms) and, should that be lost, the next (400 ms later); but the processor of a virtual machine may stand
+// still for seconds.
 const (
-	handshakeTimeout = 3 * time.Second
-	fateTimeout      = 5 * time.Second
+	handshakeTimeout = 10 * time.Second
+	fateTimeout      = 20 * time.Second
 )
 
 var (

@@ -196,7 +196,7 @@ func skipped(s slot, repeat int) played {
 func (r *runner) play(s slot, repeat int) played {
 	mul := r.o.TimeoutMul
 	if r.o.RealTimers {
-		mul *= 20 // the longest wait is the talk's 31 s and what the client's own timer adds to it
+		mul *= 5 // the longest wait is the talk's 31 s and what the client's own timer adds to it
 	}
 	return play(cellConfig{
 		Scenario: s.scenario, Family: s.family, Mode: s.mode, Repeat: repeat,

@@ -200,6 +200,15 @@ type Family struct {
 // Domain is the listeners' AF_INET or AF_INET6.
 func (f Family) Domain() int { return domain(f.Listen) }
 
+// socketFamilies are those in which sock_diag lists the cell's sockets, both ends of each connection.
+func (f Family) socketFamilies() []uint8 {
+	listen, dial := uint8(domain(f.Listen)), uint8(domain(f.Dial))
+	if listen == dial {
+		return []uint8{listen}
+	}
+	return []uint8{listen, dial}
+}
+
 func domain(a netip.Addr) int {
 	if a.Is4() {
 		return unix.AF_INET

@@ -25,7 +25,7 @@ func (l *Lab) snapshot() error {
 	if l.watch == nil || len(l.steps) == 0 {
 		return nil
 	}
-	rows, err := kernel.ReadTable(l.cfg.Port)
+	rows, err := kernel.ReadTable(l.cfg.Port, l.cfg.Family.socketFamilies())
 	if err != nil {
 		return err
 	}

@@ -408,7 +408,7 @@ func (l *Lab) staged(s *Listener, queued, requests int) {
 }
 
 func (l *Lab) stagedIn(all []*Listener, queued, requests int) {
-	socks, err := kernel.ReadSockets(l.cfg.Port)
+	socks, err := kernel.ReadSockets(l.cfg.Port, l.cfg.Family.socketFamilies())
 	l.must(err)
 	said := StagingSaid{Listener: names(all), WantQueued: queued, Requests: socks.Requests, WantRequests: requests}
 	for _, s := range all {
@@ -434,14 +434,14 @@ func (l *Lab) AwaitRequests(n int) {
 	condition := plural(n, "request socket is left", "request sockets are left")
 	l.step("%s", condition)
 	l.must(l.until(fateTimeout, condition, func() (bool, error) {
-		socks, err := kernel.ReadSockets(l.cfg.Port)
+		socks, err := kernel.ReadSockets(l.cfg.Port, l.cfg.Family.socketFamilies())
 		return socks.Requests == n, err
 	}))
 }
 
 // Requests is how many request sockets the port has.
 func (l *Lab) Requests() int {
-	socks, err := kernel.ReadSockets(l.cfg.Port)
+	socks, err := kernel.ReadSockets(l.cfg.Port, l.cfg.Family.socketFamilies())
 	l.must(err)
 	return socks.Requests
 }
@@ -476,7 +476,7 @@ func (l *Lab) Close(s *Listener) {
 // vfork(2) says that they are closed, since begin_new_exec lets the parent go before it closes them (fs/exec.c).
 func (l *Lab) AwaitGone(s *Listener) {
 	l.must(l.until(handshakeTimeout, s.name+" is gone", func() (bool, error) {
-		socks, err := kernel.ReadSockets(l.cfg.Port)
+		socks, err := kernel.ReadSockets(l.cfg.Port, l.cfg.Family.socketFamilies())
 		_, there := socks.Listener(s.inode)
 		return !there, err
 	}))

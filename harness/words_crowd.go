@@ -56,7 +56,7 @@ func (l *Lab) SendAgain() {
 
 // Children is how many connections the server's side has, accepted or not, whose handshake is done.
 func (l *Lab) Children() int {
-	socks, err := kernel.ReadSockets(l.cfg.Port)
+	socks, err := kernel.ReadSockets(l.cfg.Port, l.cfg.Family.socketFamilies())
 	l.must(err)
 	return socks.Children
 }
@@ -95,7 +95,7 @@ func (l *Lab) AwaitSYNACKTimers() {
 		if err != nil {
 			return false, err
 		}
-		socks, err := kernel.ReadSockets(l.cfg.Port)
+		socks, err := kernel.ReadSockets(l.cfg.Port, l.cfg.Family.socketFamilies())
 		if err != nil || int64(socks.Requests) <= c[kernel.MigrateSuccess] {
 			return true, err
 		}

@@ -188,7 +188,7 @@ func (l *Lab) AssertNoTrace(s *Listener) {
 func (l *Lab) AssertClientsGone(s *Listener) {
 	l.step("all in the accept queue of %s, in CLOSE_WAIT", s.name)
 	l.must(l.until(handshakeTimeout, "all are in CLOSE_WAIT", func() (bool, error) {
-		socks, err := kernel.ReadSockets(l.cfg.Port)
+		socks, err := kernel.ReadSockets(l.cfg.Port, l.cfg.Family.socketFamilies())
 		return socks.CloseWait == l.cfg.Connections, err
 	}))
 	l.staged(s, l.cfg.Connections, 0)
@@ -235,7 +235,7 @@ func (l *Lab) AwaitFullWindows() int {
 		}
 		return true, nil
 	}))
-	socks, err := kernel.ReadSockets(l.cfg.Port)
+	socks, err := kernel.ReadSockets(l.cfg.Port, l.cfg.Family.socketFamilies())
 	l.must(err)
 	return socks.Unread / len(l.clients)
 }

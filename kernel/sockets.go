@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // Sockets is a snapshot of the TCP sockets of one port, as sock_diag(7) shows them.
@@ -23,11 +22,10 @@ type Listener struct {
 	Backlog     int // how many may wait (sk_max_ack_backlog)
 }
 
-// ReadSockets takes a snapshot of the calling thread's namespace, both families together: an IPv6 listener may hold IPv4
-// connections.
-func ReadSockets(port uint16) (Sockets, error) {
+// ReadSockets takes a snapshot of the calling thread's namespace, of the sockets of AF_INET, AF_INET6, or both.
+func ReadSockets(port uint16, families []uint8) (Sockets, error) {
 	var s Sockets
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+	for _, family := range families {
 		all, err := netlink.SocketDiagTCP(family)
 		if err != nil {
 			return Sockets{}, fmt.Errorf("sock_diag: %w", err)

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // Row is a TCP socket as sock_diag(7) shows it.
@@ -25,11 +24,11 @@ var tcpStates = [...]string{
 	8: "CLOSE_WAIT", 9: "LAST_ACK", 10: "LISTEN", 11: "CLOSING",
 }
 
-// ReadTable lists the sockets of a port, either end of them, in the calling thread's namespace: listeners first, and the
-// others as the kernel lists them.
-func ReadTable(port uint16) ([]Row, error) {
+// ReadTable lists the sockets of a port, either end of them, in the calling thread's namespace, of AF_INET, AF_INET6 or
+// both: listeners first, and the others as the kernel lists them.
+func ReadTable(port uint16, families []uint8) ([]Row, error) {
 	var listeners, others []Row
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+	for _, family := range families {
 		all, err := netlink.SocketDiagTCP(family)
 		if err != nil {
 			return nil, fmt.Errorf("sock_diag: %w", err)

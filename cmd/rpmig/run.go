@@ -106,7 +106,7 @@ func runFlags(family string) []cli.Flag {
 		&cli.IntFlag{Name: "connections", Aliases: []string{"n"}, DefaultText: "as the scenario says", Usage: "stage `N` connections at once"},
 		&cli.IntFlag{Name: "port", Value: 80, Usage: "the listeners' `PORT`, inside the namespace"},
 		&cli.StringFlag{Name: "drop", Value: "auto", Usage: "drop the ACK with `BACKEND`: " + strings.Join(netns.DropBackends, ", ")},
-		&cli.StringFlag{Name: "trace", Value: "auto", Usage: "record why the kernel resets and drops, and the socket tables: " + strings.Join(traces, ", ")},
+		&cli.StringFlag{Name: "trace", Value: "auto", Usage: "record why the kernel resets and drops, and the socket tables: " + strings.Join(traces, ", ") + "; auto leaves it out under --repeat"},
 		boolFlag("no-control", "", "do not play the off cell beside other modes"),
 		&cli.IntFlag{Name: "repeat", Value: 1, Usage: "play each cell `N` times"},
 		boolFlag("until-fail", "", "stop at the first FAIL or ERROR; without --repeat, go on until there is one"),
@@ -234,7 +234,11 @@ func (e *env) play(c *cli.Context, selector string) error {
 	} else if err != nil {
 		return err
 	}
-	if o.Tracer, err = tracer(c.String("trace")); err != nil {
+	want := c.String("trace")
+	if want == "auto" && o.Repeat != 1 {
+		want = "off" // it would cost more than a tenth, and one telling is enough
+	}
+	if o.Tracer, err = tracer(want); err != nil {
 		return err
 	}
 	if o.Tracer != nil {
