@@ -303,6 +303,7 @@ type htmlDetails struct {
 	Diagram  template.HTML
 	Stages   []htmlStage
 	Last     int // of Stages
+	Decides  int // the stage at which the connection's fate was decided: where the slider is at first
 	Tables   bool
 	Checks   []result.Check // failed ones first
 	Capture  string         // its link, if it has one
@@ -335,6 +336,7 @@ func newHTMLDetails(h *htmlCell) *htmlDetails {
 		d.Text = Timeline(c)
 	}
 	views := walk(c)
+	d.Decides = decisive(c, views)
 	for i, s := range c.Steps {
 		stage := htmlStage{Step: s}
 		if views != nil {
@@ -367,6 +369,29 @@ func newHTMLDetails(h *htmlCell) *htmlDetails {
 		d.Capture = (&url.URL{Path: "./" + f}).String()
 	}
 	return d
+}
+
+// decisive returns the step in which the connection was reset, or in which it was seen at its new listener, or the last.
+func decisive(c *result.Cell, views []view) int {
+	if r, ok := ending(c); ok && c.Connections.Lost > 0 {
+		step := 0
+		for i, s := range c.Steps {
+			if s.At <= r.Time {
+				step = i
+			}
+		}
+		return step
+	}
+	for i, v := range views {
+		closed := slices.ContainsFunc(v.Listeners, func(l listenerView) bool { return l.State == "closed" })
+		moved := slices.ContainsFunc(v.Changes, func(s string) bool {
+			return strings.HasPrefix(s, "moved ") || strings.HasPrefix(s, "now a ") || strings.HasPrefix(s, "cloned ")
+		})
+		if closed && moved {
+			return i
+		}
+	}
+	return max(len(c.Steps)-1, 0)
 }
 
 // slots is how an accept queue is drawn: as many places as hold something, with what is known of each.
