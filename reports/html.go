@@ -164,13 +164,18 @@ func newHTMLRow(cells []*result.Cell, modes []string, taken map[string]bool) (*h
 	r.ID = unique("row="+anchor(r.Scenario+"/"+r.Family), taken)
 	r.Href = template.URL("#" + r.ID)
 	left, right := pair(cells)
+	var peers []*result.Cell // the first of each mode
+	for i, c := range cells {
+		if i == 0 || c.Mode != cells[i-1].Mode {
+			peers = append(peers, c)
+		}
+	}
 	pictures := map[string]int{}
 	shown := map[string]*htmlCell{} // by mode, the cell that the matrix links to
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
 	for _, c := range cells {
 		h := &htmlCell{Cell: c, Anchor: unique("cell="+anchor(c.ID()), taken), Title: place(c)}
-		h.Happened, h.Remedy = Outcome(c, cells...)
 		if doubtful(c) {
 			h.Doubtful = doubt
 		}
@@ -181,9 +186,10 @@ func newHTMLRow(cells []*result.Cell, modes []string, taken map[string]bool) (*h
 		if !first && c.Status == result.Pass {
 			continue // one of a kind is enough; its verdict is counted in the matrix
 		}
+		h.Happened, h.Remedy = Outcome(c, peers...)
 		if c == left || c == right {
 			if len(c.Flow) > 0 {
-				h.Timeline = Timeline(c, cells...)
+				h.Timeline = Timeline(c, peers...)
 			}
 			r.Pair = append(r.Pair, h)
 		} else {
