@@ -164,13 +164,18 @@ func newHTMLRow(cells []*result.Cell, modes []string, taken map[string]bool) (*h
 	r.ID = unique("row="+anchor(r.Scenario+"/"+r.Family), taken)
 	r.Href = template.URL("#" + r.ID)
 	left, right := pair(cells)
+	var peers []*result.Cell // the first of each mode
+	for i, c := range cells {
+		if i == 0 || c.Mode != cells[i-1].Mode {
+			peers = append(peers, c)
+		}
+	}
 	pictures := map[string]int{}
 	shown := map[string]*htmlCell{} // by mode, the cell that the matrix links to
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
 	for _, c := range cells {
 		h := &htmlCell{Cell: c, Anchor: unique("cell="+anchor(c.ID()), taken), Title: place(c)}
-		h.Happened, h.Remedy = Outcome(c, cells...)
 		if doubtful(c) {
 			h.Doubtful = doubt
 		}
@@ -181,9 +186,10 @@ func newHTMLRow(cells []*result.Cell, modes []string, taken map[string]bool) (*h
 		if !first && c.Status == result.Pass {
 			continue // one of a kind is enough; its verdict is counted in the matrix
 		}
+		h.Happened, h.Remedy = Outcome(c, peers...)
 		if c == left || c == right {
 			if len(c.Flow) > 0 {
-				h.Timeline = Timeline(c, cells...)
+				h.Timeline = Timeline(c, peers...)
 			}
 			r.Pair = append(r.Pair, h)
 		} else {
@@ -303,6 +309,7 @@ type htmlDetails struct {
 	Diagram  template.HTML
 	Stages   []htmlStage
 	Last     int // of Stages
+	Decides  int // the stage at which the connection's fate was decided: where the slider is at first
 	Tables   bool
 	Checks   []result.Check // failed ones first
 	Capture  string         // its link, if it has one
@@ -335,6 +342,7 @@ func newHTMLDetails(h *htmlCell) *htmlDetails {
 		d.Text = Timeline(c)
 	}
 	views := walk(c)
+	d.Decides = decisive(c, views)
 	for i, s := range c.Steps {
 		stage := htmlStage{Step: s}
 		if views != nil {
@@ -367,6 +375,29 @@ func newHTMLDetails(h *htmlCell) *htmlDetails {
 		d.Capture = (&url.URL{Path: "./" + f}).String()
 	}
 	return d
+}
+
+// decisive returns the step in which the connection was reset, or in which it was seen at its new listener, or the last.
+func decisive(c *result.Cell, views []view) int {
+	if r, ok := ending(c); ok && c.Connections.Lost > 0 {
+		step := 0
+		for i, s := range c.Steps {
+			if s.At <= r.Time {
+				step = i
+			}
+		}
+		return step
+	}
+	for i, v := range views {
+		closed := slices.ContainsFunc(v.Listeners, func(l listenerView) bool { return l.State == "closed" })
+		moved := slices.ContainsFunc(v.Changes, func(s string) bool {
+			return strings.HasPrefix(s, "moved ") || strings.HasPrefix(s, "now a ") || strings.HasPrefix(s, "cloned ")
+		})
+		if closed && moved {
+			return i
+		}
+	}
+	return max(len(c.Steps)-1, 0)
 }
 
 // slots is how an accept queue is drawn: as many places as hold something, with what is known of each.

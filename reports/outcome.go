@@ -59,9 +59,9 @@ func saviour(c *result.Cell, peers []*result.Cell) string {
 		how = "--migrate=" + printable(c.Mode)
 	}
 	if slices.ContainsFunc(peers, func(p *result.Cell) bool { return p.Mode == "off" && p.Connections.Lost > 0 }) {
-		return "What saved it: " + how + "; with --migrate=off it was lost."
+		return "It was saved by " + how + "; with --migrate=off it was lost."
 	}
-	return "What saved it: " + how + "."
+	return "It was saved by " + how + "."
 }
 
 func loss(c *result.Cell) string {
@@ -73,7 +73,11 @@ func loss(c *result.Cell) string {
 	if !ok {
 		return who + ", and no reset was seen on the wire."
 	}
-	with := fmt.Sprintf("%s (frame %d", r.Flavour, r.Frame)
+	article := "an"
+	if r.Flavour == result.BareRST {
+		article = "a"
+	}
+	with := fmt.Sprintf("%s %s (frame %d", article, r.Flavour, r.Frame)
 	if r.Step != "" {
 		with += fmt.Sprintf(", during %q", r.Step)
 	}

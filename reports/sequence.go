@@ -3,6 +3,7 @@ package reports
 import (
 	"fmt"
 	"html"
+	"net/netip"
 	"strings"
 
 	"github.com/rpmig/rpmig/result"
@@ -16,18 +17,21 @@ const (
 	seqRule   = 318 // where a rule drops what the client sends
 	seqServer = 366 // the edge of the server's kernel
 	seqBar    = 392 // the first listener's bar
-	seqBars   = 4   // listeners that have a bar
+	seqBars   = 3   // listeners that have a bar
+	seqStep   = 34  // from one bar to the next
+	seqConn   = 494 // the middle of the bar of the connection itself
 	seqTop    = 34
 	// A wait of this many seconds or more is shown as one.
 	seqWait = 0.05
 )
 
 // sequence draws one connection as SVG: the client's lifeline, the server's kernel with a bar for each listener as long
-// as it lives, and between them what Timeline shows as text. Everything that belongs to a step is in a group with the
+// as it lives and one for what the server has of the connection, and between them what Timeline shows as text. Everything that belongs to a step is in a group with the
 // step's number. It has no ids and no styles of its own, so that a page may hold many.
 func sequence(c *result.Cell) string {
 	d := &diagram{y: seqTop}
 	views := walk(c)
+	client, known := flowClient(c)
 	last := 0.0
 	for i, m := range moments(c) {
 		if i > 0 && m.at-last >= seqWait && m.at-last < 1e6 {
@@ -46,6 +50,9 @@ func sequence(c *result.Cell) string {
 		case eventMoment:
 			d.note(&m, "event", "⚙ ", "end", seqServer-8, 44)
 		case tableMoment:
+			if known {
+				d.connection(&views[m.step], client, m.step)
+			}
 			d.note(&m, "table", "▸ ", "start", seqClient+10, 44)
 		}
 	}
@@ -58,10 +65,11 @@ func sequence(c *result.Cell) string {
 	fmt.Fprintf(&svg, `<path class="life" d="M%d 22V%d"/>`, seqClient, d.y)
 	fmt.Fprintf(&svg, `<text class="head" x="%d" y="14" text-anchor="middle">client</text>`, seqClient)
 	fmt.Fprintf(&svg, `<text class="head" x="%d" y="14" text-anchor="middle">server</text>`, (seqServer+seqWidth)/2)
-	svg.WriteString(d.under.String())
 	for i := range d.open {
-		d.bar(&svg, i, d.y)
+		d.bar(i, d.y)
 	}
+	d.connBar()
+	svg.WriteString(d.under.String())
 	svg.WriteString(d.body.String())
 	svg.WriteString("</svg>")
 	return svg.String()
@@ -74,6 +82,10 @@ type diagram struct {
 		from, step int
 		name       string
 		listens    bool
+	}
+	conn struct {
+		from, step int
+		kind       string // "request", "connection", or empty
 	}
 }
 
@@ -97,7 +109,7 @@ func (d *diagram) time(dy int, at float64) {
 }
 
 func (d *diagram) step(m *moment) {
-	lines := wrap(printable(m.text), 44, 44)
+	lines := wrap(printable(m.text), 40, 40)
 	d.y += 4
 	d.group(m.step, "step")
 	fmt.Fprintf(&d.body, `<rect x="%d" y="%d" width="%d" height="%d" rx="4"/>`, seqClient-12, d.y, seqServer-seqClient+4, 6+15*len(lines))
@@ -200,22 +212,58 @@ func (d *diagram) bars(views []view, step int) {
 		case l.State == "LISTEN" && !b.listens:
 			b.listens, b.from, b.step, b.name = true, d.y, step, l.Name
 		case l.State != "LISTEN" && b.listens:
-			d.bar(&d.under, i, d.y)
-			x := seqBar + 7 + 34*i
+			d.bar(i, d.y)
+			x := seqBar + 7 + seqStep*i
 			fmt.Fprintf(&d.under, `<path class="closed" data-step="%d" d="M%d %dl12 12m0 -12l-12 12"/>`, step, x-6, d.y-6)
 			b.listens = false
 		}
 	}
 }
 
-func (d *diagram) bar(w *strings.Builder, i, until int) {
+func (d *diagram) bar(i, until int) {
+	w := &d.under
 	b := &d.open[i]
 	if !b.listens {
 		return
 	}
-	x := seqBar + 34*i
+	x := seqBar + seqStep*i
 	fmt.Fprintf(w, `<g class="listener" data-step="%d"><rect class="l%d" x="%d" y="%d" width="14" height="%d"/>`, b.step, i, x, b.from, until-b.from)
 	fmt.Fprintf(w, `<text x="%d" y="%d" text-anchor="middle">%s</text></g>`, x+7, b.from+13, html.EscapeString(printable(clip(b.name, 5))))
+}
+
+// connection draws what the server has of the connection: first a request socket, then a full one. A line leads to the
+// listener that it certainly belongs to.
+func (d *diagram) connection(v *view, client netip.AddrPort, step int) {
+	kind := "request"
+	s, ok := find(v.Requests, client)
+	if !ok {
+		kind = "connection"
+		if s, ok = find(v.server(), client); !ok {
+			kind = ""
+		}
+	}
+	if kind == d.conn.kind {
+		return
+	}
+	d.connBar()
+	if kind == "" {
+		fmt.Fprintf(&d.under, `<path class="closed" data-step="%d" d="M%d %dl12 12m0 -12l-12 12"/>`, step, seqConn-6, d.y-6)
+	}
+	d.conn.from, d.conn.step, d.conn.kind = d.y, step, kind
+	for i, l := range v.Listeners {
+		if i < seqBars && kind != "" && l.Name == s.Of {
+			fmt.Fprintf(&d.under, `<path class="of" data-step="%d" d="M%d %dH%d"/>`, step, seqConn, d.y+2, seqBar+14+seqStep*i)
+		}
+	}
+}
+
+func (d *diagram) connBar() {
+	if d.conn.kind == "" {
+		return
+	}
+	fmt.Fprintf(&d.under, `<g class="conn %s" data-step="%d"><rect x="%d" y="%d" width="8" height="%d"/>`,
+		d.conn.kind, d.conn.step, seqConn-4, d.conn.from, d.y-d.conn.from)
+	fmt.Fprintf(&d.under, `<text x="%d" y="%d" text-anchor="end">%s</text></g>`, seqConn-7, d.conn.from+15, map[string]string{"request": "request", "connection": "socket"}[d.conn.kind])
 }
 
 func (d *diagram) fate(c *result.Cell) {

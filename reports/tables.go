@@ -33,7 +33,7 @@ type socketView struct {
 	State   string
 	Of      string // the listener that it was certainly made for, or in whose queue it certainly waits
 	OfGone  bool   // and which has closed
-	Cloned  bool   // its cookie is not that of the request for the same client before it
+	Cloned  string // how it is known to be a clone of the request that there was before; empty: not known
 	Owned   bool   // a process has it
 	Retries int
 	Timer   float64
@@ -148,18 +148,23 @@ func look(t *result.Table, names []string, prev *view) view {
 			v.Clients = append(v.Clients, sk)
 		case s.Name == "request":
 			before, was := find(prev.Requests, end)
-			if was && before.cookie == sk.cookie {
+			clone := ""
+			if was {
+				clone = cloned(before, sk)
+			}
+			if was && clone == "" {
 				sk.Of, sk.Cloned = before.Of, before.Cloned
 			} else {
-				// It was made for a listener that listened since the table before; a clone, for another one.
+				// It was made for a listener that listened since the table before, unless that one had no room for it; a
+				// clone, for another one.
 				but := ""
 				if was && gone(before.Of) {
 					but = before.Of
 				}
-				if who := listening(but, prev.Listeners, v.Listeners); len(who) == 1 {
+				if who := listening(but, prev.Listeners, v.Listeners); len(who) == 1 && (was || prev.More == 0) {
 					sk.Of = who[0]
 				}
-				sk.Cloned = was
+				sk.Cloned = clone
 			}
 			sk.OfGone = gone(sk.Of)
 			v.Requests = append(v.Requests, sk)
@@ -170,6 +175,19 @@ func look(t *result.Table, names []string, prev *view) view {
 	v.fillQueue()
 	v.Changes = v.changes(prev)
 	return v
+}
+
+// cloned tells how one sees that a request is a clone of the one before it, for the same client. Linux 6.18 copies the
+// cookie too (inet_reqsk_clone); but the timer of a request whose listener has closed drops it unless it clones it
+// (reqsk_timer_handler), so that one which was armed anew after that is a clone.
+func cloned(before, now socketView) string {
+	switch {
+	case now.cookie != before.cookie:
+		return "its cookie changed"
+	case before.OfGone && (now.Retries > before.Retries || before.Timer > 0 && now.Timer > before.Timer):
+		return "its timer ran on without " + before.Of
+	}
+	return ""
 }
 
 // fillQueue puts the connections that no process has into the accept queue that must hold them: the only one that holds
@@ -244,12 +262,11 @@ func (v *view) changes(prev *view) []string {
 	for _, s := range v.Requests {
 		was, ok := find(prev.Requests, s.End)
 		switch {
+		case !ok && prev.More > 0: // it may have been there
 		case !ok:
 			said.add("new", "request socket", madeFor(s.Of), s)
-		case s.cookie != was.cookie && s.Of != "":
-			said.add("cloned for "+s.Of+" (its cookie changed)", "request socket", "", s)
-		case s.cookie != was.cookie:
-			said.add("cloned for another listener (its cookie changed)", "request socket", "", s)
+		case cloned(was, s) != "":
+			said.add("cloned for "+cmp.Or(s.Of, "another listener")+" ("+s.Cloned+")", "request socket", "", s)
 		case s.Retries > was.Retries:
 			said.add("SYN+ACK sent again", "request socket", "", s)
 		case s.OfGone && !was.OfGone:
@@ -266,6 +283,7 @@ func (v *view) changes(prev *view) []string {
 		switch {
 		case !ok && half:
 			said.add("now a "+where, "request socket", madeFor(request.Of), s)
+		case !ok && prev.More > 0:
 		case !ok:
 			said.add("new", where, "", s)
 		case s.Owned && !was.Owned:

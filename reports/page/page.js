@@ -19,8 +19,8 @@
     return unpacked.get(row);
   };
 
-  // show moves a cell to a step: its tables, its caption and its diagram.
-  const show = (cell, step) => {
+  // show moves a cell to a step: its tables, its caption and its diagram, which it dims from there on if asked to.
+  const show = (cell, step, dim) => {
     const range = cell.querySelector("input[type=range]");
     if (!range) return;
     step = Math.min(Math.max(step, 0), Number(range.max));
@@ -35,16 +35,16 @@
     for (const part of all(".sequence [data-step]", cell)) {
       const of = Number(part.dataset.step);
       part.classList.toggle("now", of === step);
-      part.classList.toggle("later", of > step);
+      part.classList.toggle("later", dim && of > step);
     }
   };
 
   // walk moves a cell and, where the other one of the pair plays the same step, that one too.
   const walk = (cell, step) => {
-    show(cell, step);
+    show(cell, step, true);
     const name = (c) => c.querySelector(`.stage[data-step="${step}"]`)?.dataset.name;
     for (const other of all(":scope > .cell", cell.parentElement)) {
-      if (other !== cell && name(other) !== undefined && name(other) === name(cell)) show(other, step);
+      if (other !== cell && name(other) !== undefined && name(other) === name(cell)) show(other, step, true);
     }
   };
 
@@ -67,7 +67,7 @@
     range.addEventListener("input", () => walk(cell, Number(range.value)));
     box.querySelector(".back").addEventListener("click", () => walk(cell, Number(range.value) - 1));
     box.querySelector(".on").addEventListener("click", () => walk(cell, Number(range.value) + 1));
-    show(cell, Number(range.max));
+    show(cell, Number(range.value), false);
   };
 
   const visible = (details) => Promise.all(all(".cell", details).filter((c) => {
