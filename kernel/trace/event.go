@@ -128,9 +128,9 @@ func (e Event) String() string {
 }
 
 // Untraced returns how many resets and retransmissions the namespace's counters saw, over the time of a watch, that are
-// not among its events. The kernel of a virtual machine may show a program nothing for some tens of microseconds after a
-// CPU wakes up from idling, and counts that nowhere; it was seen about once a second. What such a window hides is
-// the work of a timer and what follows from it, and so is betrayed by these counters.
+// not among its events. A kernel may show things to no program and count that nowhere: in a virtual machine on a busy
+// host, every tracepoint of a CPU was seen to fall silent for some tens of microseconds, about once a second, mostly at a
+// timer's interrupt. Only what has a counter gives such a gap away.
 func Untraced(events []Event, during kernel.Counters) int {
 	resets, retransmissions := 0, 0
 	for _, e := range events {
