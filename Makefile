@@ -17,10 +17,10 @@ LINTER := bin/golangci-lint-$(LINTER_VERSION)
 # The committed program is the output of this compiler; another one's differs.
 CLANG := clang-14
 LLVM_STRIP := llvm-strip-14
-GENERATED := 'migrate/*_bpfe[lb].*'
+GENERATED := 'migrate/*_bpfe[lb].*' 'kernel/trace/*_bpfe[lb].*'
 
 # Programs and files, and the Debian packages that bring them.
-FOR_TEST := iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db
+FOR_TEST := iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium
 FOR_BENCH := iptables=iptables python3=python3
 FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 	/usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev
@@ -77,13 +77,13 @@ lint: $(LINTER) ## run the linters and build for other systems; the first time c
 	echo "linux/arm64 builds; darwin is refused with the reason"
 
 .PHONY: generate
-generate: ## compile the BPF program anew; installs clang, if root
+generate: ## compile the BPF programs anew; installs clang, if root
 	@$(call need,$(FOR_GENERATE))
-	cd migrate && BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(LLVM_STRIP) \
-		BPF2GO_CFLAGS="-O2 -g -Wall -Werror -idirafter /usr/include/$$(gcc -dumpmachine)" go generate .
+	BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(LLVM_STRIP) \
+		BPF2GO_CFLAGS="-O2 -g -Wall -Werror -idirafter /usr/include/$$(gcc -dumpmachine)" go generate ./migrate ./kernel/trace
 
 .PHONY: check-generate
-check-generate: generate ## check that the committed BPF program is what generate makes
+check-generate: generate ## check that the committed BPF programs are what generate makes
 	git diff --exit-code --stat -- $(GENERATED)
 	@new=$$(git ls-files --others --exclude-standard -- $(GENERATED)); [[ -z "$$new" ]] || { echo "not committed: $$new" >&2; exit 1; }
 

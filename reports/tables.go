@@ -143,10 +143,10 @@ func look(t *result.Table, names []string, prev *view) view {
 			continue
 		}
 		sk := socketView{End: end, State: s.State, Owned: s.Inode != 0, Retries: s.Retries, Timer: s.Timer, cookie: s.Cookie}
-		switch {
-		case s.Name == "client":
+		switch s.Name {
+		case "client":
 			v.Clients = append(v.Clients, sk)
-		case s.Name == "request":
+		case "request":
 			before, was := find(prev.Requests, end)
 			clone := ""
 			if was {

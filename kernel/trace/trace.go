@@ -90,7 +90,7 @@ func open(ring int, tai bool) (_ *Tracer, err error) {
 	t := &Tracer{watching: map[uint32]*Watch{}}
 	defer func() {
 		if err != nil {
-			t.Close()
+			_ = t.Close()
 		}
 	}()
 	spec, err := loadProbe()
