@@ -173,6 +173,9 @@ func Write(ctx context.Context, w io.Writer, src Source) error {
 	if err != nil {
 		return err
 	}
+	if len(ledger) > maxMemory {
+		return &LimitError{fmt.Sprintf("%s: larger than %d MiB", ledgerName, maxMemory>>20)}
+	}
 	if clean, err = result.Read(bytes.NewReader(ledger)); err != nil {
 		return err
 	}

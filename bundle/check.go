@@ -29,7 +29,7 @@ type Checked struct {
 // Check reads a bundle and verifies it: its manifest lists what is in it, with the right sums, and all that is made
 // from its ledger is what this rpmig makes of it. Nothing is written to disk, whatever the archive names.
 func Check(r io.Reader) (*Checked, error) {
-	a, err := unpack(r)
+	a, err := unpack(r, MaxBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -61,15 +61,15 @@ type contents struct {
 	kept  map[string][]byte
 }
 
-// unpack reads the archive, bounded whatever it says of itself.
-func unpack(r io.Reader) (*contents, error) {
+// unpack reads the archive, no more than so many bytes of it whatever it says of itself.
+func unpack(r io.Reader, most int64) (*contents, error) {
 	packed := bufio.NewReader(r) // gzip takes no more than it needs from an io.ByteReader
 	zip, err := gzip.NewReader(packed)
 	if err != nil {
 		return nil, fmt.Errorf("not a bundle: %w", short(err))
 	}
 	zip.Multistream(false)
-	plain := &bounded{r: zip, left: MaxBytes}
+	plain := &bounded{r: zip, left: most}
 	archive := tar.NewReader(plain)
 	a := &contents{files: map[string]file{}, kept: map[string][]byte{}}
 	for {
@@ -96,8 +96,8 @@ func unpack(r io.Reader) (*contents, error) {
 // take reads one file of the archive.
 func (a *contents) take(h *tar.Header, r io.Reader) error {
 	switch {
-	case !fs.ValidPath(h.Name) || h.Name == "." || strings.ContainsRune(h.Name, '\\') || strings.ContainsFunc(h.Name, unicode.IsControl):
-		return fmt.Errorf("%q is no name for a file of a bundle", h.Name)
+	case !fs.ValidPath(h.Name) || h.Name == "." || len(h.Name) > 1024 || strings.ContainsRune(h.Name, '\\') || strings.ContainsFunc(h.Name, unicode.IsControl):
+		return fmt.Errorf("%q is no name for a file of a bundle", h.Name[:min(len(h.Name), 1024)])
 	case h.Typeflag != tar.TypeReg:
 		return fmt.Errorf("%q is no plain file", h.Name)
 	case h.Size > MaxBytes: // a sparse file is larger than what is read of it
@@ -231,7 +231,7 @@ func (e *ReplayError) Hint() string {
 	return fmt.Sprintf("it was changed, or this is not the rpmig that made it, which was %q: check it with that one", e.By)
 }
 
-var errTooBig = fmt.Errorf("larger than %d MiB when unpacked", MaxBytes>>20)
+var errTooBig = fmt.Errorf("larger than the %d MiB that a bundle may have", MaxBytes>>20)
 
 // bounded ends a bomb.
 type bounded struct {

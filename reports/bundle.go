@@ -47,7 +47,7 @@ func Bundle(run *result.Run, env *Environment) string {
 	peers := Peers(run)
 
 	p := &page{width: mailWidth}
-	p.line(clip(printable(subject(run, shown)), p.width))
+	p.line(printable(subject(run, shown))) // never folded: it is to be a subject
 
 	h := run.Header
 	p.heading("What was run")
@@ -136,11 +136,11 @@ func subject(run *result.Run, shown []*result.Cell) string {
 	what := "nothing could be played"
 	switch {
 	case len(shown) > 0 && !bad(shown[0]):
-		what = "as expected: " + places(shown)
+		what = run.Summary()
 	case len(shown) == 1:
 		what = fmt.Sprintf("%s: %s, %s", place(shown[0]), shown[0].Status, shown[0].Fact())
 	case len(shown) > 1:
-		what = fmt.Sprintf("%d of %d cells are not as expected: %s", len(shown), len(run.Cells), places(shown))
+		what = fmt.Sprintf("%s and %d more of %d cells are not as expected", place(shown[0]), len(shown)-1, len(run.Cells))
 	}
 	return fmt.Sprintf("tcp: SO_REUSEPORT migration on Linux %s: %s", run.Header.Kernel, what)
 }
@@ -172,6 +172,9 @@ func (p *page) why(c *result.Cell, peers []*result.Cell) {
 	if n := dropped(c); n > 0 {
 		p.say(4, 6, plain, "", printable(fmt.Sprintf("%d segments of the connection shown were dropped by rpmig's own rule (%s), as the scenario wants", n, c.DropBackend)))
 	}
+	if n := filtered(c); n > 0 {
+		p.say(4, 6, plain, "", fmt.Sprintf("the kernel's trace has %d drops of the whole cell with the reason NETFILTER_DROP, which is that rule's", n))
+	}
 	var counters []string
 	for _, name := range slices.Sorted(maps.Keys(c.Counters)) {
 		if n := c.Counters[name]; n != 0 {
@@ -188,6 +191,17 @@ func dropped(c *result.Cell) int {
 	n := 0
 	for _, s := range c.Flow {
 		if (&moment{segment: s}).dropped() {
+			n++
+		}
+	}
+	return n
+}
+
+// filtered counts the segments that the kernel says a packet filter dropped.
+func filtered(c *result.Cell) int {
+	n := 0
+	for _, e := range c.Events {
+		if e.Reason == "NETFILTER_DROP" {
 			n++
 		}
 	}

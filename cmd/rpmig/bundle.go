@@ -70,7 +70,11 @@ func (e *env) bundleCommand() *cli.Command {
 			if info, err := os.Stat(from); err == nil && !info.IsDir() {
 				from = filepath.Dir(from)
 			}
-			return e.writeBundle(c.Context, to, from, run, c.Bool("redact"), c.Bool("force"))
+			if err := writeBundle(c.Context, to, from, run, c.Bool("redact"), c.Bool("force")); err != nil {
+				return err
+			}
+			fmt.Fprintf(e.stderr, "rpmig: the bundle is %s\n", printable(to))
+			return nil
 		},
 	}
 }
@@ -98,7 +102,7 @@ func (e *env) checkBundle(c *cli.Context, name string) error {
 	return e.render(c, format, checked.Run)
 }
 
-func (e *env) writeBundle(ctx context.Context, to, dir string, run *result.Run, redact, force bool) error {
+func writeBundle(ctx context.Context, to, dir string, run *result.Run, redact, force bool) error {
 	src, err := bundleSource(ctx, run)
 	if err != nil {
 		return err
@@ -107,7 +111,6 @@ func (e *env) writeBundle(ctx context.Context, to, dir string, run *result.Run, 
 	if err := bundle.Save(ctx, to, force, src); err != nil {
 		return bundleError(to, err)
 	}
-	fmt.Fprintf(e.stderr, "rpmig: the bundle is %s\n", printable(to))
 	return nil
 }
 
@@ -144,17 +147,16 @@ func freeForBundle(to string, force bool) error {
 
 // bundling is the --bundle of a run. The nil one is that of a run without.
 type bundling struct {
-	e    *env
 	to   string
 	temp bool // the run's folder is ours, since nobody asked for one
 }
 
 // newBundling makes the run leave the evidence of every cell somewhere.
-func newBundling(e *env, c *cli.Context, out *output) (*bundling, error) {
+func newBundling(c *cli.Context, out *output) (*bundling, error) {
 	if !c.IsSet("bundle") {
 		return nil, nil
 	}
-	b := &bundling{e: e, to: c.Path("bundle"), temp: out.dir == ""}
+	b := &bundling{to: c.Path("bundle"), temp: out.dir == ""}
 	if b.temp {
 		var err error
 		if out.dir, err = os.MkdirTemp("", "rpmig-evidence-"); err != nil {
@@ -179,7 +181,9 @@ func (b *bundling) end(ctx context.Context, out *output) error {
 	}
 	err = errors.Join(err, out.end())
 	if err == nil && len(out.run.Cells) > 0 {
-		err = b.e.writeBundle(context.WithoutCancel(ctx), b.to, out.dir, &out.run, true, false)
+		if err = writeBundle(context.WithoutCancel(ctx), b.to, out.dir, &out.run, true, false); err == nil {
+			out.words("rpmig: the bundle is %s\n", printable(b.to))
+		}
 	}
 	if b.temp && !bad {
 		err = errors.Join(err, os.RemoveAll(out.dir))

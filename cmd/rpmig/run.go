@@ -253,7 +253,7 @@ func (e *env) play(c *cli.Context, selector string) error {
 	if err != nil {
 		return err
 	}
-	bundling, err := newBundling(e, c, out)
+	bundling, err := newBundling(c, out)
 	if err != nil {
 		return err
 	}
