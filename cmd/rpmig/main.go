@@ -140,7 +140,7 @@ func (e *env) app() *cli.App {
 			"Linux 5.14 can migrate them. rpmig shows both, with a capture for each verdict.\n\n" +
 			"Begin with: rpmig run all",
 		Commands: []*cli.Command{
-			e.runCommand(), e.reportCommand(), e.listCommand(), e.explainCommand(), e.doctorCommand(), e.docsCommand(),
+			e.runCommand(), e.reportCommand(), e.bundleCommand(), e.listCommand(), e.explainCommand(), e.doctorCommand(), e.docsCommand(),
 			e.completionCommand(), e.manCommand(), e.versionCommand(),
 		},
 		HideHelpCommand: true,

@@ -116,6 +116,7 @@ func runFlags(family string) []cli.Flag {
 		&cli.Float64Flag{Name: "timeout-mul", Value: 1, Usage: "stretch every deadline by `X`, for slow machines"},
 		formatFlag(),
 		&cli.PathFlag{Name: "out", Usage: "write run.jsonl and every capture to `DIR`"},
+		&cli.PathFlag{Name: "bundle", Usage: "put the run into one `FILE`.tar.gz, as rpmig bundle does"},
 		verboseFlag(),
 		boolFlag("quiet", "q", "say nothing but the summary and what went wrong"),
 		noColorFlag(),
@@ -201,6 +202,14 @@ func (e *env) options(c *cli.Context, selector string) (harness.Options, error) 
 	if c.IsSet("out") && c.Path("out") == "" {
 		return wrong("--out: which folder?", c.Command.HelpName+" --help")
 	}
+	if c.IsSet("bundle") {
+		if c.Path("bundle") == "" {
+			return wrong("--bundle: which file?", c.Command.HelpName+" --help")
+		}
+		if err := freeForBundle(c.Path("bundle"), false); err != nil {
+			return o, err
+		}
+	}
 	return o, nil
 }
 
@@ -248,8 +257,12 @@ func (e *env) play(c *cli.Context, selector string) error {
 	if err != nil {
 		return err
 	}
+	bundling, err := newBundling(c, out)
+	if err != nil {
+		return err
+	}
 	runErr := harness.Run(c.Context, o, out)
-	if err := out.end(); runErr == nil {
+	if err := bundling.end(c.Context, out); runErr == nil {
 		runErr = err
 	}
 	if len(out.run.Cells) > 0 {

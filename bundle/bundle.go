@@ -1,0 +1,309 @@
+// Package bundle puts a run into one file that can be attached to a report, and verifies such a file. All in it but the
+// captures and what is known of the machine is made from the ledger, so whoever checks a bundle makes it again and
+// compares: a page or a report that says something else than its ledger is refused.
+package bundle
+
+import (
+	"archive/tar"
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/rpmig/rpmig/reports"
+	"github.com/rpmig/rpmig/result"
+)
+
+// What a bundle may hold. A bundle comes in a mail from somebody, so it may be a bomb; and none is written that would
+// be taken for one.
+const (
+	MaxBytes  = 512 << 20
+	MaxFiles  = 100_000
+	maxMemory = 128 << 20 // of a file that is read as a whole
+)
+
+const (
+	reportName   = "report.txt"
+	ledgerName   = "run.jsonl"
+	pageName     = "page.html"
+	envName      = "environment.json"
+	configName   = "kernel.config"
+	manifestName = "manifest.json"
+	captureFile  = "capture.pcapng"
+	panicFile    = "panic.txt"
+)
+
+// Source is what a bundle is made of.
+type Source struct {
+	Dir          string // the run's folder
+	Run          *result.Run
+	Environment  reports.Environment
+	KernelConfig []byte // nil: not found
+	Redact       bool   // take Identity, and the addresses of networks, out of all texts
+	Identity     Identity
+}
+
+// manifest lists every file but itself. It shows that a bundle arrived whole, not who made it.
+type manifest struct {
+	Schema int    `json:"schema"`
+	Files  []file `json:"files"` // in the order of the archive
+}
+
+type file struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+const manifestSchema = 1
+
+// entry is a file of a bundle, made when its turn comes.
+type entry struct {
+	name string
+	make func() ([]byte, error)
+}
+
+// Save writes a bundle to a file that is there as a whole or not at all. Only with force is one written over; else the
+// error is fs.ErrExist.
+func Save(ctx context.Context, name string, force bool, src Source) (err error) {
+	if err := free(name, force); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), ".rpmig-bundle-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close() // a second time, perhaps
+			_ = os.Remove(f.Name())
+		}
+	}()
+	if err := Write(ctx, f, src); err != nil {
+		return err
+	}
+	// A disk may be found full as late as here.
+	if err := errors.Join(f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := free(name, force); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
+}
+
+func free(name string, force bool) error {
+	if _, err := os.Lstat(name); err == nil && !force {
+		return &fs.PathError{Op: "write", Path: name, Err: fs.ErrExist}
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Write writes a bundle. The same source gives the same bytes.
+func Write(ctx context.Context, w io.Writer, src Source) error {
+	var r *redactor
+	if src.Redact {
+		r = newRedactor(src.Identity, src.Run.Header.Kernel, src.Run.Header.Version,
+			src.Environment.Release, src.Environment.Rpmig)
+	}
+	root, err := os.OpenRoot(src.Dir) // a ledger names files, and may be anybody's
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+
+	env := src.Environment
+	env.LeftOut = slices.Clone(env.LeftOut)
+	var entries []entry
+	if src.KernelConfig != nil {
+		entries = append(entries, entry{configName, func() ([]byte, error) {
+			return []byte(r.text(string(src.KernelConfig))), nil
+		}})
+	}
+	clean := &result.Run{Header: src.Run.Header, Cells: make([]result.Cell, len(src.Run.Cells))}
+	if clean.Header.Command, err = redact(r, clean.Header.Command); err != nil {
+		return err
+	}
+	for i := range src.Run.Cells {
+		c := src.Run.Cells[i]
+		folder := path.Join("cells", c.ID())
+		if c.Evidence != "" {
+			c.Evidence = folder
+		}
+		if c.Capture.File != "" {
+			c.Capture.File = path.Join(folder, captureFile)
+			if isFile(root, c.Capture.File) {
+				entries = append(entries, entry{c.Capture.File, func() ([]byte, error) {
+					data, err := readFile(root, c.Capture.File)
+					return r.capture(data, &c), err
+				}})
+			} else {
+				env.LeftOut = append(env.LeftOut, c.Capture.File+", which is not in the run's folder")
+			}
+		}
+		if name := path.Join(folder, panicFile); isFile(root, name) {
+			entries = append(entries, entry{name, func() ([]byte, error) {
+				data, err := readFile(root, name)
+				return []byte(r.text(string(data))), err
+			}})
+		}
+		if clean.Cells[i], err = redact(r, c); err != nil {
+			return err
+		}
+	}
+	if env, err = redact(r, env); err != nil {
+		return err
+	}
+	// What is made from the ledger is made from what a reader of the bundle will find in it.
+	ledger, err := renderRun(clean, "jsonl")
+	if err != nil {
+		return err
+	}
+	if len(ledger) > maxMemory {
+		return &LimitError{fmt.Sprintf("%s: larger than %d MiB", ledgerName, maxMemory>>20)}
+	}
+	if clean, err = result.Read(bytes.NewReader(ledger)); err != nil {
+		return err
+	}
+	entries = append(entries, derived(clean, &env)...)
+	slices.SortFunc(entries, compareEntries)
+	return write(ctx, w, entries)
+}
+
+// compareEntries puts the report first, which is what a person opens.
+func compareEntries(a, b entry) int {
+	rank := func(e entry) int {
+		if e.name == reportName {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(rank(a)-rank(b), cmp.Compare(a.name, b.name))
+}
+
+// derived returns the files that the ledger and the environment make, and these two.
+func derived(run *result.Run, env *reports.Environment) []entry {
+	peers := reports.Peers(run)
+	entries := []entry{
+		{reportName, func() ([]byte, error) { return []byte(reports.Bundle(run, env)), nil }},
+		{ledgerName, func() ([]byte, error) { return renderRun(run, "jsonl") }},
+		{pageName, func() ([]byte, error) { return renderRun(run, "html") }},
+		{envName, func() ([]byte, error) { return indented(env) }},
+	}
+	for i := range run.Cells {
+		c := &run.Cells[i]
+		if c.Status == result.Skip {
+			continue // it was not played
+		}
+		entries = append(entries,
+			entry{path.Join("cells", c.ID(), "cell.json"), func() ([]byte, error) { return indented(c) }},
+			entry{path.Join("timelines", c.ID()+".txt"), func() ([]byte, error) {
+				return []byte(reports.Timeline(c, peers(c)...)), nil
+			}})
+	}
+	return entries
+}
+
+func renderRun(run *result.Run, format string) ([]byte, error) {
+	f, err := reports.Lookup(format)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	err = f.Render(&b, run, reports.Options{})
+	return b.Bytes(), err
+}
+
+func indented(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	err := enc.Encode(v)
+	return b.Bytes(), err
+}
+
+func isFile(root *os.Root, name string) bool {
+	info, err := root.Lstat(filepath.FromSlash(name))
+	return err == nil && info.Mode().IsRegular()
+}
+
+func readFile(root *os.Root, name string) ([]byte, error) {
+	f, err := root.Open(filepath.FromSlash(name))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	return io.ReadAll(io.LimitReader(f, MaxBytes+1)) // write refuses the one byte more
+}
+
+// write puts the entries into a tar.gz in which nothing tells when, where or by whom it was made.
+func write(ctx context.Context, w io.Writer, entries []entry) error {
+	if len(entries)+1 > MaxFiles {
+		return &LimitError{fmt.Sprintf("%d files: want no more than %d", len(entries)+1, MaxFiles)}
+	}
+	zip := gzip.NewWriter(w)
+	archive := tar.NewWriter(zip)
+	total := int64(0)
+	put := func(name string, data []byte) error {
+		// Its header and what fills its last block count too, as they do for the reader.
+		if total += int64(len(data)) + 4096; total > MaxBytes {
+			return &LimitError{fmt.Sprintf("more than %d MiB", MaxBytes>>20)}
+		}
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(data)), Mode: 0o644, ModTime: time.Unix(0, 0)}
+		if err := archive.WriteHeader(h); err != nil {
+			return err
+		}
+		_, err := archive.Write(data)
+		return err
+	}
+	m := manifest{Schema: manifestSchema, Files: []file{}}
+	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		data, err := e.make()
+		if err != nil {
+			return fmt.Errorf("%s: %w", e.name, err)
+		}
+		m.Files = append(m.Files, file{e.name, int64(len(data)), sum(data)})
+		if err := put(e.name, data); err != nil {
+			return fmt.Errorf("%s: %w", e.name, err)
+		}
+	}
+	data, err := indented(m)
+	if err != nil {
+		return err
+	}
+	if err := put(manifestName, data); err != nil {
+		return fmt.Errorf("%s: %w", manifestName, err)
+	}
+	return errors.Join(archive.Close(), zip.Close())
+}
+
+func sum(data []byte) string {
+	s := sha256.Sum256(data)
+	return hex.EncodeToString(s[:])
+}
+
+// LimitError says that a run is too big for one bundle.
+type LimitError struct{ what string }
+
+func (e *LimitError) Error() string { return e.what }
+
+// Hint is what to do next.
+func (e *LimitError) Hint() string { return "run fewer scenarios or repeats, and bundle those" }

@@ -1,0 +1,388 @@
+package bundle
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/reports"
+	"github.com/rpmig/rpmig/result"
+)
+
+// source is a run of two cells, of which one failed, in a folder.
+func source(t testing.TB) Source {
+	t.Helper()
+	dir := t.TempDir()
+	reset := result.Reset{
+		Time: 0.2, Frame: 6, From: netip.MustParseAddrPort("127.0.0.1:80"), To: netip.MustParseAddrPort("127.0.0.1:4000"),
+		Flavour: result.BareRST, Step: "close A", Reason: "TCP_FLAGS", State: "LISTEN", Owner: result.SurvivingListener,
+	}
+	run := &result.Run{
+		Header: result.Header{
+			Schema: result.Schema, Version: "v1.2.3", Kernel: "6.18.44-zeus", Machine: "x86_64", Cells: 2,
+			Command: []string{"run", "quiz2", "-n", "1", "--out", "/home/jane/secret plans", "--migrate=off,sysctl", "--drop=nftables"},
+		},
+		Cells: []result.Cell{{
+			Scenario: "quiz2", Family: "ipv4", Mode: "sysctl", Repeat: 1, Status: result.Fail, Control: result.Controlled,
+			Reason:      "zeus has no mercy: /home/jane/x says so to 10.1.2.3",
+			Connections: result.Connections{Staged: 1, Lost: 1}, Resets: []result.Reset{reset},
+			Checks:  []result.Check{{Name: "accepted", Witness: result.Application, Want: "1", Got: "0 <b>"}},
+			Steps:   []result.Step{{Name: "close A", At: 0.1}},
+			Flow:    []result.Segment{{Time: 0.2, Frame: 6, Text: "R seq 1"}},
+			Capture: result.Capture{Packets: 6}, Evidence: filepath.Join(dir, "cells/quiz2/ipv4/sysctl/1"),
+		}, {
+			Scenario: "quiz2", Family: "ipv4", Mode: "off", Repeat: 1, Status: result.Pass, Control: result.IsControl,
+			Reason: "lost, as expected", Connections: result.Connections{Staged: 1, Lost: 1}, Resets: []result.Reset{reset},
+		}},
+	}
+	for i := range run.Cells {
+		c := &run.Cells[i]
+		c.Capture.File = "cells/" + c.ID() + "/capture.pcapng"
+		folder := filepath.Join(dir, "cells", c.ID())
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write := func(name, text string) {
+			if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(captureFile, "\x0a\x0d\x0d\x0a comment "+c.ID()+": "+c.Reason+" packets")
+		if i == 0 {
+			write(panicFile, "goroutine 1 [running]: /home/jane/go/x.go:12 on zeus")
+		}
+	}
+	return Source{
+		Dir: dir, Run: run, KernelConfig: []byte("CONFIG_DEFAULT_HOSTNAME=\"zeus\"\n"), Redact: true,
+		Environment: reports.Environment{Release: "6.18.44-zeus", Machine: "x86_64", Tainted: "0", Rpmig: "v1.2.3", Go: "go1.26"},
+		Identity:    Identity{Hosts: []string{"zeus.example.org"}, Users: []string{"jane"}, Homes: []string{"/home/jane"}},
+	}
+}
+
+func pack(t testing.TB, src Source) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := Write(t.Context(), &b, src); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// member is a file of an archive as tests take it apart and put it together.
+type member struct {
+	h    tar.Header
+	data []byte
+}
+
+func members(t testing.TB, bundle []byte) []member {
+	t.Helper()
+	zip, err := gzip.NewReader(bytes.NewReader(bundle))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []member
+	for r := tar.NewReader(zip); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, member{*h, data})
+	}
+}
+
+func archive(t testing.TB, all []member) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	zip := gzip.NewWriter(&b)
+	w := tar.NewWriter(zip)
+	for _, m := range all {
+		if m.h.Typeflag == tar.TypeReg {
+			m.h.Size = int64(len(m.data))
+		}
+		if err := w.WriteHeader(&m.h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(m.data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.Close(), zip.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestRoundTrip(t *testing.T) {
+	src := source(t)
+	got := pack(t, src)
+	if again := pack(t, src); !bytes.Equal(got, again) {
+		t.Error("the same source gave other bytes")
+	}
+	checked, err := Check(bytes.NewReader(got))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := members(t, got)
+	if checked.Files != len(all) || len(checked.Run.Cells) != 2 {
+		t.Errorf("checked %d files and %d cells, want %d and 2", checked.Files, len(checked.Run.Cells), len(all))
+	}
+	if all[0].h.Name != reportName {
+		t.Errorf("first is %s", all[0].h.Name)
+	}
+	report := string(all[0].data)
+	for _, want := range []string{
+		"tcp: SO_REUSEPORT migration on Linux 6.18.44-zeus: quiz2 ipv4 sysctl: FAIL, 0 of 1 lived\n",
+		"\n  rpmig run quiz2 --family=ipv4 --migrate=sysctl -n 1 --drop=nftables\n",
+		"want 1\n", "TCP_FLAGS", "surviving listener",
+	} {
+		if !strings.Contains(report, want) {
+			t.Errorf("the report lacks %q:\n%s", want, report)
+		}
+	}
+	for _, m := range all {
+		text := strings.ReplaceAll(string(m.data), "6.18.44-zeus", "")
+		for _, secret := range []string{"zeus", "jane", "10.1.2.3", src.Dir} {
+			if strings.Contains(text, secret) {
+				t.Errorf("%s tells %q:\n%s", m.h.Name, secret, text)
+			}
+		}
+	}
+	if was := checked.Run.Cells[0]; was.Evidence != "cells/quiz2/ipv4/sysctl/1" {
+		t.Errorf("evidence in %s", was.Evidence)
+	}
+
+	src.Redact = false
+	if _, err := Check(bytes.NewReader(pack(t, src))); err != nil {
+		t.Errorf("not redacted: %v", err)
+	}
+}
+
+// A capture that is gone is said, not made up; and none is read from outside the folder.
+func TestCaptureMissing(t *testing.T) {
+	src := source(t)
+	name := filepath.Join(src.Dir, "cells/quiz2/ipv4/off/1", captureFile)
+	if err := errors.Join(os.Remove(name), os.Symlink("/etc/hostname", name)); err != nil {
+		t.Fatal(err)
+	}
+	src.Run.Cells[0].Capture.File = "../../../../etc/passwd"
+	got := pack(t, src)
+	if _, err := Check(bytes.NewReader(got)); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range members(t, got) {
+		if m.h.Name == "cells/quiz2/ipv4/off/1/"+captureFile {
+			t.Error("the link was followed")
+		}
+		if m.h.Name == reportName && !strings.Contains(string(m.data), "Not here: cells/quiz2/ipv4/off/1/") {
+			t.Errorf("not said:\n%s", m.data)
+		}
+	}
+}
+
+func TestCheckRefuses(t *testing.T) {
+	good := pack(t, source(t))
+	file := func(name, data string) member {
+		return member{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644}, []byte(data)}
+	}
+	with := func(more ...member) []byte { return archive(t, append(members(t, good), more...)) }
+	// changed changes a file, and the manifest with it, as somebody would who means harm.
+	changed := func(name string, change func(string) string, honest bool) []byte {
+		all := members(t, good)
+		i := slices.IndexFunc(all, func(m member) bool { return m.h.Name == name })
+		all[i].data = []byte(change(string(all[i].data)))
+		if !honest {
+			return archive(t, all)
+		}
+		last := &all[len(all)-1]
+		var m manifest
+		if err := json.Unmarshal(last.data, &m); err != nil {
+			t.Fatal(err)
+		}
+		for j := range m.Files {
+			if m.Files[j].Name == name {
+				m.Files[j].Size, m.Files[j].SHA256 = int64(len(all[i].data)), sum(all[i].data)
+			}
+		}
+		data, err := indented(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last.data = data
+		return archive(t, all)
+	}
+	without := func(name string) []byte {
+		return archive(t, slices.DeleteFunc(members(t, good), func(m member) bool { return m.h.Name == name }))
+	}
+	evil := func(s string) string { return s + "<script>alert(1)</script>" }
+	for _, tt := range []struct {
+		name string
+		data []byte
+		want string
+	}{
+		{"nothing", nil, "not a bundle"},
+		{"no gzip", []byte("PK\x03\x04 and so on"), "not a bundle"},
+		{"no archive", packed(t, strings.NewReader("no archive at all, though it is packed")), "cut short"},
+		{"empty", archive(t, nil), "not a bundle"},
+		{"absolute", with(file("/etc/cron.d/x", "")), "no name"},
+		{"traversal", with(file("../x", "")), "no name"},
+		{"hidden traversal", with(file("cells/../../x", "")), "no name"},
+		{"backslash", with(file(`cells\x`, "")), "no name"},
+		{"escape sequence", with(file("a\x1b[2Jb", "")), "no name"},
+		{"dot", with(file("./report.txt", "")), "no name"},
+		{"symlink", with(member{tar.Header{Typeflag: tar.TypeSymlink, Name: "x", Linkname: "/etc/passwd"}, nil}), "no plain file"},
+		{"hard link", with(member{tar.Header{Typeflag: tar.TypeLink, Name: "x", Linkname: "report.txt"}, nil}), "no plain file"},
+		{"device", with(member{tar.Header{Typeflag: tar.TypeBlock, Name: "x"}, nil}), "no plain file"},
+		{"folder", with(member{tar.Header{Typeflag: tar.TypeDir, Name: "x"}, nil}), "no plain file"},
+		{"twice", with(file(reportName, "another")), "twice"},
+		{"stowaway", with(file("readme.exe", "")), "does not list"},
+		{"wrong sum", changed(reportName, strings.ToUpper, false), "not what was put in"},
+		{"another report", changed(reportName, evil, true), "report.txt is not what its run.jsonl makes"},
+		{"another page", changed(pageName, evil, true), "page.html is not what"},
+		{"another ledger", changed(ledgerName, func(s string) string { return strings.Replace(s, "FAIL", "PASS", 1) }, true), "is not what"},
+		{"no ledger", changed(ledgerName, func(string) string { return "?" }, true), "no header"},
+		{"no environment", changed(envName, func(string) string { return "?" }, true), "environment.json"},
+		{"no manifest", without(manifestName), "missing"},
+		{"a file less", without(reportName), "not there"},
+		{"bad sum of all", flip(good, len(good)-6), "checksum"},
+		{"cut short", good[:len(good)/2], "cut short"},
+		{"cut at the end", good[:len(good)-1], "cut short"},
+		{"two in one", append(bytes.Clone(good), good...), "something follows"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Check(bytes.NewReader(tt.data))
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("want an error with %q, got %v", tt.want, err)
+			}
+		})
+	}
+}
+
+func flip(data []byte, i int) []byte {
+	data = bytes.Clone(data)
+	data[i] ^= 1
+	return data
+}
+
+func packed(t testing.TB, r io.Reader) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	zip := gzip.NewWriter(&b)
+	_, err := io.Copy(zip, r)
+	if err := errors.Join(err, zip.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// zeros are as many as are asked for.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func TestCheckRefusesBombs(t *testing.T) {
+	const most = 1 << 20
+	var head bytes.Buffer
+	w := tar.NewWriter(&head)
+	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "page.html", Size: most}); err != nil {
+		t.Fatal(err)
+	}
+	bomb := packed(t, io.MultiReader(&head, io.LimitReader(zeros{}, most+4096)))
+	if _, err := unpack(bytes.NewReader(bomb), most); !errors.Is(err, errTooBig) {
+		t.Errorf("a bomb of %d bytes: %v", len(bomb), err)
+	}
+	// Behind the end of the archive, where no file is.
+	if _, err := unpack(bytes.NewReader(packed(t, io.LimitReader(zeros{}, most+1))), most); !errors.Is(err, errTooBig) {
+		t.Errorf("a bomb behind the archive: %v", err)
+	}
+	// A file that says it is larger than what follows of it.
+	var huge bytes.Buffer
+	if err := tar.NewWriter(&huge).WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "page.html", Size: MaxBytes + 1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Check(bytes.NewReader(packed(t, &huge))); !errors.Is(err, errTooBig) {
+		t.Errorf("a huge file: %v", err)
+	}
+}
+
+func TestSave(t *testing.T) {
+	src := source(t)
+	dir := t.TempDir()
+	name := filepath.Join(dir, "b.tar.gz")
+	files := func() int {
+		all, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	if err := Save(t.Context(), name, false, src); err != nil {
+		t.Fatal(err)
+	}
+	if err := Save(t.Context(), name, false, src); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("over a file: %v", err)
+	}
+	if err := Save(t.Context(), name, true, src); err != nil {
+		t.Errorf("by force: %v", err)
+	}
+	src.Dir = filepath.Join(dir, "gone")
+	if err := Save(t.Context(), filepath.Join(dir, "c"), false, src); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of a folder that is gone: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Save(ctx, filepath.Join(dir, "c"), false, source(t)); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v", err)
+	}
+	if n := files(); n != 1 {
+		t.Errorf("%d files are left, want the bundle alone", n)
+	}
+}
+
+func TestWriteDiskFull(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	if err := Write(t.Context(), full, source(t)); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func FuzzCheck(f *testing.F) {
+	good := pack(f, source(f))
+	f.Add(good)
+	f.Add(good[:len(good)/2])
+	f.Add(archive(f, nil))
+	f.Add(archive(f, []member{{tar.Header{Typeflag: tar.TypeReg, Name: "../x"}, []byte("x")}}))
+	f.Add(archive(f, []member{{tar.Header{Typeflag: tar.TypeSymlink, Name: "x", Linkname: "/"}, nil}}))
+	f.Add(archive(f, members(f, good)[1:]))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		checked, err := Check(bytes.NewReader(data))
+		if (err == nil) != (checked != nil) {
+			t.Errorf("got %v and %v", checked, err)
+		}
+		// As a file of an archive, packed, it gets further in.
+		_, _ = Check(bytes.NewReader(packed(t, bytes.NewReader(data))))
+		_, _ = Check(bytes.NewReader(archive(t, []member{{tar.Header{Typeflag: tar.TypeReg, Name: manifestName}, data}})))
+	})
+}

@@ -1,0 +1,287 @@
+package bundle
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"net"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// Identity is what tells a machine and its user from others.
+type Identity struct {
+	Hosts, Users []string
+	Homes        []string // folders
+}
+
+// The placeholders. Those of addresses are for documentation (RFC 5737, 3849 and 7042), since a ledger in which an
+// address is a word could not be read any more.
+const (
+	hostMark = "[host]"
+	userMark = "[user]"
+	homeMark = "[home]"
+)
+
+var (
+	addr4Mark  = netip.MustParseAddr("192.0.2.1")
+	addr6Mark  = netip.MustParseAddr("2001:db8::1")
+	mappedMark = netip.MustParseAddr("::ffff:192.0.2.1")
+)
+
+const macMark = "00:00:5e:00:53:00"
+
+// everyday names are those that machines and users have everywhere. They tell nobody from others, and rpmig's own
+// sentences hold some of them.
+var everyday = []string{"localhost", "root", "nobody", "user", "client", "server", "listener", "host", "linux", "kernel", "rpmig"}
+
+// redactor takes an identity out of texts. The nil one leaves them as they are.
+type redactor struct {
+	names *regexp.Regexp    // group 1 a home, with what is below it; or else a name
+	marks map[string]string // of names, in lower case
+	keep  *regexp.Regexp    // what stays, whatever it looks like; nil: nothing
+}
+
+// newRedactor keeps the texts given, as a kernel's release, which a report is worth nothing without.
+func newRedactor(id Identity, keep ...string) *redactor {
+	r := &redactor{marks: map[string]string{}}
+	var hosts, users []string
+	for _, h := range id.Hosts {
+		short, _, _ := strings.Cut(h, ".")
+		hosts = append(hosts, h, short)
+	}
+	users = append(users, id.Users...)
+	homes := []string{`/home/[^/\s"'<>:,;)\]]+`, `/root`} // those of others, too
+	for _, h := range id.Homes {
+		if h = strings.TrimRight(h, "/"); strings.Count(h, "/") > 0 {
+			homes = append(homes, regexp.QuoteMeta(h))
+		}
+	}
+	var names []string
+	add := func(all []string, mark string) {
+		for _, n := range all {
+			// A name of one letter would take every "a" with it, and no listener A would be left.
+			if len(n) > 1 && !slices.Contains(everyday, strings.ToLower(n)) && r.marks[strings.ToLower(n)] == "" {
+				r.marks[strings.ToLower(n)] = mark
+				names = append(names, n)
+			}
+		}
+	}
+	add(hosts, hostMark)
+	add(users, userMark)
+	longest := func(all []string) {
+		slices.SortFunc(all, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
+	}
+	longest(names)
+	longest(homes)
+	for i, n := range names {
+		names[i] = regexp.QuoteMeta(n)
+	}
+	pattern := `((?:` + strings.Join(homes, "|") + `)(?:/[^\s"'<>:,;)\]]*)?)`
+	if len(names) > 0 {
+		pattern += `|(?i:` + strings.Join(names, "|") + `)`
+	}
+	r.names = regexp.MustCompile(pattern)
+	keep = slices.DeleteFunc(slices.Clone(keep), func(s string) bool { return s == "" })
+	longest(keep)
+	for i, k := range keep {
+		keep[i] = regexp.QuoteMeta(k)
+	}
+	if len(keep) > 0 {
+		r.keep = regexp.MustCompile(strings.Join(keep, "|"))
+	}
+	return r
+}
+
+// text redacts a text.
+func (r *redactor) text(s string) string {
+	if r == nil {
+		return s
+	}
+	if r.keep == nil {
+		return addresses(r.name(s))
+	}
+	var b strings.Builder
+	at := 0
+	for _, k := range whole(s, r.keep.FindAllStringIndex(s, -1)) {
+		b.WriteString(addresses(r.name(s[at:k[0]])))
+		b.WriteString(s[k[0]:k[1]])
+		at = k[1]
+	}
+	b.WriteString(addresses(r.name(s[at:])))
+	return b.String()
+}
+
+// name replaces names and homes that stand alone: "web" is not in "webs", but it is in "web-1" and in "web.lan".
+func (r *redactor) name(s string) string {
+	var b strings.Builder
+	at := 0
+	for at < len(s) {
+		m := r.names.FindStringSubmatchIndex(s[at:])
+		if m == nil {
+			break
+		}
+		from, to := at+m[0], at+m[1]
+		home := m[2] >= 0
+		b.WriteString(s[at:from])
+		switch {
+		case !alone(s, from, to), home && from > 0 && strings.HasPrefix(s[from:], "/root") && pathByte(s[from-1]):
+			// One character on: another name may begin inside what only looked like one.
+			b.WriteByte(s[from])
+			at = from + 1
+			continue
+		case home:
+			b.WriteString(homeMark)
+		default:
+			b.WriteString(r.marks[strings.ToLower(s[from:to])])
+		}
+		at = to
+	}
+	b.WriteString(s[at:])
+	return b.String()
+}
+
+// whole leaves out the places that are part of a word.
+func whole(s string, places [][]int) [][]int {
+	return slices.DeleteFunc(places, func(p []int) bool { return !alone(s, p[0], p[1]) })
+}
+
+// alone tells whether s[from:to] begins and ends where words do.
+func alone(s string, from, to int) bool {
+	return (from == 0 || !wordByte(s[from-1]) || !wordByte(s[from])) && (to == len(s) || !wordByte(s[to]) || !wordByte(s[to-1]))
+}
+
+// pathByte tells whether a slash behind it goes on with a path: /var/root is no home.
+func pathByte(b byte) bool { return wordByte(b) || b == '/' || b == '.' || b == '-' }
+
+// wordByte takes every byte of a character beyond ASCII for part of a word.
+func wordByte(b byte) bool {
+	return b == '_' || b >= '0' && b <= '9' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= 0x80
+}
+
+// addressLike is the longest text that may be an address, with a port or without, and more.
+var addressLike = regexp.MustCompile(`[0-9A-Za-z_:.]+(%[0-9A-Za-z_.-]+)?`)
+
+// addresses replaces those that can be reached from elsewhere.
+func addresses(s string) string {
+	return addressLike.ReplaceAllStringFunc(s, func(word string) string {
+		if !strings.ContainsAny(word, ".:") {
+			return word
+		}
+		core := strings.TrimRight(word, ".") // the end of a sentence
+		return address(core) + word[len(core):]
+	})
+}
+
+func address(word string) string {
+	if a, err := netip.ParseAddr(word); err == nil {
+		return mark(a)
+	}
+	if a, err := netip.ParseAddrPort(word); err == nil {
+		return mark(a.Addr()) + word[strings.LastIndexByte(word, ':'):]
+	}
+	if mac, err := net.ParseMAC(word); err == nil {
+		if bytes.Equal(mac, make([]byte, len(mac))) {
+			return word // loopback's
+		}
+		return macMark
+	}
+	// As tcpdump prints a port: 10.0.0.1.80.
+	if i := strings.LastIndexByte(word, '.'); i > 0 && strings.Count(word, ".") == 4 {
+		if a, err := netip.ParseAddr(word[:i]); err == nil {
+			return mark(a) + word[i:]
+		}
+	}
+	// As in addr:10.0.0.1, and 10.0.0.1:http.
+	if head, tail, ok := strings.Cut(word, ":"); ok {
+		if a, err := netip.ParseAddr(head); err == nil {
+			head = mark(a)
+		}
+		return head + ":" + address(tail)
+	}
+	if core := strings.TrimRight(word, ":"); core != word {
+		return address(core) + word[len(core):]
+	}
+	return word
+}
+
+// mark returns what stands for an address: itself where it says nothing of a machine.
+func mark(a netip.Addr) string {
+	switch u := a.Unmap(); {
+	case u.IsLoopback(), u.IsUnspecified():
+		return a.String()
+	case a.Is4In6():
+		return mappedMark.String()
+	case a.Is4():
+		return addr4Mark.String()
+	default:
+		return addr6Mark.String()
+	}
+}
+
+// own are the fields of a ledger that hold rpmig's own words, or the kernel's: a host that is called "off" must not take
+// the name of a mode with it, and a ledger without it would not be one.
+var own = map[string]bool{
+	"scenario": true, "family": true, "mode": true, "status": true, "control": true, "witness": true, "flavour": true,
+	"owner": true, "kind": true, "state": true,
+}
+
+// value redacts every text in a value as encoding/json decodes it.
+func (r *redactor) value(v any) any {
+	switch v := v.(type) {
+	case string:
+		return r.text(v)
+	case []any:
+		for i := range v {
+			v[i] = r.value(v[i])
+		}
+	case map[string]any:
+		for k := range v {
+			if !own[k] {
+				v[k] = r.value(v[k])
+			}
+		}
+	}
+	return v
+}
+
+// redact replaces a value by itself without what identifies anybody.
+func redact[T any](r *redactor, v T) (T, error) {
+	if r == nil {
+		return v, nil
+	}
+	var clean T
+	text, err := json.Marshal(v)
+	if err != nil {
+		return clean, err
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber() // a cookie has more digits than a float64
+	var loose any
+	if err := dec.Decode(&loose); err != nil {
+		return clean, err
+	}
+	if text, err = json.Marshal(r.value(loose)); err != nil {
+		return clean, err
+	}
+	return clean, json.Unmarshal(text, &clean)
+}
+
+// capture redacts a pcapng. What came from outside is in one place there, the comment that repeats the cell's reason, so
+// it is overwritten in its length, and no block has to move.
+func (r *redactor) capture(data []byte, c *result.Cell) []byte {
+	if r == nil || c.Reason == "" {
+		return data
+	}
+	clean := r.text(c.Reason)
+	if clean == c.Reason {
+		return data
+	}
+	clean = strings.ToValidUTF8((clean + strings.Repeat(" ", len(c.Reason)))[:len(c.Reason)], "")
+	clean += strings.Repeat(" ", len(c.Reason)-len(clean))
+	return bytes.ReplaceAll(data, []byte(c.Reason), []byte(clean))
+}

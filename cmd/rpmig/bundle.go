@@ -1,0 +1,299 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/bundle"
+	"github.com/rpmig/rpmig/netns"
+	"github.com/rpmig/rpmig/reports"
+	"github.com/rpmig/rpmig/result"
+)
+
+func (e *env) bundleCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "bundle",
+		Usage:     "put a run into one file to attach to a report, or check such a file",
+		UsageText: "rpmig bundle DIR -o FILE.tar.gz [options]\nrpmig bundle --check FILE.tar.gz",
+		Description: "DIR is what a run wrote with --out, or the folder that a failing run named. The file\n" +
+			"holds report.txt, ready to be pasted into a mail, the ledger, the captures, and what\n" +
+			"is known of this machine now. --check prints the report of a bundle that is whole.",
+		Flags: []cli.Flag{
+			&cli.PathFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the bundle to `FILE`"},
+			boolFlag("check", "", "verify a bundle, and print the report that its ledger makes"),
+			&cli.BoolFlag{Name: "redact", Value: true, DisableDefaultText: true,
+				Usage: "leave out the names of host and user, paths under home, and addresses; --redact=false keeps them"},
+			boolFlag("force", "", "write over a file"),
+			verboseFlag(), noColorFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 || c.Args().First() == "" {
+				return &usageError{"bundle: want one folder, or with --check one file", "rpmig bundle DIR -o FILE.tar.gz, or: rpmig bundle --check FILE.tar.gz"}
+			}
+			from := c.Args().First()
+			if c.Bool("check") {
+				if c.IsSet("output") {
+					return &usageError{"bundle: --check writes no file, so -o means nothing", "rpmig bundle --check " + quote(from)}
+				}
+				return e.checkBundle(c, from)
+			}
+			to := c.Path("output")
+			if to == "" {
+				return &usageError{"bundle: to which file?", "rpmig bundle " + quote(from) + " -o FILE.tar.gz"}
+			}
+			if err := freeForBundle(to, c.Bool("force")); err != nil {
+				return err
+			}
+			run, err := readLedger(from)
+			if err != nil {
+				return err
+			}
+			if info, err := os.Stat(from); err == nil && !info.IsDir() {
+				from = filepath.Dir(from)
+			}
+			if err := writeBundle(c.Context, to, from, run, c.Bool("redact"), c.Bool("force")); err != nil {
+				return err
+			}
+			fmt.Fprintf(e.stderr, "rpmig: the bundle is %s\n", printable(to))
+			return nil
+		},
+	}
+}
+
+func (e *env) checkBundle(c *cli.Context, name string) error {
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &usageError{"bundle: " + err.Error(), "rpmig bundle --check FILE.tar.gz"}
+	} else if err != nil {
+		return fmt.Errorf("bundle: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	checked, err := bundle.Check(f)
+	var replay *bundle.ReplayError
+	if errors.As(err, &replay) {
+		return fmt.Errorf("%s: %w", name, err)
+	} else if err != nil {
+		return &hintedError{fmt.Errorf("%s: %w", name, err), "do not trust it: ask whoever sent it to send it again"}
+	}
+	fmt.Fprintf(e.stderr, "rpmig: %s is whole: %d files, and its ledger makes its report again\n", printable(name), checked.Files)
+	format, err := reports.Lookup("text")
+	if err != nil {
+		return err
+	}
+	return e.render(c, format, checked.Run)
+}
+
+func writeBundle(ctx context.Context, to, dir string, run *result.Run, redact, force bool) error {
+	src, err := bundleSource(ctx, run)
+	if err != nil {
+		return err
+	}
+	src.Dir, src.Redact = dir, redact
+	if err := bundle.Save(ctx, to, force, src); err != nil {
+		return bundleError(to, err)
+	}
+	return nil
+}
+
+// bundleError says what to do about a bundle that could not be written.
+func bundleError(to string, err error) error {
+	var hinted interface{ Hint() string }
+	wrapped := fmt.Errorf("write the bundle: %w", err)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return existsError(to)
+	case errors.As(err, &hinted):
+		return wrapped
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EFBIG):
+		return &hintedError{wrapped, "the disk is full, and nothing was left on it: choose a file on another one"}
+	default:
+		return &hintedError{wrapped, "choose a file in a folder that is there and that you may write to"}
+	}
+}
+
+func existsError(to string) error {
+	return &usageError{fmt.Sprintf("bundle: %s is there already", to), "choose another file, or: rpmig bundle DIR -o " + quote(to) + " --force"}
+}
+
+// freeForBundle refuses a file before work is done for it.
+func freeForBundle(to string, force bool) error {
+	if info, err := os.Lstat(to); err == nil && (!force || info.IsDir()) {
+		return existsError(to)
+	}
+	if info, err := os.Stat(filepath.Dir(to)); err != nil || !info.IsDir() {
+		return &usageError{fmt.Sprintf("bundle: %s is no folder", filepath.Dir(to)), "choose a file in a folder that is there"}
+	}
+	return nil
+}
+
+// bundling is the --bundle of a run. The nil one is that of a run without.
+type bundling struct {
+	to   string
+	temp bool // the run's folder is ours, since nobody asked for one
+}
+
+// newBundling makes the run leave the evidence of every cell somewhere.
+func newBundling(c *cli.Context, out *output) (*bundling, error) {
+	if !c.IsSet("bundle") {
+		return nil, nil
+	}
+	b := &bundling{to: c.Path("bundle"), temp: out.dir == ""}
+	if b.temp {
+		var err error
+		if out.dir, err = os.MkdirTemp("", "rpmig-evidence-"); err != nil {
+			return nil, &outputError{err}
+		}
+		out.keep = true
+	}
+	return b, nil
+}
+
+// end ends the ledger and writes the bundle, also of a run that was cut short.
+func (b *bundling) end(ctx context.Context, out *output) error {
+	if b == nil {
+		return out.end()
+	}
+	bad := out.run.Count(result.Fail)+out.run.Count(result.Error) > 0
+	var err error
+	if b.temp && !bad && out.file != nil {
+		// A folder that goes at once need not be named.
+		err = out.file.Close()
+		out.file = nil
+	}
+	err = errors.Join(err, out.end())
+	if err == nil && len(out.run.Cells) > 0 {
+		if err = writeBundle(context.WithoutCancel(ctx), b.to, out.dir, &out.run, true, false); err == nil {
+			out.words("rpmig: the bundle is %s\n", printable(b.to))
+		}
+	}
+	if b.temp && !bad {
+		err = errors.Join(err, os.RemoveAll(out.dir))
+	}
+	return err
+}
+
+// bundleSource gathers what is known of this machine now.
+func bundleSource(ctx context.Context, run *result.Run) (bundle.Source, error) {
+	src := bundle.Source{Run: run, Identity: identity()}
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return src, fmt.Errorf("uname: %w", err)
+	}
+	env := reports.Environment{
+		Release: unix.ByteSliceToString(u.Release[:]), Version: unix.ByteSliceToString(u.Version[:]), Machine: unix.ByteSliceToString(u.Machine[:]),
+		UserNS: netns.InUserNS(), Sysctls: sysctls(), Tables: iptablesVersion(ctx),
+		Rpmig: version, Go: runtime.Version(), Build: map[string]string{},
+		LeftOut: []string{"the BPF program and the verifier's log: rpmig carries the program, and its version above names it"},
+	}
+	// Not there: not known.
+	tainted, _ := os.ReadFile("/proc/sys/kernel/tainted")
+	env.Tainted = strings.TrimSpace(string(tainted))
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			env.Build[s.Key] = s.Value
+		}
+		for _, d := range info.Deps {
+			if d.Path == "github.com/cilium/ebpf" {
+				env.Build[d.Path] = d.Version
+			}
+		}
+	}
+	switch config := kernelConfig(env.Release); {
+	case config == nil:
+		env.LeftOut = append(env.LeftOut, "kernel.config, which was found neither in /proc/config.gz nor in /boot")
+	case env.Release != run.Header.Kernel:
+		env.LeftOut = append(env.LeftOut, "kernel.config, as the one found here is not of the run's kernel")
+	default:
+		src.KernelConfig = config
+	}
+	src.Environment = env
+	return src, nil
+}
+
+// identity is what tells this machine and this user from others. What cannot be found out is not in any text either.
+func identity() bundle.Identity {
+	var id bundle.Identity
+	if h, err := os.Hostname(); err == nil {
+		id.Hosts = append(id.Hosts, h)
+	}
+	for _, name := range []string{"USER", "LOGNAME", "SUDO_USER"} {
+		id.Users = append(id.Users, os.Getenv(name))
+	}
+	id.Homes = append(id.Homes, os.Getenv("HOME"))
+	if me, err := user.Current(); err == nil {
+		id.Users, id.Homes = append(id.Users, me.Username), append(id.Homes, me.HomeDir)
+	}
+	if sudo, err := user.Lookup(cmp.Or(os.Getenv("SUDO_USER"), "root")); err == nil {
+		id.Homes = append(id.Homes, sudo.HomeDir)
+	}
+	return id
+}
+
+// sysctls reads those that decide what can be played here.
+func sysctls() map[string]string {
+	files := []string{
+		"net/ipv4/tcp_migrate_req", "net/ipv4/tcp_synack_retries", "net/ipv4/tcp_syncookies", "net/ipv4/tcp_fastopen",
+		"net/core/somaxconn", "net/core/bpf_jit_enable", "kernel/unprivileged_bpf_disabled", "kernel/unprivileged_userns_clone",
+		"kernel/apparmor_restrict_unprivileged_userns",
+	}
+	const root = "/proc/sys/"
+	more, _ := filepath.Glob(root + "user/max_*_namespaces") // the pattern is good
+	for _, name := range more {
+		files = append(files, strings.TrimPrefix(name, root))
+	}
+	found := map[string]string{}
+	for _, name := range files {
+		if value, err := os.ReadFile(root + name); err == nil {
+			found[strings.ReplaceAll(name, "/", ".")] = strings.Join(strings.Fields(string(value)), " ")
+		}
+	}
+	return found
+}
+
+// iptablesVersion is "iptables v1.8.9 (nf_tables)"; empty where there is none.
+func iptablesVersion(ctx context.Context) string {
+	ctx, stop := context.WithTimeout(ctx, 5*time.Second)
+	defer stop()
+	out, err := exec.CommandContext(ctx, "iptables", "--version").Output()
+	if err != nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimSpace(line)
+}
+
+// kernelConfig returns what the running kernel was built with; nil where it does not say.
+func kernelConfig(release string) []byte {
+	const most = 16 << 20
+	if packed, err := os.ReadFile("/proc/config.gz"); err == nil {
+		if zip, err := gzip.NewReader(bytes.NewReader(packed)); err == nil {
+			if config, err := io.ReadAll(io.LimitReader(zip, most)); err == nil {
+				return config
+			}
+		}
+	}
+	config, err := os.ReadFile("/boot/config-" + release)
+	if err != nil || len(config) > most {
+		return nil
+	}
+	return config
+}

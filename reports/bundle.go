@@ -1,0 +1,265 @@
+package reports
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// Environment is what was found out about the machine when a bundle was made, which may be later than the run, and on
+// another machine.
+type Environment struct {
+	Release string            `json:"kernel_release"` // uname -r
+	Version string            `json:"kernel_version"` // uname -v
+	Machine string            `json:"machine"`        // uname -m
+	Tainted string            `json:"tainted"`        // /proc/sys/kernel/tainted; empty: not known
+	UserNS  bool              `json:"in_user_namespace"`
+	Sysctls map[string]string `json:"sysctls"`  // those that this kernel has, as the host has them
+	Tables  string            `json:"iptables"` // what iptables --version says; empty: there is none
+	Rpmig   string            `json:"rpmig"`    // the version that made the bundle
+	Go      string            `json:"go"`
+	Build   map[string]string `json:"build"`    // the settings of that rpmig's build
+	LeftOut []string          `json:"left_out"` // what the bundle lacks, and why
+}
+
+// The report of a bundle is read in a mail, so it quotes no more cells than a maintainer would scroll through.
+const (
+	mailWidth = 76
+	mailCells = 8
+	mailLines = 6 // of a kind, of one cell
+)
+
+// Bundle is the report that goes with a bundle, to be pasted into a mail to those who maintain the kernel. It is a pure
+// function of what the bundle holds, so that whoever has the bundle can make it again.
+func Bundle(run *result.Run, env *Environment) string {
+	all := sorted(run)
+	shown := slices.DeleteFunc(slices.Clone(all), func(c *result.Cell) bool { return !bad(c) })
+	if len(shown) == 0 {
+		shown = slices.DeleteFunc(slices.Clone(all), func(c *result.Cell) bool { return c.Status == result.Skip })
+	}
+	more := max(len(shown)-mailCells, 0)
+	quoted := shown[:len(shown)-more]
+	peers := Peers(run)
+
+	p := &page{width: mailWidth}
+	p.line(printable(subject(run, shown))) // never folded: it is to be a subject
+
+	h := run.Header
+	p.heading("What was run")
+	p.fold("rpmig " + quoteAll(h.Command))
+	p.fold(run.Summary())
+	p.fold("Each cell is one scenario in one address family and one mode of migration, in a network namespace of its own, over loopback.")
+
+	p.heading("What was expected, and what was seen")
+	for _, c := range quoted {
+		p.fold(fmt.Sprintf("%s: %s, %s: %s", place(c), c.Status, c.Fact(), c.Reason))
+		failed := c.Failed()
+		for _, k := range failed[:min(len(failed), mailLines)] {
+			p.say(4, 6, plain, "", printable(fmt.Sprintf("%s (%s)", k.Name, k.Witness)))
+			p.say(6, 11, plain, "want ", printable(k.Want))
+			p.say(6, 11, plain, "got  ", printable(k.Got))
+		}
+		p.more(len(failed)-mailLines, "checks that did not hold")
+	}
+	p.more(more, "cells; page.html has all")
+
+	p.heading("Why")
+	for _, c := range quoted {
+		p.why(c, peers(c))
+	}
+	p.more(more, "cells; page.html has all")
+
+	p.heading("How to repeat it")
+	if len(shown) > 0 {
+		p.line("  " + repeatLine(h.Command, shown)) // never folded: it is to be pasted
+	}
+	p.fold("rpmig doctor tells what a machine lacks for that.")
+
+	p.heading("Where")
+	p.fold(fmt.Sprintf("kernel: Linux %s %s", h.Kernel, h.Machine))
+	p.fold("rpmig: " + h.Version)
+	p.fold("All below was gathered when this bundle was made, not during the run.")
+	if env.Release != h.Kernel || env.Machine != h.Machine {
+		p.fold(fmt.Sprintf("That was on another kernel than the run's: Linux %s %s.", env.Release, env.Machine))
+	}
+	p.fold("kernel build: " + cmp.Or(env.Version, "not known"))
+	p.fold("tainted: " + cmp.Or(env.Tainted, "not known"))
+	p.fold("iptables: " + cmp.Or(env.Tables, "none"))
+	if backends := dropBackends(all); len(backends) > 0 {
+		p.fold("packets were dropped by: " + strings.Join(backends, " and "))
+	}
+	for _, name := range slices.Sorted(maps.Keys(env.Sysctls)) {
+		p.fold(name + " = " + env.Sysctls[name])
+	}
+	if env.UserNS {
+		p.fold("These sysctls were read in a user and network namespace of rpmig's own.")
+	}
+	p.fold(fmt.Sprintf("bundle made by rpmig %s, built with %s", env.Rpmig, env.Go))
+
+	p.heading("Timelines")
+	for _, c := range quoted {
+		p.fold(c.ID() + ":")
+		p.line("")
+		p.WriteString(Timeline(c, peers(c)...))
+		p.line("")
+	}
+	p.more(more, "cells; timelines/ has all")
+
+	p.heading("With this report")
+	p.fold("run.jsonl, from which rpmig makes this and every other report again; page.html; timelines/; cells/, with the captures; environment.json; manifest.json, with a sum of each file.")
+	for _, s := range env.LeftOut {
+		p.fold("Not here: " + s)
+	}
+	return p.String()
+}
+
+// bad tells whether a cell is what a report is written for.
+func bad(c *result.Cell) bool { return c.Status == result.Fail || c.Status == result.Error }
+
+// Peers returns a function that gives the cells of the same scenario and family, which are all that Timeline looks at.
+func Peers(run *result.Run) func(*result.Cell) []*result.Cell {
+	groups := map[[2]string][]*result.Cell{}
+	for _, c := range sorted(run) {
+		k := [2]string{c.Scenario, c.Family}
+		groups[k] = append(groups[k], c)
+	}
+	return func(c *result.Cell) []*result.Cell { return groups[[2]string{c.Scenario, c.Family}] }
+}
+
+// subject is the first line: what a maintainer sees in a list of mails.
+func subject(run *result.Run, shown []*result.Cell) string {
+	what := "nothing could be played"
+	switch {
+	case len(shown) > 0 && !bad(shown[0]):
+		what = run.Summary()
+	case len(shown) == 1:
+		what = fmt.Sprintf("%s: %s, %s", place(shown[0]), shown[0].Status, shown[0].Fact())
+	case len(shown) > 1:
+		what = fmt.Sprintf("%s and %d more of %d cells are not as expected", place(shown[0]), len(shown)-1, len(run.Cells))
+	}
+	return fmt.Sprintf("tcp: SO_REUSEPORT migration on Linux %s: %s", run.Header.Kernel, what)
+}
+
+// fold writes a paragraph of a section.
+func (p *page) fold(s string) { p.say(2, 4, plain, "", printable(s)) }
+
+// more says what was left out of a list, if anything was.
+func (p *page) more(n int, what string) {
+	if n > 0 {
+		p.say(4, 6, plain, "", fmt.Sprintf("and %d more %s", n, what))
+	}
+}
+
+// why says what became of the connections of a cell and in whose name.
+func (p *page) why(c *result.Cell, peers []*result.Cell) {
+	happened, remedy := Outcome(c, peers...)
+	p.fold(place(c) + ": " + happened)
+	p.say(4, 6, plain, "", remedy)
+	resets := killers(c)
+	for _, r := range resets[:min(len(resets), mailLines)] {
+		line := resetLine(r)
+		if r.State != "" {
+			line += printable(", sent by a socket in " + r.State)
+		}
+		p.say(4, 6, plain, "", line)
+	}
+	p.more(len(resets)-mailLines, "connections that were reset")
+	if n := dropped(c); n > 0 {
+		p.say(4, 6, plain, "", printable(fmt.Sprintf("%d segments of the connection shown were dropped by rpmig's own rule (%s), as the scenario wants", n, c.DropBackend)))
+	}
+	if n := filtered(c); n > 0 {
+		p.say(4, 6, plain, "", fmt.Sprintf("the kernel's trace has %d drops of the whole cell with the reason NETFILTER_DROP, which is that rule's", n))
+	}
+	var counters []string
+	for _, name := range slices.Sorted(maps.Keys(c.Counters)) {
+		if n := c.Counters[name]; n != 0 {
+			counters = append(counters, fmt.Sprintf("%s %+d", name, n))
+		}
+	}
+	if len(counters) > 0 {
+		p.say(4, 6, plain, "", printable("counters, before to after: "+strings.Join(counters, ", ")))
+	}
+}
+
+// dropped counts the segments in Flow that the drop rule took.
+func dropped(c *result.Cell) int {
+	n := 0
+	for _, s := range c.Flow {
+		if (&moment{segment: s}).dropped() {
+			n++
+		}
+	}
+	return n
+}
+
+// filtered counts the segments that the kernel says a packet filter dropped.
+func filtered(c *result.Cell) int {
+	n := 0
+	for _, e := range c.Events {
+		if e.Reason == "NETFILTER_DROP" {
+			n++
+		}
+	}
+	return n
+}
+
+// runFlags are the flags of rpmig run by what becomes of them in the line that repeats a run: those that change what is
+// played stay; where a run was written, and how often, does not matter.
+var runFlags = map[string]struct{ value, keep bool }{
+	"connections": {true, true}, "n": {true, true}, "port": {true, true}, "drop": {true, true}, "trace": {true, true},
+	"timeout-mul": {true, true}, "no-control": {false, true}, "real-timers": {false, true}, "strict": {false, true},
+	"migrate": {true, false}, "family": {true, false}, "repeat": {true, false}, "parallel": {true, false},
+	"format": {true, false}, "out": {true, false}, "bundle": {true, false},
+}
+
+// repeatLine is the command that plays these cells again. Their controls come by themselves.
+func repeatLine(command []string, cells []*result.Cell) string {
+	var scenarios, families, modes []string
+	add := func(list []string, s string) []string {
+		if slices.Contains(list, s) {
+			return list
+		}
+		return append(list, s)
+	}
+	for _, c := range cells {
+		scenarios, families, modes = add(scenarios, c.Scenario), add(families, c.Family), add(modes, c.Mode)
+	}
+	slices.SortFunc(modes, compareModes)
+	words := []string{"run", strings.Join(scenarios, ","), "--family=" + strings.Join(families, ","), "--migrate=" + strings.Join(modes, ",")}
+	for i := 0; i < len(command); i++ {
+		name, _, joined := strings.Cut(strings.TrimLeft(command[i], "-"), "=")
+		f, known := runFlags[name]
+		if !known || !strings.HasPrefix(command[i], "-") {
+			continue
+		}
+		flag := command[i : i+1]
+		if f.value && !joined && i+1 < len(command) {
+			flag = command[i : i+2]
+			i++
+		}
+		if f.keep {
+			words = append(words, flag...)
+		}
+	}
+	return "rpmig " + quoteAll(words)
+}
+
+// quoteAll writes words as a shell reads them.
+func quoteAll(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		w = printable(w)
+		if w == "" || strings.ContainsFunc(w, func(r rune) bool {
+			return !strings.ContainsRune("+,-./:=@_", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+		}) {
+			w = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+		}
+		quoted[i] = w
+	}
+	return strings.Join(quoted, " ")
+}
