@@ -129,8 +129,8 @@ func (e *LimitError) Hint() string {
 	return fmt.Sprintf("ulimit -n %d, or a smaller --parallel or --connections", e.Need)
 }
 
-// parallel settles how many cells are played side by side, within the limit on descriptors.
-func parallel(asked, connections int) (int, error) {
+// parallel settles how many cells are played side by side, within the limit on descriptors; busy ones come on top.
+func parallel(asked, connections, busy int) (int, error) {
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
 		return 0, fmt.Errorf("read the limit on file descriptors: %w", err)
@@ -138,10 +138,10 @@ func parallel(asked, connections int) (int, error) {
 	have := int(min(lim.Cur, 1<<30))
 	n := asked
 	if asked == 0 {
-		n = min(cellsPerCPU*runtime.NumCPU(), max((have-reserved)/descriptors(connections), 1))
+		n = min(cellsPerCPU*runtime.NumCPU(), max((have-reserved)/descriptors(connections)-busy, 1))
 	}
-	if need := reserved + n*descriptors(connections); need > have {
-		return 0, &LimitError{Need: need, Have: have, Parallel: n}
+	if need := reserved + (n+busy)*descriptors(connections); need > have {
+		return 0, &LimitError{Need: need, Have: have, Parallel: n + busy}
 	}
 	return n, nil
 }

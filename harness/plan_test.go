@@ -91,14 +91,14 @@ func TestParallel(t *testing.T) {
 			t.Fatal(err)
 		}
 	}()
-	if n, err := parallel(0, 1); n != 2 || err != nil {
+	if n, err := parallel(0, 1, 0); n != 2 || err != nil {
 		t.Errorf("one connection a cell: %d side by side, %v; want 2", n, err)
 	}
 	var limit *LimitError
-	if _, err := parallel(0, 100); !errors.As(err, &limit) || limit.Hint() == "" {
+	if _, err := parallel(0, 100, 0); !errors.As(err, &limit) || limit.Hint() == "" {
 		t.Errorf("100 connections a cell: %v", err)
 	}
-	if _, err := parallel(64, 1); !errors.As(err, &limit) {
+	if _, err := parallel(64, 1, 0); !errors.As(err, &limit) {
 		t.Errorf("64 cells side by side: %v", err)
 	}
 }

@@ -28,11 +28,14 @@ type Sink interface {
 // Run plays the plan and hands each cell to the sink once it is judged. It returns when every cell that was begun has
 // ended: with the context's error if it was cancelled, or with the sink's, which ends the run.
 func Run(ctx context.Context, o Options, sink Sink) error {
-	most := 1
+	most, atWork := 1, 0
 	for i := range o.Scenarios {
 		most = max(most, o.connections(&o.Scenarios[i]))
+		if o.Scenarios[i].Busy {
+			atWork = runtime.NumCPU()
+		}
 	}
-	workers, err := parallel(o.Parallel, most)
+	workers, err := parallel(o.Parallel, most, atWork)
 	if err != nil {
 		return err
 	}
@@ -74,7 +77,7 @@ func Run(ctx context.Context, o Options, sink Sink) error {
 		}
 	}
 	var done sync.WaitGroup
-	done.Go(func() { r.work(ctx, busy, min(workers, runtime.NumCPU())) })
+	done.Go(func() { r.work(ctx, busy, atWork) })
 	done.Go(func() { r.work(ctx, idle, workers) })
 	done.Wait()
 	r.rings.Wait()

@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/kernel/trace"
@@ -301,6 +302,11 @@ var traces = []string{"auto", "on", "off"}
 // tracer opens the kernel's trace if it is wanted. "auto" does without it where this kernel or this user cannot have it.
 func tracer(want string) (*trace.Tracer, error) {
 	if want == "off" {
+		return nil, nil
+	}
+	// Its programs and maps hold some forty descriptors.
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); want == "auto" && err == nil && files.Cur < 256 {
 		return nil, nil
 	}
 	t, err := trace.Open()
