@@ -29,8 +29,8 @@ func renderKTAP(w io.Writer, run *result.Run, _ Options) error {
 	fmt.Fprintf(&head, "KTAP version 1\n1..%d\n", k.tests)
 	fmt.Fprintf(&head, "# rpmig %s on Linux %s %s\n",
 		printable(run.Header.Version), printable(run.Header.Kernel), printable(run.Header.Machine))
-	fmt.Fprintf(&k.body, "# Totals: pass:%d fail:%d xfail:%d xpass:0 skip:%d error:%d\n",
-		k.pass, k.fail, k.xfail, k.skip, k.error)
+	fmt.Fprintf(&k.body, "# Totals: pass:%d fail:%d xfail:%d xpass:%d skip:%d error:%d\n",
+		k.pass, k.fail, k.xfail, k.xpass, k.skip, k.error)
 	if _, err := w.Write(append(head.Bytes(), k.body.Bytes()...)); err != nil {
 		return fmt.Errorf("write ktap: %w", err)
 	}
@@ -41,9 +41,9 @@ func renderKTAP(w io.Writer, run *result.Run, _ Options) error {
 const missingName = "rpmig.whole-plan-played"
 
 type ktap struct {
-	body                           bytes.Buffer
-	tests                          int
-	pass, fail, xfail, skip, error int
+	body                                  bytes.Buffer
+	tests                                 int
+	pass, fail, xfail, xpass, skip, error int
 }
 
 func (k *ktap) cell(c *result.Cell) {
@@ -62,7 +62,11 @@ func (k *ktap) cell(c *result.Cell) {
 	// kselftest says "ok" where it says XFAIL: what was expected to fail did (kselftest.h, ksft_test_result_xfail).
 	switch c.Status {
 	case result.Pass:
-		k.pass++
+		if c.Bug != "" { // the bug that was expected did not show; the diagnostics above say which
+			k.xpass++
+		} else {
+			k.pass++
+		}
 		k.result("ok", name, "")
 	case result.XFail:
 		k.xfail++
