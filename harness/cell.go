@@ -85,6 +85,11 @@ func play(cfg cellConfig, closeRing func(*capture.Ring)) played {
 	c.Connections = result.Connections{Staged: o.Staged, Survived: lived, Lost: o.Staged - lived}
 	if s := o.Stream; s != nil {
 		lost := s.Lost + s.Refused
+		c.Stream = &result.Stream{
+			Reloads: s.Reloads, Connections: s.Connections, InQueue: s.InQueue, InHandshake: s.InHandshake,
+			Lingered: s.Lingered.Seconds() / float64(max(s.Reloads, 1)),
+		}
+		c.Stream.PerMillion, c.Stream.Low, c.Stream.High = s.PerMillion()
 		c.Connections = result.Connections{Staged: s.Connections, Survived: s.Connections - lost, Lost: lost}
 	}
 	v := judge(cfg.Mode, cfg.Scenario.Expect(cfg.Mode), o, cfg.Bugs)

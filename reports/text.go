@@ -36,6 +36,7 @@ func renderText(w io.Writer, run *result.Run, o Options) error {
 	if o.Verbose {
 		p.details(cells)
 	}
+	p.streams(cells)
 	p.lost(cells, o.Verbose)
 	p.doubts(cells)
 	p.skips(cells)
@@ -47,6 +48,25 @@ func renderText(w io.Writer, run *result.Run, o Options) error {
 		return fmt.Errorf("write text: %w", err)
 	}
 	return nil
+}
+
+// streams is the table of servers that reload under clients.
+func (p *page) streams(cells []*result.Cell) {
+	headed := false
+	for _, c := range cells {
+		s := c.Stream
+		if s == nil {
+			continue
+		}
+		if !headed {
+			p.heading("Servers that reload under a stream of clients")
+			p.line("                               con-   lost in the     old one  lost of a million")
+			p.line("                               nected queue handsh. lingered s (95 % confidence)")
+			headed = true
+		}
+		p.line(printable(fmt.Sprintf("%-31s%6d%6d%6d%9.4f%7.0f (%.0f–%.0f)",
+			c.Scenario+" "+c.Mode, s.Connections, s.InQueue, s.InHandshake, s.Lingered, s.PerMillion, s.Low, s.High)))
+	}
 }
 
 func dropBackends(cells []*result.Cell) []string {

@@ -81,6 +81,7 @@ type Cell struct {
 	Tables      []Table          `json:"tables,omitempty"` // the socket tables, step by step; absent with --trace=off
 	Events      []Event          `json:"events,omitempty"` // what the kernel's trace says; absent with --trace=off
 	Trace       *Trace           `json:"trace,omitempty"`
+	Stream      *Stream          `json:"stream,omitempty"`       // of a server that reloads under clients
 	DropBackend string           `json:"drop_backend,omitempty"` // what put the packet-drop rule in; empty: no rule
 	Capture     Capture          `json:"capture"`
 	Evidence    string           `json:"evidence,omitempty"` // folder with what this cell left behind
@@ -230,6 +231,18 @@ func (c Check) String() string {
 type Step struct {
 	Name string  `json:"name"`
 	At   float64 `json:"at"`
+}
+
+// Stream is what clients met who connected to a server that reloads.
+type Stream struct {
+	Reloads     int     `json:"reloads"`
+	Connections int     `json:"connections"`
+	InQueue     int     `json:"in_queue"`     // lost out of an accept queue
+	InHandshake int     `json:"in_handshake"` // lost before the handshake was done
+	PerMillion  float64 `json:"per_million"`  // lost, of a million connections
+	Low         float64 `json:"low"`          // 95 % confidence interval of that, after Wilson
+	High        float64 `json:"high"`
+	Lingered    float64 `json:"lingered"` // seconds that an old listener was kept beside the new one, on average
 }
 
 // Segment is a TCP segment of one connection.
