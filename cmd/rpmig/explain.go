@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -20,12 +22,16 @@ import (
 
 func (e *env) explainCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "explain",
-		Usage:     "tell a scenario's story, what to expect and what was seen",
-		UsageText: "rpmig explain SCENARIO",
+		Name:        "explain",
+		Usage:       "tell a scenario's story, what to expect and what was seen",
+		UsageText:   "rpmig explain SCENARIO\nrpmig explain DIR/SCENARIO/FAMILY/MODE[/REPEAT]",
+		Description: "With the folder of a run before it, a cell of that run is told as a timeline.",
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
 				return &usageError{"explain: want one scenario", "rpmig explain quiz2, or rpmig list"}
+			}
+			if dir, id := splitCell(c.Args().First()); dir != "" {
+				return e.explainCell(dir, id)
 			}
 			found, err := harness.Select(e.scenarios, c.Args().First())
 			if err != nil {
@@ -43,6 +49,43 @@ func (e *env) explainCommand() *cli.Command {
 			return nil
 		},
 	}
+}
+
+// splitCell cuts DIR/quiz2/ipv4/off into the folder of a run and the cell's ID; dir is empty where there is no run.
+func splitCell(arg string) (dir, id string) {
+	for dir = arg; dir != "." && dir != "/"; {
+		if _, err := os.Stat(filepath.Join(dir, ledgerName)); err == nil {
+			id, _ = strings.CutPrefix(strings.TrimPrefix(arg, dir), "/")
+			return dir, strings.TrimPrefix(id, "cells/")
+		}
+		dir = filepath.Dir(dir)
+	}
+	return "", ""
+}
+
+// explainCell tells a cell of a run as a timeline, beside the other modes of its group.
+func (e *env) explainCell(dir, id string) error {
+	run, err := readLedger(dir)
+	if err != nil {
+		return err
+	}
+	var cell *result.Cell
+	for i := range run.Cells {
+		if c := &run.Cells[i]; c.ID() == id || c.ID() == id+"/1" {
+			cell = c
+		}
+	}
+	if cell == nil {
+		return &usageError{fmt.Sprintf("explain: no cell %q in %s", id, dir), "rpmig report " + quote(dir) + " names them"}
+	}
+	var peers []*result.Cell
+	for i := range run.Cells {
+		if c := &run.Cells[i]; c.Scenario == cell.Scenario && c.Family == cell.Family && c.Repeat == cell.Repeat {
+			peers = append(peers, c)
+		}
+	}
+	_, err = fmt.Fprintf(e.stdout, "%s: %s\n%s\n\n%s", cell.ID(), cell.Status, printable(cell.Reason), reports.Timeline(cell, peers...))
+	return err
 }
 
 // docsCommand makes docs/; it is for those who work on rpmig.
