@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -86,13 +85,16 @@ func (r *Ring) set(frames int) error {
 	if r.mem, err = unix.Mmap(r.fd, 0, blocks*blockSize, unix.PROT_READ, unix.MAP_SHARED); err != nil {
 		return fmt.Errorf("map a ring of %d frames on %s: %w", req.Frame_nr, r.iface, err)
 	}
-	dev, err := net.InterfaceByName(r.iface)
+	dev, err := unix.NewIfreq(r.iface)
+	if err == nil {
+		err = unix.IoctlIfreq(r.fd, unix.SIOCGIFINDEX, dev)
+	}
 	if err != nil {
 		return fmt.Errorf("find %s: %w", r.iface, err)
 	}
 	r.start = time.Now()
 	all := uint16(unix.ETH_P_ALL)<<8 | uint16(unix.ETH_P_ALL)>>8 // in network order
-	if err := unix.Bind(r.fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: dev.Index}); err != nil {
+	if err := unix.Bind(r.fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: int(dev.Uint32())}); err != nil {
 		return fmt.Errorf("bind packet socket to %s: %w", r.iface, err)
 	}
 	// To a device that is down the kernel binds, and leaves an error for the next call.

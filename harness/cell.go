@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/rpmig/rpmig/capture"
-	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
@@ -121,10 +120,6 @@ func (l *Lab) play(p *played, closeRing func(*capture.Ring)) (err error) {
 		return err
 	}
 	defer closeRing(l.ring)
-	before, err := kernel.ReadCounters()
-	if err != nil {
-		return err
-	}
 	if l.cfg.Tracer != nil {
 		cookie, err := trace.Namespace()
 		if err != nil {
@@ -141,7 +136,7 @@ func (l *Lab) play(p *played, closeRing func(*capture.Ring)) (err error) {
 		// What was captured so far is evidence of what went wrong.
 		return errors.Join(err, l.drain())
 	}
-	if err := l.ask(before); err != nil {
+	if err := l.ask(); err != nil {
 		return err
 	}
 	return l.try()

@@ -63,7 +63,7 @@ func (l *Lab) step(format string, args ...any) {
 func (l *Lab) now() float64 { return time.Since(l.start).Seconds() }
 
 // ask collects what the witnesses say once the scenario is over, before anything of it is torn down.
-func (l *Lab) ask(before kernel.Counters) error {
+func (l *Lab) ask() error {
 	// A reset may still be on its way through the backlog of lo. One that never comes is for the judge to see.
 	patience := fateTimeout
 	for _, c := range l.clients {
@@ -86,7 +86,8 @@ func (l *Lab) ask(before kernel.Counters) error {
 	if err != nil {
 		return err
 	}
-	l.obs.Known, l.obs.Counters = after, after.Since(before)
+	// A new namespace counts from 0, and nothing was sent in it before the scenario began.
+	l.obs.Known, l.obs.Counters = after, after.Since(nil)
 	if l.program != nil {
 		asked, err := l.program.Asked()
 		if err != nil {

@@ -31,7 +31,7 @@ var counterGroups = map[string]bool{"Tcp": true, "TcpExt": true}
 func ReadCounters() (Counters, error) {
 	c := Counters{}
 	for _, name := range []string{"/proc/thread-self/net/snmp", "/proc/thread-self/net/netstat"} {
-		b, err := os.ReadFile(name)
+		b, err := slurp(name)
 		if err != nil {
 			return nil, fmt.Errorf("read counters: %w", err)
 		}
@@ -40,6 +40,18 @@ func ReadCounters() (Counters, error) {
 		}
 	}
 	return c, nil
+}
+
+// slurp reads a file of /proc in one go: it says that it is empty, so os.ReadFile would begin small and copy as it grows.
+func slurp(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	b := bytes.NewBuffer(make([]byte, 0, 16<<10))
+	_, err = b.ReadFrom(f)
+	return b.Bytes(), err
 }
 
 // parseCounters adds what a file in the format of /proc/net/snmp holds: pairs of lines, names and then values, both

@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 
 	"github.com/urfave/cli/v2"
@@ -238,21 +239,25 @@ func (e *env) play(c *cli.Context, selector string) error {
 		}
 		return exitStatus(status)
 	}
-	o.Dropper, err = netns.NewDropper(c.String("drop"))
-	if errors.Is(err, netns.ErrNoIPTables) {
-		return &hintedError{err, "apt-get install iptables, or: rpmig run " + quote(selector) + " --drop=nftables"}
-	} else if err != nil {
-		return err
-	}
 	want := c.String("trace")
 	if want == "auto" && o.Repeat != 1 {
 		want = "off" // it would cost more than a tenth, and one telling is enough
 	}
-	if o.Tracer, err = tracer(want); err != nil {
-		return err
-	}
+	// Either of these waits for the kernel, or for a binary, for tens of milliseconds.
+	var opening sync.WaitGroup
+	var traceErr error
+	opening.Go(func() { o.Tracer, traceErr = tracer(want) })
+	o.Dropper, err = netns.NewDropper(c.String("drop"))
+	opening.Wait()
 	if o.Tracer != nil {
 		defer func() { _ = o.Tracer.Close() }()
+	}
+	if errors.Is(err, netns.ErrNoIPTables) {
+		return &hintedError{err, "apt-get install iptables, or: rpmig run " + quote(selector) + " --drop=nftables"}
+	} else if err != nil {
+		return err
+	} else if traceErr != nil {
+		return traceErr
 	}
 	out, err := newOutput(e, c)
 	if err != nil {
