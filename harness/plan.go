@@ -30,6 +30,7 @@ type Options struct {
 	TimeoutMul  float64
 	RealTimers  bool // the talk's kernel timers, not shorter ones; deadlines stretch with them
 	Dropper     netns.Dropper
+	Again       netns.Dropper // of the repeats after the first; nil: the same
 	Tracer      *trace.Tracer // nil: no trace, and no socket tables
 }
 
@@ -105,8 +106,9 @@ func (o *Options) connections(s *Scenario) int { return cmp.Or(o.Connections, s.
 func isOff(m Mode) bool { return m.Name == migrate.Off().Name }
 
 // cellsPerCPU is how many cells are played side by side on each processor. A cell spends most of its time waiting for
-// the kernel's timers and grace periods; with more, the staging of one takes so long that the SYN+ACK timer fires.
-const cellsPerCPU = 24
+// the kernel's timers and grace periods; with more, the staging of one takes so long that the SYN+ACK timer fires. Cells
+// of one connection are light.
+const cellsPerCPU, lightCellsPerCPU = 24, 32
 
 // descriptors is how many files a cell holds open at most: its ring and that of a cell before it that is still closing,
 // two listeners, both ends of each connection, a program with its maps, an epoll, netlink sockets, and the pipes of an
@@ -138,7 +140,11 @@ func parallel(asked, connections, busy int) (int, error) {
 	have := int(min(lim.Cur, 1<<30))
 	n := asked
 	if asked == 0 {
-		n = min(cellsPerCPU*runtime.NumCPU(), max((have-reserved)/descriptors(connections)-busy, 1))
+		perCPU := cellsPerCPU
+		if connections == 1 {
+			perCPU = lightCellsPerCPU
+		}
+		n = min(perCPU*runtime.NumCPU(), max((have-reserved)/descriptors(connections)-busy, 1))
 	}
 	if need := reserved + (n+busy)*descriptors(connections); need > have {
 		return 0, &LimitError{Need: need, Have: have, Parallel: n + busy}

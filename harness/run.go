@@ -201,9 +201,13 @@ func (r *runner) play(s slot, repeat int) played {
 	if r.o.RealTimers {
 		mul *= 5 // the longest wait is the talk's 31 s and what the client's own timer adds to it
 	}
+	dropper := r.o.Dropper
+	if repeat > 1 && r.o.Again != nil {
+		dropper = r.o.Again
+	}
 	return play(cellConfig{
 		Scenario: s.scenario, Family: s.family, Mode: s.mode, Repeat: repeat,
-		Port: r.o.Port, Connections: r.o.connections(s.scenario), TimeoutMul: mul, RealTimers: r.o.RealTimers, Dropper: r.o.Dropper,
+		Port: r.o.Port, Connections: r.o.connections(s.scenario), TimeoutMul: mul, RealTimers: r.o.RealTimers, Dropper: dropper,
 		Bugs:   slices.DeleteFunc(slices.Clone(s.scenario.Bugs), func(b result.Bug) bool { return !b.Affects(r.o.Kernel) }),
 		Tracer: r.o.Tracer, cancelled: r.cancelled,
 	}, func(ring *capture.Ring) {

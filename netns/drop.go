@@ -79,17 +79,30 @@ func newIPT() (*ipt, error) {
 	}
 	d.nft = iptablesDrivesNFT()
 	// A binary that is there may still lack its kernel modules or its rights.
-	err = Do(func() error {
+	if err := tried(d); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoIPTables, err)
+	}
+	return d, nil
+}
+
+// tried puts a rule in and takes it out again, in a namespace of its own.
+func tried(d Dropper) error {
+	return Do(func() error {
 		r, err := d.Drop(false, 1)
 		if err != nil {
 			return err
 		}
 		return r.Remove()
 	})
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoIPTables, err)
+}
+
+// Cheapest returns the backend that costs least where many rules are put in: nftables, which starts no process, if it
+// works here; else the one given. Starting iptables takes 3 ms of CPU, a fourth of a whole cell.
+func Cheapest(d Dropper) Dropper {
+	if tried(nft{}) != nil {
+		return d
 	}
-	return d, nil
+	return nft{}
 }
 
 // iptablesDrivesNFT tells iptables-nft, which says "iptables v1.8.9 (nf_tables)", from the legacy binary.

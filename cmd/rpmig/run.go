@@ -107,7 +107,7 @@ func runFlags(family string) []cli.Flag {
 		&cli.StringFlag{Name: "family", Value: family, Usage: "address `FAMILIES`: a comma list of " + strings.Join(harness.FamilyNames(), ", ") + "; or all"},
 		&cli.IntFlag{Name: "connections", Aliases: []string{"n"}, DefaultText: "as the scenario says", Usage: "stage `N` connections at once"},
 		&cli.IntFlag{Name: "port", Value: 80, Usage: "the listeners' `PORT`, inside the namespace"},
-		&cli.StringFlag{Name: "drop", Value: "auto", Usage: "drop the ACK with `BACKEND`: " + strings.Join(netns.DropBackends, ", ")},
+		&cli.StringFlag{Name: "drop", Value: "auto", Usage: "drop the ACK with `BACKEND`: " + strings.Join(netns.DropBackends, ", ") + "; auto is iptables where it works, and for repeats after the first nftables"},
 		&cli.StringFlag{Name: "trace", Value: "auto", Usage: "record why the kernel resets and drops, and the socket tables: " + strings.Join(traces, ", ") + "; auto leaves it out under --repeat"},
 		boolFlag("no-control", "", "do not play the off cell beside other modes"),
 		&cli.IntFlag{Name: "repeat", Value: 1, Usage: "play each cell `N` times"},
@@ -258,6 +258,9 @@ func (e *env) play(c *cli.Context, selector string) error {
 		return err
 	} else if traceErr != nil {
 		return traceErr
+	}
+	if c.String("drop") == "auto" && o.Repeat != 1 {
+		o.Again = netns.Cheapest(o.Dropper)
 	}
 	out, err := newOutput(e, c)
 	if err != nil {
