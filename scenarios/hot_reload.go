@@ -69,7 +69,8 @@ lost: the gap is small, and draining does not close it.`, nil, reloads, harness.
 		if m.Migrates {
 			return gap
 		}
-		return perMillion(0, 500000)
+		// A server that did not drain would lose about 250000 (hot-reload-plain).
+		return perMillion(0, 100000)
 	})
 
 var hotReloadFDPass = hotReload("fd-pass", "a server reloads under a stream of clients, and passes its listener on",
