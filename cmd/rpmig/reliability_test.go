@@ -84,7 +84,9 @@ func TestNamespaceLimit(t *testing.T) {
 	command(t, "stage", "max-net-namespaces=0", "--", "rpmig", "run", "all").in(userNS()).want(70, silent, []string{
 		`\Arpmig: error: .*\nrpmig: hint: .*sudo sysctl -w user.max_net_namespaces=.*\n\z`,
 	})
-	p := command(t, "stage", "max-net-namespaces=4", "--", "rpmig", "run", "quiz?", "--family=ipv4,ipv6", "--migrate=off,sysctl", "--repeat=10", "--format=jsonl")
+	// Room for what is made before the first cell, and not for all cells side by side. The kernel takes a namespace off
+	// the count some time after it has gone, so a closer limit would refuse the probes now and then.
+	p := command(t, "stage", "max-net-namespaces=24", "--", "rpmig", "run", "quiz?", "--family=ipv4,ipv6", "--migrate=off,sysctl", "--repeat=10", "--format=jsonl")
 	p.in(userNS()).start().status()
 	noVerdictButPass(t, &p.stdout)
 }
