@@ -17,7 +17,7 @@ import (
 const (
 	// slotSize is the room for one frame and its header. The frames of a scenario are far smaller; opening a ring of
 	// smaller slots is no cheaper.
-	slotSize = 2048
+	slotSize = 512
 
 	// snapLen is what a slot leaves for the frame: tpacket_rcv (net/packet/af_packet.c) puts a TPACKET2_HDRLEN and
 	// alignment before it, 66 bytes with an Ethernet header.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rpmig/rpmig/capture"
+	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
@@ -107,6 +108,9 @@ func (l *Lab) play(p *played, closeRing func(*capture.Ring)) (err error) {
 	weather := netns.Weather(max(minBacklog, l.cfg.Connections), l.cfg.Port, l.cfg.Family.Listen.Is6())
 	weather = append(append(weather, l.cfg.Scenario.Weather...), mode.Weather())
 	if err := netns.SetWeather(weather); err != nil {
+		return err
+	}
+	if l.diag, err = kernel.OpenDiag(); err != nil {
 		return err
 	}
 	if l.program, err = mode.Load(); err != nil {

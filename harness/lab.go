@@ -24,6 +24,7 @@ type Lab struct {
 	cfg     cellConfig
 	start   time.Time // zero of every time in the cell
 	ring    *capture.Ring
+	diag    *kernel.Diag
 	program *migrate.Program
 	rule    netns.Rule
 
@@ -219,6 +220,9 @@ func (l *Lab) close() {
 		noLinger(fd)
 		_ = unix.Close(fd)
 	}
+	if l.diag != nil {
+		_ = l.diag.Close()
+	}
 	if l.program != nil {
 		_ = l.program.Close()
 	}
@@ -309,6 +313,9 @@ func (l *Lab) wait(limit time.Duration, fd int, event int16, condition string) e
 // tick is how often a condition that the kernel announces to nobody is looked at: a state in its socket tables.
 const tick = 2 * time.Millisecond
 
+// until is a way to wait for a condition that no descriptor tells of.
+type until = func(limit time.Duration, condition string, holds func() (bool, error)) error
+
 // until looks again and again whether a condition holds that no descriptor tells of.
 func (l *Lab) until(limit time.Duration, condition string, holds func() (bool, error)) error {
 	return l.poll(limit, condition, func(time.Duration) (bool, error) {
@@ -318,6 +325,45 @@ func (l *Lab) until(limit time.Duration, condition string, holds func() (bool, e
 		}
 		return false, l.pause(tick)
 	})
+}
+
+// untilTimer is until for what happens when SYN+ACK timers fire. The kernel tells when that is due, so that nobody has to
+// look before; a timer fires up to a jiffy late.
+func (l *Lab) untilTimer(limit time.Duration, condition string, holds func() (bool, error)) error {
+	return l.poll(limit, condition, func(time.Duration) (bool, error) {
+		ok, err := holds()
+		if ok || err != nil {
+			return ok, err
+		}
+		requests, err := l.sockets(kernel.SynRecv)
+		if err != nil {
+			return false, err
+		}
+		due := time.Duration(0)
+		for _, s := range requests {
+			if d := time.Duration(s.Timer * float64(time.Second)); due == 0 || d < due {
+				due = d
+			}
+		}
+		return false, l.pause(max(due, tick))
+	})
+}
+
+// sockets lists the server's sockets that are in one of the states; none given means all.
+func (l *Lab) sockets(states ...kernel.State) ([]kernel.Socket, error) {
+	all, err := l.diag.Sockets(l.cfg.Port, l.cfg.Family.socketFamilies(), states...)
+	return slices.DeleteFunc(all, func(s kernel.Socket) bool { return s.Local.Port() != l.cfg.Port }), err
+}
+
+// count is how many of the sockets are in one of the states.
+func count(all []kernel.Socket, states ...kernel.State) int {
+	n := 0
+	for _, s := range all {
+		if slices.Contains(states, s.State) {
+			n++
+		}
+	}
+	return n
 }
 
 // pause lets time pass, unless the run is cancelled.

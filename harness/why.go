@@ -1,6 +1,8 @@
 package harness
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/rpmig/rpmig/kernel"
@@ -25,14 +27,16 @@ func (l *Lab) snapshot() error {
 	if l.watch == nil || len(l.steps) == 0 {
 		return nil
 	}
-	rows, err := kernel.ReadTable(l.cfg.Port, l.cfg.Family.socketFamilies())
+	rows, err := l.diag.Sockets(l.cfg.Port, l.cfg.Family.socketFamilies())
 	if err != nil {
 		return err
 	}
+	// Listeners first, and the others as the kernel lists them.
+	slices.SortStableFunc(rows, func(a, b kernel.Socket) int { return cmp.Compare(rank(a), rank(b)) })
 	t := result.Table{Step: l.steps[len(l.steps)-1].Name, At: l.now(), More: max(len(rows)-mostRows, 0)}
 	for _, r := range rows[:min(len(rows), mostRows)] {
 		t.Sockets = append(t.Sockets, result.Socket{
-			State: r.State, Name: l.nameOf(r), Local: r.Local, Remote: r.Remote, Queue: r.Queue, Backlog: r.Backlog,
+			State: r.State.String(), Name: l.nameOf(r), Local: r.Local, Remote: r.Remote, Queue: r.Queue, Backlog: r.Backlog,
 			Inode: r.Inode, Cookie: r.Cookie, Retries: r.Retries, Timer: r.Timer,
 		})
 	}
@@ -40,19 +44,26 @@ func (l *Lab) snapshot() error {
 	return nil
 }
 
+func rank(s kernel.Socket) int {
+	if s.State == kernel.Listen {
+		return 0
+	}
+	return 1
+}
+
 // nameOf says what a socket is in the story.
-func (l *Lab) nameOf(r kernel.Row) string {
+func (l *Lab) nameOf(r kernel.Socket) string {
 	switch {
-	case r.State == "LISTEN":
+	case r.State == kernel.Listen:
 		for _, s := range l.listeners {
-			if s.inode == r.Inode {
+			if s.isListener(r) {
 				return s.name
 			}
 		}
 		return "listener"
 	case r.Local.Port() != l.cfg.Port:
 		return "client"
-	case r.State == "SYN_RECV":
+	case r.State == kernel.SynRecv:
 		return "request"
 	default:
 		return "child"

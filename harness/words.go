@@ -31,6 +31,11 @@ type Listener struct {
 // serves tells whether a fresh client may reach it.
 func (s *Listener) serves() bool { return s.fd >= 0 && !s.deaf }
 
+// isListener tells whether it is the one that sock_diag shows.
+func (s *Listener) isListener(k kernel.Socket) bool {
+	return k.State == kernel.Listen && k.Inode == s.inode
+}
+
 // Client is one of the cell's connections, seen from its client.
 type Client struct {
 	fd       int // -1: closed
@@ -408,15 +413,15 @@ func (l *Lab) staged(s *Listener, queued, requests int) {
 }
 
 func (l *Lab) stagedIn(all []*Listener, queued, requests int) {
-	socks, err := kernel.ReadSockets(l.cfg.Port, l.cfg.Family.socketFamilies())
+	socks, err := l.sockets(kernel.Listen, kernel.SynRecv)
 	l.must(err)
-	said := StagingSaid{Listener: names(all), WantQueued: queued, Requests: socks.Requests, WantRequests: requests}
+	said := StagingSaid{Listener: names(all), WantQueued: queued, Requests: count(socks, kernel.SynRecv), WantRequests: requests}
 	for _, s := range all {
-		found, ok := socks.Listener(s.inode)
-		if !ok {
+		i := slices.IndexFunc(socks, s.isListener)
+		if i < 0 {
 			l.must(fmt.Errorf("sock_diag shows no listener %s (inode %d)", s.name, s.inode))
 		}
-		said.Queued += found.AcceptQueue
+		said.Queued += socks[i].Queue
 	}
 	l.obs.Staging = append(l.obs.Staging, said)
 }
@@ -430,27 +435,39 @@ func names(all []*Listener) string {
 }
 
 // AwaitRequests waits until the namespace has that many request sockets left.
-func (l *Lab) AwaitRequests(n int) {
+func (l *Lab) AwaitRequests(n int) { l.awaitRequests(l.until, n) }
+
+// AwaitRequestsByTimer is AwaitRequests where nothing but the SYN+ACK timer ends them.
+func (l *Lab) AwaitRequestsByTimer(n int) { l.awaitRequests(l.untilTimer, n) }
+
+func (l *Lab) awaitRequests(until until, n int) {
 	condition := plural(n, "request socket is left", "request sockets are left")
 	l.step("%s", condition)
-	l.must(l.until(fateTimeout, condition, func() (bool, error) {
-		socks, err := kernel.ReadSockets(l.cfg.Port, l.cfg.Family.socketFamilies())
-		return socks.Requests == n, err
+	l.must(until(fateTimeout, condition, func() (bool, error) {
+		socks, err := l.sockets(kernel.SynRecv)
+		return len(socks) == n, err
 	}))
 }
 
 // Requests is how many request sockets the port has.
 func (l *Lab) Requests() int {
-	socks, err := kernel.ReadSockets(l.cfg.Port, l.cfg.Family.socketFamilies())
+	socks, err := l.sockets(kernel.SynRecv)
 	l.must(err)
-	return socks.Requests
+	return len(socks)
 }
 
 // AwaitCounter waits until a counter of the namespace has reached a value.
-func (l *Lab) AwaitCounter(name string, atLeast int) {
+func (l *Lab) AwaitCounter(name string, atLeast int) { l.awaitCounter(l.until, name, atLeast) }
+
+// AwaitCounterByTimer is AwaitCounter where nothing but the SYN+ACK timer moves it.
+func (l *Lab) AwaitCounterByTimer(name string, atLeast int) {
+	l.awaitCounter(l.untilTimer, name, atLeast)
+}
+
+func (l *Lab) awaitCounter(until until, name string, atLeast int) {
 	condition := fmt.Sprintf("%s is %d", name, atLeast)
 	l.step("%s", condition)
-	l.must(l.until(fateTimeout, condition, func() (bool, error) {
+	l.must(until(fateTimeout, condition, func() (bool, error) {
 		c, err := kernel.ReadCounters()
 		return c[name] >= int64(atLeast), err
 	}))
@@ -476,9 +493,8 @@ func (l *Lab) Close(s *Listener) {
 // vfork(2) says that they are closed, since begin_new_exec lets the parent go before it closes them (fs/exec.c).
 func (l *Lab) AwaitGone(s *Listener) {
 	l.must(l.until(handshakeTimeout, s.name+" is gone", func() (bool, error) {
-		socks, err := kernel.ReadSockets(l.cfg.Port, l.cfg.Family.socketFamilies())
-		_, there := socks.Listener(s.inode)
-		return !there, err
+		socks, err := l.sockets(kernel.Listen)
+		return !slices.ContainsFunc(socks, s.isListener), err
 	}))
 }
 
@@ -506,7 +522,7 @@ func (l *Lab) Disconnect(s *Listener) {
 // Destroy has sock_diag(7) destroy the listener, as ss -K does (needs CONFIG_INET_DIAG_DESTROY).
 func (l *Lab) Destroy(s *Listener) {
 	l.step("destroy %s over sock_diag", s.name)
-	l.must(kernel.Destroy(netip.AddrPortFrom(l.cfg.Family.Listen, l.cfg.Port), s.inode))
+	l.must(l.diag.Destroy(netip.AddrPortFrom(l.cfg.Family.Listen, l.cfg.Port), s.inode))
 	s.deaf = true
 }
 

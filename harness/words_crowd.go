@@ -3,7 +3,6 @@ package harness
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -56,9 +55,9 @@ func (l *Lab) SendAgain() {
 
 // Children is how many connections the server's side has, accepted or not, whose handshake is done.
 func (l *Lab) Children() int {
-	socks, err := kernel.ReadSockets(l.cfg.Port, l.cfg.Family.socketFamilies())
+	socks, err := l.sockets()
 	l.must(err)
-	return socks.Children
+	return len(socks) - count(socks, kernel.Listen, kernel.SynRecv)
 }
 
 // AwaitRefusals waits until every connection has found the accept queue full that many times, or has been reset.
@@ -82,24 +81,18 @@ func (l *Lab) Hurry() {
 	}
 }
 
-// timerTick is how often the Lab looks whether the SYN+ACK timers have fired, a second after the SYN at the earliest.
-const timerTick = 10 * time.Millisecond
-
 // AwaitSYNACKTimers waits until the SYN+ACK timer has found the listener of every request socket gone: what is left of
 // them has migrated.
 func (l *Lab) AwaitSYNACKTimers() {
 	const condition = "the SYN+ACK timers have fired"
 	l.step(condition)
-	l.must(l.poll(fateTimeout, condition, func(time.Duration) (bool, error) {
+	l.must(l.untilTimer(fateTimeout, condition, func() (bool, error) {
 		c, err := kernel.ReadCounters()
 		if err != nil {
 			return false, err
 		}
-		socks, err := kernel.ReadSockets(l.cfg.Port, l.cfg.Family.socketFamilies())
-		if err != nil || int64(socks.Requests) <= c[kernel.MigrateSuccess] {
-			return true, err
-		}
-		return false, l.pause(timerTick)
+		socks, err := l.sockets(kernel.SynRecv)
+		return int64(len(socks)) <= c[kernel.MigrateSuccess], err
 	}))
 }
 

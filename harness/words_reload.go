@@ -243,12 +243,15 @@ func ReloadByBPFDraining(wait time.Duration) Reload {
 			if n, err := acceptQueue(old.fd); err == nil && n > 0 {
 				l.must(l.answerOne(old))
 			}
-			l.must(l.pause(tick)) // so that the capture can hold what happens meanwhile
+			l.must(l.pause(streamPace)) // one client and another: the wait is what matters here, not the stream
 		}
 		l.drainAndClose(old)
 		return next
 	}
 }
+
+// streamPace is the time between two clients while an old listener lingers.
+const streamPace = 10 * time.Millisecond
 
 // closeQuietly closes a listener without a step of its own.
 func (l *Lab) closeQuietly(s *Listener) {

@@ -188,8 +188,8 @@ func (l *Lab) AssertNoTrace(s *Listener) {
 func (l *Lab) AssertClientsGone(s *Listener) {
 	l.step("all in the accept queue of %s, in CLOSE_WAIT", s.name)
 	l.must(l.until(handshakeTimeout, "all are in CLOSE_WAIT", func() (bool, error) {
-		socks, err := kernel.ReadSockets(l.cfg.Port, l.cfg.Family.socketFamilies())
-		return socks.CloseWait == l.cfg.Connections, err
+		socks, err := l.sockets(kernel.CloseWait)
+		return len(socks) == l.cfg.Connections, err
 	}))
 	l.staged(s, l.cfg.Connections, 0)
 }
@@ -235,9 +235,13 @@ func (l *Lab) AwaitFullWindows() int {
 		}
 		return true, nil
 	}))
-	socks, err := kernel.ReadSockets(l.cfg.Port, l.cfg.Family.socketFamilies())
+	socks, err := l.sockets(kernel.Established)
 	l.must(err)
-	return socks.Unread / len(l.clients)
+	unread := 0
+	for _, s := range socks {
+		unread += s.Queue
+	}
+	return unread / len(l.clients)
 }
 
 // AcceptToEOF is AcceptAll, and returns how many of the connections ended with EOF behind the data.
@@ -292,9 +296,9 @@ func savedSYN(fd int) ([]byte, error) {
 // is gone. A request that migrated may be left then, if its new listener does not take it for done.
 func (l *Lab) AwaitTimer(migrates bool, left int) {
 	if migrates {
-		l.AwaitCounter(kernel.MigrateSuccess, l.cfg.Connections)
+		l.AwaitCounterByTimer(kernel.MigrateSuccess, l.cfg.Connections)
 	} else {
 		left = 0
 	}
-	l.AwaitRequests(left)
+	l.AwaitRequestsByTimer(left)
 }

@@ -3,13 +3,11 @@
 package kernel
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 )
 
 // Counters are the kernel's MIB counters by name, as TCPMigrateReqSuccess or OutRsts. Names are those of nstat(8)
@@ -57,32 +55,43 @@ func slurp(name string) ([]byte, error) {
 // parseCounters adds what a file in the format of /proc/net/snmp holds: pairs of lines, names and then values, both
 // behind the same "Group:".
 func parseCounters(c Counters, file []byte) error {
-	lines := bufio.NewScanner(bytes.NewReader(file))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		names := strings.Fields(lines.Text())
-		if !lines.Scan() {
-			if err := lines.Err(); err != nil {
-				return err
-			}
+	for len(file) > 0 {
+		names, rest, _ := bytes.Cut(file, []byte("\n"))
+		values, rest, ok := bytes.Cut(rest, []byte("\n"))
+		if !ok && len(values) == 0 {
 			return errors.New("names without values")
 		}
-		values := strings.Fields(lines.Text())
-		if len(names) == 0 || len(names) != len(values) || names[0] != values[0] {
-			return fmt.Errorf("%d names and %d values do not pair", len(names), len(values))
+		file = rest
+		group, names := field(names)
+		if of, more := field(values); string(of) == string(group) {
+			values = more
+		} else {
+			return fmt.Errorf("%q is followed by %q", group, of)
 		}
-		if !counterGroups[strings.TrimSuffix(names[0], ":")] {
+		if !counterGroups[string(bytes.TrimSuffix(group, []byte(":")))] {
 			continue
 		}
-		for i := 1; i < len(names); i++ {
-			v, err := strconv.ParseInt(values[i], 10, 64)
+		for len(names) > 0 && len(values) > 0 {
+			var name, value []byte
+			name, names = field(names)
+			value, values = field(values)
+			v, err := strconv.ParseInt(string(value), 10, 64)
 			if err != nil {
-				return fmt.Errorf("%s: %w", names[i], err)
+				return fmt.Errorf("%s: %w", name, err)
 			}
-			c[names[i]] = v
+			c[string(name)] = v
+		}
+		if len(names) != len(values) { // one of them is used up
+			return fmt.Errorf("names and values of %q do not pair", group)
 		}
 	}
-	return lines.Err()
+	return nil
+}
+
+// field cuts the first of some fields that are a space apart.
+func field(line []byte) (first, rest []byte) {
+	first, rest, _ = bytes.Cut(bytes.TrimLeft(line, " "), []byte(" "))
+	return first, bytes.TrimLeft(rest, " ")
 }
 
 // Since returns what was counted since before, leaving out what did not move. A counter that was absent stays absent.

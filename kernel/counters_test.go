@@ -25,8 +25,8 @@ func TestParseCounters(t *testing.T) {
 		{name: "MaxConn is -1", file: "Tcp: MaxConn OutRsts\nTcp: -1 3\n", want: Counters{"MaxConn": -1, "OutRsts": 3}},
 		{name: "empty", file: "", want: Counters{}},
 		{name: "names alone", file: "Tcp: OutRsts\n", err: "names without values"},
-		{name: "a value is missing", file: "Tcp: OutRsts InErrs\nTcp: 3\n", err: "3 names and 2 values do not pair"},
-		{name: "values of another group", file: "Tcp: OutRsts\nUdp: 3\n", err: "do not pair"},
+		{name: "a value is missing", file: "Tcp: OutRsts InErrs\nTcp: 3\n", err: `names and values of "Tcp:" do not pair`},
+		{name: "values of another group", file: "Tcp: OutRsts\nUdp: 3\n", err: `"Tcp:" is followed by "Udp:"`},
 		{name: "no number", file: "Tcp: OutRsts\nTcp: many\n", err: `OutRsts: strconv.ParseInt: parsing "many"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

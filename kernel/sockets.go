@@ -1,64 +1,195 @@
 package kernel
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"net/netip"
+	"unsafe"
 
-	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
-// Sockets is a snapshot of the TCP sockets of one port, as sock_diag(7) shows them.
-type Sockets struct {
-	Listeners []Listener
-	Requests  int // request sockets: SYN received, final ACK not (TCP_NEW_SYN_RECV, shown as SYN_RECV)
-	Children  int // full sockets on the server's side in any state
-	CloseWait int // those of them whose client has sent its FIN
-	Unread    int // bytes that those of them hold, all together
+// Socket is a TCP socket as sock_diag(7) shows it.
+type Socket struct {
+	State         State
+	Local, Remote netip.AddrPort
+	Queue         int // LISTEN: connections that wait for accept (sk_ack_backlog); others: bytes that nobody has read
+	Backlog       int // LISTEN: how many may wait (sk_max_ack_backlog); others: bytes that were not acknowledged
+	Inode         uint32
+	Cookie        uint64
+	Retries       int     // retransmissions so far, a SYN+ACK's for a request
+	Timer         float64 // seconds until it fires; 0: none runs
 }
 
-// Listener is a socket in LISTEN.
-type Listener struct {
-	Inode       uint32
-	AcceptQueue int // connections that wait for accept (sk_ack_backlog)
-	Backlog     int // how many may wait (sk_max_ack_backlog)
+// State is a socket's state, as the kernel numbers them (include/net/tcp_states.h). A request socket, which has seen the
+// SYN and not the final ACK (TCP_NEW_SYN_RECV), is shown as SynRecv, as is a TCP Fast Open child until then.
+type State uint8
+
+// The states that somebody asks for by name.
+const (
+	Established State = 1
+	SynRecv     State = 3
+	CloseWait   State = 8
+	Listen      State = 10
+)
+
+var stateNames = [...]string{
+	1: "ESTABLISHED", 2: "SYN_SENT", 3: "SYN_RECV", 4: "FIN_WAIT1", 5: "FIN_WAIT2", 6: "TIME_WAIT", 7: "CLOSE",
+	8: "CLOSE_WAIT", 9: "LAST_ACK", 10: "LISTEN", 11: "CLOSING",
 }
 
-// ReadSockets takes a snapshot of the calling thread's namespace, of the sockets of AF_INET, AF_INET6, or both.
-func ReadSockets(port uint16, families []uint8) (Sockets, error) {
-	var s Sockets
+func (s State) String() string {
+	if int(s) < len(stateNames) && s > 0 {
+		return stateNames[s]
+	}
+	return fmt.Sprintf("state %d", uint8(s))
+}
+
+// Diag asks sock_diag(7) about the TCP sockets of the namespace in which it was opened. It is our own, since a cell asks
+// many times: it keeps its socket, has the kernel leave out states that nobody wants, and allocates nothing.
+type Diag struct {
+	fd  int
+	seq uint32
+	buf []byte
+}
+
+// OpenDiag opens one in the calling thread's namespace.
+func OpenDiag() (*Diag, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_INET_DIAG)
+	if err != nil {
+		return nil, fmt.Errorf("open sock_diag netlink: %w", err)
+	}
+	// The kernel fills no more than 32 KiB at a time (net/netlink/af_netlink.c:netlink_recvmsg).
+	return &Diag{fd: fd, buf: make([]byte, 32<<10)}, nil
+}
+
+// Close frees the socket.
+func (d *Diag) Close() error { return unix.Close(d.fd) }
+
+// diagRequest is struct inet_diag_req_v2 of linux/inet_diag.h, behind its netlink header.
+type diagRequest struct {
+	Header                     unix.NlMsghdr
+	Family, Protocol, Ext, Pad uint8
+	States                     uint32 // a bit each
+	SrcPort, DstPort           [2]byte
+	Src, Dst                   [16]byte
+	Interface                  uint32
+	Cookie                     [2]uint32
+}
+
+// diagMessage is struct inet_diag_msg of linux/inet_diag.h.
+type diagMessage struct {
+	Family, State, Timer, Retrans uint8
+	SrcPort, DstPort              [2]byte
+	Src, Dst                      [16]byte
+	Interface                     uint32
+	Cookie                        [2]uint32
+	Expires                       uint32 // milliseconds
+	RQueue, WQueue                uint32
+	UID, Inode                    uint32
+}
+
+// Sockets lists the sockets of AF_INET, AF_INET6 or both that have the port at either end and are in one of the states;
+// none given means all.
+func (d *Diag) Sockets(port uint16, families []uint8, states ...State) ([]Socket, error) {
+	var all []Socket
 	for _, family := range families {
-		all, err := netlink.SocketDiagTCP(family)
-		if err != nil {
-			return Sockets{}, fmt.Errorf("sock_diag: %w", err)
+		r := diagRequest{Family: family, Protocol: unix.IPPROTO_TCP}
+		for _, s := range states {
+			r.States |= 1 << s
 		}
-		for _, sk := range all {
-			if sk.ID.SourcePort != port {
-				continue
+		if len(states) == 0 {
+			r.States = 1<<len(stateNames) - 1
+		}
+		err := d.ask(&r, unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP, func(m *diagMessage) {
+			local, remote := binary.BigEndian.Uint16(m.SrcPort[:]), binary.BigEndian.Uint16(m.DstPort[:])
+			if local == port || remote == port {
+				all = append(all, m.socket(local, remote))
 			}
-			switch sk.State {
-			case netlink.TCP_LISTEN:
-				s.Listeners = append(s.Listeners, Listener{
-					Inode: sk.INode, AcceptQueue: int(sk.RQueue), Backlog: int(sk.WQueue),
-				})
-			case netlink.TCP_SYN_RECV:
-				s.Requests++
-			default:
-				s.Children++
-				s.Unread += int(sk.RQueue)
-				if sk.State == netlink.TCP_CLOSE_WAIT {
-					s.CloseWait++
-				}
-			}
+		})
+		if err != nil {
+			return nil, fmt.Errorf("sock_diag: %w", err)
 		}
 	}
-	return s, nil
+	return all, nil
 }
 
-// Listener returns the listener with the inode.
-func (s Sockets) Listener(inode uint32) (Listener, bool) {
-	for _, l := range s.Listeners {
-		if l.Inode == inode {
-			return l, true
+func (m *diagMessage) socket(local, remote uint16) Socket {
+	s := Socket{
+		State: State(m.State), Queue: int(m.RQueue), Backlog: int(m.WQueue), Inode: m.Inode, Retries: int(m.Retrans),
+		Local: m.end(&m.Src, local), Remote: m.end(&m.Dst, remote),
+		Cookie: uint64(m.Cookie[1])<<32 | uint64(m.Cookie[0]),
+	}
+	if m.Timer != 0 {
+		s.Timer = float64(m.Expires) / 1000
+	}
+	return s
+}
+
+// end unmaps IPv4 addresses of IPv6 sockets.
+func (m *diagMessage) end(a *[16]byte, port uint16) netip.AddrPort {
+	if m.Family == unix.AF_INET {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(a[:4])), port)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16(*a).Unmap(), port)
+}
+
+// ask sends a request and hands each message of the answer on, until the kernel says that there are no more.
+func (d *Diag) ask(r *diagRequest, kind, flags uint16, each func(*diagMessage)) error {
+	d.seq++
+	const size = unsafe.Sizeof(*r)
+	r.Header = unix.NlMsghdr{Len: uint32(size), Type: kind, Flags: unix.NLM_F_REQUEST | flags, Seq: d.seq}
+	msg := unsafe.Slice((*byte)(unsafe.Pointer(r)), size)
+	if err := unix.Sendto(d.fd, msg, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return err
+	}
+	for {
+		n, _, err := unix.Recvfrom(d.fd, d.buf, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if done, err := parseDiag(d.buf[:n], d.seq, each); done || err != nil {
+			return err
 		}
 	}
-	return Listener{}, false
+}
+
+// errBadDiag says that the kernel's answer is no answer (netlink(7)).
+var errBadDiag = errors.New("a netlink message that makes no sense")
+
+// parseDiag hands on what a datagram holds, and tells whether it was the last of the answer: NLMSG_DONE ends a dump, and
+// NLMSG_ERROR, with 0 for success, all else.
+func parseDiag(b []byte, seq uint32, each func(*diagMessage)) (done bool, err error) {
+	for len(b) >= unix.SizeofNlMsghdr {
+		size := int(binary.NativeEndian.Uint32(b))
+		kind, of := binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint32(b[8:])
+		if size < unix.SizeofNlMsghdr || size > len(b) || of != seq {
+			return false, errBadDiag
+		}
+		body := b[unix.SizeofNlMsghdr:size]
+		switch kind {
+		case unix.NLMSG_DONE:
+			return true, nil
+		case unix.NLMSG_ERROR:
+			if len(body) < 4 {
+				return false, errBadDiag
+			}
+			if e := int32(binary.NativeEndian.Uint32(body)); e != 0 {
+				return true, unix.Errno(-e)
+			}
+			return true, nil
+		case unix.SOCK_DIAG_BY_FAMILY:
+			var m diagMessage
+			if len(body) < int(unsafe.Sizeof(m)) {
+				return false, errBadDiag
+			}
+			copy(unsafe.Slice((*byte)(unsafe.Pointer(&m)), unsafe.Sizeof(m)), body)
+			each(&m)
+		}
+		b = b[min((size+unix.NLMSG_ALIGNTO-1)&^(unix.NLMSG_ALIGNTO-1), len(b)):]
+	}
+	return false, nil
 }

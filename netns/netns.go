@@ -77,7 +77,7 @@ var nursery = sync.OnceValues(func() (fd int, err error) {
 			err = &UnshareError{Err: err}
 			return
 		}
-		entries := Sysctl{"net.ipv4.tcp_child_ehash_entries", "4096"}
+		entries := Sysctl{"net.ipv4.tcp_child_ehash_entries", "512"}
 		if entries.Set() != nil {
 			return // it saves time, and nothing hangs on it
 		}

@@ -30,6 +30,7 @@ func Weather(backlog int, port uint16, v6 bool) []Sysctl {
 		{"net.ipv4.tcp_fastopen", "0"},
 		// Without cookies tcp_conn_request drops SYNs once a quarter of this queue is all that is left.
 		{"net.ipv4.tcp_max_syn_backlog", fmt.Sprint(max(2*backlog, 4096))},
+		{"net.ipv4.tcp_max_tw_buckets", "65536"}, // by default half the table of connections, which is small here
 		{"net.ipv4.tcp_sack", "1"},
 		{"net.ipv4.tcp_synack_retries", "5"},
 		{"net.ipv4.tcp_syncookies", "0"}, // a cookie leaves no request socket to migrate

@@ -107,7 +107,7 @@ to the last SYN+ACK, after 1+2+4+8+16 = 31 s.`,
 		// From now on what arrives goes to B; off and sysctl have no program, and nothing arrives meanwhile.
 		l.EmptySlot(0)
 		l.Program(harness.Policy{Answer: l.Mode().Answer, Arrive: 1, Migrate: 1})
-		l.AwaitCounter("TCPSynRetrans", fired*l.Connections())
+		l.AwaitCounterByTimer("TCPSynRetrans", fired*l.Connections())
 		l.StopDropping()
 		l.AwaitFates(a)
 		// In times of the first wait, which the timers that follow double: 1 s, 1+2 s, 1+2+4 s …

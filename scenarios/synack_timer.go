@@ -31,10 +31,10 @@ refuses is asked by the timer, and never again.`,
 		l.Close(a)
 		if l.Mode().Migrates {
 			// Counted once the request is B's, before the SYN+ACK is sent for it.
-			l.AwaitCounter("TCPSynRetrans", l.Connections())
+			l.AwaitCounterByTimer("TCPSynRetrans", l.Connections())
 			l.Fact("request sockets once the timer has fired", l.Requests())
 		} else {
-			l.AwaitRequests(0)
+			l.AwaitRequestsByTimer(0)
 			l.Fact("request sockets once the timer has fired", l.Requests())
 		}
 		l.StopDropping()
