@@ -25,7 +25,7 @@ const (
 
 	// blockSize is the unit in which the kernel allocates a ring: larger than a page as that makes fewer mappings,
 	// small enough for a small ring to stay small.
-	blockSize = 64 << 10
+	blockSize = 16 << 10
 
 	slotsPerBlock = blockSize / slotSize
 )
