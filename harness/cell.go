@@ -26,9 +26,9 @@ type cellConfig struct {
 	TimeoutMul  float64
 	RealTimers  bool
 	Dropper     netns.Dropper
-	Bugs        []result.Bug  // of the scenario, that this kernel should have
-	Tracer      *trace.Tracer // nil: no trace
-	cancelled   int           // a descriptor that becomes readable when the run is to end
+	Bugs        []result.Bug // of the scenario, that this kernel should have
+	Tracer      func() (*trace.Tracer, error)
+	cancelled   int // a descriptor that becomes readable when the run is to end
 	faults      faults
 }
 
@@ -46,6 +46,7 @@ type played struct {
 	notes map[int]string     // by frame number
 	panic []byte             // the stack, where the scenario panicked
 	cut   bool               // the run was cancelled in its midst: there is nothing to say of it
+	fatal error              // it is not the cell that cannot be played, but the run
 }
 
 // framesPerConnection is room for a connection's frames: about ten in the longest scenario, and as many
@@ -73,12 +74,12 @@ func play(cfg cellConfig, closeRing func(*capture.Ring)) played {
 	c.Flow = exemplar(o, l.start, p.notes)
 	c.Tables = l.tables
 	if o.Trace != nil {
-		c.Trace = &result.Trace{Lost: o.Trace.Lost, Missing: cfg.Tracer.Missing}
+		c.Trace = &result.Trace{Lost: o.Trace.Lost, Missing: l.tracer.Missing}
 		c.Events = told(o.Trace.events, l.start)
 	}
 	if err != nil {
 		c.Status, c.Reason = result.Error, err.Error()
-		p.cut = errors.Is(err, errCancelled) || errors.Is(err, netns.ErrInterrupted)
+		p.cut = p.fatal != nil || errors.Is(err, errCancelled) || errors.Is(err, netns.ErrInterrupted)
 		return p
 	}
 	lived := o.lived()
@@ -123,13 +124,18 @@ func (l *Lab) play(p *played, closeRing func(*capture.Ring)) (err error) {
 	if l.ring, err = capture.Open("lo", frames); err != nil {
 		return err
 	}
-	defer closeRing(l.ring)
+	l.closeRing = closeRing
 	if l.cfg.Tracer != nil {
+		if l.tracer, p.fatal = l.cfg.Tracer(); p.fatal != nil {
+			return p.fatal
+		}
+	}
+	if l.tracer != nil {
 		cookie, err := trace.Namespace()
 		if err != nil {
 			return err
 		}
-		if l.watch, err = l.cfg.Tracer.Watch(cookie); err != nil {
+		if l.watch, err = l.tracer.Watch(cookie); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -21,12 +22,13 @@ import (
 // Lab is where a scenario is played: a namespace, its witnesses, and the words (words.go) that a scenario is written in.
 // A word that cannot be done ends the scenario; the cell is an ERROR then. All words run on the namespace's own thread.
 type Lab struct {
-	cfg     cellConfig
-	start   time.Time // zero of every time in the cell
-	ring    *capture.Ring
-	diag    *kernel.Diag
-	program *migrate.Program
-	rule    netns.Rule
+	cfg       cellConfig
+	start     time.Time     // zero of every time in the cell
+	ring      *capture.Ring // nil: not there yet, or given to closeRing
+	closeRing func(*capture.Ring)
+	diag      *kernel.Diag
+	program   *migrate.Program
+	rule      netns.Rule
 
 	listeners []*Listener // in the order in which they came up; those that are gone too
 	clients   []*Client
@@ -38,8 +40,10 @@ type Lab struct {
 	fds        []int // every socket, closed at the end unless closed before
 
 	steps  []result.Step
+	tracer *trace.Tracer
 	watch  *trace.Watch // nil: no trace, and no tables
 	tables []result.Table
+	listed []kernel.Socket // the listeners, as sock_diag listed them last
 	obs    Observation
 }
 
@@ -108,6 +112,8 @@ func (l *Lab) drain() error {
 	if err != nil {
 		return err
 	}
+	l.closeRing(l.ring)
+	l.ring = nil
 	l.obs.watch(rec, l.start, l.steps)
 	if l.watch == nil {
 		return nil
@@ -220,6 +226,9 @@ func (l *Lab) close() {
 		noLinger(fd)
 		_ = unix.Close(fd)
 	}
+	if l.ring != nil {
+		l.closeRing(l.ring)
+	}
 	if l.diag != nil {
 		_ = l.diag.Close()
 	}
@@ -331,21 +340,21 @@ func (l *Lab) until(limit time.Duration, condition string, holds func() (bool, e
 // look before; a timer fires up to a jiffy late.
 func (l *Lab) untilTimer(limit time.Duration, condition string, holds func() (bool, error)) error {
 	return l.poll(limit, condition, func(time.Duration) (bool, error) {
-		ok, err := holds()
-		if ok || err != nil {
-			return ok, err
-		}
+		// First, since who has looked at the condition and then finds a timer running may find the next one.
 		requests, err := l.sockets(kernel.SynRecv)
 		if err != nil {
 			return false, err
 		}
-		due := time.Duration(0)
-		for _, s := range requests {
-			if d := time.Duration(s.Timer * float64(time.Second)); due == 0 || d < due {
-				due = d
-			}
+		ok, err := holds()
+		if ok || err != nil {
+			return ok, err
 		}
-		return false, l.pause(max(due, tick))
+		due := 0.0
+		if len(requests) > 0 {
+			sooner := func(a, b kernel.Socket) int { return cmp.Compare(a.Timer, b.Timer) }
+			due = slices.MinFunc(requests, sooner).Timer
+		}
+		return false, l.pause(max(time.Duration(due*float64(time.Second)), tick))
 	})
 }
 

@@ -31,7 +31,9 @@ type Options struct {
 	RealTimers  bool // the talk's kernel timers, not shorter ones; deadlines stretch with them
 	Dropper     netns.Dropper
 	Again       netns.Dropper // of the repeats after the first; nil: the same
-	Tracer      *trace.Tracer // nil: no trace, and no socket tables
+	// Tracer returns the kernel's trace once it is open, which takes as long as a cell needs to get ready; it may be called
+	// from many goroutines. nil, or a nil tracer: no trace, and no socket tables. An error ends the run.
+	Tracer func() (*trace.Tracer, error)
 }
 
 // Select returns the scenarios that a comma list of names and globs, or "all", stands for, in list order, each once.

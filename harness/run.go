@@ -205,7 +205,7 @@ func (r *runner) play(s slot, repeat int) played {
 	if repeat > 1 && r.o.Again != nil {
 		dropper = r.o.Again
 	}
-	return play(cellConfig{
+	p := play(cellConfig{
 		Scenario: s.scenario, Family: s.family, Mode: s.mode, Repeat: repeat,
 		Port: r.o.Port, Connections: r.o.connections(s.scenario), TimeoutMul: mul, RealTimers: r.o.RealTimers, Dropper: dropper,
 		Bugs:   slices.DeleteFunc(slices.Clone(s.scenario.Bugs), func(b result.Bug) bool { return !b.Affects(r.o.Kernel) }),
@@ -217,6 +217,10 @@ func (r *runner) play(s slot, repeat int) played {
 			<-r.closers
 		})
 	})
+	if p.fatal != nil {
+		r.cancel(p.fatal)
+	}
+	return p
 }
 
 // contest is a group that is being played. Its cells are held back until their control has ended: whether "no RST was

@@ -46,6 +46,9 @@ func (s State) String() string {
 	return fmt.Sprintf("state %d", uint8(s))
 }
 
+// Connected are all states but Listen.
+var Connected = []State{1, 2, 3, 4, 5, 6, 7, 8, 9, 11}
+
 // Diag asks sock_diag(7) about the TCP sockets of the namespace in which it was opened. It is our own, since a cell asks
 // many times: it keeps its socket, has the kernel leave out states that nobody wants, and allocates nothing.
 type Diag struct {

@@ -3,6 +3,7 @@ package migrate
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -35,12 +36,16 @@ type Policy struct {
 // Program is a loaded reuseport program. It is in force from Attach on, for as long as its reuseport group lives.
 type Program struct{ objs chooseObjects }
 
+// choose is the program as it was compiled, parsed once.
+var choose = sync.OnceValues(loadChoose)
+
 // load puts the program into the kernel. It wraps ErrNotSupported where this kernel or this user cannot have it.
 func load(attach ebpf.AttachType, p Policy) (*Program, error) {
-	spec, err := loadChoose()
+	parsed, err := choose()
 	if err != nil {
 		return nil, fmt.Errorf("load BPF program: %w", err)
 	}
+	spec := parsed.Copy()
 	spec.Programs["choose_listener"].AttachType = attach
 	prog := &Program{}
 	if err := spec.LoadAndAssign(&prog.objs, nil); err != nil {

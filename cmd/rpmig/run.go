@@ -243,21 +243,26 @@ func (e *env) play(c *cli.Context, selector string) error {
 	if want == "auto" && o.Repeat != 1 {
 		want = "off" // it would cost more than a tenth, and one telling is enough
 	}
-	// Either of these waits for the kernel, or for a binary, for tens of milliseconds.
-	var opening sync.WaitGroup
-	var traceErr error
-	opening.Go(func() { o.Tracer, traceErr = tracer(want) })
-	o.Dropper, err = netns.NewDropper(c.String("drop"))
-	opening.Wait()
-	if o.Tracer != nil {
-		defer func() { _ = o.Tracer.Close() }()
+	// It waits for the kernel for tens of milliseconds, and so does all that comes before a cell's first packet.
+	o.Tracer = sync.OnceValues(func() (*trace.Tracer, error) { return tracer(want) })
+	opening := make(chan struct{})
+	go func() { defer close(opening); _, _ = o.Tracer() }()
+	defer func() {
+		<-opening
+		if t, _ := o.Tracer(); t != nil {
+			_ = t.Close()
+		}
+	}()
+	if want == "on" { // a "no" is best told before anything else has been
+		if _, err := o.Tracer(); err != nil {
+			return err
+		}
 	}
+	o.Dropper, err = netns.NewDropper(c.String("drop"))
 	if errors.Is(err, netns.ErrNoIPTables) {
 		return &hintedError{err, "apt-get install iptables, or: rpmig run " + quote(selector) + " --drop=nftables"}
 	} else if err != nil {
 		return err
-	} else if traceErr != nil {
-		return traceErr
 	}
 	if c.String("drop") == "auto" && o.Repeat != 1 {
 		o.Again = netns.Cheapest(o.Dropper)
