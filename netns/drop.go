@@ -28,6 +28,8 @@ type Dropper interface {
 // Rule is a rule that is in. Its methods act on the calling thread's namespace.
 type Rule interface {
 	Packets() (uint64, error) // dropped so far
+	// Text is the chain that the rule is in, as Packets last read it, with its counters: a line a rule.
+	Text() []string
 	Remove() error
 }
 
@@ -155,6 +157,7 @@ func interrupted(err error) bool {
 type iptRule struct {
 	tables *iptables.IPTables
 	spec   []string
+	seen   []iptables.Stat
 }
 
 func (r *iptRule) Packets() (uint64, error) {
@@ -162,10 +165,20 @@ func (r *iptRule) Packets() (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read the drop rule's counter: %w", err)
 	}
+	r.seen = stats
 	if len(stats) != 1 {
 		return 0, fmt.Errorf("read the drop rule's counter: %d rules in INPUT, want 1", len(stats))
 	}
 	return stats[0].Packets, nil
+}
+
+// Text is in the words of iptables -nvL.
+func (r *iptRule) Text() []string {
+	var lines []string
+	for _, s := range r.seen {
+		lines = append(lines, fmt.Sprintf("filter INPUT: prot %s %s pkts %d bytes %d target %s", s.Protocol, s.Options, s.Packets, s.Bytes, s.Target))
+	}
+	return lines
 }
 
 func (r *iptRule) Remove() error {
@@ -212,6 +225,7 @@ type nftRule struct {
 	conn  *nftables.Conn
 	table *nftables.Table
 	chain *nftables.Chain
+	seen  []*nftables.Rule
 }
 
 func newNFTRule(table, chain string, v6 bool) (*nftRule, error) {
@@ -232,6 +246,7 @@ func (r *nftRule) Packets() (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read the drop rule's counter: %w", err)
 	}
+	r.seen = rules
 	for _, rule := range rules {
 		for _, e := range rule.Exprs {
 			if c, ok := e.(*expr.Counter); ok {
@@ -240,6 +255,19 @@ func (r *nftRule) Packets() (uint64, error) {
 		}
 	}
 	return 0, errors.New("read the drop rule's counter: the rule is gone")
+}
+
+// Text is in the words of nft(8).
+func (r *nftRule) Text() []string {
+	var lines []string
+	for _, rule := range r.seen {
+		family := "ip"
+		if r.table.Family == nftables.TableFamilyIPv6 {
+			family = "ip6"
+		}
+		lines = append(lines, fmt.Sprintf("%s %s %s: %s", family, r.table.Name, r.chain.Name, ruleWords(rule.Exprs)))
+	}
+	return lines
 }
 
 func (r *nftRule) Remove() error {

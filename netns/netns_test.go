@@ -5,10 +5,12 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
@@ -173,6 +175,12 @@ func tryDropper(t *testing.T, d Dropper, v6 bool) error {
 			t.Fatalf("the rule counted %d packets, want 2", n)
 		}
 	}
+	text := strings.Join(rule.Text(), "\n")
+	// Legacy iptables writes flags:0x12/0x10.
+	if !regexp.MustCompile(`(?i)(dport == 80|dpt:80) .*(packets|pkts) [2-9]\d* .*drop`).MatchString(text) ||
+		!regexp.MustCompile(`tcp flags & \(syn\|ack\) == ack|flags:0x12/0x10|xt match`).MatchString(text) {
+		t.Errorf("the rule as it was read: %q", text)
+	}
 	if err := rule.Remove(); err != nil {
 		return err
 	}
@@ -193,5 +201,43 @@ func TestNewDropper(t *testing.T) {
 	d, err := NewDropper("auto")
 	if err != nil || d.Name() != "nftables" {
 		t.Errorf("auto without the binary: %v, %v", d, err)
+	}
+}
+
+// TestRuleWords: what is not known is named, and nothing is left out.
+func TestRuleWords(t *testing.T) {
+	th := expr.PayloadBaseTransportHeader
+	for _, tt := range []struct {
+		name  string
+		exprs []expr.Any
+		want  string
+	}{
+		{"none", nil, ""},
+		{"another field", []expr.Any{
+			&expr.Payload{DestRegister: 8, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4},
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: 8, Data: []byte{127, 0, 0, 1}},
+			&expr.Verdict{Kind: expr.VerdictAccept},
+		}, "@nh,96,32 != 0x7f000001 accept"},
+		{"two registers", []expr.Any{
+			&expr.Payload{DestRegister: 1, Base: th, Offset: 2, Len: 2},
+			&expr.Payload{DestRegister: 2, Base: th, Offset: 13, Len: 1},
+			&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: []byte{0, 80}},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 2, Data: []byte{0x12}},
+		}, "tcp dport >= 80 tcp flags == (syn|ack)"},
+		{"nothing was loaded", []expr.Any{&expr.Cmp{Op: 77, Register: 3, Data: []byte{1}}}, "register 3 (compare 77) 0x01"},
+		{"odd lengths", []expr.Any{
+			&expr.Payload{DestRegister: 1, Base: th, Offset: 13, Len: 1},
+			&expr.Cmp{Register: 1},
+			&expr.Payload{DestRegister: 1, Base: th, Offset: 0, Len: 2},
+			&expr.Cmp{Register: 1, Data: []byte{1, 2, 3}},
+		}, "tcp flags == 0x tcp sport == 0x010203"},
+		{"unknown", []expr.Any{&expr.Match{Name: "tcp"}, &expr.Limit{}, &expr.Verdict{Kind: expr.VerdictJump}},
+			"xt match tcp (*expr.Limit) (verdict -3)"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := ruleWords(tt.exprs); got != tt.want {
+				t.Errorf("want %q\ngot  %q", tt.want, got)
+			}
+		})
 	}
 }
