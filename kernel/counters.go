@@ -25,16 +25,46 @@ const (
 // counterGroups are the groups of /proc/net/{snmp,netstat} that are kept.
 var counterGroups = map[string]bool{"Tcp": true, "TcpExt": true}
 
+// notCounters are in the group Tcp what RFC 1213 wants there and no event ever moves.
+var notCounters = map[string]bool{"RtoAlgorithm": true, "RtoMin": true, "RtoMax": true, "MaxConn": true}
+
 // ReadCounters reads the counters of the calling thread's namespace. (/proc/net is that of the main thread.)
 func ReadCounters() (Counters, error) {
-	c := Counters{}
-	for _, name := range []string{"/proc/thread-self/net/snmp", "/proc/thread-self/net/netstat"} {
-		b, err := slurp(name)
-		if err != nil {
-			return nil, fmt.Errorf("read counters: %w", err)
+	m, err := ReadMIB()
+	if err != nil {
+		return nil, err
+	}
+	return m.Counters()
+}
+
+// MIB is what /proc/net/snmp and /proc/net/netstat said at a moment, not yet parsed.
+type MIB [2][]byte
+
+var mibFiles = [len(MIB{})]string{"/proc/thread-self/net/snmp", "/proc/thread-self/net/netstat"}
+
+// ReadMIB reads them in the calling thread's namespace.
+func ReadMIB() (MIB, error) {
+	var m MIB
+	for i, name := range mibFiles {
+		var err error
+		if m[i], err = slurp(name); err != nil {
+			return MIB{}, fmt.Errorf("read counters: %w", err)
 		}
-		if err := parseCounters(c, b); err != nil {
-			return nil, fmt.Errorf("read counters: %s: %w", name, err)
+	}
+	return m, nil
+}
+
+// Counters are those of TCP.
+func (m MIB) Counters() (Counters, error) { return m.parse(false) }
+
+// All is every counter of every group, by a name with the group in front, as TcpExt.TCPMigrateReqSuccess.
+func (m MIB) All() (Counters, error) { return m.parse(true) }
+
+func (m MIB) parse(all bool) (Counters, error) {
+	c := Counters{}
+	for i, b := range m {
+		if err := parseCounters(c, b, all); err != nil {
+			return nil, fmt.Errorf("read counters: %s: %w", mibFiles[i], err)
 		}
 	}
 	return c, nil
@@ -53,8 +83,8 @@ func slurp(name string) ([]byte, error) {
 }
 
 // parseCounters adds what a file in the format of /proc/net/snmp holds: pairs of lines, names and then values, both
-// behind the same "Group:".
-func parseCounters(c Counters, file []byte) error {
+// behind the same "Group:". All adds those of every group, with its name in front.
+func parseCounters(c Counters, file []byte, all bool) error {
 	for len(file) > 0 {
 		names, rest, _ := bytes.Cut(file, []byte("\n"))
 		values, rest, ok := bytes.Cut(rest, []byte("\n"))
@@ -68,7 +98,10 @@ func parseCounters(c Counters, file []byte) error {
 		} else {
 			return fmt.Errorf("%q is followed by %q", group, of)
 		}
-		if !counterGroups[string(bytes.TrimSuffix(group, []byte(":")))] {
+		prefix := ""
+		if group := bytes.TrimSuffix(group, []byte(":")); all {
+			prefix = string(group) + "."
+		} else if !counterGroups[string(group)] {
 			continue
 		}
 		for len(names) > 0 && len(values) > 0 {
@@ -79,7 +112,9 @@ func parseCounters(c Counters, file []byte) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-			c[string(name)] = v
+			if !notCounters[string(name)] {
+				c[prefix+string(name)] = v
+			}
 		}
 		if len(names) != len(values) { // one of them is used up
 			return fmt.Errorf("names and values of %q do not pair", group)

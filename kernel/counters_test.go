@@ -22,7 +22,7 @@ func TestParseCounters(t *testing.T) {
 	}{
 		{name: "groups that are kept", file: netstat,
 			want: Counters{"SyncookiesSent": 0, "TCPMigrateReqSuccess": 2, "TCPMigrateReqFailure": 1}},
-		{name: "MaxConn is -1", file: "Tcp: MaxConn OutRsts\nTcp: -1 3\n", want: Counters{"MaxConn": -1, "OutRsts": 3}},
+		{name: "MaxConn is -1, and no counter", file: "Tcp: MaxConn OutRsts\nTcp: -1 3\n", want: Counters{"OutRsts": 3}},
 		{name: "empty", file: "", want: Counters{}},
 		{name: "names alone", file: "Tcp: OutRsts\n", err: "names without values"},
 		{name: "a value is missing", file: "Tcp: OutRsts InErrs\nTcp: 3\n", err: `names and values of "Tcp:" do not pair`},
@@ -30,8 +30,7 @@ func TestParseCounters(t *testing.T) {
 		{name: "no number", file: "Tcp: OutRsts\nTcp: many\n", err: `OutRsts: strconv.ParseInt: parsing "many"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := Counters{}
-			err := parseCounters(got, []byte(tt.file))
+			got, err := MIB{[]byte(tt.file)}.Counters()
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Fatalf("got error %v, want %s", err, tt.err)
@@ -45,6 +44,20 @@ func TestParseCounters(t *testing.T) {
 				t.Error(d)
 			}
 		})
+	}
+}
+
+func TestAllCounters(t *testing.T) {
+	got, err := MIB{[]byte("Ip: InDiscards\nIp: 2\nTcp: RtoMax OutRsts\nTcp: 120000 3\n"), []byte(netstat)}.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Counters{
+		"Ip.InDiscards": 2, "Tcp.OutRsts": 3, "IpExt.InNoRoutes": 7,
+		"TcpExt.SyncookiesSent": 0, "TcpExt.TCPMigrateReqSuccess": 2, "TcpExt.TCPMigrateReqFailure": 1,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
 	}
 }
 
@@ -80,8 +93,9 @@ func FuzzParseCounters(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, file []byte) {
-		c := Counters{}
-		if parseCounters(c, file) != nil {
+		m := MIB{file}
+		c, err := m.Counters()
+		if err != nil {
 			return
 		}
 		// What was read was there.
@@ -89,6 +103,10 @@ func FuzzParseCounters(f *testing.F) {
 			if name == "" || !strings.Contains(string(file), name) {
 				t.Errorf("counter %q is not in the file", name)
 			}
+		}
+		all, err := m.All()
+		if err == nil && len(all) < len(c) {
+			t.Errorf("%d of all groups, %d of two", len(all), len(c))
 		}
 	})
 }

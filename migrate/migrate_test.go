@@ -3,9 +3,11 @@ package migrate
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/netns"
@@ -67,6 +69,49 @@ func TestExplainLoad(t *testing.T) {
 	} {
 		if err := explainLoad(tt.err); errors.Is(err, ErrNotSupported) != tt.no {
 			t.Errorf("%v became %v", tt.err, err)
+		}
+	}
+}
+
+// TestInspect: the kernel's own log is there whether it accepts the program or not.
+func TestInspect(t *testing.T) {
+	if c, object := Source(); !strings.Contains(string(c), "choose_listener") || !strings.HasPrefix(string(object), "\x7fELF") {
+		t.Errorf("the program is %d bytes of C and %d of object", len(c), len(object))
+	}
+	if s := Off().Inspect(); s != "" {
+		t.Errorf("off has a program: %s", s)
+	}
+	bpf, err := Parse("bpf,bpf-select")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bpf[0].Probe(); errors.Is(err, ErrNotSupported) {
+		if s := bpf[0].Inspect(); !strings.Contains(s, "kernel: refused: "+err.Error()) {
+			t.Errorf("it cannot be had:\n%s", s)
+		}
+		t.Skip(err)
+	}
+	for i, attach := range []string{"SkReuseportSelectOrMigrate", "SkReuseportSelect\n"} {
+		s := bpf[i].Inspect()
+		for _, want := range []string{"attach type " + attach, "kernel: accepted", "call bpf_sk_select_reuseport", "processed "} {
+			if !strings.Contains(s, want) {
+				t.Errorf("%s lacks %q:\n%s", bpf[i].Name, want, s)
+			}
+		}
+	}
+	// A program that the verifier refuses: R5 was never written.
+	spec, err := loadChoose()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := spec.Programs[chooseProgChooseListener]
+	unwritten := asm.Mov.Reg(asm.R0, asm.R5)
+	unwritten.Metadata = p.Instructions[0].Metadata // the symbol, and the line of the source
+	p.Instructions[0] = unwritten
+	s := bpf[0].inspect(spec)
+	for _, want := range []string{"kernel: refused: this kernel's verifier refuses", "R5 !read_ok"} {
+		if !strings.Contains(s, want) {
+			t.Errorf("what is refused lacks %q:\n%s", want, s)
 		}
 	}
 }

@@ -22,6 +22,19 @@ const (
 	Refuse
 )
 
+func (a Answer) String() string {
+	switch a {
+	case Select:
+		return "name a listener"
+	case Pass:
+		return "leave it to the kernel"
+	case Refuse:
+		return "refuse"
+	default:
+		return fmt.Sprintf("%d", uint32(a))
+	}
+}
+
 // Slots are how many listeners a program can choose from.
 const Slots = 256
 
