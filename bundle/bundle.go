@@ -19,7 +19,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rpmig/rpmig/reports"
@@ -43,6 +45,9 @@ const (
 	manifestName = "manifest.json"
 	captureFile  = "capture.pcapng"
 	panicFile    = "panic.txt"
+
+	socketsFile   = "sockets.txt"
+	namespaceFile = "namespace.txt"
 )
 
 // Source is what a bundle is made of.
@@ -134,6 +139,7 @@ func Write(ctx context.Context, w io.Writer, src Source) error {
 			return []byte(r.text(string(src.KernelConfig))), nil
 		}})
 	}
+	entries = append(entries, programs(root, r)...)
 	clean := &result.Run{Header: src.Run.Header, Cells: make([]result.Cell, len(src.Run.Cells))}
 	if clean.Header.Command, err = redact(r, clean.Header.Command); err != nil {
 		return err
@@ -184,6 +190,30 @@ func Write(ctx context.Context, w io.Writer, src Source) error {
 	return write(ctx, w, entries)
 }
 
+// programFile is what a run leaves of the BPF program that it loaded: the program itself, and of each mode the verifier's
+// log.
+var programFile = regexp.MustCompile(`^bpf/(select\.bpf\.[co]|[a-z0-9]+(-[a-z0-9]+)*\.txt)$`)
+
+// programs are those files. The program is rpmig's own, the same for all, and tells nothing of the machine.
+func programs(root *os.Root, r *redactor) []entry {
+	all, _ := fs.ReadDir(root.FS(), "bpf") // it is not there: then there are none, and the environment says why
+	var entries []entry
+	for _, f := range all {
+		name := path.Join("bpf", f.Name())
+		if !programFile.MatchString(name) || !isFile(root, name) {
+			continue
+		}
+		entries = append(entries, entry{name, func() ([]byte, error) {
+			data, err := readFile(root, name)
+			if strings.HasSuffix(name, ".txt") {
+				data = []byte(r.text(string(data)))
+			}
+			return data, err
+		}})
+	}
+	return entries
+}
+
 // compareEntries puts the report first, which is what a person opens.
 func compareEntries(a, b entry) int {
 	rank := func(e entry) int {
@@ -211,6 +241,8 @@ func derived(run *result.Run, env *reports.Environment) []entry {
 		}
 		entries = append(entries,
 			entry{path.Join("cells", c.ID(), "cell.json"), func() ([]byte, error) { return indented(c) }},
+			entry{path.Join("cells", c.ID(), socketsFile), func() ([]byte, error) { return []byte(reports.Sockets(c)), nil }},
+			entry{path.Join("cells", c.ID(), namespaceFile), func() ([]byte, error) { return []byte(reports.Namespace(c)), nil }},
 			entry{path.Join("timelines", c.ID()+".txt"), func() ([]byte, error) {
 				return []byte(reports.Timeline(c, peers(c)...)), nil
 			}})

@@ -211,6 +211,9 @@ func (a *contents) replay(run *result.Run, env *reports.Environment) error {
 		delete(rest, path.Join(folder, panicFile))
 	}
 	for name := range rest {
+		if programFile.MatchString(name) {
+			continue
+		}
 		return fmt.Errorf("%q does not belong in a bundle", name)
 	}
 	return nil

@@ -97,11 +97,17 @@ func newRedactor(id Identity, keep ...string) *redactor {
 	return r
 }
 
+// kernelAddress is one of the upper half, as in a verifier's log: it tells where this boot has put things.
+var kernelAddress = regexp.MustCompile(`0xffff[0-9a-f]{12}\b`)
+
+const kernelAddressMark = "0x[kernel]"
+
 // text redacts a text.
 func (r *redactor) text(s string) string {
 	if r == nil {
 		return s
 	}
+	s = kernelAddress.ReplaceAllString(s, kernelAddressMark)
 	if r.keep == nil {
 		return addresses(r.name(s))
 	}

@@ -37,6 +37,7 @@ func TestRedactText(t *testing.T) {
 		{"IPv6", "[2a01::7]:443 fe80::1%eth0 2a01:0:0:0:0:0:0:1", "[2001:db8::1]:443 2001:db8::1 2001:db8::1"},
 		{"mapped", "[::ffff:10.0.0.1]:80", "[::ffff:192.0.2.1]:80"},
 		{"MAC", "52:54:00:12:34:56 00:00:00:00:00:00", "00:00:5e:00:53:00 00:00:00:00:00:00"},
+		{"kernel's address", "r3 = 0xffffc9000625e008, 0xffff1 0xffffffff", "r3 = 0x[kernel], 0xffff1 0xffffffff"},
 		{"no address", "1.2.3 v1.2.3.4 12:34:56 std::string 300.1.1.1 x::y::z", "1.2.3 v1.2.3.4 12:34:56 std::string 300.1.1.1 x::y::z"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

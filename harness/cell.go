@@ -28,7 +28,9 @@ type cellConfig struct {
 	Dropper     netns.Dropper
 	Bugs        []result.Bug // of the scenario, that this kernel should have
 	Tracer      func() (*trace.Tracer, error)
-	cancelled   int // a descriptor that becomes readable when the run is to end
+	Tables      bool // note the socket tables
+	Keep        bool // the cell's evidence is kept, whatever becomes of it
+	cancelled   int  // a descriptor that becomes readable when the run is to end
 	faults      faults
 }
 
@@ -61,8 +63,18 @@ func play(cfg cellConfig, closeRing func(*capture.Ring)) played {
 	}}
 	began := time.Now()
 	l := &Lab{cfg: cfg, start: began}
-	err := netns.Do(func() error { return l.play(&p, closeRing) })
 	c, o := &p.cell, &l.obs
+	var v Verdict
+	err := netns.Do(func() error {
+		err := l.play(&p, closeRing)
+		if err == nil {
+			v = judge(cfg.Mode, cfg.Scenario.Expect(cfg.Mode), o, cfg.Bugs)
+		}
+		if cfg.Keep || err != nil || v.Status == result.Fail || v.Status == result.Error {
+			c.Namespace = l.scene()
+		}
+		return err
+	})
 	c.Steps = l.steps
 	c.Elapsed = time.Since(began).Seconds()
 	if o.Rule != nil {
@@ -93,7 +105,6 @@ func play(cfg cellConfig, closeRing func(*capture.Ring)) played {
 		c.Stream.PerMillion, c.Stream.Low, c.Stream.High = s.PerMillion()
 		c.Connections = result.Connections{Staged: s.Connections, Survived: s.Connections - lost, Lost: lost}
 	}
-	v := judge(cfg.Mode, cfg.Scenario.Expect(cfg.Mode), o, cfg.Bugs)
 	c.Status, c.Reason, c.Bug, c.Checks = v.Status, v.Reason, v.Bug, v.Checks
 	return p
 }
@@ -113,6 +124,12 @@ func (l *Lab) play(p *played, closeRing func(*capture.Ring)) (err error) {
 	}
 	if l.diag, err = kernel.OpenDiag(); err != nil {
 		return err
+	}
+	l.weather = weather
+	if l.cfg.Keep {
+		if l.before, err = kernel.ReadMIB(); err != nil {
+			return err
+		}
 	}
 	if l.program, err = mode.Load(); err != nil {
 		return err

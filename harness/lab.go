@@ -39,9 +39,13 @@ type Lab struct {
 	again      bool  // clients have sent more than once
 	fds        []int // every socket, closed at the end unless closed before
 
+	weather       []Sysctl     // what was set, the last word on each at the end
+	rules         []netns.Rule // that were in at some time
+	before, after kernel.MIB   // the counters around the scenario; before is empty where they were not read
+
 	steps  []result.Step
 	tracer *trace.Tracer
-	watch  *trace.Watch // nil: no trace, and no tables
+	watch  *trace.Watch // nil: no trace
 	tables []result.Table
 	listed []kernel.Socket // the listeners, as sock_diag listed them last
 	obs    Observation
@@ -87,7 +91,11 @@ func (l *Lab) ask() error {
 			Local: c.local, Accepted: c.accepted, Says: say(c.fd),
 		})
 	}
-	after, err := kernel.ReadCounters()
+	var err error
+	if l.after, err = kernel.ReadMIB(); err != nil {
+		return err
+	}
+	after, err := l.after.Counters()
 	if err != nil {
 		return err
 	}
@@ -132,13 +140,12 @@ func (l *Lab) drain() error {
 // better. As many fresh clients connect as there are listeners open, and each listener has to serve one.
 func (l *Lab) try() error {
 	if l.rule != nil {
-		if err := l.rule.Remove(); err != nil {
+		if err := l.liftRule(); err != nil {
 			return err
 		}
-		l.rule = nil
 	}
 	// What the case itself asked for is not the kernel's doing.
-	if err := (Sysctl{Name: "net.ipv4.tcp_syncookies", Value: "0"}).Set(); err != nil {
+	if err := (Sysctl{Name: syncookies, Value: "0"}).Set(); err != nil {
 		return err
 	}
 	left := slices.DeleteFunc(slices.Clone(l.listeners), func(s *Listener) bool { return !s.serves() })

@@ -32,8 +32,10 @@ type Options struct {
 	Dropper     netns.Dropper
 	Again       netns.Dropper // of the repeats after the first; nil: the same
 	// Tracer returns the kernel's trace once it is open, which takes as long as a cell needs to get ready; it may be called
-	// from many goroutines. nil, or a nil tracer: no trace, and no socket tables. An error ends the run.
+	// from many goroutines. nil, or a nil tracer: no trace. An error ends the run.
 	Tracer func() (*trace.Tracer, error)
+	Tables bool // note the socket tables at each step, which a tracer implies
+	Keep   bool // the evidence of every cell is kept, not only that of FAIL and ERROR
 }
 
 // Select returns the scenarios that a comma list of names and globs, or "all", stands for, in list order, each once.

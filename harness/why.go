@@ -25,7 +25,7 @@ const (
 
 // snapshot notes the socket tables as the last step has left them.
 func (l *Lab) snapshot() error {
-	if l.watch == nil || len(l.steps) == 0 {
+	if l.watch == nil && !l.cfg.Tables || len(l.steps) == 0 {
 		return nil
 	}
 	rows, err := l.listening()

@@ -227,6 +227,7 @@ func (l *Lab) Asked() migrate.Asked {
 func (l *Lab) Set(name, value string) {
 	l.step("%s=%s", name, value)
 	l.must(Sysctl{Name: name, Value: value}.Set())
+	l.weather = append(l.weather, Sysctl{Name: name, Value: value})
 }
 
 // DropACKs puts the rule in that takes the final ACK of every handshake away, and all that clients send after it.
@@ -241,6 +242,7 @@ func (l *Lab) DropACKs() {
 	var err error
 	l.rule, err = l.cfg.Dropper.Drop(l.v6(), l.cfg.Port)
 	l.must(err)
+	l.rules = append(l.rules, l.rule)
 	l.obs.Rule.in = append(l.obs.Rule.in, span{from: l.now()})
 }
 
@@ -249,8 +251,7 @@ func (l *Lab) StopDropping() {
 	l.step("stop dropping")
 	if l.rule != nil {
 		l.obs.Rule.in[len(l.obs.Rule.in)-1].until = l.now()
-		l.must(l.rule.Remove())
-		l.rule = nil
+		l.must(l.liftRule())
 	}
 }
 

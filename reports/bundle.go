@@ -74,6 +74,14 @@ func Bundle(run *result.Run, env *Environment) string {
 	}
 	p.more(more, "cells; page.html has all")
 
+	if slices.ContainsFunc(quoted, func(c *result.Cell) bool { return len(c.Tables) > 0 }) {
+		p.heading("The sockets, before a listener went and at the end")
+		for _, c := range quoted {
+			p.turn(c)
+		}
+		p.more(more, "cells; cells/ has all, step by step")
+	}
+
 	p.heading("How to repeat it")
 	if len(shown) > 0 {
 		p.line("  " + repeatLine(h.Command, shown)) // never folded: it is to be pasted
@@ -83,7 +91,8 @@ func Bundle(run *result.Run, env *Environment) string {
 	p.heading("Where")
 	p.fold(fmt.Sprintf("kernel: Linux %s %s", h.Kernel, h.Machine))
 	p.fold("rpmig: " + h.Version)
-	p.fold("All below was gathered when this bundle was made, not during the run.")
+	p.sysctls(quoted)
+	p.fold("All below was gathered when this bundle was made, not during the run, and outside its namespaces.")
 	if env.Release != h.Kernel || env.Machine != h.Machine {
 		p.fold(fmt.Sprintf("That was on another kernel than the run's: Linux %s %s.", env.Release, env.Machine))
 	}
@@ -111,7 +120,7 @@ func Bundle(run *result.Run, env *Environment) string {
 	p.more(more, "cells; timelines/ has all")
 
 	p.heading("With this report")
-	p.fold("run.jsonl, from which rpmig makes this and every other report again; page.html; timelines/; cells/, with the captures; environment.json; manifest.json, with a sum of each file.")
+	p.fold("run.jsonl, from which rpmig makes this and every other report again; page.html; timelines/; cells/, each with its capture, its socket tables, and what its namespace was like: sysctls, rules, counters; bpf/, the program and what the verifier said; environment.json; manifest.json, with a sum of each file.")
 	for _, s := range env.LeftOut {
 		p.fold("Not here: " + s)
 	}
@@ -175,6 +184,11 @@ func (p *page) why(c *result.Cell, peers []*result.Cell) {
 	if n := filtered(c); n > 0 {
 		p.say(4, 6, plain, "", fmt.Sprintf("the kernel's trace has %d drops of the whole cell with the reason NETFILTER_DROP, which is that rule's", n))
 	}
+	if c.Namespace != nil {
+		for _, r := range c.Namespace.Rules {
+			p.say(4, 6, plain, "", printable("the rule, when it was last read: "+r))
+		}
+	}
 	var counters []string
 	for _, name := range slices.Sorted(maps.Keys(c.Counters)) {
 		if n := c.Counters[name]; n != 0 {
@@ -183,6 +197,42 @@ func (p *page) why(c *result.Cell, peers []*result.Cell) {
 	}
 	if len(counters) > 0 {
 		p.say(4, 6, plain, "", printable("counters, before to after: "+strings.Join(counters, ", ")))
+	}
+}
+
+// turn shows the sockets of a cell around what happened.
+func (p *page) turn(c *result.Cell) {
+	before, after := turn(c)
+	if after == nil {
+		return
+	}
+	p.fold(place(c) + ", " + c.Fact() + ":")
+	if before != after {
+		p.sockets(before, 4)
+	}
+	p.sockets(after, 4)
+}
+
+// sysctls says how the namespaces were set: all of the first cell's, and of others what differs from those.
+func (p *page) sysctls(cells []*result.Cell) {
+	var first map[string]string
+	for _, c := range cells {
+		if c.Namespace == nil {
+			continue
+		}
+		var words []string
+		for _, name := range slices.Sorted(maps.Keys(c.Namespace.Sysctls)) {
+			if v := c.Namespace.Sysctls[name]; first == nil || first[name] != v {
+				words = append(words, name+"="+v)
+			}
+		}
+		switch {
+		case first == nil:
+			first = c.Namespace.Sysctls
+			p.fold("sysctls in the namespace of " + place(c) + ": " + strings.Join(words, ", "))
+		case len(words) > 0:
+			p.fold("and of " + place(c) + ": " + strings.Join(words, ", "))
+		}
 	}
 }
 

@@ -82,6 +82,7 @@ type Cell struct {
 	Events      []Event          `json:"events,omitempty"` // what the kernel's trace says; absent with --trace=off
 	Trace       *Trace           `json:"trace,omitempty"`
 	Stream      *Stream          `json:"stream,omitempty"`       // of a server that reloads under clients
+	Namespace   *Namespace       `json:"namespace,omitempty"`    // of a cell whose evidence is kept
 	DropBackend string           `json:"drop_backend,omitempty"` // what put the packet-drop rule in; empty: no rule
 	Capture     Capture          `json:"capture"`
 	Evidence    string           `json:"evidence,omitempty"` // folder with what this cell left behind
@@ -189,6 +190,16 @@ type Event struct {
 type Trace struct {
 	Lost    int      `json:"lost"`              // events that did not fit, or that the counters betray and the trace does not tell
 	Missing []string `json:"missing,omitempty"` // tracepoints that this kernel lacks
+}
+
+// Namespace is what a cell's network namespace was like when the scenario was over.
+type Namespace struct {
+	Sysctls map[string]string `json:"sysctls"` // that rpmig or the scenario sets; one that this kernel lacks is absent
+	// Rules are the packet filter's, as they were last read before they were taken out, each a line with its counter.
+	Rules []string `json:"rules,omitempty"`
+	// Counters that moved, before and after, by group and name, as TcpExt.TCPMigrateReqSuccess.
+	Counters map[string][2]int64 `json:"counters"`
+	Unknown  []string            `json:"unknown,omitempty"` // what could not be read, and why
 }
 
 // Program is what the BPF program counted of its own runs.

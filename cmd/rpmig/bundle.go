@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/bundle"
+	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/reports"
 	"github.com/rpmig/rpmig/result"
@@ -60,7 +62,7 @@ func (e *env) bundleCommand() *cli.Command {
 			if to == "" {
 				return &usageError{"bundle: to which file?", "rpmig bundle " + quote(from) + " -o FILE.tar.gz"}
 			}
-			if err := freeForBundle(to, c.Bool("force")); err != nil {
+			if err := freeForBundle(to, c.Bool("force"), "rpmig bundle "+quote(from)+" -o "+quote(to)+" --force"); err != nil {
 				return err
 			}
 			run, err := readLedger(from)
@@ -103,11 +105,11 @@ func (e *env) checkBundle(c *cli.Context, name string) error {
 }
 
 func writeBundle(ctx context.Context, to, dir string, run *result.Run, redact, force bool) error {
-	src, err := bundleSource(ctx, run)
+	src, err := bundleSource(ctx, dir, run)
 	if err != nil {
 		return err
 	}
-	src.Dir, src.Redact = dir, redact
+	src.Redact = redact
 	if err := bundle.Save(ctx, to, force, src); err != nil {
 		return bundleError(to, err)
 	}
@@ -120,7 +122,7 @@ func bundleError(to string, err error) error {
 	wrapped := fmt.Errorf("write the bundle: %w", err)
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return existsError(to)
+		return existsError(to, "add --force to the same command")
 	case errors.As(err, &hinted):
 		return wrapped
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EFBIG):
@@ -130,14 +132,17 @@ func bundleError(to string, err error) error {
 	}
 }
 
-func existsError(to string) error {
-	return &usageError{fmt.Sprintf("bundle: %s is there already", to), "choose another file, or: rpmig bundle DIR -o " + quote(to) + " --force"}
+// existsError tells how to write over a file by force.
+func existsError(to, force string) error {
+	return &usageError{fmt.Sprintf("bundle: %s is there already", to), "choose another file, or " + force}
 }
 
-// freeForBundle refuses a file before work is done for it.
-func freeForBundle(to string, force bool) error {
-	if info, err := os.Lstat(to); err == nil && (!force || info.IsDir()) {
-		return existsError(to)
+// freeForBundle refuses a file before work is done for it. How tells how to write over one.
+func freeForBundle(to string, force bool, how string) error {
+	if info, err := os.Lstat(to); err == nil && info.IsDir() {
+		return &usageError{fmt.Sprintf("bundle: %s is a folder", to), "choose a file: " + quote(filepath.Join(to, "run.tar.gz"))}
+	} else if err == nil && !force {
+		return existsError(to, how)
 	}
 	if info, err := os.Stat(filepath.Dir(to)); err != nil || !info.IsDir() {
 		return &usageError{fmt.Sprintf("bundle: %s is no folder", filepath.Dir(to)), "choose a file in a folder that is there"}
@@ -147,8 +152,9 @@ func freeForBundle(to string, force bool) error {
 
 // bundling is the --bundle of a run. The nil one is that of a run without.
 type bundling struct {
-	to   string
-	temp bool // the run's folder is ours, since nobody asked for one
+	to    string
+	force bool
+	temp  bool // the run's folder is ours, since nobody asked for one
 }
 
 // newBundling makes the run leave the evidence of every cell somewhere.
@@ -156,7 +162,7 @@ func newBundling(c *cli.Context, out *output) (*bundling, error) {
 	if !c.IsSet("bundle") {
 		return nil, nil
 	}
-	b := &bundling{to: c.Path("bundle"), temp: out.dir == ""}
+	b := &bundling{to: c.Path("bundle"), force: c.Bool("force"), temp: out.dir == ""}
 	if b.temp {
 		var err error
 		if out.dir, err = os.MkdirTemp("", "rpmig-evidence-"); err != nil {
@@ -181,7 +187,7 @@ func (b *bundling) end(ctx context.Context, out *output) error {
 	}
 	err = errors.Join(err, out.end())
 	if err == nil && len(out.run.Cells) > 0 {
-		if err = writeBundle(context.WithoutCancel(ctx), b.to, out.dir, &out.run, true, false); err == nil {
+		if err = writeBundle(context.WithoutCancel(ctx), b.to, out.dir, &out.run, true, b.force); err == nil {
 			out.words("rpmig: the bundle is %s\n", printable(b.to))
 		}
 	}
@@ -192,8 +198,8 @@ func (b *bundling) end(ctx context.Context, out *output) error {
 }
 
 // bundleSource gathers what is known of this machine now.
-func bundleSource(ctx context.Context, run *result.Run) (bundle.Source, error) {
-	src := bundle.Source{Run: run, Identity: identity()}
+func bundleSource(ctx context.Context, dir string, run *result.Run) (bundle.Source, error) {
+	src := bundle.Source{Dir: dir, Run: run, Identity: identity()}
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
 		return src, fmt.Errorf("uname: %w", err)
@@ -202,7 +208,10 @@ func bundleSource(ctx context.Context, run *result.Run) (bundle.Source, error) {
 		Release: unix.ByteSliceToString(u.Release[:]), Version: unix.ByteSliceToString(u.Version[:]), Machine: unix.ByteSliceToString(u.Machine[:]),
 		UserNS: netns.InUserNS(), Sysctls: sysctls(), Tables: iptablesVersion(ctx),
 		Rpmig: version, Go: runtime.Version(), Build: map[string]string{},
-		LeftOut: []string{"the BPF program and the verifier's log: rpmig carries the program, and its version above names it"},
+		LeftOut: []string{},
+	}
+	if s := programLeftOut(dir, run); s != "" {
+		env.LeftOut = append(env.LeftOut, s)
 	}
 	// Not there: not known.
 	tainted, _ := os.ReadFile("/proc/sys/kernel/tainted")
@@ -211,6 +220,7 @@ func bundleSource(ctx context.Context, run *result.Run) (bundle.Source, error) {
 		for _, s := range info.Settings {
 			env.Build[s.Key] = s.Value
 		}
+		env.Build["module"] = strings.TrimSpace(info.Main.Path + " " + info.Main.Version)
 		for _, d := range info.Deps {
 			if d.Path == "github.com/cilium/ebpf" {
 				env.Build[d.Path] = d.Version
@@ -219,7 +229,7 @@ func bundleSource(ctx context.Context, run *result.Run) (bundle.Source, error) {
 	}
 	switch config := kernelConfig(env.Release); {
 	case config == nil:
-		env.LeftOut = append(env.LeftOut, "kernel.config, which was found neither in /proc/config.gz nor in /boot")
+		env.LeftOut = append(env.LeftOut, "kernel.config, which was found neither in /proc/config.gz nor in /boot or /lib/modules")
 	case env.Release != run.Header.Kernel:
 		env.LeftOut = append(env.LeftOut, "kernel.config, as the one found here is not of the run's kernel")
 	default:
@@ -227,6 +237,21 @@ func bundleSource(ctx context.Context, run *result.Run) (bundle.Source, error) {
 	}
 	src.Environment = env
 	return src, nil
+}
+
+// programLeftOut says why a bundle has no BPF program; empty: it has one.
+func programLeftOut(dir string, run *result.Run) string {
+	loads := map[string]bool{}
+	for _, m := range migrate.Modes() {
+		loads[m.Name] = m.HasProgram()
+	}
+	if !slices.ContainsFunc(run.Cells, func(c result.Cell) bool { return loads[c.Mode] }) {
+		return "a BPF program and the verifier's log: no mode of this run has one"
+	}
+	if _, err := os.Lstat(filepath.Join(dir, programDir, programSource)); err != nil {
+		return "the BPF program and the verifier's log, which are not in the run's folder"
+	}
+	return ""
 }
 
 // identity is what tells this machine and this user from others. What cannot be found out is not in any text either.
@@ -291,9 +316,10 @@ func kernelConfig(release string) []byte {
 			}
 		}
 	}
-	config, err := os.ReadFile("/boot/config-" + release)
-	if err != nil || len(config) > most {
-		return nil
+	for _, name := range []string{"/boot/config-" + release, "/lib/modules/" + release + "/config", "/lib/modules/" + release + "/build/.config"} {
+		if config, err := os.ReadFile(name); err == nil && len(config) <= most {
+			return config
+		}
 	}
-	return config
+	return nil
 }

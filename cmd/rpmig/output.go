@@ -16,6 +16,7 @@ import (
 
 	"github.com/rpmig/rpmig/capture"
 	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/result"
 )
 
@@ -33,6 +34,7 @@ type output struct {
 	file   *os.File
 	ledger *result.Writer
 	meta   capture.Meta
+	modes  []migrate.Mode // that were asked for
 }
 
 func newOutput(e *env, c *cli.Context) (*output, error) {
@@ -89,6 +91,39 @@ func (o *output) open() (err error) {
 	}
 	for i := range o.run.Cells {
 		if err := o.ledger.Write(&o.run.Cells[i]); err != nil {
+			return &outputError{err}
+		}
+	}
+	return o.writePrograms()
+}
+
+// The folder with the program and what the verifier says of it, below that of the run.
+const (
+	programDir    = "bpf"
+	programSource = "select.bpf.c"
+	programObject = "select.bpf.o"
+)
+
+// writePrograms leaves the program, and the verifier's log of each mode that loads it, beside the ledger. A log takes
+// milliseconds, so it is asked for once and not in each cell.
+func (o *output) writePrograms() error {
+	source, object := migrate.Source()
+	files := map[string][]byte{}
+	for _, m := range o.modes {
+		if m.HasProgram() {
+			files[programSource], files[programObject] = source, object
+			files[m.Name+".txt"] = []byte(m.Inspect())
+		}
+	}
+	if len(files) == 0 {
+		return nil
+	}
+	dir := filepath.Join(o.dir, programDir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return &outputError{err}
+	}
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
 			return &outputError{err}
 		}
 	}

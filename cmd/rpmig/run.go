@@ -108,7 +108,7 @@ func runFlags(family string) []cli.Flag {
 		&cli.IntFlag{Name: "connections", Aliases: []string{"n"}, DefaultText: "as the scenario says", Usage: "stage `N` connections at once"},
 		&cli.IntFlag{Name: "port", Value: 80, Usage: "the listeners' `PORT`, inside the namespace"},
 		&cli.StringFlag{Name: "drop", Value: "auto", Usage: "drop the ACK with `BACKEND`: " + strings.Join(netns.DropBackends, ", ") + "; auto is iptables where it works, and for repeats after the first nftables"},
-		&cli.StringFlag{Name: "trace", Value: "auto", Usage: "record why the kernel resets and drops, and the socket tables: " + strings.Join(traces, ", ") + "; auto leaves it out under --repeat"},
+		&cli.StringFlag{Name: "trace", Value: "auto", Usage: "record why the kernel resets and drops, and the socket tables: " + strings.Join(traces, ", ") + "; auto leaves it out under --repeat, but for a --bundle"},
 		boolFlag("no-control", "", "do not play the off cell beside other modes"),
 		&cli.IntFlag{Name: "repeat", Value: 1, Usage: "play each cell `N` times"},
 		boolFlag("until-fail", "", "stop at the first FAIL or ERROR; without --repeat, go on until there is one"),
@@ -119,6 +119,7 @@ func runFlags(family string) []cli.Flag {
 		formatFlag(),
 		&cli.PathFlag{Name: "out", Usage: "write run.jsonl and every capture to `DIR`"},
 		&cli.PathFlag{Name: "bundle", Usage: "put the run into one `FILE`.tar.gz, as rpmig bundle does"},
+		boolFlag("force", "", "write over the FILE of --bundle"),
 		verboseFlag(),
 		boolFlag("quiet", "q", "say nothing but the summary and what went wrong"),
 		noColorFlag(),
@@ -204,11 +205,14 @@ func (e *env) options(c *cli.Context, selector string) (harness.Options, error) 
 	if c.IsSet("out") && c.Path("out") == "" {
 		return wrong("--out: which folder?", c.Command.HelpName+" --help")
 	}
+	if c.IsSet("force") && !c.IsSet("bundle") {
+		return wrong("--force: to write over which bundle?", c.Command.HelpName+" --bundle FILE.tar.gz --force")
+	}
 	if c.IsSet("bundle") {
 		if c.Path("bundle") == "" {
 			return wrong("--bundle: which file?", c.Command.HelpName+" --help")
 		}
-		if err := freeForBundle(c.Path("bundle"), false); err != nil {
+		if err := freeForBundle(c.Path("bundle"), c.Bool("force"), "add --force to the same command"); err != nil {
 			return o, err
 		}
 	}
@@ -240,9 +244,11 @@ func (e *env) play(c *cli.Context, selector string) error {
 		return exitStatus(status)
 	}
 	want := c.String("trace")
-	if want == "auto" && o.Repeat != 1 {
+	if want == "auto" && o.Repeat != 1 && !c.IsSet("bundle") {
 		want = "off" // it would cost more than a tenth, and one telling is enough
 	}
+	o.Tables = want != "off"
+	o.Keep = c.IsSet("out") || c.IsSet("bundle")
 	// It waits for the kernel for tens of milliseconds, and so does all that comes before a cell's first packet.
 	o.Tracer = sync.OnceValues(func() (*trace.Tracer, error) { return tracer(want) })
 	opening := make(chan struct{})
@@ -271,6 +277,7 @@ func (e *env) play(c *cli.Context, selector string) error {
 	if err != nil {
 		return err
 	}
+	out.modes = o.Modes
 	bundling, err := newBundling(c, out)
 	if err != nil {
 		return err
