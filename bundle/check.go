@@ -33,6 +33,11 @@ func Check(r io.Reader) (*Checked, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.check()
+}
+
+// check holds what was unpacked against its manifest and its ledger.
+func (a *contents) check() (*Checked, error) {
 	if err := a.manifest(); err != nil {
 		return nil, fmt.Errorf("%s: %w", manifestName, err)
 	}
@@ -69,7 +74,19 @@ func unpack(r io.Reader, most int64) (*contents, error) {
 		return nil, fmt.Errorf("not a bundle: %w", short(err))
 	}
 	zip.Multistream(false)
-	plain := &bounded{r: zip, left: most}
+	a, err := readArchive(&bounded{r: zip, left: most})
+	if err != nil {
+		return nil, err
+	}
+	// Behind the sum of the whole is nothing.
+	if _, err := packed.ReadByte(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("something follows the archive")
+	}
+	return a, nil
+}
+
+// readArchive reads the tar, and what fills its last record.
+func readArchive(plain io.Reader) (*contents, error) {
 	archive := tar.NewReader(plain)
 	a := &contents{files: map[string]file{}, kept: map[string][]byte{}}
 	for {
@@ -83,12 +100,8 @@ func unpack(r io.Reader, most int64) (*contents, error) {
 			return nil, err
 		}
 	}
-	// Behind the archive: what fills its last record, then the sum of the whole, then nothing.
 	if err := onlyZeros(plain); err != nil {
 		return nil, fmt.Errorf("read behind the archive: %w", short(err))
-	}
-	if _, err := packed.ReadByte(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something follows the archive")
 	}
 	return a, nil
 }

@@ -39,28 +39,32 @@ func (p *page) sockets(t *result.Table, indent int) {
 	p.line(in + "State      Recv-Q Send-Q Local Address:Port  Peer Address:Port")
 	for _, s := range t.Sockets {
 		state := cmp.Or(socketStates[s.State], strings.ReplaceAll(s.State, "_", "-"))
-		send, peer := "-", s.Remote.String() // of others than listeners it was not noted
+		send := "-" // of others than listeners it was not noted
 		if s.State == "LISTEN" {
-			send, peer = fmt.Sprint(s.Backlog), anyPeer(s.Remote)
+			send = fmt.Sprint(s.Backlog)
 		}
-		p.line(in + strings.TrimRight(printable(fmt.Sprintf("%-10s %-6d %-6s %-19s %-19s %s", state, s.Queue, send, s.Local, peer, s.Name)), " "))
+		p.say(indent, indent+11, plain, "", printable(fmt.Sprintf("%-10s %-6d %-6s %-19s %-19s %s", state, s.Queue, send, socketEnd(s.Local), socketEnd(s.Remote), s.Name)))
 		more := ""
 		if s.Timer > 0 || s.Retries > 0 {
 			more = fmt.Sprintf("timer:(on,%.0fms,%d) ", s.Timer*1000, s.Retries)
 		}
-		p.line(in + fmt.Sprintf("           %sino:%d sk:%x", more, s.Inode, s.Cookie))
+		p.say(indent+11, indent+11, plain, "", fmt.Sprintf("%sino:%d sk:%x", more, s.Inode, s.Cookie))
 	}
 	if t.More > 0 {
 		p.line(in + fmt.Sprintf("and %d more", t.More))
 	}
 }
 
-// anyPeer is the far end of a listener, which has none.
-func anyPeer(a netip.AddrPort) string {
-	if a.Port() == 0 && a.Addr().IsUnspecified() {
+// socketEnd is an end of a socket; the far one of a listener is none.
+func socketEnd(a netip.AddrPort) string {
+	switch {
+	case !a.IsValid():
+		return "*:*"
+	case a.Port() == 0:
 		return strings.TrimSuffix(a.String(), "0") + "*"
+	default:
+		return a.String()
 	}
-	return a.String()
 }
 
 // turn picks two tables: the last before a listener went, or before the end where none did, and the last of all.
@@ -113,7 +117,7 @@ func Namespace(c *result.Cell) string {
 	p.line(fmt.Sprintf("%-40s %12s %12s", "", "before", "after"))
 	for _, name := range slices.Sorted(maps.Keys(n.Counters)) {
 		v := n.Counters[name]
-		p.line(fmt.Sprintf("%s %12d %12d", pad(printable(name), 40), v[0], v[1]))
+		p.say(0, 2, plain, "", fmt.Sprintf("%s %12d %12d", pad(printable(name), 40), v[0], v[1]))
 	}
 	if len(n.Unknown) > 0 {
 		p.heading("not known")

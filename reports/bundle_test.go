@@ -1,0 +1,144 @@
+package reports
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// failing is a run of quiz2 in which the sysctl did not help, with all that is noted where evidence is kept.
+func failing() *result.Run {
+	run := &result.Run{Header: mixed().Header}
+	run.Header.Command = []string{"run", "quiz2", "--migrate=sysctl", "--out", "it's here"}
+	for _, mode := range []string{"off", "sysctl"} {
+		c := traced("quiz2", "off", 56564)
+		c.Mode, c.DropBackend = mode, "iptables (nf_tables)"
+		c.Namespace = &result.Namespace{
+			Sysctls: map[string]string{"net.ipv4.tcp_migrate_req": "0", "net.ipv4.tcp_syncookies": "0", "net.core.somaxconn": "4096"},
+			Rules: []string{
+				"ip filter INPUT: meta l4proto == tcp tcp flags & (syn|ack) == ack tcp dport == 80 counter packets 2 bytes 115 drop",
+			},
+			Counters: map[string][2]int64{"Tcp.OutRsts": {0, 1}, "TcpExt.TCPLossProbes": {0, 1}},
+		}
+		if mode == "sysctl" {
+			c.Status, c.Control = result.Fail, result.Controlled
+			c.Reason = "not migrated: the sysctl is there and the code is not"
+			c.Namespace.Sysctls["net.ipv4.tcp_migrate_req"] = "1"
+			c.Namespace.Unknown = []string{"net.ipv4.tcp_sack: permission denied"}
+			c.Checks = []result.Check{{Name: "accepted", Witness: result.Application, Want: "1", Got: "0"}}
+		}
+		run.Cells = append(run.Cells, c)
+	}
+	return run
+}
+
+func environment() *Environment {
+	return &Environment{
+		Release: "6.18.5", Version: "#1 SMP", Machine: "x86_64", Tainted: "0", Tables: "iptables v1.8.9 (nf_tables)",
+		Sysctls: map[string]string{"net.ipv4.tcp_migrate_req": "0"}, Rpmig: "0.1.0", Go: "go1.26", LeftOut: []string{"kernel.config, which was not found"},
+	}
+}
+
+func TestBundleGolden(t *testing.T) {
+	run := failing()
+	for name, got := range map[string]string{
+		"bundle.report": Bundle(run, environment()), "bundle.sockets": Sockets(&run.Cells[1]), "bundle.namespace": Namespace(&run.Cells[1]),
+	} {
+		path := filepath.Join("testdata", name+".golden")
+		if *update {
+			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), got); diff != "" {
+			t.Errorf("%s: -want +got; -update takes what was got:\n%s", name, diff)
+		}
+	}
+}
+
+// TestTurn: the tables that are quoted are those around the close, and none where nothing is known.
+func TestTurn(t *testing.T) {
+	c := traced("quiz2", "off", 56564)
+	before, after := turn(&c)
+	if before.Step != "all request sockets, none accepted by A" || after.Step != "accept on B" {
+		t.Errorf("before is %q, after is %q", before.Step, after.Step)
+	}
+	c.Tables = c.Tables[:1]
+	if before, after = turn(&c); before != after || before != &c.Tables[0] {
+		t.Errorf("of one table: %v and %v", before, after)
+	}
+	c.Tables = nil
+	if before, after = turn(&c); before != nil || after != nil {
+		t.Errorf("of none: %v and %v", before, after)
+	}
+}
+
+// fill puts a text into every string below a value, and one more into each of its lists and maps of texts.
+func fill(v reflect.Value, text string) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(text)
+	case reflect.Pointer:
+		if !v.IsNil() {
+			fill(v.Elem(), text)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Field(i).CanSet() {
+				fill(v.Field(i), text)
+			}
+		}
+	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.String {
+			v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
+		}
+		for i := range v.Len() {
+			fill(v.Index(i), text)
+		}
+	case reflect.Map:
+		if v.IsNil() {
+			return
+		}
+		value := reflect.New(v.Type().Elem()).Elem()
+		fill(value, text)
+		v.SetMapIndex(reflect.ValueOf(text), value)
+	}
+}
+
+// TestBundleIsSound: whatever a ledger and an environment say, what a person reads of it has no control character and
+// fits the screen, but for the two lines that must stay whole.
+func TestBundleIsSound(t *testing.T) {
+	all := htmlRuns()
+	all["failing"] = failing()
+	filled := failing()
+	fill(reflect.ValueOf(filled), poison+"\x1b[2J\x1b]0;x\x07\r\u202e")
+	all["filled"] = filled
+	for name, run := range all {
+		env := environment()
+		fill(reflect.ValueOf(env), poison+"\x1b[2J")
+		texts := []string{Bundle(run, env)}
+		for i := range run.Cells {
+			texts = append(texts, Sockets(&run.Cells[i]), Namespace(&run.Cells[i]))
+		}
+		for _, text := range texts {
+			for i, line := range strings.Split(text, "\n") {
+				if printable(line) != line {
+					t.Errorf("%s: got through: %q", name, line)
+				}
+				if whole := i == 0 || strings.HasPrefix(line, "  rpmig run "); !whole && columns(line) > 80 {
+					t.Errorf("%s: %d columns: %q", name, columns(line), line)
+				}
+			}
+		}
+	}
+}
