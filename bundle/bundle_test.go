@@ -62,8 +62,21 @@ func source(t testing.TB) Source {
 			}
 		}
 		write(captureFile, "\x0a\x0d\x0d\x0a comment "+c.ID()+": "+c.Reason+" packets")
+		c.Namespace = &result.Namespace{
+			Sysctls: map[string]string{"net.ipv4.tcp_migrate_req": "1"}, Rules: []string{"ip filter INPUT: counter packets 2 bytes 115 drop"},
+			Counters: map[string][2]int64{"Tcp.OutRsts": {0, 1}}, Unknown: []string{"/home/jane/x: denied"},
+		}
 		if i == 0 {
 			write(panicFile, "goroutine 1 [running]: /home/jane/go/x.go:12 on zeus")
+		}
+	}
+	for name, text := range map[string]string{
+		"select.bpf.c": "int choose_listener;\n", "select.bpf.o": "\x7fELF", "bpf.txt": "kernel: accepted\nr3 = 0xffffc9000625e008 on zeus\n",
+		"notes of jane": "not the program's", "run.sh": "rm -r /",
+	} {
+		name = filepath.Join(dir, "bpf", name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
 		}
 	}
 	return Source{
@@ -154,6 +167,7 @@ func TestRoundTrip(t *testing.T) {
 		"tcp: SO_REUSEPORT migration on Linux 6.18.44-zeus: quiz2 ipv4 sysctl: FAIL, 0 of 1 lived\n",
 		"\n  rpmig run quiz2 --family=ipv4 --migrate=sysctl -n 1 --drop=nftables\n",
 		"want 1\n", "TCP_FLAGS", "surviving listener",
+		"ip filter INPUT: counter packets 2", "net.ipv4.tcp_migrate_req=1",
 	} {
 		if !strings.Contains(report, want) {
 			t.Errorf("the report lacks %q:\n%s", want, report)
@@ -161,10 +175,27 @@ func TestRoundTrip(t *testing.T) {
 	}
 	for _, m := range all {
 		text := strings.ReplaceAll(string(m.data), "6.18.44-zeus", "")
-		for _, secret := range []string{"zeus", "jane", "10.1.2.3", src.Dir} {
+		for _, secret := range []string{"zeus", "jane", "10.1.2.3", "c9000625e008", src.Dir} {
 			if strings.Contains(text, secret) {
 				t.Errorf("%s tells %q:\n%s", m.h.Name, secret, text)
 			}
+		}
+	}
+	names := map[string]string{}
+	for _, m := range all {
+		names[m.h.Name] = string(m.data)
+	}
+	for name, want := range map[string]string{
+		"bpf/select.bpf.c": "int choose_listener;\n", "bpf/select.bpf.o": "\x7fELF", "bpf/bpf.txt": "kernel: accepted\nr3 = 0x[kernel] on [host]\n",
+		"cells/quiz2/ipv4/sysctl/1/panic.txt": "goroutine 1 [running]: [home]:12 on [host]",
+	} {
+		if names[name] != want {
+			t.Errorf("%s holds %q, want %q", name, names[name], want)
+		}
+	}
+	for name := range names {
+		if strings.Contains(name, "jane") || strings.Contains(name, ".sh") {
+			t.Errorf("it took %s", name)
 		}
 	}
 	if was := checked.Run.Cells[0]; was.Evidence != "cells/quiz2/ipv4/sysctl/1" {
@@ -230,6 +261,27 @@ func TestCheckRefuses(t *testing.T) {
 		last.data = data
 		return archive(t, all)
 	}
+	// listed adds files that the manifest lists as it should.
+	listed := func(more ...member) []byte {
+		all := members(t, good)
+		last := all[len(all)-1]
+		var m manifest
+		if err := json.Unmarshal(last.data, &m); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range more {
+			m.Files = append(m.Files, struct {
+				Name   string `json:"name"`
+				Size   int64  `json:"size"`
+				SHA256 string `json:"sha256"`
+			}{f.h.Name, int64(len(f.data)), sum(f.data)})
+		}
+		var err error
+		if last.data, err = indented(m); err != nil {
+			t.Fatal(err)
+		}
+		return archive(t, append(append(all[:len(all)-1], more...), last))
+	}
 	without := func(name string) []byte {
 		return archive(t, slices.DeleteFunc(members(t, good), func(m member) bool { return m.h.Name == name }))
 	}
@@ -252,9 +304,17 @@ func TestCheckRefuses(t *testing.T) {
 		{"symlink", with(member{tar.Header{Typeflag: tar.TypeSymlink, Name: "x", Linkname: "/etc/passwd"}, nil}), "no plain file"},
 		{"hard link", with(member{tar.Header{Typeflag: tar.TypeLink, Name: "x", Linkname: "report.txt"}, nil}), "no plain file"},
 		{"device", with(member{tar.Header{Typeflag: tar.TypeBlock, Name: "x"}, nil}), "no plain file"},
+		{"character device", with(member{tar.Header{Typeflag: tar.TypeChar, Name: "x", Devmajor: 1, Devminor: 5}, nil}), "no plain file"},
+		{"fifo", with(member{tar.Header{Typeflag: tar.TypeFifo, Name: "x"}, nil}), "no plain file"},
 		{"folder", with(member{tar.Header{Typeflag: tar.TypeDir, Name: "x"}, nil}), "no plain file"},
 		{"twice", with(file(reportName, "another")), "twice"},
 		{"stowaway", with(file("readme.exe", "")), "does not list"},
+		{"listed stowaway", listed(file("readme.exe", "")), "does not belong"},
+		{"stowaway by the program", listed(file("bpf/run.sh", "rm -r /")), "does not belong"},
+		{"listed twice", listed(file("x", ""), file("x", "")), "twice"},
+		{"long name", with(file(strings.Repeat("x/", 600)+"x", "")), "no name"},
+		{"huge line", changed(ledgerName, func(s string) string { return s + `{"scenario":"` + strings.Repeat("x", 17<<20) }, true), "longer than 16 MiB"},
+		{"deep", changed(envName, func(string) string { return strings.Repeat(`{"build":`, 20_000) }, true), "environment.json"},
 		{"wrong sum", changed(reportName, strings.ToUpper, false), "not what was put in"},
 		{"another report", changed(reportName, evil, true), "report.txt is not what its run.jsonl makes"},
 		{"another page", changed(pageName, evil, true), "page.html is not what"},
@@ -266,6 +326,7 @@ func TestCheckRefuses(t *testing.T) {
 		{"bad sum of all", flip(good, len(good)-6), "checksum"},
 		{"cut short", good[:len(good)/2], "cut short"},
 		{"cut at the end", good[:len(good)-1], "cut short"},
+		{"another record of a namespace", changed("cells/quiz2/ipv4/off/1/"+namespaceFile, evil, true), "is not what"},
 		{"two in one", append(bytes.Clone(good), good...), "something follows"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -274,6 +335,61 @@ func TestCheckRefuses(t *testing.T) {
 				t.Errorf("want an error with %q, got %v", tt.want, err)
 			}
 		})
+	}
+}
+
+// TestCheckRefusesWhatIsCut: wherever it ends too early.
+func TestCheckRefusesWhatIsCut(t *testing.T) {
+	good := pack(t, source(t))
+	for n := 0; n < len(good); n += 101 {
+		if _, err := Check(bytes.NewReader(good[:n])); err == nil || !strings.Contains(err.Error(), "cut short") {
+			t.Errorf("%d of %d bytes: %v", n, len(good), err)
+		}
+	}
+}
+
+// poison is put into every string of a ledger that may be anything.
+const poison = "\x1b[2J\x1b]0;x\x07</script><script>boom()</script><img src=x onerror=boom()>\r\n\u202e../../etc/passwd"
+
+// TestHostileLedger: a ledger that was written to do harm makes a bundle that does none, and one that is whole.
+func TestHostileLedger(t *testing.T) {
+	src := source(t)
+	src.Run.Header.Version, src.Run.Header.Kernel, src.Run.Header.Machine = poison, poison, poison
+	src.Run.Header.Command = []string{poison, "--" + poison}
+	src.Environment = reports.Environment{
+		Release: poison, Version: poison, Machine: poison, Tainted: poison, Tables: poison, Rpmig: poison, Go: poison,
+		Sysctls: map[string]string{poison: poison}, Build: map[string]string{poison: poison}, LeftOut: []string{poison},
+	}
+	for i := range src.Run.Cells {
+		c := &src.Run.Cells[i]
+		c.Reason, c.Bug, c.DropBackend, c.Evidence, c.Capture.File = poison, poison, poison, poison, poison
+		c.Counters = map[string]int64{poison: 1}
+		c.Checks = []result.Check{{Name: poison, Witness: poison, Want: poison, Got: poison}}
+		c.Steps = []result.Step{{Name: poison}}
+		c.Flow = []result.Segment{{Text: poison, Note: "dropped " + poison}}
+		c.Resets[0].Step, c.Resets[0].Reason, c.Resets[0].State, c.Resets[0].Owner, c.Resets[0].Flavour = poison, poison, poison, poison, poison
+		c.Events = []result.Event{{Kind: poison, Reason: poison, State: poison}}
+		c.Trace = &result.Trace{Missing: []string{poison}}
+		c.Tables = []result.Table{{Step: poison, Sockets: []result.Socket{{State: poison, Name: poison}, {State: "LISTEN", Name: poison}}}}
+		c.Namespace = &result.Namespace{
+			Sysctls: map[string]string{poison: poison}, Rules: []string{poison}, Counters: map[string][2]int64{poison: {1, 2}}, Unknown: []string{poison},
+		}
+	}
+	for _, src.Redact = range []bool{true, false} {
+		data := pack(t, src)
+		if _, err := Check(bytes.NewReader(data)); err != nil {
+			t.Errorf("redacted %t: %v", src.Redact, err)
+		}
+		for _, m := range members(t, data) {
+			switch {
+			case strings.HasPrefix(m.h.Name, "cells/") && !slices.Contains([]string{"cell.json", socketsFile, namespaceFile}, filepath.Base(m.h.Name)):
+				// Taken from the folder as it is.
+			case m.h.Name == pageName && bytes.Contains(m.data, []byte("<script>boom()")):
+				t.Errorf("%s runs it", m.h.Name)
+			case bytes.ContainsFunc(m.data, func(r rune) bool { return r != '\n' && unicode.IsControl(r) }) && !strings.HasPrefix(m.h.Name, "bpf/") && m.h.Name != pageName:
+				t.Errorf("%s has control characters", m.h.Name)
+			}
+		}
 	}
 }
 

@@ -36,14 +36,16 @@ func (e *env) bundleCommand() *cli.Command {
 		Name:      "bundle",
 		Usage:     "put a run into one file to attach to a report, or check such a file",
 		UsageText: "rpmig bundle DIR -o FILE.tar.gz [options]\nrpmig bundle --check FILE.tar.gz",
-		Description: "DIR is what a run wrote with --out, or the folder that a failing run named. The file\n" +
-			"holds report.txt, ready to be pasted into a mail, the ledger, the captures, and what\n" +
-			"is known of this machine now. --check prints the report of a bundle that is whole.",
+		Description: "DIR is what a run wrote with --out, or the folder that a failing run named. The\n" +
+			"file holds report.txt, ready to be pasted into a mail; the ledger, the page and\n" +
+			"the timelines; each cell's capture, socket tables, sysctls, rules and counters;\n" +
+			"the BPF program with the verifier's log; and what is known of this machine now.\n" +
+			"--check prints the report of a bundle that is whole.",
 		Flags: []cli.Flag{
 			&cli.PathFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the bundle to `FILE`"},
 			boolFlag("check", "", "verify a bundle, and print the report that its ledger makes"),
 			&cli.BoolFlag{Name: "redact", Value: true, DisableDefaultText: true,
-				Usage: "leave out the names of host and user, paths under home, and addresses; --redact=false keeps them"},
+				Usage: "leave out the names of host and user, paths under home, addresses and kernel pointers; --redact=false keeps them"},
 			boolFlag("force", "", "write over a file"),
 			verboseFlag(), noColorFlag(),
 		},

@@ -161,6 +161,12 @@ func (e *env) manual(app *cli.App) string {
 	macro("SH", "FILES")
 	tagged("DIR/"+ledgerName, "With --out: one JSON object a line, the run first and then each cell as it ended; rpmig report reads it.")
 	tagged("DIR/cells/SCENARIO/FAMILY/MODE/REPEAT/capture.pcapng", "What the cell's capture recorded, with comments on the frames that matter.")
+	tagged("DIR/"+programDir+"/", "The BPF program, in C and as it is loaded, and what the kernel's verifier said of it, a file for each mode that loads it.")
+	tagged("FILE.tar.gz", "A bundle: report.txt, to be pasted into a mail; run.jsonl and page.html; of each cell "+
+		"its timeline, capture, socket tables step by step (sockets.txt), and the sysctls, rules and counters of its namespace "+
+		"(namespace.txt); the BPF program and the verifier's log; the kernel's release, taint and configuration and the build "+
+		"of rpmig (environment.json, kernel.config); and manifest.json, with a sum of each file. Names of host and user, paths "+
+		"under home, addresses and the kernel's pointers are left out of all texts; the same folder gives the same bytes.")
 	return b.String()
 }
 
