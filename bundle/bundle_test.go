@@ -151,7 +151,7 @@ func TestRoundTrip(t *testing.T) {
 	if again := pack(t, src); !bytes.Equal(got, again) {
 		t.Error("the same source gave other bytes")
 	}
-	checked, err := Check(bytes.NewReader(got))
+	checked, err := Check(t.Context(), bytes.NewReader(got))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 
 	src.Redact = false
-	if _, err := Check(bytes.NewReader(pack(t, src))); err != nil {
+	if _, err := Check(t.Context(), bytes.NewReader(pack(t, src))); err != nil {
 		t.Errorf("not redacted: %v", err)
 	}
 }
@@ -217,7 +217,7 @@ func TestCaptureMissing(t *testing.T) {
 	}
 	src.Run.Cells[0].Capture.File = "../../../../etc/passwd"
 	got := pack(t, src)
-	if _, err := Check(bytes.NewReader(got)); err != nil {
+	if _, err := Check(t.Context(), bytes.NewReader(got)); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range members(t, got) {
@@ -330,7 +330,7 @@ func TestCheckRefuses(t *testing.T) {
 		{"two in one", append(bytes.Clone(good), good...), "something follows"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := Check(bytes.NewReader(tt.data))
+			_, err := Check(t.Context(), bytes.NewReader(tt.data))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("want an error with %q, got %v", tt.want, err)
 			}
@@ -342,7 +342,7 @@ func TestCheckRefuses(t *testing.T) {
 func TestCheckRefusesWhatIsCut(t *testing.T) {
 	good := pack(t, source(t))
 	for n := 0; n < len(good); n += 101 {
-		if _, err := Check(bytes.NewReader(good[:n])); err == nil || !strings.Contains(err.Error(), "cut short") {
+		if _, err := Check(t.Context(), bytes.NewReader(good[:n])); err == nil || !strings.Contains(err.Error(), "cut short") {
 			t.Errorf("%d of %d bytes: %v", n, len(good), err)
 		}
 	}
@@ -377,7 +377,7 @@ func TestHostileLedger(t *testing.T) {
 	}
 	for _, src.Redact = range []bool{true, false} {
 		data := pack(t, src)
-		if _, err := Check(bytes.NewReader(data)); err != nil {
+		if _, err := Check(t.Context(), bytes.NewReader(data)); err != nil {
 			t.Errorf("redacted %t: %v", src.Redact, err)
 		}
 		for _, m := range members(t, data) {
@@ -435,7 +435,7 @@ func TestCheckRefusesBombs(t *testing.T) {
 	if err := tar.NewWriter(&huge).WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "page.html", Size: MaxBytes + 1}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Check(bytes.NewReader(packed(t, &huge))); !errors.Is(err, errTooBig) {
+	if _, err := Check(t.Context(), bytes.NewReader(packed(t, &huge))); !errors.Is(err, errTooBig) {
 		t.Errorf("a huge file: %v", err)
 	}
 }
@@ -466,6 +466,9 @@ func TestSave(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
+	if _, err := Check(ctx, bytes.NewReader(pack(t, source(t)))); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted check: %v", err)
+	}
 	if err := Save(ctx, filepath.Join(dir, "c"), false, source(t)); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
 	}
@@ -515,7 +518,7 @@ func FuzzArchive(f *testing.F) {
 				t.Errorf("took %q", name)
 			}
 		}
-		if checked, err := a.check(); (err == nil) != (checked != nil) {
+		if checked, err := a.check(t.Context()); (err == nil) != (checked != nil) {
 			t.Errorf("got %v and %v", checked, err)
 		}
 	})

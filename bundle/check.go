@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -28,16 +29,29 @@ type Checked struct {
 
 // Check reads a bundle and verifies it: its manifest lists what is in it, with the right sums, and all that is made
 // from its ledger is what this rpmig makes of it. Nothing is written to disk, whatever the archive names.
-func Check(r io.Reader) (*Checked, error) {
-	a, err := unpack(r, MaxBytes)
+func Check(ctx context.Context, r io.Reader) (*Checked, error) {
+	a, err := unpack(&interruptible{ctx, r}, MaxBytes)
 	if err != nil {
 		return nil, err
 	}
-	return a.check()
+	return a.check(ctx)
+}
+
+// interruptible ends with its context: a bundle may be as large as it may.
+type interruptible struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (i *interruptible) Read(p []byte) (int, error) {
+	if err := i.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return i.r.Read(p)
 }
 
 // check holds what was unpacked against its manifest and its ledger.
-func (a *contents) check() (*Checked, error) {
+func (a *contents) check(ctx context.Context) (*Checked, error) {
 	if err := a.manifest(); err != nil {
 		return nil, fmt.Errorf("%s: %w", manifestName, err)
 	}
@@ -54,7 +68,7 @@ func (a *contents) check() (*Checked, error) {
 	if err := json.Unmarshal(a.kept[envName], &env); err != nil {
 		return nil, fmt.Errorf("%s: %w", envName, err)
 	}
-	if err := a.replay(run, &env); err != nil {
+	if err := a.replay(ctx, run, &env); err != nil {
 		return nil, err
 	}
 	return &Checked{run, len(a.files)}, nil
@@ -183,12 +197,15 @@ func (a *contents) manifest() error {
 }
 
 // replay makes again what is made from the ledger. What is left over must be what a bundle may hold besides.
-func (a *contents) replay(run *result.Run, env *reports.Environment) error {
+func (a *contents) replay(ctx context.Context, run *result.Run, env *reports.Environment) error {
 	rest := map[string]bool{}
 	for name := range a.files {
 		rest[name] = true
 	}
 	for _, e := range derived(run, env) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		data, err := e.make()
 		if err != nil {
 			return fmt.Errorf("make %s again: %w", e.name, err)

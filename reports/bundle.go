@@ -130,12 +130,18 @@ func Bundle(run *result.Run, env *Environment) string {
 // bad tells whether a cell is what a report is written for.
 func bad(c *result.Cell) bool { return c.Status == result.Fail || c.Status == result.Error }
 
-// Peers returns a function that gives the cells of the same scenario and family, which are all that Timeline looks at.
+// Peers returns a function that gives those cells of the same scenario and family that Timeline looks at: the first that
+// was played of each mode that may save a connection, and an off cell that lost some. All others, of a run with many
+// repeats, would be gone through for each cell in vain.
 func Peers(run *result.Run) func(*result.Cell) []*result.Cell {
 	groups := map[[2]string][]*result.Cell{}
+	seen := map[[3]string]bool{}
 	for _, c := range sorted(run) {
-		k := [2]string{c.Scenario, c.Family}
-		groups[k] = append(groups[k], c)
+		useful := remedies[c.Mode] != "" && c.Connections.Staged > 0 || c.Mode == "off" && c.Connections.Lost > 0
+		if k := [3]string{c.Scenario, c.Family, c.Mode}; useful && !seen[k] {
+			seen[k] = true
+			groups[[2]string(k[:2])] = append(groups[[2]string(k[:2])], c)
+		}
 	}
 	return func(c *result.Cell) []*result.Cell { return groups[[2]string{c.Scenario, c.Family}] }
 }

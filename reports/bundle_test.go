@@ -66,6 +66,30 @@ func TestBundleGolden(t *testing.T) {
 	}
 }
 
+// TestPeers: the few cells that are looked at tell the same as all.
+func TestPeers(t *testing.T) {
+	run := quizzes()
+	for i := range quizzes().Cells {
+		again := run.Cells[i]
+		again.Repeat = 2 // with another fate than the first
+		if c := again.Connections; c.Lost > 0 {
+			again.Connections = result.Connections{Staged: c.Staged, Survived: c.Staged}
+		}
+		unplayed := run.Cells[i]
+		unplayed.Repeat, unplayed.Connections = 3, result.Connections{}
+		run.Cells = append(run.Cells, again, unplayed)
+	}
+	peers := Peers(run)
+	for _, c := range sorted(run) {
+		if want, got := Timeline(c, sorted(run)...), Timeline(c, peers(c)...); want != got {
+			t.Errorf("%s: with all:\n%s\nwith %d:\n%s", c.ID(), want, len(peers(c)), got)
+		}
+		if n := len(peers(c)); n < 2 || n > len(remedies)+1 {
+			t.Errorf("%s has %d peers", c.ID(), n)
+		}
+	}
+}
+
 // TestTurn: the tables that are quoted are those around the close, and none where nothing is known.
 func TestTurn(t *testing.T) {
 	c := traced("quiz2", "off", 56564)

@@ -91,9 +91,9 @@ func (e *env) checkBundle(c *cli.Context, name string) error {
 		return fmt.Errorf("bundle: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	checked, err := bundle.Check(f)
+	checked, err := bundle.Check(c.Context, f)
 	var replay *bundle.ReplayError
-	if errors.As(err, &replay) {
+	if errors.As(err, &replay) || errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%s: %w", name, err)
 	} else if err != nil {
 		return &hintedError{fmt.Errorf("%s: %w", name, err), "do not trust it: ask whoever sent it to send it again"}
@@ -125,7 +125,7 @@ func bundleError(to string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		return existsError(to, "add --force to the same command")
-	case errors.As(err, &hinted):
+	case errors.As(err, &hinted), errors.Is(err, context.Canceled):
 		return wrapped
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EFBIG):
 		return &hintedError{wrapped, "the disk is full, and nothing was left on it: choose a file on another one"}
