@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -97,7 +98,7 @@ func Bundle(run *result.Run, env *Environment) string {
 		p.fold(fmt.Sprintf("That was on another kernel than the run's: Linux %s %s.", env.Release, env.Machine))
 	}
 	p.fold("kernel build: " + cmp.Or(env.Version, "not known"))
-	p.fold("tainted: " + cmp.Or(env.Tainted, "not known"))
+	p.fold("tainted: " + taint(env.Tainted))
 	p.fold("iptables: " + cmp.Or(env.Tables, "none"))
 	if backends := dropBackends(all); len(backends) > 0 {
 		p.fold("packets were dropped by: " + strings.Join(backends, " and "))
@@ -204,6 +205,25 @@ func (p *page) why(c *result.Cell, peers []*result.Cell) {
 	if len(counters) > 0 {
 		p.say(4, 6, plain, "", printable("counters, before to after: "+strings.Join(counters, ", ")))
 	}
+}
+
+// taint writes /proc/sys/kernel/tainted with the letters that an oops shows (Documentation/admin-guide/tainted-kernels.rst).
+func taint(value string) string {
+	const letters = "PFSRMBUDAWCIOELKXTNJ" // by bit
+	bits, err := strconv.ParseUint(value, 10, 64)
+	if err != nil {
+		return cmp.Or(value, "not known")
+	}
+	var set []byte
+	for i := range letters {
+		if bits&(1<<i) != 0 {
+			set = append(set, letters[i])
+		}
+	}
+	if len(set) == 0 {
+		return value
+	}
+	return fmt.Sprintf("%s (%s)", value, set)
 }
 
 // turn shows the sockets of a cell around what happened.

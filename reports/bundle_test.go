@@ -90,6 +90,16 @@ func TestPeers(t *testing.T) {
 	}
 }
 
+func TestTaint(t *testing.T) {
+	for value, want := range map[string]string{
+		"": "not known", "0": "0", "512": "512 (W)", "12289": "12289 (POE)", "1048576": "1048576", "-1": "-1", "many": "many",
+	} {
+		if got := taint(value); got != want {
+			t.Errorf("%q: want %q, got %q", value, want, got)
+		}
+	}
+}
+
 // TestTurn: the tables that are quoted are those around the close, and none where nothing is known.
 func TestTurn(t *testing.T) {
 	c := traced("quiz2", "off", 56564)
