@@ -112,7 +112,7 @@ fuzz: ## run every fuzz target for FUZZTIME, 10s each
 	done
 
 .PHONY: bench
-bench: build ## measure rpmig beside the talk's two scripts; needs root, takes two minutes
+bench: build ## measure rpmig beside the talk's two scripts; needs root, takes four minutes
 	@$(call need,$(FOR_BENCH))
 	go run ./bench -rpmig bin/rpmig $(ARGS)
 

@@ -8,6 +8,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -57,23 +58,49 @@ func run(rpmig, scripts string, rounds, cells int) error {
 		return fmt.Errorf("find python3: %w", err)
 	}
 	python := strings.TrimSpace(string(out))
-	long := func(scenario string) []string {
-		return []string{rpmig, "run", scenario, "--migrate=sysctl", "--no-control", "--repeat", strconv.Itoa(cells), "-q"}
+	folder, err := os.MkdirTemp("", "rpmig-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(folder)
+	long := func(scenario string, more ...string) []string {
+		args := []string{rpmig, "run", scenario, "--migrate=sysctl", "--no-control", "--repeat", strconv.Itoa(cells), "-q"}
+		return append(args, more...)
+	}
+	chain, err := longestChain(rpmig)
+	if err != nil {
+		return err
+	}
+	page := filepath.Join(folder, "page.html")
+	size, err := writePage(page, long("quiz2", "--trace=on", "--format=html"))
+	if err != nil {
+		return err
 	}
 	many := strconv.Itoa(cells) + " quiz"
-	commands := []struct {
-		name  string
-		args  []string
-		apart bool // in a namespace of its own, which rpmig sees to by itself
-	}{
+	commands := []command{
 		{name: "quiz1", args: []string{rpmig, "run", "quiz1", "-q"}},
 		{name: "quiz2 --migrate=bpf", args: []string{rpmig, "run", "quiz2", "--migrate=bpf", "-q"}},
 		{name: "quiz1.py", args: []string{python, filepath.Join(scripts, "quiz1.py")}, apart: true},
 		{name: "quiz2.py", args: []string{python, filepath.Join(scripts, "quiz2.py")}, apart: true},
 		{name: many + "1", args: long("quiz1")},
-		{name: many + "2", args: long("quiz2")},
+		{name: many + "2", args: long("quiz2", "--trace=off")},
+		{name: many + "2, traced", args: long("quiz2", "--trace=on")},
+		{name: "selftest/*", args: []string{rpmig, "run", "selftest/*", "--migrate=bpf", "--no-control", "-q"}},
+		{name: "everything", args: []string{rpmig, "run", "all", "--migrate=all", "--family=all", "-q"}},
 	}
-	const one1, one2, py1, py2, long1, long2 = 0, 1, 2, 3, 4, 5
+	const one1, one2, py1, py2, long1, long2, traced, selftest, everything = 0, 1, 2, 3, 4, 5, 6, 7, 8
+	browser, noBrowser := exec.LookPath("chromium")
+	if noBrowser == nil {
+		open := func(url string) []string {
+			return []string{browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+				"--disable-extensions", "--user-data-dir=" + filepath.Join(folder, "profile"), "--dump-dom", url}
+		}
+		commands = append(commands, command{name: "the page", args: open("file://" + page), mute: true},
+			command{name: "an empty page", args: open("about:blank"), mute: true})
+	} else {
+		fmt.Fprintln(os.Stderr, "bench: no chromium here, so no page is opened: apt-get install chromium")
+	}
+	opened, blank := len(commands)-2, len(commands)-1
 	if rounds < 1 || cells < 1 {
 		return fmt.Errorf("nothing to measure: -rounds and -cells must be 1 or more")
 	}
@@ -123,23 +150,88 @@ func run(rpmig, scripts string, rounds, cells int) error {
 		{name: many + "2, rate", unit: "cells/s", values: rate(long2)},
 		{name: many + "2, rate : quiz2.py", unit: "x", values: ratio(long2, py2), target: 170, least: true},
 		{name: many + "2, peak memory", unit: "MiB", values: mebibytes[long2], target: 400},
+		{name: many + "2, trace and tables", unit: "%", values: more(seconds[traced], seconds[long2]), target: 10},
+		{name: "selftest/*, all eight", unit: "s", values: seconds[selftest], target: 1.1}, // of the SYN+ACK timer's 1 s
+		{name: "all, in all modes, families", unit: "s", values: seconds[everything], target: 1.25 * chain},
+		{name: "page of " + many + "2", unit: "MB", values: []float64{float64(size) / 1e6}, target: 5},
+	}
+	if noBrowser == nil {
+		figures = append(figures, figure{name: "the page, opened", unit: "s", values: less(seconds[opened], seconds[blank]), target: 2},
+			figure{name: "a browser, opened", unit: "s", values: seconds[blank]})
 	}
 	fmt.Printf("rpmig beside the talk's scripts: %d CPUs, %d rounds\n\n", runtime.NumCPU(), rounds)
-	fmt.Printf("%-27s %11s  %-15s %8s %6s\n", "", "median", "min - max", "target", "ratio")
+	fmt.Printf("%-28s %11s  %-15s %8s %6s\n", "", "median", "min - max", "target", "ratio")
 	for _, f := range figures {
 		fmt.Println(f.line())
 	}
 	fmt.Printf("\nratio: how many times better than the target. What each said last:\n\n")
 	for i, c := range commands {
-		fmt.Printf("%s: %s\n", c.name, said[i])
+		if !c.mute {
+			fmt.Printf("%s: %s\n", c.name, said[i])
+		}
 	}
 	fmt.Printf("\n%s\n", before.until(after))
 	return nil
 }
 
+// command is what is measured.
+type command struct {
+	name  string
+	args  []string
+	apart bool // in a namespace of its own, which rpmig sees to by itself
+	mute  bool // what it says last says nothing
+}
+
+// longestChain is how many seconds of the kernel's timers the longest scenario sits out, by its own account.
+func longestChain(rpmig string) (longest float64, err error) {
+	out, err := exec.Command(rpmig, "list", "--json").Output()
+	if err != nil {
+		return 0, fmt.Errorf("rpmig list: %w", err)
+	}
+	var list struct {
+		Scenarios []struct {
+			Seconds float64 `json:"seconds"`
+		} `json:"scenarios"`
+	}
+	if err := json.Unmarshal(out, &list); err != nil {
+		return 0, fmt.Errorf("rpmig list: %w", err)
+	}
+	for _, s := range list.Scenarios {
+		longest = max(longest, s.Seconds)
+	}
+	return longest, nil
+}
+
+// writePage writes a run's page to a file, and returns its size in bytes.
+func writePage(file string, args []string) (int, error) {
+	page, err := exec.Command(args[0], args[1:]...).Output()
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", strings.Join(args, " "), err)
+	}
+	return len(page), os.WriteFile(file, page, 0o600)
+}
+
+// more is by how many percent the one took longer than the other in the same round.
+func more(xs, than []float64) []float64 {
+	out := make([]float64, len(xs))
+	for i := range xs {
+		out[i] = 100 * (xs[i]/than[i] - 1)
+	}
+	return out
+}
+
+// less is by how much the one took longer than the other in the same round.
+func less(xs, than []float64) []float64 {
+	out := make([]float64, len(xs))
+	for i := range xs {
+		out[i] = xs[i] - than[i]
+	}
+	return out
+}
+
 func (f figure) line() string {
 	mid := median(f.values)
-	line := fmt.Sprintf("%-27s %11s  %-15s", f.name, short(mid)+" "+f.unit, short(slices.Min(f.values))+" - "+short(slices.Max(f.values)))
+	line := fmt.Sprintf("%-28s %11s  %-15s", f.name, short(mid)+" "+f.unit, short(slices.Min(f.values))+" - "+short(slices.Max(f.values)))
 	if f.target == 0 {
 		return strings.TrimRight(line, " ")
 	}

@@ -26,6 +26,8 @@ type listedScenario struct {
 	Section  string            `json:"section"`
 	Title    string            `json:"title"`
 	Path     string            `json:"path"`
+	Timers   string            `json:"timers,omitempty"`  // of the kernel, that it sits out
+	Seconds  float64           `json:"seconds,omitempty"` // how long these take
 	Families []string          `json:"families"`
 	Expected map[string]string `json:"expected"` // by mode; only those it is played in
 	Bugs     []result.Bug      `json:"bugs,omitempty"`
@@ -86,6 +88,7 @@ func (e *env) list() listed {
 		s := &e.scenarios[i]
 		x := listedScenario{
 			Name: s.Name, Section: s.Section, Title: s.Title(), Path: s.Path, Bugs: s.Bugs,
+			Timers: s.Timers, Seconds: s.Cost.Seconds(),
 			Families: orAll(s.Families, harness.FamilyNames()), Expected: map[string]string{},
 		}
 		for _, m := range migrate.Modes() {
