@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 // Counters are the kernel's MIB counters by name, as TCPMigrateReqSuccess or OutRsts. Names are those of nstat(8)
@@ -72,14 +75,23 @@ func (m MIB) parse(all bool) (Counters, error) {
 
 // slurp reads a file of /proc in one go: it says that it is empty, so os.ReadFile would begin small and copy as it grows.
 func slurp(name string) ([]byte, error) {
-	f, err := os.Open(name)
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
-	defer func() { _ = f.Close() }()
-	b := bytes.NewBuffer(make([]byte, 0, 16<<10))
-	_, err = b.ReadFrom(f)
-	return b.Bytes(), err
+	defer func() { _ = unix.Close(fd) }()
+	b := make([]byte, 0, 16<<10)
+	for {
+		b = slices.Grow(b, 1)
+		n, err := unix.Read(fd, b[len(b):cap(b)])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if n <= 0 || err != nil {
+			return b, err
+		}
+		b = b[:len(b)+n]
+	}
 }
 
 // parseCounters adds what a file in the format of /proc/net/snmp holds: pairs of lines, names and then values, both
