@@ -82,7 +82,7 @@ func play(cfg cellConfig, closeRing func(*capture.Ring)) played {
 	}
 	c.Resets, c.Counters, c.Program = o.Wire.Resets, o.Counters, o.Program
 	c.Capture = result.Capture{Packets: o.Wire.Packets, Lost: o.Wire.Lost}
-	p.rec, p.notes = o.Wire.recording, annotate(o, l.start, l.steps)
+	p.rec, p.notes = o.Wire.recording, annotate(o, l.start, l.steps, l.tables)
 	c.Flow = exemplar(o, l.start, p.notes)
 	c.Tables = l.tables
 	if o.Trace != nil {
@@ -203,35 +203,4 @@ func exemplar(o *Observation, start time.Time, notes map[int]string) []result.Se
 		})
 	}
 	return segments
-}
-
-// annotate explains the frames that matter, by their number.
-func annotate(o *Observation, start time.Time, steps []result.Step) map[int]string {
-	notes := map[int]string{}
-	for _, f := range o.Wire.flows {
-		for _, s := range f.Frames {
-			at := s.Time.Sub(start).Seconds()
-			step := stepAt(steps, at)
-			var note string
-			switch s.Role {
-			case capture.RoleSYN:
-				note = "the client connects"
-			case capture.RoleHandshakeACK:
-				note = "the final ACK of the handshake"
-			case capture.RoleData:
-				note = "the client sends"
-			case capture.RoleDataRetransmission:
-				note = "the client retransmits"
-			case capture.RoleReset:
-				note = "this reset ends the connection"
-			default:
-				continue
-			}
-			if s.FromClient && s.Flags&(capture.SYN|capture.ACK) == capture.ACK && o.Rule.dropsAt(at) {
-				note += "; dropped by the " + o.Rule.Backend + " rule in the INPUT hook"
-			}
-			notes[s.Number] = note + "\nstep: " + step
-		}
-	}
-	return notes
 }

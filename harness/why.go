@@ -15,6 +15,7 @@ import (
 type TraceSaid struct {
 	Lost   int // events that did not fit, and resets and retransmissions that were counted and not told of
 	events []trace.Event
+	sent   map[int]trace.Event // the event that sent each reset, by the reset's frame
 }
 
 // most is how many rows of a table, and events of a trace, a cell keeps for the reader.
@@ -107,6 +108,7 @@ func (l *Lab) nameOf(r kernel.Socket) string {
 func (o *Observation) explain(events []trace.Event, start time.Time) {
 	const apart = 0.05 // seconds; on a busy machine others may run between the two
 	used := make([]bool, len(events))
+	o.Trace.sent = map[int]trace.Event{}
 	for i := range o.Wire.Resets {
 		r, best, gap := &o.Wire.Resets[i], -1, apart
 		for k, e := range events {
@@ -119,6 +121,7 @@ func (o *Observation) explain(events []trace.Event, start time.Time) {
 		}
 		if best >= 0 {
 			used[best] = true
+			o.Trace.sent[r.Frame] = events[best]
 			r.Reason, r.State, r.Owner = events[best].Reason, events[best].State, o.owner(events[best])
 		}
 	}

@@ -1,0 +1,81 @@
+package harness
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rpmig/rpmig/capture"
+	"github.com/rpmig/rpmig/kernel/trace"
+	"github.com/rpmig/rpmig/result"
+)
+
+// TestNotesSayOnlyWhatIsSure: what could be of another packet, or not of the packet at all, is not said of it. What is
+// sure is read back from real captures by TestComments of cmd/rpmig.
+func TestNotesSayOnlyWhatIsSure(t *testing.T) {
+	const c, s = 1000, 2000 // initial sequence numbers
+	start := time.Unix(0, 0)
+	ms := func(n float64) time.Time { return start.Add(time.Duration(n * float64(time.Millisecond))) }
+	frame := func(n int, at float64, client bool, flags capture.Flags, seq, ack uint32, payload int) capture.Frame {
+		f := capture.Frame{Number: n, Time: ms(at), Src: peers[0], Dst: server, Flags: flags, Seq: seq, Ack: ack, Payload: payload}
+		if !client {
+			f.Src, f.Dst = f.Dst, f.Src
+		}
+		return f
+	}
+	open := []capture.Frame{
+		frame(1, 1, true, capture.SYN, c, 0, 0), frame(2, 1.1, false, capture.SYN|capture.ACK, s, c+1, 0),
+		frame(3, 1.2, true, capture.ACK, c+1, s+1, 0),
+	}
+	data := frame(4, 1.3, true, capture.PSH|capture.ACK, c+1, s+1, 11)
+	again := frame(5, 210, true, capture.PSH|capture.ACK, c+1, s+1, 11)
+	established := trace.Event{Time: ms(1.4), Kind: trace.StateChange, Src: server, Dst: peers[0], OldState: "SYN_RECV", State: "ESTABLISHED"}
+	drop := func(at float64, f capture.Frame, reason, state string) trace.Event {
+		return trace.Event{
+			Time: ms(at), Kind: trace.Drop, Src: f.Src, Dst: f.Dst, Flags: uint8(f.Flags), Seq: f.Seq, Ack: f.Ack, Reason: reason, State: state,
+		}
+	}
+	late := established
+	late.Time = ms(211)
+	rule := &RuleSaid{Backend: "nftables", Dropped: 2, in: []span{{from: 0.0005, until: 0.3}}}
+	tables := []result.Table{
+		{Step: "A listens", Sockets: []result.Socket{{State: "LISTEN", Name: "A"}}},
+		{Step: "close A", At: 0.1, Sockets: []result.Socket{{State: "LISTEN", Name: "B"}, {State: "SYN_RECV", Remote: peers[0]}}},
+	}
+	cookies := []result.Table{tables[0], {Step: "close A", At: 0.1, Sockets: tables[1].Sockets[:1]}}
+	for _, tt := range []struct {
+		name      string
+		frames    []capture.Frame
+		events    []trace.Event
+		lost      int
+		rule      *RuleSaid
+		tables    []result.Table
+		frame     int
+		want, not string
+	}{
+		{"one segment can have completed the handshake", open, []trace.Event{established}, 0, nil, nil, 3, "SYN_RECV → ESTABLISHED", ""},
+		{"two can have", append(open[:3:3], data), []trace.Event{established}, 0, nil, nil, 3, "final ACK", "ESTABLISHED"},
+		{"one of two was dropped before", append(open[:3:3], data), []trace.Event{drop(1.25, open[2], "NETFILTER_DROP", ""), established}, 0, nil, nil, 4, "ESTABLISHED", ""},
+		{"a segment is dropped where the rule is in", append(open[:3:3], data), nil, 0, rule, nil, 4, "dropped by the nftables rule", ""},
+		{"though the rule is in, it came through", append(open[:3:3], data), []trace.Event{drop(2, data, "QUEUE_PURGE", "CLOSE")}, 0, rule, nil, 4, "QUEUE_PURGE", "dropped"},
+		{"the rule is about to go, and drops all the same", append(open[:3:3], data, again), []trace.Event{drop(210.1, again, "NETFILTER_DROP", "")}, 0,
+			&RuleSaid{Backend: "nftables"}, nil, 5, "dropped by the nftables rule", ""},
+		{"a drop is of the last transmission before it", append(open[:3:3], data, again), []trace.Event{drop(210.1, again, "NETFILTER_DROP", "")}, 0,
+			&RuleSaid{Backend: "nftables"}, nil, 4, "the client sends", "dropped"},
+		{"the request has moved", append(open[:3:3], again), []trace.Event{drop(1.25, open[2], "NETFILTER_DROP", ""), late}, 0, nil, tables, 5, "moved: the request was made for A, and the handshake is completed on B", ""},
+		{"a SYN cookie does not move", append(open[:3:3], again), []trace.Event{drop(1.25, open[2], "NETFILTER_DROP", ""), late}, 0, nil, cookies, 5, "ESTABLISHED", "moved"},
+		{"a reset that the trace has missed", append(open[:3:3], frame(4, 2, false, capture.RST, s+1, 0, 0)), nil, 1, nil, nil, 4, "kernel: not told of; the trace has lost 1 event", "TCP_"},
+		{"a retransmission right after an answer", append(open[:3:3], data, frame(5, 209, false, capture.ACK, s+1, c+1, 0), frame(6, 210, true, capture.ACK, c+1, s+1, 11)),
+			[]trace.Event{{Time: ms(210.1), Kind: trace.Retransmit, Src: peers[0], Dst: server, Seq: c + 1, State: "ESTABLISHED", Softirq: true}}, 0, nil, nil, 6, "tcp_retransmit_skb", "timer"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o := &Observation{Rule: tt.rule, Trace: &TraceSaid{Lost: tt.lost, events: tt.events}}
+			o.Wire.flows = capture.Flows(tt.frames)
+			o.Counters = map[string]int64{"TCPMigrateReqSuccess": 1}
+			got := annotate(o, start, []result.Step{{Name: "all"}}, tt.tables)[tt.frame]
+			if !strings.Contains(got, tt.want) || tt.not != "" && strings.Contains(got, tt.not) {
+				t.Errorf("frame %d: got %q, want %q and not %q", tt.frame, got, tt.want, tt.not)
+			}
+		})
+	}
+}
