@@ -19,17 +19,20 @@ type Meta struct {
 	Interface   string
 }
 
-// WritePcapng writes rec as a pcapng file with times in nanoseconds, a comment on each packet whose number is in
-// comments, and the counts of received and lost frames at the end. The same input gives the same bytes.
+// WritePcapng writes rec as a pcapng file with times in nanoseconds, the comments on each packet, by its number, and the
+// counts of received and lost frames at the end. The same input gives the same bytes. Wireshark cuts a comment after 240
+// bytes, and shows each of many.
 //
 // It returns an error if a comment is on a packet that is not in rec or is longer than 65535 bytes.
-func WritePcapng(w io.Writer, rec *Recording, comments map[int]string, meta Meta) error {
-	for number, comment := range comments {
+func WritePcapng(w io.Writer, rec *Recording, comments map[int][]string, meta Meta) error {
+	for number, all := range comments {
 		if number < 1 || number > len(rec.Packets) {
 			return fmt.Errorf("write pcapng: comment on packet %d of %d", number, len(rec.Packets))
 		}
-		if len(comment) > math.MaxUint16 { // the length field of an option; pcapgo does not check
-			return fmt.Errorf("write pcapng: comment on packet %d has %d bytes", number, len(comment))
+		for _, comment := range all {
+			if len(comment) > math.MaxUint16 { // the length field of an option; pcapgo does not check
+				return fmt.Errorf("write pcapng: comment on packet %d has %d bytes", number, len(comment))
+			}
 		}
 	}
 	ng, err := pcapgo.NewNgWriterInterface(w,
@@ -51,10 +54,7 @@ func WritePcapng(w io.Writer, rec *Recording, comments map[int]string, meta Meta
 	outbound := &pcapgo.NgEpbFlags{Direction: pcapgo.NgEpbFlagDirectionOutbound}
 	for i, p := range rec.Packets {
 		info := gopacket.CaptureInfo{Timestamp: p.Time, CaptureLength: len(p.Data), Length: p.Length}
-		options := pcapgo.NgPacketOptions{Flags: outbound}
-		if comment := comments[i+1]; comment != "" {
-			options.Comments = []string{comment}
-		}
+		options := pcapgo.NgPacketOptions{Flags: outbound, Comments: comments[i+1]}
 		if err := ng.WritePacketWithOptions(info, p.Data, options); err != nil {
 			return fmt.Errorf("write pcapng: packet %d: %w", i+1, err)
 		}

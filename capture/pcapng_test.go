@@ -42,7 +42,7 @@ func testRecording(tb testing.TB) *Recording {
 }
 
 // writeFile writes rec to a capture file and returns its path.
-func writeFile(t *testing.T, rec *Recording, comments map[int]string) string {
+func writeFile(t *testing.T, rec *Recording, comments map[int][]string) string {
 	t.Helper()
 	var file bytes.Buffer
 	if err := WritePcapng(&file, rec, comments, testMeta); err != nil {
@@ -87,7 +87,7 @@ func run(t *testing.T, program string, args ...string) string {
 // pcapgo's own reader gets back all that was written.
 func TestWritePcapng(t *testing.T) {
 	rec := testRecording(t)
-	comments := map[int]string{1: "connect", 5: "close A\nthe RST"}
+	comments := map[int][]string{1: {"connect"}, 5: {"close A\nand wait", "the RST"}}
 	var file, again bytes.Buffer
 	for _, w := range []io.Writer{&file, &again} {
 		if err := WritePcapng(w, rec, comments, testMeta); err != nil {
@@ -103,7 +103,7 @@ func TestWritePcapng(t *testing.T) {
 		t.Fatal(err)
 	}
 	var packets []Packet
-	gotComments := make(map[int]string)
+	gotComments := make(map[int][]string)
 	for {
 		data, info, options, err := r.ReadPacketDataWithOptions()
 		if errors.Is(err, io.EOF) {
@@ -114,7 +114,7 @@ func TestWritePcapng(t *testing.T) {
 		}
 		packets = append(packets, Packet{Time: info.Timestamp, Data: data, Length: info.Length})
 		if len(options.Comments) > 0 {
-			gotComments[len(packets)] = strings.Join(options.Comments, "|")
+			gotComments[len(packets)] = options.Comments
 		}
 	}
 	if diff := cmp.Diff(rec.Packets, packets); diff != "" {
@@ -143,10 +143,10 @@ func TestWritePcapng(t *testing.T) {
 }
 
 func TestWritePcapngRefuses(t *testing.T) {
-	for name, comments := range map[string]map[int]string{
-		"a comment on no packet":    {6: "x"},
-		"a comment on packet 0":     {0: "x"},
-		"a comment that is too big": {1: strings.Repeat("x", 65536)},
+	for name, comments := range map[string]map[int][]string{
+		"a comment on no packet":    {6: {"x"}},
+		"a comment on packet 0":     {0: {"x"}},
+		"a comment that is too big": {1: {"x", strings.Repeat("x", 65536)}},
 	} {
 		if err := WritePcapng(io.Discard, testRecording(t), comments, testMeta); err == nil {
 			t.Errorf("%s was written", name)
@@ -165,9 +165,9 @@ func TestWritePcapngFails(t *testing.T) {
 }
 
 func TestTshark(t *testing.T) {
-	const long = "close A\nthe accept queue of A held 1, so inet_csk_listen_stop reset it"
-	file := writeFile(t, testRecording(t), map[int]string{1: "connect", 5: long})
-	got := run(t, "tshark", "-r", file, "-T", "fields", "-E", "separator=|",
+	why := []string{"the accept queue of A held 1,\nso inet_csk_listen_stop reset it", "step: close A"}
+	file := writeFile(t, testRecording(t), map[int][]string{1: {"connect"}, 5: why})
+	got := run(t, "tshark", "-r", file, "-T", "fields", "-E", "separator=|", "-E", "aggregator=;",
 		"-e", "frame.number", "-e", "frame.time_epoch", "-e", "frame.len", "-e", "frame.cap_len",
 		"-e", "frame.packet_flags_direction", "-e", "tcp.flags.str", "-e", "frame.comment")
 	// gopacket fills frames up to the 60 bytes of Ethernet.
@@ -175,7 +175,7 @@ func TestTshark(t *testing.T) {
 2|1700000000.123457789|60|60|0x00000002|·······A··S·|
 3|1700000000.123458789|60|60|0x00000002|·······A····|
 4|1700000000.123459789|1458|1000|0x00000002|·······AP···|
-5|1700000000.123460789|60|60|0x00000002|·······A·R··|` + strings.ReplaceAll(long, "\n", `\n`) + "\n"
+5|1700000000.123460789|60|60|0x00000002|·······A·R··|` + strings.ReplaceAll(strings.Join(why, ";"), "\n", `\n`) + "\n"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("tshark (-want +got):\n%s", diff)
 	}
@@ -183,7 +183,7 @@ func TestTshark(t *testing.T) {
 
 func TestTcpdump(t *testing.T) {
 	rec := testRecording(t)
-	got := run(t, "tcpdump", "-t", "-nn", "-r", writeFile(t, rec, map[int]string{1: "connect"}))
+	got := run(t, "tcpdump", "-t", "-nn", "-r", writeFile(t, rec, map[int][]string{1: {"connect"}}))
 	if lines := strings.Count(got, "\n"); lines != len(rec.Packets) {
 		t.Errorf("tcpdump printed %d lines, want %d:\n%s", lines, len(rec.Packets), got)
 	}

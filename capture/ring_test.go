@@ -318,7 +318,7 @@ func TestRecordingInTshark(t *testing.T) {
 		})
 		return err
 	})
-	got := run(t, "tshark", "-r", writeFile(t, rec, map[int]string{4: "the client aborts"}),
+	got := run(t, "tshark", "-r", writeFile(t, rec, map[int][]string{4: {"the client aborts"}}),
 		"-Y", "tcp.flags.reset == 1", "-T", "fields", "-e", "frame.number", "-e", "frame.comment")
 	if want := "4\tthe client aborts\n"; got != want {
 		t.Errorf("tshark found %q, want %q", got, want)

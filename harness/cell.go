@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rpmig/rpmig/capture"
@@ -45,7 +44,7 @@ type faults struct {
 type played struct {
 	cell  result.Cell
 	rec   *capture.Recording // nil: it did not get so far
-	notes map[int]string     // by frame number
+	notes map[int][]string   // by frame number
 	panic []byte             // the stack, where the scenario panicked
 	cut   bool               // the run was cancelled in its midst: there is nothing to say of it
 	fatal error              // it is not the cell that cannot be played, but the run
@@ -186,7 +185,7 @@ func (l *Lab) perform(p *played) (err error) {
 }
 
 // exemplar is the connection that tells the cell's story: the first that was reset, or the first.
-func exemplar(o *Observation, start time.Time, notes map[int]string) []result.Segment {
+func exemplar(o *Observation, start time.Time, notes map[int][]string) []result.Segment {
 	if len(o.Wire.flows) == 0 {
 		return nil
 	}
@@ -197,10 +196,11 @@ func exemplar(o *Observation, start time.Time, notes map[int]string) []result.Se
 	const most = 40 // more would be a transfer, and no story
 	var segments []result.Segment
 	for _, s := range flow.Frames[:min(len(flow.Frames), most)] {
-		note, _, _ := strings.Cut(notes[s.Number], "\n")
-		segments = append(segments, result.Segment{
-			Time: s.Time.Sub(start).Seconds(), Frame: s.Number, FromClient: s.FromClient, Text: s.Short(), Note: note,
-		})
+		segment := result.Segment{Time: s.Time.Sub(start).Seconds(), Frame: s.Number, FromClient: s.FromClient, Text: s.Short()}
+		if told := notes[s.Number]; told != nil {
+			segment.Note = told[0]
+		}
+		segments = append(segments, segment)
 	}
 	return segments
 }

@@ -13,7 +13,7 @@ import (
 // Evidence is what a cell leaves behind, not yet written.
 type Evidence struct {
 	rec   *capture.Recording
-	notes map[int]string
+	notes map[int][]string
 	panic []byte
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rpmig/rpmig/capture"
@@ -32,7 +31,7 @@ type notes struct {
 }
 
 // annotate explains the frames of a cell.
-func annotate(o *Observation, start time.Time, steps []result.Step, tables []result.Table) map[int]string {
+func annotate(o *Observation, start time.Time, steps []result.Step, tables []result.Table) map[int][]string {
 	n := &notes{
 		o: o, start: start, steps: steps, tables: tables, between: map[[2]netip.AddrPort][]capture.Segment{},
 		flows: map[int]*capture.Flow{}, listeners: map[uint64]string{}, dropped: map[int]bool{},
@@ -61,7 +60,7 @@ func annotate(o *Observation, start time.Time, steps []result.Step, tables []res
 			n.event(e)
 		}
 	}
-	all := map[int]string{}
+	all := map[int][]string{}
 	for i := range o.Wire.flows {
 		f := &o.Wire.flows[i]
 		ended := false
@@ -80,8 +79,7 @@ func annotate(o *Observation, start time.Time, steps []result.Step, tables []res
 			if head == "" {
 				head = side(s.FromClient) + " acknowledges"
 			}
-			lines := append([]string{head, "step: " + n.step(s.Time)}, told...)
-			all[s.Number] = strings.Join(lines, "\n")
+			all[s.Number] = append([]string{head, "step: " + n.step(s.Time)}, told...)
 		}
 	}
 	return all

@@ -72,7 +72,7 @@ func TestNotesSayOnlyWhatIsSure(t *testing.T) {
 			o := &Observation{Rule: tt.rule, Trace: &TraceSaid{Lost: tt.lost, events: tt.events}}
 			o.Wire.flows = capture.Flows(tt.frames)
 			o.Counters = map[string]int64{"TCPMigrateReqSuccess": 1}
-			got := annotate(o, start, []result.Step{{Name: "all"}}, tt.tables)[tt.frame]
+			got := strings.Join(annotate(o, start, []result.Step{{Name: "all"}}, tt.tables)[tt.frame], "\n")
 			if !strings.Contains(got, tt.want) || tt.not != "" && strings.Contains(got, tt.not) {
 				t.Errorf("frame %d: got %q, want %q and not %q", tt.frame, got, tt.want, tt.not)
 			}

@@ -30,7 +30,7 @@ type commented struct {
 func readComments(t *testing.T, file string) []commented {
 	t.Helper()
 	fields := []string{"frame.number", "ip.src", "ipv6.src", "tcp.srcport", "ip.dst", "ipv6.dst", "tcp.dstport", "frame.comment"}
-	args := []string{"-r", file, "-T", "fields"}
+	args := []string{"-r", file, "-T", "fields", "-E", "aggregator=|"}
 	for _, f := range fields {
 		args = append(args, "-e", f)
 	}
@@ -56,7 +56,7 @@ func readComments(t *testing.T, file string) []commented {
 		}
 		c := commented{number: number, from: from, to: to}
 		if f[7] != "" {
-			c.lines = strings.Split(f[7], `\n`)
+			c.lines = strings.Split(f[7], "|")
 		}
 		frames = append(frames, c)
 	}
