@@ -14,6 +14,15 @@ type page struct {
 	color bool
 }
 
+// newPage is as wide as the terminal, within bounds.
+func newPage(o Options) *page {
+	width := 80
+	if o.Width > 0 {
+		width = min(max(o.Width, 60), width)
+	}
+	return &page{width: width, color: o.Color}
+}
+
 // style is a list of ANSI attributes, as in ESC [ style m.
 type style string
 

@@ -21,7 +21,7 @@ import (
 type Options struct {
 	Color   bool // ANSI colours
 	Width   int  // of the terminal, in columns; none or more than 80 means 80, less than 60 means 60
-	Verbose bool // steps, counters, checks and resets of every cell
+	Verbose bool // the story, counters and checks of every cell
 }
 
 // Format is a way to write a run. Render fails only where w or the run's encoding fails.

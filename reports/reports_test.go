@@ -198,6 +198,8 @@ func TestGolden(t *testing.T) {
 		{"mixed-color.text", "text", mixed(), Options{Color: true}},
 		{"mixed-verbose.text", "text", mixed(), Options{Verbose: true}},
 		{"mixed-narrow.text", "text", mixed(), Options{Width: 60}},
+		{"quizzes-verbose.text", "text", quizzes(), Options{Verbose: true}},
+		{"quizzes-verbose-narrow.text", "text", quizzes(), Options{Verbose: true, Width: 60}},
 		{"repeated.text", "text", repeated(), Options{}},
 		{"mixed.ktap", "ktap", mixed(), Options{}},
 		{"mixed.junit", "junit", mixed(), Options{}},
@@ -219,6 +221,21 @@ func TestGolden(t *testing.T) {
 				t.Errorf("-want +got; -update takes what was got:\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestVerboseExplains: -v tells of each cell what rpmig explain tells of it.
+func TestVerboseExplains(t *testing.T) {
+	for name, run := range runs() {
+		for _, o := range []Options{{Verbose: true}, {Verbose: true, Color: true, Width: 60}} {
+			all := render(t, "text", run, o)
+			for i := range run.Cells {
+				c := &run.Cells[i]
+				if told := Explain(c, Peers(run)(c), o); !strings.Contains(all, "\n"+told) {
+					t.Errorf("%s: not in the report with -v: %q", name, told)
+				}
+			}
+		}
 	}
 }
 

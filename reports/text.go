@@ -20,11 +20,7 @@ const (
 // renderText writes what a person reads: the table, what was lost and to which frame, what is in doubt, what went wrong,
 // and the sum as the last line, where the eye is when a run ends.
 func renderText(w io.Writer, run *result.Run, o Options) error {
-	width := 80
-	if o.Width > 0 {
-		width = min(max(o.Width, 60), width)
-	}
-	p := &page{width: width, color: o.Color}
+	p := newPage(o)
 	cells := sorted(run)
 
 	h := run.Header
@@ -34,7 +30,7 @@ func renderText(w io.Writer, run *result.Run, o Options) error {
 	}
 	p.table(cells)
 	if o.Verbose {
-		p.details(cells)
+		p.details(cells, Peers(run))
 	}
 	p.streams(cells)
 	p.lost(cells, o.Verbose)
@@ -185,22 +181,21 @@ func (p *page) check(k result.Check) {
 	p.say(4, 9, plain, "", "got  "+printable(k.Got))
 }
 
-// details shows everything that the ledger has on each cell.
-func (p *page) details(cells []*result.Cell) {
+// details tells the story of each cell, and what the verdict leans on.
+func (p *page) details(cells []*result.Cell, peers func(*result.Cell) []*result.Cell) {
 	for _, c := range cells {
 		p.line("")
-		p.say(0, 2, statusStyles[c.Status], string(c.Status),
-			printable(fmt.Sprintf(" %s: %s, %s", c.ID(), c.Fact(), seconds(c.Elapsed))))
-		p.say(2, 4, plain, "", printable(c.Reason))
+		p.story(c, peers(c))
+		if len(c.Steps) > 0 {
+			p.line("")
+		}
 		item := func(name, text string) { p.say(2, 12, plain, pad(name, 10), printable(text)) }
-		for _, s := range c.Steps {
-			item("step", fmt.Sprintf("%s  %s", seconds(s.At), s.Name))
-		}
-		for _, r := range c.Resets {
-			item("reset", resetLine(r))
-		}
+		var moved []string
 		for _, name := range slices.Sorted(maps.Keys(c.Counters)) {
-			item("counter", fmt.Sprintf("%s %+d", name, c.Counters[name]))
+			moved = append(moved, fmt.Sprintf("%s %+d", name, c.Counters[name]))
+		}
+		if moved != nil {
+			item("counters", strings.Join(moved, ", "))
 		}
 		if c.Program != nil {
 			item("program", fmt.Sprintf("asked about %d SYN, %d stray, %d migrating", c.Program.SYN, c.Program.Stray, c.Program.Migrated))

@@ -114,10 +114,33 @@ func eventText(e result.Event) string {
 // told (!) and what changed in the socket tables (=). It ends with what Outcome says. Times are seconds.
 func Timeline(c *result.Cell, peers ...*result.Cell) string {
 	p := &page{width: 80}
+	p.timeline(c, peers)
+	return p.String()
+}
+
+// Explain tells a cell's story: the verdict, and the Timeline.
+func Explain(c *result.Cell, peers []*result.Cell, o Options) string {
+	p := newPage(o)
+	p.story(c, peers)
+	return p.String()
+}
+
+func (p *page) story(c *result.Cell, peers []*result.Cell) {
+	p.say(0, 2, statusStyles[c.Status], string(c.Status),
+		printable(fmt.Sprintf(" %s: %s, %s", c.ID(), c.Fact(), seconds(c.Elapsed))))
+	p.say(2, 4, plain, "", printable(c.Reason))
+	if len(c.Steps) > 0 {
+		p.line("")
+		p.timeline(c, peers)
+	}
+}
+
+func (p *page) timeline(c *result.Cell, peers []*result.Cell) {
 	p.line(fmt.Sprintf("%9s  %-36s%s", "", "client", "server"))
 	for _, m := range moments(c) {
 		if m.kind == segmentMoment {
-			p.line(clip(fmt.Sprintf("%9s  %s", clock(m.at), arrow(&m)), p.width))
+			line, told := arrow(&m)
+			p.say(0, 13, plain, fmt.Sprintf("%9s  %s", clock(m.at), line), strings.TrimRight(" "+told, " "))
 			continue
 		}
 		p.say(0, 13, plain, fmt.Sprintf("%9s  %s ", clock(m.at), [...]string{stepMoment: "*", eventMoment: "    !", tableMoment: "    ="}[m.kind]),
@@ -127,7 +150,6 @@ func Timeline(c *result.Cell, peers ...*result.Cell) string {
 	p.line("")
 	p.say(0, 2, plain, "", happened)
 	p.say(0, 2, plain, "", remedy)
-	return p.String()
 }
 
 // clock is a time in at most nine columns; a ledger that was tampered with may hold any.
@@ -138,26 +160,33 @@ func clock(s float64) string {
 	return fmt.Sprintf("%9.4f", s)
 }
 
-// arrow is a segment of 42 columns, and what there is to say of it.
-func arrow(m *moment) string {
+// arrow is a segment in 42 columns, and what there is to say of it.
+func arrow(m *moment) (line, told string) {
 	const width = 40
-	text := " " + clip(printable(m.text), width-6) + " "
-	fill := max(width-columns(text), 2)
-	left := strings.Repeat("-", fill/2)
-	right := strings.Repeat("-", fill-fill/2)
-	line := "|" + left + text + right + ">|"
-	if !m.segment.FromClient {
-		line = "|<" + left + text + right + "|"
+	text := printable(m.segment.Text)
+	if columns(text) > width-6 {
+		told, text = text, clip(text, width-6)
 	}
+	fill := max(width-columns(text)-2, 2)
+	left, right := strings.Repeat("-", fill/2), strings.Repeat("-", fill-fill/2)
+	line = "|<" + left + " " + text + " " + right + "|"
+	if m.segment.FromClient {
+		tip := ">"
+		if m.dropped() {
+			tip = "x"
+		}
+		line = "|" + left + " " + text + " " + right + tip + "|"
+	}
+	fate := ""
 	switch {
 	case m.dropped() && m.again():
-		return strings.TrimSuffix(line, ">|") + "x| again, dropped"
+		fate = "again, dropped"
 	case m.dropped():
-		return strings.TrimSuffix(line, ">|") + "x| dropped"
+		fate = "dropped"
 	case m.again():
-		return line + " again"
+		fate = "again"
 	case m.resets():
-		return strings.TrimRight(line+" reset "+printable(m.reason()), " ")
+		fate = "reset " + printable(m.reason())
 	}
-	return line
+	return line, strings.Trim(told+" "+fate, " ")
 }

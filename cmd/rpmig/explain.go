@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -78,13 +79,7 @@ func (e *env) explainCell(dir, id string) error {
 	if cell == nil {
 		return &usageError{fmt.Sprintf("explain: no cell %q in %s", id, dir), "rpmig report " + quote(dir) + " names them"}
 	}
-	var peers []*result.Cell
-	for i := range run.Cells {
-		if c := &run.Cells[i]; c.Scenario == cell.Scenario && c.Family == cell.Family && c.Repeat == cell.Repeat {
-			peers = append(peers, c)
-		}
-	}
-	_, err = fmt.Fprintf(e.stdout, "%s: %s\n%s\n\n%s", cell.ID(), cell.Status, printable(cell.Reason), reports.Timeline(cell, peers...))
+	_, err = io.WriteString(e.stdout, reports.Explain(cell, reports.Peers(run)(cell), reports.Options{Color: e.colorOut, Width: e.widthOut}))
 	return err
 }
 

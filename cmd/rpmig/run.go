@@ -132,7 +132,7 @@ func formatFlag() cli.Flag {
 
 func noColorFlag() cli.Flag { return boolFlag("no-color", "", "no colours; NO_COLOR does the same") }
 
-func verboseFlag() cli.Flag { return boolFlag("verbose", "v", "show steps, counters and checks") }
+func verboseFlag() cli.Flag { return boolFlag("verbose", "v", "tell the story of each cell, with its counters and checks") }
 
 // boolFlag is a switch; that it is off when nobody switches it on need not be said.
 func boolFlag(name, alias, usage string) cli.Flag {
