@@ -31,6 +31,7 @@ type Options struct {
 	RealTimers  bool // the talk's kernel timers, not shorter ones; deadlines stretch with them
 	Dropper     netns.Dropper
 	Again       netns.Dropper // of the repeats after the first; nil: the same
+	Progress    *Progress     // nil: nobody asks
 	// Tracer returns the kernel's trace once it is open, which takes as long as a cell needs to get ready; it may be called
 	// from many goroutines. nil, or a nil tracer: no trace. An error ends the run.
 	Tracer func() (*trace.Tracer, error)

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -76,6 +77,7 @@ func Run(ctx context.Context, o Options, sink Sink) error {
 			idle = append(idle, g)
 		}
 	}
+	o.Progress.plan(idle, busy, workers, atWork, o.Repeat)
 	var done sync.WaitGroup
 	done.Go(func() { r.work(ctx, busy, atWork) })
 	done.Go(func() { r.work(ctx, idle, workers) })
@@ -197,6 +199,8 @@ func skipped(s slot, repeat int) played {
 }
 
 func (r *runner) play(s slot, repeat int) played {
+	ended := r.o.Progress.began(s.scenario, time.Now())
+	defer func() { ended(time.Now()) }()
 	mul := r.o.TimeoutMul
 	if r.o.RealTimers {
 		mul *= 5 // the longest wait is the talk's 31 s and what the client's own timer adds to it

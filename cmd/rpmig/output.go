@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -25,8 +24,7 @@ const ledgerName = "run.jsonl"
 // output is the harness.Sink of a run: the ledger, the evidence, and words on stderr while it lasts.
 type output struct {
 	run   result.Run
-	live  func() int // columns of the terminal on which one line is drawn, over and over; nil: none
-	drawn time.Time
+	live  *liveLine // nil: there is no terminal to draw it on
 	words func(format string, args ...any)
 
 	dir    string // where the ledger is; empty: nowhere yet
@@ -54,8 +52,8 @@ func newOutput(e *env, c *cli.Context) (*output, error) {
 			}
 		},
 	}
-	if !c.Bool("q") {
-		o.live = e.liveErr
+	if !c.Bool("q") && e.liveErr != nil {
+		o.live = &liveLine{w: e.stderr, columns: e.liveErr}
 	}
 	if o.dir == "" {
 		return o, nil
@@ -75,6 +73,7 @@ func newOutput(e *env, c *cli.Context) (*output, error) {
 // Begin implements harness.Sink.
 func (o *output) Begin(cells int) error {
 	o.run.Header.Cells = cells
+	o.live.begin(cells)
 	if o.keep {
 		return o.open()
 	}
@@ -157,33 +156,18 @@ func (o *output) Cell(c *result.Cell, e harness.Evidence) error {
 	return nil
 }
 
-// progress draws one line over and over on a terminal; in a pipe each bad cell gets a line, as it ends.
+// progress counts the cell on the live line; where there is none each bad cell gets a line, as it ends.
 func (o *output) progress(c *result.Cell) {
-	if o.live == nil {
-		if c.Status == result.Fail || c.Status == result.Error {
-			o.words("rpmig: %s: %s: %s\n", c.ID(), c.Status, printable(c.Reason))
-		}
-		return
+	bad := c.Status == result.Fail || c.Status == result.Error
+	if o.live == nil && bad {
+		o.words("rpmig: %s: %s: %s\n", c.ID(), c.Status, printable(c.Reason))
 	}
-	const interval = 50 * time.Millisecond // as often as an eye can follow
-	if time.Since(o.drawn) < interval {
-		return
-	}
-	o.drawn = time.Now()
-	line := fmt.Sprintf("%d", len(o.run.Cells))
-	if o.run.Header.Cells > 0 {
-		line += fmt.Sprintf(" of %d", o.run.Header.Cells)
-	}
-	line += fmt.Sprintf(" cells, %d FAIL, %d ERROR, last %s", o.run.Count(result.Fail), o.run.Count(result.Error), c.ID())
-	// A line that reaches the last column would wrap in some terminals, and leave its first half behind.
-	o.words("\r\x1b[K%.*s", max(o.live()-1, 0), line)
+	o.live.cell(bad)
 }
 
 // end closes the ledger and clears the line.
 func (o *output) end() error {
-	if o.live != nil && !o.drawn.IsZero() {
-		o.words("\r\x1b[K")
-	}
+	o.live.end()
 	if o.file == nil {
 		return nil
 	}

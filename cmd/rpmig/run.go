@@ -132,7 +132,9 @@ func formatFlag() cli.Flag {
 
 func noColorFlag() cli.Flag { return boolFlag("no-color", "", "no colours; NO_COLOR does the same") }
 
-func verboseFlag() cli.Flag { return boolFlag("verbose", "v", "tell the story of each cell, with its counters and checks") }
+func verboseFlag() cli.Flag {
+	return boolFlag("verbose", "v", "tell the story of each cell, with its counters and checks")
+}
 
 // boolFlag is a switch; that it is off when nobody switches it on need not be said.
 func boolFlag(name, alias, usage string) cli.Flag {
@@ -282,6 +284,7 @@ func (e *env) play(c *cli.Context, selector string) error {
 	if err != nil {
 		return err
 	}
+	o.Progress = out.live.estimate()
 	runErr := harness.Run(c.Context, o, out)
 	if err := bundling.end(c.Context, out); runErr == nil {
 		runErr = err

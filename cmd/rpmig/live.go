@@ -1,0 +1,123 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/rpmig/rpmig/harness"
+)
+
+// liveLine is one line on a terminal, drawn over and over while a run lasts: what is done, what failed, what is left and
+// for how long. A run that is over within a second draws none, and in the end it is gone. The nil line draws nothing.
+type liveLine struct {
+	w        io.Writer
+	columns  func() int // of the terminal, now
+	progress harness.Progress
+
+	mu                    sync.Mutex
+	planned, done, failed int
+	stop                  chan struct{} // nil: it has not begun, or has ended
+	drawer                sync.WaitGroup
+}
+
+// When the line is first drawn, and how often it is drawn anew: an eye follows no more.
+const (
+	liveAfter = time.Second
+	liveEvery = 200 * time.Millisecond
+)
+
+// estimate is who is to know how long the run still takes.
+func (l *liveLine) estimate() *harness.Progress {
+	if l == nil {
+		return nil
+	}
+	return &l.progress
+}
+
+// begin starts to draw; so many cells are planned, 0 where there is no end.
+func (l *liveLine) begin(planned int) {
+	if l == nil {
+		return
+	}
+	l.planned, l.stop = planned, make(chan struct{})
+	l.drawer.Go(func() {
+		drawn := false
+		next := time.NewTimer(liveAfter)
+		defer next.Stop()
+		for {
+			select {
+			case <-l.stop:
+				if drawn {
+					_, _ = io.WriteString(l.w, "\r\x1b[K")
+				}
+				return
+			case <-next.C:
+				// A line that reaches the last column would wrap in some terminals, and leave its first half behind.
+				_, _ = fmt.Fprintf(l.w, "\r\x1b[K%s", l.text(time.Now(), l.columns()-1))
+				drawn = true
+				next.Reset(liveEvery)
+			}
+		}
+	})
+}
+
+// cell counts a cell that has ended.
+func (l *liveLine) cell(bad bool) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.done++
+	if bad {
+		l.failed++
+	}
+}
+
+// end takes the line away.
+func (l *liveLine) end() {
+	if l == nil || l.stop == nil {
+		return
+	}
+	close(l.stop)
+	l.drawer.Wait()
+	l.stop = nil
+}
+
+// text is the line in so many columns: what has no room is left out.
+func (l *liveLine) text(now time.Time, width int) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	parts := []string{fmt.Sprintf("%d done", l.done), fmt.Sprintf("%d failing", l.failed)}
+	if l.planned > 0 {
+		parts = append(parts, fmt.Sprintf("%d left", l.planned-l.done))
+	}
+	if left, known := l.progress.Left(now); known {
+		parts = append(parts, "about "+rough(left)+" to go")
+	}
+	line, comma := "", ""
+	for _, p := range parts {
+		if len(line)+len(comma)+len(p) > width {
+			break
+		}
+		line += comma + p
+		comma = ", "
+	}
+	return line
+}
+
+// rough is a time as one says it.
+func rough(d time.Duration) string {
+	switch s := int(d.Seconds()) + 1; {
+	case s < 60:
+		return fmt.Sprintf("%d s", s)
+	case s < 60*60:
+		return fmt.Sprintf("%d min", (s+59)/60)
+	default:
+		return fmt.Sprintf("%d h %d min", s/3600, s%3600/60)
+	}
+}
