@@ -64,9 +64,13 @@ func annotate(o *Observation, start time.Time, steps []result.Step, tables []res
 	for i := range o.Wire.flows {
 		f := &o.Wire.flows[i]
 		ended := false
+		closed := map[bool]bool{} // the sides that have
 		for _, s := range f.Frames {
 			told := n.said[s.Number]
-			head := n.headline(s, ended)
+			head := n.headline(s, ended || len(closed) == 2)
+			if s.Role == capture.RoleFIN {
+				closed[s.FromClient] = true
+			}
 			if s.Role == capture.RoleReset {
 				ended = true
 				if _, known := n.sent(s); o.Trace != nil && o.Trace.Lost > 0 && !known {
@@ -141,7 +145,7 @@ func (n *notes) headline(s capture.Segment, ended bool) string {
 func (n *notes) reset(s capture.Segment, ended bool) string {
 	head := "this reset ends the connection"
 	if ended {
-		head = "one more reset, of a connection that has ended"
+		head = "a reset of a connection that has ended"
 	}
 	i := slices.IndexFunc(n.o.Wire.Resets, func(r result.Reset) bool { return r.Frame == s.Number })
 	if i < 0 {

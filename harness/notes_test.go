@@ -65,6 +65,8 @@ func TestNotesSayOnlyWhatIsSure(t *testing.T) {
 		{"the request has moved", append(open[:3:3], again), []trace.Event{drop(1.25, open[2], "NETFILTER_DROP", ""), late}, 0, nil, tables, 5, "moved: the request was made for A, and the handshake is completed on B", ""},
 		{"a SYN cookie does not move", append(open[:3:3], again), []trace.Event{drop(1.25, open[2], "NETFILTER_DROP", ""), late}, 0, nil, cookies, 5, "ESTABLISHED", "moved"},
 		{"a reset that the trace has missed", append(open[:3:3], frame(4, 2, false, capture.RST, s+1, 0, 0)), nil, 1, nil, nil, 4, "kernel: not told of; the trace has lost 1 event", "TCP_"},
+		{"a reset that ends nothing", append(open[:3:3], frame(4, 2, false, capture.FIN|capture.ACK, s+1, c+1, 0), frame(5, 3, true, capture.FIN|capture.ACK, c+1, s+2, 0),
+			frame(6, 4, true, capture.RST, c+2, 0, 0)), nil, 0, nil, nil, 6, "a reset of a connection that has ended", "this reset ends"},
 		{"a retransmission right after an answer", append(open[:3:3], data, frame(5, 209, false, capture.ACK, s+1, c+1, 0), frame(6, 210, true, capture.ACK, c+1, s+1, 11)),
 			[]trace.Event{{Time: ms(210.1), Kind: trace.Retransmit, Src: peers[0], Dst: server, Seq: c + 1, State: "ESTABLISHED", Softirq: true}}, 0, nil, nil, 6, "tcp_retransmit_skb", "timer"},
 	} {

@@ -31,7 +31,8 @@ type env struct {
 	stdout, stderr io.Writer
 	colorOut       bool       // stdout is a terminal that shows colours
 	widthOut       int        // columns of the terminal that stdout is; 0: it is none
-	liveErr        func() int // columns of the terminal that stderr is, now; nil: it is none to draw on
+	personErr      bool       // stderr is a terminal
+	liveErr        func() int // its columns, now; nil: it is none to draw on
 	scenarios      []harness.Scenario
 }
 
@@ -48,7 +49,8 @@ func main() {
 	}
 	dumb := os.Getenv("TERM") == "dumb"
 	e.colorOut = e.widthOut > 0 && !dumb && os.Getenv("NO_COLOR") == "" // https://no-color.org
-	if !dumb && columns(os.Stderr) > 0 {
+	e.personErr = columns(os.Stderr) > 0
+	if !dumb && e.personErr {
 		e.liveErr = func() int { return columns(os.Stderr) }
 	}
 	os.Exit(run(ctx, e))

@@ -347,6 +347,9 @@ func TestTerminal(t *testing.T) {
 			if colored := strings.Contains(strings.ReplaceAll(out, "\x1b[K", ""), "\x1b["); colored != test.color {
 				t.Errorf("colours: %t, want %t: %q", colored, test.color, out)
 			}
+			if !strings.Contains(out, "\nrpmig: why: the same with -v; --out=DIR ") {
+				t.Errorf("no word of how to see more: %q", out)
+			}
 			if !strings.Contains(out, "36 cells: ") {
 				t.Errorf("no summary: %q", out)
 			}
@@ -445,6 +448,9 @@ func TestPanic(t *testing.T) {
 	m := regexp.MustCompile(`evidence in\s+(\S+)`).FindStringSubmatch(stdout)
 	if m == nil {
 		t.Fatalf("no word of the evidence:\n%s", stdout)
+	}
+	if !matches(`(?m)^rpmig: why: rpmig explain \S+/boom/ipv4/off$`, stderr) {
+		t.Errorf("the failing cell is not what is said to be looked at:\n%s", stderr)
 	}
 	stack, err := os.ReadFile(filepath.Join(m[1], "panic.txt"))
 	if err != nil || !bytes.Contains(stack, []byte("TestPanic")) {

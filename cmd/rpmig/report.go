@@ -39,7 +39,13 @@ func (e *env) reportCommand() *cli.Command {
 			if n := run.Missing(); n > 0 {
 				fmt.Fprintf(e.stderr, "rpmig: the run was cut short: %d of %d cells are missing\n", n, run.Header.Cells)
 			}
-			return e.render(c, format, run)
+			if err := e.render(c, format, run); err != nil {
+				return err
+			}
+			if e.personErr {
+				e.next(c, format, run, c.Args().First())
+			}
+			return nil
 		},
 	}
 }

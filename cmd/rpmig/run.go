@@ -293,6 +293,7 @@ func (e *env) play(c *cli.Context, selector string) error {
 		if err := e.render(c, format, &out.run); err != nil {
 			return err
 		}
+		e.next(c, format, &out.run, out.dir)
 	}
 	if errors.Is(runErr, harness.ErrNothingToPlay) {
 		return &usageError{runErr.Error(), "rpmig explain " + quote(selector)}

@@ -1,0 +1,78 @@
+//go:build linux
+
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/rpmig/rpmig/migrate"
+	"github.com/rpmig/rpmig/reports"
+	"github.com/rpmig/rpmig/result"
+)
+
+// next says, under a report for people, how to see more of the run, whose ledger is in dir if it is anywhere: the cell
+// that tells most, and the page. Where there is no ledger it says how to get one, to who sits at a terminal.
+func (e *env) next(c *cli.Context, format reports.Format, run *result.Run, dir string) {
+	if c.Bool("q") || format.Name != "text" {
+		return
+	}
+	dir = strings.TrimSuffix(dir, string(filepath.Separator)+ledgerName)
+	cell := e.telling(run)
+	_, err := os.Stat(filepath.Join(dir, ledgerName))
+	switch {
+	case cell == nil:
+	case dir != "" && err == nil:
+		if !c.Bool("v") {
+			id := strings.TrimSuffix(cell.ID(), "/1")
+			fmt.Fprintf(e.stderr, "rpmig: why: rpmig explain %s\n", quote(filepath.Join(dir, id)))
+		}
+		fmt.Fprintf(e.stderr, "rpmig: the page: rpmig report %s --format=html >page.html\n", quote(dir))
+	case e.personErr && c.Bool("v"):
+		fmt.Fprintln(e.stderr, "rpmig: --out=DIR keeps the captures, and makes a page of it")
+	case e.personErr:
+		fmt.Fprintln(e.stderr, "rpmig: why: the same with -v; --out=DIR keeps the captures, and makes a page of it")
+	}
+}
+
+// telling is the cell that tells most: one that went wrong, or else one that was lost, in the order of the scenarios. It
+// is nil where nothing was played.
+func (e *env) telling(run *result.Run) *result.Cell {
+	var played []*result.Cell
+	for i := range run.Cells {
+		if c := &run.Cells[i]; c.Status != result.Skip {
+			played = append(played, c)
+		}
+	}
+	if len(played) == 0 {
+		return nil
+	}
+	rank := func(c *result.Cell) int {
+		switch {
+		case c.Status == result.Fail || c.Status == result.Error:
+			return 0
+		case c.Status == result.XFail:
+			return 1
+		case c.Connections.Lost > 0:
+			return 2
+		default:
+			return 3
+		}
+	}
+	names := e.names()
+	return slices.MinFunc(played, func(a, b *result.Cell) int {
+		return cmp.Or(
+			cmp.Compare(rank(a), rank(b)),
+			cmp.Compare(slices.Index(names, a.Scenario), slices.Index(names, b.Scenario)),
+			cmp.Compare(a.Family, b.Family),
+			cmp.Compare(slices.Index(migrate.Names(), a.Mode), slices.Index(migrate.Names(), b.Mode)),
+			cmp.Compare(a.Repeat, b.Repeat),
+		)
+	})
+}
