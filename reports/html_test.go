@@ -71,7 +71,7 @@ func traced(scenario, mode string, clientPort uint16) result.Cell {
 			step(0.0008, "close A", b)
 			event(0.00081, "tcp_send_reset", "TCP_STATE", "CLOSE", server, client)
 			segment(0.00082, false, "R. seq 1, ack 12", "this reset ends the connection")
-			event(0.00083, "tcp_receive_reset", "", "", client, server)
+			event(0.00083, "tcp_receive_reset", "", "ESTABLISHED", server, client)
 			step(0.0010, "accept on B", b)
 			c.Resets = []result.Reset{{Time: 0.00082, Frame: 6, From: server, To: client, Flavour: result.RSTACK, Step: "close A",
 				Reason: "TCP_STATE", State: "CLOSE", Owner: result.ClosingListener}}
@@ -520,7 +520,7 @@ func TestHTMLShows(t *testing.T) {
 	_, text := parseHTML(t, unfold(t, render(t, "html", quizzes(), Options{})))
 	for _, want := range []string{
 		"rpmig 0.1.0", "Linux 6.18.5", "x86_64", "rpmig run all --migrate=all --family=all", "6 cells: 6 PASS", "0 of 1 lived", "1 of 1 lived",
-		"dropped by the rule", "sent again", "kfree_skb NETFILTER_DROP", "tcp_send_reset TCP_FLAGS, LISTEN",
+		"dropped by the rule", "sent again", "kfree_skb NETFILTER_DROP", "server: tcp_send_reset TCP_FLAGS, in LISTEN",
 		"bare RST, by the surviving listener: TCP_FLAGS", "⋮ 203 ms later", "made for A, which has closed",
 		"left without its listener A: request socket of port 56564", "Migration would have saved it", "It was saved by the sysctl",
 		"accept queue, 1 of 4096", "TCPMigrateReqSuccess +1", "asked about 1 SYN, 0 stray, 1 migrating", "EAGAIN", "capture.pcapng",

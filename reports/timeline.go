@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -59,8 +60,9 @@ func moments(c *result.Cell) []moment {
 		}
 		all = append(all, m)
 	}
+	port := serverPort(c)
 	for _, e := range flowEvents(c) {
-		all = append(all, moment{at: e.Time, kind: eventMoment, text: eventText(e)})
+		all = append(all, moment{at: e.Time, kind: eventMoment, text: eventText(e, port)})
 	}
 	views := walk(c)
 	for i, t := range byStep(c) {
@@ -97,16 +99,56 @@ func flowEvents(c *result.Cell) []result.Event {
 	return events
 }
 
-// eventText is "tcp_send_reset TCP_FLAGS, LISTEN".
-func eventText(e result.Event) string {
+// serverPort is the port of the listeners; 0: not known.
+func serverPort(c *result.Cell) uint16 {
+	for _, e := range c.Events {
+		if strings.HasSuffix(e.State, " → LISTEN") {
+			return e.From.Port()
+		}
+	}
+	for _, t := range c.Tables {
+		for _, s := range t.Sockets {
+			if s.State == "LISTEN" {
+				return s.Local.Port()
+			}
+		}
+	}
+	return 0
+}
+
+// eventText is "server: tcp_send_reset TCP_FLAGS, in LISTEN".
+func eventText(e result.Event, port uint16) string {
 	text := e.Kind
+	if at, known := happenedAt(e); known && port != 0 {
+		if at.Port() == port {
+			text = "server: " + text
+		} else {
+			text = "client: " + text
+		}
+	}
 	if e.Reason != "" {
 		text += " " + e.Reason
 	}
-	if e.State != "" {
-		text += ", " + e.State
+	switch {
+	case strings.Contains(e.State, " → "):
+		text += " " + e.State
+	case e.State != "":
+		text += ", in " + e.State
 	}
 	return text
+}
+
+// happenedAt is the end whose socket an event is of: who sent the segment, or who received what was dropped or reset. A
+// drop without a socket is of none.
+func happenedAt(e result.Event) (end netip.AddrPort, known bool) {
+	switch {
+	case strings.HasSuffix(e.Kind, "kfree_skb"):
+		return e.To, e.State != ""
+	case strings.HasSuffix(e.Kind, "tcp_receive_reset"):
+		return e.To, true
+	default:
+		return e.From, true
+	}
 }
 
 // Timeline draws one connection of a cell in 80 columns: the client on the left, the server on the right, segments as
@@ -136,8 +178,19 @@ func (p *page) story(c *result.Cell, peers []*result.Cell) {
 }
 
 func (p *page) timeline(c *result.Cell, peers []*result.Cell) {
+	all := moments(c)
+	legend := "seconds  * a step"
+	for _, sign := range []struct {
+		kind momentKind
+		text string
+	}{{eventMoment, "! the kernel's trace"}, {tableMoment, "= the socket tables"}} {
+		if slices.ContainsFunc(all, func(m moment) bool { return m.kind == sign.kind }) {
+			legend += "   " + sign.text
+		}
+	}
+	p.line("  " + legend)
 	p.line(fmt.Sprintf("%9s  %-36s%s", "", "client", "server"))
-	for _, m := range moments(c) {
+	for _, m := range all {
 		if m.kind == segmentMoment {
 			line, told := arrow(&m)
 			p.say(0, 13, plain, fmt.Sprintf("%9s  %s", clock(m.at), line), strings.TrimRight(" "+told, " "))
