@@ -421,6 +421,16 @@ func TestLostIsCounted(t *testing.T) {
 	if got, want := render(t, "text", run, Options{}), "quiz2 ipv4 off: 2 lost without a reset"; !strings.Contains(got, want) {
 		t.Errorf("want %q in:\n%s", want, got)
 	}
+	// Of a cell the first is told, and all with -v.
+	second := run.Cells[0].Resets[0]
+	second.Frame, second.To = 7, netip.AddrPortFrom(second.To.Addr(), second.To.Port()+1)
+	run.Cells[0].Resets = append(run.Cells[0].Resets, second)
+	if got := render(t, "text", run, Options{}); !strings.Contains(got, "; and 1 more\n") || strings.Contains(got, "frame 7") {
+		t.Errorf("want the first and a count in:\n%s", got)
+	}
+	if got := render(t, "text", run, Options{Verbose: true}); strings.Contains(got, " more\n") || !strings.Contains(got, "frame 7") {
+		t.Errorf("want both in:\n%s", got)
+	}
 }
 
 func TestWrap(t *testing.T) {

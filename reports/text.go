@@ -10,7 +10,7 @@ import (
 	"github.com/rpmig/rpmig/result"
 )
 
-// maxLost is how many lost connections are listed before the rest is counted; no list of one more is cut to say "one
+// maxLost is how many lines tell of lost connections before the rest is counted; no list of one more is cut to say "one
 // more".
 const (
 	maxLost  = 10
@@ -100,19 +100,28 @@ func places(cells []*result.Cell) string {
 	return printable(b.String())
 }
 
-// lost says of each connection that was lost which frame ended it.
+// lost says which frame ended each connection that was lost, or without all the first of each cell.
 func (p *page) lost(cells []*result.Cell, all bool) {
-	var lines [][2]string // cell, what happened
+	type line struct {
+		place, text string
+		lost        int // connections that it speaks of
+	}
+	var lines []line
 	for _, c := range cells {
 		if c.Connections.Lost == 0 {
 			continue
 		}
 		resets := killers(c)
-		for _, r := range resets {
-			lines = append(lines, [2]string{place(c) + ": ", resetLine(r)})
+		unseen := c.Connections.Lost - len(resets)
+		if more := len(resets) - 1; more > 0 && !all {
+			lines = append(lines, line{place(c) + ": ", fmt.Sprintf("%s; and %d more", resetLine(resets[0]), more), len(resets)})
+			resets = nil
 		}
-		if n := c.Connections.Lost - len(resets); n > 0 {
-			lines = append(lines, [2]string{place(c) + ": ", fmt.Sprintf("%d lost without a reset in the capture", n)})
+		for _, r := range resets {
+			lines = append(lines, line{place(c) + ": ", resetLine(r), 1})
+		}
+		if unseen > 0 {
+			lines = append(lines, line{place(c) + ": ", fmt.Sprintf("%d lost without a reset in the capture", unseen), unseen})
 		}
 	}
 	if len(lines) == 0 {
@@ -121,10 +130,13 @@ func (p *page) lost(cells []*result.Cell, all bool) {
 	p.heading("Lost connections, and the frame that ended each")
 	more := 0
 	if len(lines) > maxLost && !all {
-		lines, more = lines[:someLost], len(lines)-someLost
+		for _, l := range lines[someLost:] {
+			more += l.lost
+		}
+		lines = lines[:someLost]
 	}
 	for _, l := range lines {
-		p.say(2, 6, bold, l[0], l[1])
+		p.say(2, 6, bold, l.place, l.text)
 	}
 	if more > 0 {
 		p.say(2, 6, plain, "", fmt.Sprintf("and %d more", more))
