@@ -12,6 +12,7 @@ import (
 
 	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/migrate"
+	"github.com/rpmig/rpmig/netns"
 )
 
 // greeting is what a client sends; the talk's.
@@ -484,26 +485,21 @@ func (l *Lab) Counter(name string) int {
 // Close closes the listener, and returns when it is gone.
 func (l *Lab) Close(s *Listener) {
 	l.step("close %s", s.name)
-	l.must(wrap("close", l.closeFD(s.fd)))
-	s.fd = -1
-	l.AwaitGone(s)
+	l.letGo(s)
 }
 
-// AwaitGone waits until a listener that was closed is gone. Ours may not be the last close: a child that another cell
-// forks, to run iptables or a worker, holds copies of all our descriptors until it execs; and not even the return of
-// vfork(2) says that they are closed, since begin_new_exec lets the parent go before it closes them (fs/exec.c).
-func (l *Lab) AwaitGone(s *Listener) {
-	l.must(l.until(handshakeTimeout, s.name+" is gone", func() (bool, error) {
-		socks, err := l.sockets(kernel.Listen)
-		return !slices.ContainsFunc(socks, s.isListener), err
-	}))
+// letGo closes this process's descriptor of a listener. When it returns, no child that another cell is starting, to run
+// iptables or a worker, has a copy of it.
+func (l *Lab) letGo(s *Listener) {
+	l.must(wrap("close", l.closeFD(s.fd)))
+	s.fd = -1
+	netns.AwaitBirths()
 }
 
 // LetGo closes this process's descriptor of a listener that another process has too.
 func (l *Lab) LetGo(s *Listener) {
 	l.step("close %s in this process", s.name)
-	l.must(wrap("close", l.closeFD(s.fd)))
-	s.fd = -1
+	l.letGo(s)
 }
 
 // Shutdown shuts the listener down; how is unix.SHUT_RD, SHUT_WR or SHUT_RDWR. SHUT_WR leaves it listening.

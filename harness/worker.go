@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/netns"
 )
 
 // Worker is another process of the cell: this program, re-executed in the cell's namespace. It holds sockets that are
@@ -64,8 +66,12 @@ func (l *Lab) Worker(name string) *Worker {
 	w.cmd.Stderr = os.Stderr
 	// The thread that forks is the cell's own, so this fires with the cell at the latest.
 	w.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	born := netns.Birth()
+	defer born()
 	l.must(wrap("start", w.cmd.Start()))
 	l.workers = append(l.workers, w)
+	_, err = l.hear(w) // that it runs
+	l.must(err)
 	return w
 }
 
@@ -172,6 +178,9 @@ func WorkIfWorker() {
 // work obeys until it is told to exit or its parent hangs up.
 func work(sock int) error {
 	held := -1
+	if _, err := unix.Write(sock, []byte("{}")); err != nil { // an empty answer: here I am
+		return err
+	}
 	buf, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(sock, buf, oob, unix.MSG_CMSG_CLOEXEC)

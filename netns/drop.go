@@ -127,7 +127,10 @@ func (d *ipt) Drop(v6 bool, port uint16) (Rule, error) {
 	if v6 {
 		r.tables = d.v6
 	}
-	if err := r.tables.Append("filter", "INPUT", r.spec...); interrupted(err) {
+	born := Birth()
+	err := r.tables.Append("filter", "INPUT", r.spec...)
+	born()
+	if interrupted(err) {
 		return nil, fmt.Errorf("put the drop rule in: %w", ErrInterrupted)
 	} else if err != nil {
 		return nil, fmt.Errorf("put the drop rule in: %w", err)
@@ -161,6 +164,7 @@ type iptRule struct {
 }
 
 func (r *iptRule) Packets() (uint64, error) {
+	defer Birth()()
 	stats, err := r.tables.StructuredStats("filter", "INPUT")
 	if err != nil {
 		return 0, fmt.Errorf("read the drop rule's counter: %w", err)
@@ -182,6 +186,7 @@ func (r *iptRule) Text() []string {
 }
 
 func (r *iptRule) Remove() error {
+	defer Birth()()
 	if err := r.tables.Delete("filter", "INPUT", r.spec...); err != nil {
 		return fmt.Errorf("take the drop rule out: %w", err)
 	}
