@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/result"
@@ -46,12 +47,26 @@ func judge(m Mode, exp Expectation, o *Observation, bugs []result.Bug) Verdict {
 	v.weigh(bugs)
 	// A case that does not sit the SYN+ACK timer out should be over before it fires, after 1 s: the timer is another of
 	// the kernel's paths, and what it does says nothing about this one.
-	if n := o.Wire.SYNACKsAgain; n > 0 && !o.SYNACKTimer && v.Status != result.Pass && v.Status != result.XFail {
+	if slow := o.slow(); slow != "" && v.Status != result.Pass && v.Status != result.XFail {
 		v.Status = result.Error
-		v.Reason = fmt.Sprintf("too slow for this case: %s sent again after 1 s (a smaller --parallel helps); %s",
-			plural(n, "SYN+ACK was", "SYN+ACKs were"), v.Reason)
+		v.Reason = fmt.Sprintf("too slow for this case: %s (a smaller --parallel helps); %s", slow, v.Reason)
 	}
 	return v
+}
+
+// slow says by what it is known that the SYN+ACK timer may have fired where it should not have; empty: it has not.
+func (o *Observation) slow() string {
+	const timer = time.Second
+	switch n := o.Wire.SYNACKsAgain; {
+	case o.SYNACKTimer:
+		return ""
+	case n > 0:
+		return plural(n, "SYN+ACK was", "SYN+ACKs were") + " sent again after 1 s"
+	case o.Sending > timer: // under TCP_DEFER_ACCEPT it fires and sends nothing
+		return fmt.Sprintf("the clients were done with sending %.1f s after they began to connect", o.Sending.Seconds())
+	default:
+		return ""
+	}
 }
 
 // weigh holds a verdict against the bugs that this kernel should have, by its version.

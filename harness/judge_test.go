@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/migrate"
@@ -155,6 +156,9 @@ func TestJudge(t *testing.T) {
 		{name: "a machine that is too slow", mode: off, change: func(o *Observation) {
 			o.Wire.SYNACKsAgain, o.Counters[kernel.EstabResets] = 2, 3
 		}, want: result.Error, reason: "too slow for this case: 2 SYN+ACKs were sent again"},
+		{name: "a harness that is too slow", mode: off, change: func(o *Observation) {
+			o.Sending, o.Wire.Resets = 1100*time.Millisecond, nil
+		}, want: result.Error, reason: "too slow for this case: the clients were done with sending 1.1 s after"},
 		{name: "a trace that contradicts the wire", mode: off, change: func(o *Observation) {
 			o.Trace = &TraceSaid{}
 			o.Wire.Resets[0].Owner = result.SurvivingListener

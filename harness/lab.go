@@ -35,6 +35,7 @@ type Lab struct {
 	// bystanders are clients besides those that the case is about.
 	bystanders []*Client
 	workers    []*Worker
+	connected  time.Time // when the first of them began to
 	payload    []byte
 	again      bool  // clients have sent more than once
 	fds        []int // every socket, closed at the end unless closed before
@@ -279,6 +280,7 @@ func (l *Lab) dial(to netip.Addr) (int, error) {
 
 func (l *Lab) connectTo(fd int, to netip.Addr) error {
 	at := netip.AddrPortFrom(to, l.cfg.Port)
+	l.connects()
 	err := unix.Connect(fd, sockaddr(at))
 	if errors.Is(err, unix.EINPROGRESS) {
 		if err := l.wait(handshakeTimeout, fd, unix.POLLOUT, "the handshake is done for the client"); err != nil {
@@ -287,6 +289,13 @@ func (l *Lab) connectTo(fd int, to netip.Addr) error {
 		err = socketError(fd)
 	}
 	return wrap("connect to "+at.String(), err)
+}
+
+// connects notes that a client is about to connect.
+func (l *Lab) connects() {
+	if l.connected.IsZero() {
+		l.connected = time.Now()
+	}
 }
 
 func (l *Lab) closeFD(fd int) error {

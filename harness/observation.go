@@ -18,7 +18,9 @@ type Observation struct {
 	Rule      *RuleSaid // nil: the scenario has no rule
 	// SYNACKTimer tells that the case sits the SYN+ACK timer out.
 	SYNACKTimer bool
-	Unsettled   string // why the fate of some connection is not known; empty: all are
+	// Sending is the time from when the first client connects until the last has been told to send.
+	Sending   time.Duration
+	Unsettled string // why the fate of some connection is not known; empty: all are
 
 	Accepted []Accepted // in order
 	Clients  []ClientSaid

@@ -299,6 +299,7 @@ func (l *Lab) client(fd int) *Client {
 }
 
 func (l *Lab) send(c *Client) {
+	defer func() { l.obs.Sending = time.Since(l.connected) }()
 	for rest := l.message(); len(rest) > 0; {
 		n, err := unix.SendmsgN(c.fd, rest, nil, nil, unix.MSG_NOSIGNAL)
 		l.must(wrap("send", err))
@@ -328,6 +329,7 @@ func (l *Lab) dialFast() int {
 	at := netip.AddrPortFrom(l.cfg.Family.Dial, l.cfg.Port)
 	fd, err := l.socket(domain(at.Addr()))
 	l.must(err)
+	l.connects()
 	n, err := unix.SendmsgN(fd, l.message(), nil, sockaddr(at), unix.MSG_FASTOPEN|unix.MSG_NOSIGNAL)
 	if err == nil && n != len(l.message()) {
 		err = fmt.Errorf("%d of %d bytes went with the SYN", n, len(l.message()))
