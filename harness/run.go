@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/capture"
+	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
@@ -100,7 +101,7 @@ func probe(o Options) (func(*Scenario, Family, Mode) string, error) {
 	reasons := map[string]string{}
 	// A clear "no" becomes a reason to skip; any other error means that we could not find out.
 	note := func(what string, err error) error {
-		var no *migrate.NotSupportedError
+		var no *kernel.NotSupportedError
 		if errors.As(err, &no) {
 			reasons[what] = no.Reason + ": " + no.Next
 			return nil
@@ -119,7 +120,7 @@ func probe(o Options) (func(*Scenario, Family, Mode) string, error) {
 		for _, f := range o.Families {
 			fd, err := unix.Socket(f.Domain(), unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 			if errors.Is(err, unix.EAFNOSUPPORT) {
-				err = &migrate.NotSupportedError{Reason: "this kernel has no " + f.Name, Next: "rpmig run all --family=ipv4"}
+				err = &kernel.NotSupportedError{Reason: "this kernel has no " + f.Name, Next: "rpmig run all --family=ipv4"}
 			} else if err == nil {
 				unix.Close(fd)
 			}

@@ -50,7 +50,7 @@ type Scenario struct {
 	// Weather is what the case wants of its namespace besides netns.Weather.
 	Weather []Sysctl
 
-	// Probe tells whether this kernel and this user can play it at all: nil, a migrate.NotSupportedError, or an error
+	// Probe tells whether this kernel and this user can play it at all: nil, a kernel.NotSupportedError, or an error
 	// that means it could not find out. It runs in a namespace of netns.Do. Nil: no question.
 	Probe func() error
 	// Play stages the case with the words of the Lab. A word that cannot be done ends the cell as an ERROR.

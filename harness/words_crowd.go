@@ -7,7 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/kernel"
-	"github.com/rpmig/rpmig/migrate"
 )
 
 // Bystanders connects clients besides those that the case is about: they send the greeting and take up room, and
@@ -100,7 +99,7 @@ func (l *Lab) AwaitSYNACKTimers() {
 func ProbeDestroy() error {
 	err := kernel.ProbeDestroy()
 	if errors.Is(err, unix.EOPNOTSUPP) {
-		return &migrate.NotSupportedError{
+		return &kernel.NotSupportedError{
 			Reason: "sock_diag destroys no sockets here",
 			Next:   "boot a kernel that has CONFIG_INET_DIAG_DESTROY",
 		}

@@ -51,7 +51,7 @@ func ProbeOwner() error {
 	defer unix.Close(fd)
 	err = chown(fd, OtherUID)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) {
-		return &migrate.NotSupportedError{Reason: "there is no other uid to give a socket to", Next: "run it as root: sudo rpmig …"}
+		return &kernel.NotSupportedError{Reason: "there is no other uid to give a socket to", Next: "run it as root: sudo rpmig …"}
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/netns"
 )
 
@@ -99,26 +100,14 @@ func (m Mode) Load() (*Program, error) {
 // Weather returns the sysctl that the mode stands for.
 func (m Mode) Weather() netns.Sysctl { return netns.Sysctl{Name: netns.MigrateReq, Value: m.Sysctl} }
 
-// ErrNotSupported is wrapped by a probe's clear "no". Any other error from a probe means that it could not find out.
-var ErrNotSupported = errors.New("not supported")
-
-// NotSupportedError says what this kernel or this user lacks, and how to get it.
-type NotSupportedError struct{ Reason, Next string }
-
-func (e *NotSupportedError) Error() string { return e.Reason }
-
-func (e *NotSupportedError) Unwrap() error { return ErrNotSupported }
-
-// Hint is what to type next.
-func (e *NotSupportedError) Hint() string { return e.Next }
-
-// Probe tells whether this kernel and this user can have the mode at all: nil, an error that wraps ErrNotSupported, or
+// Probe tells whether this kernel and this user can have the mode at all: nil, an error that wraps kernel.ErrNotSupported,
+// or
 // one that means it could not find out. That the kernel has the sysctl does not mean that it migrates: 5.10.188 and
 // later 5.10.y have the file without the code. It must be called in a namespace of netns.Do.
 func (m Mode) Probe() error {
 	if m.Sysctl != Off().Sysctl {
 		if _, err := netns.Get(netns.MigrateReq); errors.Is(err, fs.ErrNotExist) {
-			return &NotSupportedError{
+			return &kernel.NotSupportedError{
 				Reason: "this kernel has no " + netns.MigrateReq + " (Linux 5.14 has it)",
 				Next:   "boot Linux 5.14 or later",
 			}

@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
 
+	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/netns"
 )
 
@@ -42,7 +43,7 @@ func TestProbe(t *testing.T) {
 	}
 	for _, m := range Modes() {
 		err := netns.Do(m.Probe)
-		var no *NotSupportedError
+		var no *kernel.NotSupportedError
 		switch {
 		case errors.As(err, &no):
 			t.Logf("%s: %s: %s", m.Name, no.Reason, no.Next)
@@ -67,7 +68,7 @@ func TestExplainLoad(t *testing.T) {
 		{unix.EACCES, false},
 		{errors.New("out of memory"), false},
 	} {
-		if err := explainLoad(tt.err); errors.Is(err, ErrNotSupported) != tt.no {
+		if err := explainLoad(tt.err); errors.Is(err, kernel.ErrNotSupported) != tt.no {
 			t.Errorf("%v became %v", tt.err, err)
 		}
 	}
@@ -85,7 +86,7 @@ func TestInspect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := bpf[0].Probe(); errors.Is(err, ErrNotSupported) {
+	if err := bpf[0].Probe(); errors.Is(err, kernel.ErrNotSupported) {
 		if s := bpf[0].Inspect(); !strings.Contains(s, "kernel: refused: "+err.Error()) {
 			t.Errorf("it cannot be had:\n%s", s)
 		}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/kernel"
 )
 
 //go:generate go tool bpf2go -target bpfel choose select.bpf.c
@@ -52,7 +54,7 @@ type Program struct{ objs chooseObjects }
 // choose is the program as it was compiled, parsed once.
 var choose = sync.OnceValues(loadChoose)
 
-// load puts the program into the kernel. It wraps ErrNotSupported where this kernel or this user cannot have it.
+// load puts the program into the kernel. It wraps kernel.ErrNotSupported where this kernel or this user cannot have it.
 func load(attach ebpf.AttachType, p Policy) (*Program, error) {
 	parsed, err := choose()
 	if err != nil {
@@ -76,17 +78,17 @@ func explainLoad(err error) error {
 	var verifier *ebpf.VerifierError
 	switch {
 	case errors.Is(err, unix.EPERM): // and not EACCES, which is the verifier's word
-		return &NotSupportedError{
+		return &kernel.NotSupportedError{
 			Reason: "BPF needs CAP_BPF and CAP_NET_ADMIN outside any user namespace",
 			Next:   "run it as root: sudo rpmig …",
 		}
 	case errors.As(err, &verifier):
-		return &NotSupportedError{
+		return &kernel.NotSupportedError{
 			Reason: "this kernel's verifier refuses the migrate program (Linux 5.14 accepts it): " + verifier.Cause.Error(),
 			Next:   "rpmig doctor",
 		}
 	case errors.Is(err, unix.ENOSYS), errors.Is(err, ebpf.ErrNotSupported):
-		return &NotSupportedError{Reason: "this kernel has no BPF: " + err.Error(), Next: "rpmig doctor"}
+		return &kernel.NotSupportedError{Reason: "this kernel has no BPF: " + err.Error(), Next: "rpmig doctor"}
 	default:
 		return fmt.Errorf("load BPF program: %w", err)
 	}

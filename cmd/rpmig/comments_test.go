@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/result"
 )
@@ -129,7 +130,7 @@ func TestComments(t *testing.T) {
 		t.Skip("tshark is not installed: apt-get install tshark")
 	}
 	tracer, err := trace.Open()
-	if errors.Is(err, trace.ErrNotSupported) {
+	if errors.Is(err, kernel.ErrNotSupported) {
 		t.Skip(err)
 	} else if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rpmig/rpmig/capture"
 	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
@@ -72,7 +73,7 @@ func (e *env) examine(ctx context.Context) []symptom {
 		detail, err := question()
 		if s.Detail = detail; err != nil {
 			s.Answer, s.Detail = "unknown", err.Error()
-			var no *migrate.NotSupportedError
+			var no *kernel.NotSupportedError
 			var refused *netns.UnshareError
 			if errors.As(err, &no) || errors.As(err, &refused) || errors.Is(err, netns.ErrNoIPTables) {
 				s.Answer = "no"
@@ -151,7 +152,7 @@ func (e *env) examine(ctx context.Context) []symptom {
 				return "by " + s.Name, nil
 			}
 		}
-		return "", &migrate.NotSupportedError{
+		return "", &kernel.NotSupportedError{
 			Reason: "neither iptables nor nftables works", Next: "modprobe nf_tables, or apt-get install iptables"}
 	})
 	ask("sysctl tcp_migrate_req", true, inNS(func() (string, error) {
@@ -194,7 +195,7 @@ func (e *env) stage(ctx context.Context, mode string) (string, error) {
 		case result.Error:
 			return "", fmt.Errorf("%s: %s", c.ID(), c.Reason)
 		default:
-			return "", &migrate.NotSupportedError{Reason: c.Reason, Next: "rpmig run " + c.Scenario + " --migrate=" + mode + " -v"}
+			return "", &kernel.NotSupportedError{Reason: c.Reason, Next: "rpmig run " + c.Scenario + " --migrate=" + mode + " -v"}
 		}
 	}
 	return fmt.Sprintf("%s staged one: lost when off, saved when on", quiz[0].Name), nil

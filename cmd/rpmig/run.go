@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
@@ -334,7 +335,7 @@ func tracer(want string) (*trace.Tracer, error) {
 		return nil, nil
 	}
 	t, err := trace.Open()
-	if errors.Is(err, trace.ErrNotSupported) && want == "auto" {
+	if errors.Is(err, kernel.ErrNotSupported) && want == "auto" {
 		return nil, nil
 	}
 	return t, err

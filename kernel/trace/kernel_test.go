@@ -34,7 +34,7 @@ func tracer(t *testing.T, ring int, tai bool) *Tracer {
 		t.Skipf("needs network namespaces (run as root): %v", err)
 	}
 	tr, err := open(ring, tai)
-	if errors.Is(err, ErrNotSupported) {
+	if errors.Is(err, kernel.ErrNotSupported) {
 		t.Skip(err)
 	} else if err != nil {
 		t.Fatal(err)
@@ -705,9 +705,9 @@ func TestNotAllowed(t *testing.T) {
 		_, err := Open()
 		return err
 	})
-	var no *NotSupportedError
-	if !errors.As(err, &no) || !errors.Is(err, ErrNotSupported) {
-		t.Fatalf("got %v, want a NotSupportedError", err)
+	var no *kernel.NotSupportedError
+	if !errors.As(err, &no) || !errors.Is(err, kernel.ErrNotSupported) {
+		t.Fatalf("got %v, want a kernel.NotSupportedError", err)
 	}
 	if !strings.Contains(no.Error(), "CAP_PERFMON") || !strings.Contains(no.Hint(), "sudo") {
 		t.Errorf("got %q, hint %q", no, no.Hint())

@@ -21,6 +21,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/kernel"
 )
 
 //go:generate go tool bpf2go -target bpfel -type event -type watch probe trace.bpf.c
@@ -52,21 +54,8 @@ type Tracer struct {
 // ErrClosed is returned by what is asked of a Tracer after Close.
 var ErrClosed = errors.New("the tracer is closed")
 
-// ErrNotSupported is wrapped by Open's clear "no". Any other error means that it could not find out.
-var ErrNotSupported = errors.New("not supported")
-
-// NotSupportedError says what this kernel or this user lacks, and how to get it.
-type NotSupportedError struct{ Reason, Next string }
-
-func (e *NotSupportedError) Error() string { return e.Reason }
-
-func (e *NotSupportedError) Unwrap() error { return ErrNotSupported }
-
-// Hint is what to type next.
-func (e *NotSupportedError) Hint() string { return e.Next }
-
 // Open loads the programs and attaches them; from then on every softirq and every dropped segment of the host costs some
-// tens of nanoseconds more. It wraps ErrNotSupported where this kernel or this user cannot have that.
+// tens of nanoseconds more. It wraps kernel.ErrNotSupported where this kernel or this user cannot have that.
 func Open() (*Tracer, error) {
 	t, err := open(defaultRing, true)
 	if err != nil {
@@ -78,9 +67,9 @@ func Open() (*Tracer, error) {
 // open is Open with a ring of that many bytes, a power of two of pages; without tai, events use the clock that kernels
 // before 6.1 have.
 func open(ring int, tai bool) (_ *Tracer, err error) {
-	kernel, err := btf.LoadKernelSpec()
+	types, err := btf.LoadKernelSpec()
 	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, os.ErrNotExist) {
-		return nil, &NotSupportedError{
+		return nil, &kernel.NotSupportedError{
 			Reason: "this kernel does not describe its types: no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF)",
 			Next:   "boot a distribution's kernel, or one built with CONFIG_DEBUG_INFO_BTF=y",
 		}
@@ -98,11 +87,11 @@ func open(ring int, tai bool) (_ *Tracer, err error) {
 		return nil, err
 	}
 	spec.Maps[probeMapEvents].MaxEntries = uint32(ring)
-	if err := t.fit(spec, kernel, tai); err != nil {
+	if err := t.fit(spec, types, tai); err != nil {
 		return nil, err
 	}
 	if err := spec.LoadAndAssign(&t.objs, &ebpf.CollectionOptions{
-		Programs: ebpf.ProgramOptions{KernelTypes: kernel},
+		Programs: ebpf.ProgramOptions{KernelTypes: types},
 	}); err != nil {
 		return nil, explainLoad(err)
 	}
@@ -116,24 +105,24 @@ func open(ring int, tai bool) (_ *Tracer, err error) {
 }
 
 // fit sets what the programs have to know of this kernel, and learns the names of its reasons.
-func (t *Tracer) fit(spec *ebpf.CollectionSpec, kernel *btf.Spec, tai bool) error {
+func (t *Tracer) fit(spec *ebpf.CollectionSpec, types *btf.Spec, tai bool) error {
 	// A program that reads more arguments than a tracepoint has is not attached, so they are counted.
-	resetArgs, dropArgs := arguments(kernel, "tcp_send_reset"), arguments(kernel, "kfree_skb")
+	resetArgs, dropArgs := arguments(types, "tcp_send_reset"), arguments(types, "kfree_skb")
 	var err error
 	if resetArgs >= 3 {
-		if t.names.reset, err = reasons(kernel, "sk_rst_reason", "SK_RST_REASON_"); err != nil {
+		if t.names.reset, err = reasons(types, "sk_rst_reason", "SK_RST_REASON_"); err != nil {
 			return err
 		}
 	}
 	if dropArgs >= 3 {
-		if t.names.drop, err = reasons(kernel, "skb_drop_reason", "SKB_DROP_REASON_", "SKB_"); err != nil {
+		if t.names.drop, err = reasons(types, "skb_drop_reason", "SKB_DROP_REASON_", "SKB_"); err != nil {
 			return err
 		}
 	}
 	// CLOCK_TAI is the clock of the capture's timestamps but for a whole number of seconds: when someone sets the time,
 	// both jump, and no time namespace shifts it. CLOCK_MONOTONIC is what there is before Linux 6.1.
 	t.clock = unix.CLOCK_MONOTONIC
-	if tai = tai && hasHelper(kernel, "BPF_FUNC_ktime_get_tai_ns"); tai {
+	if tai = tai && hasHelper(types, "BPF_FUNC_ktime_get_tai_ns"); tai {
 		t.clock = unix.CLOCK_TAI
 	}
 	var pidns unix.Stat_t
@@ -152,9 +141,9 @@ func (t *Tracer) fit(spec *ebpf.CollectionSpec, kernel *btf.Spec, tai bool) erro
 }
 
 // arguments counts the arguments of a tracepoint; 0: there is none.
-func arguments(kernel *btf.Spec, tracepoint string) int {
+func arguments(types *btf.Spec, tracepoint string) int {
 	var def *btf.Typedef // of a pointer to a function, whose first argument is the probe's own
-	if err := kernel.TypeByName("btf_trace_"+tracepoint, &def); err != nil {
+	if err := types.TypeByName("btf_trace_"+tracepoint, &def); err != nil {
 		return 0
 	}
 	pointer, ok := def.Type.(*btf.Pointer)
@@ -168,9 +157,9 @@ func arguments(kernel *btf.Spec, tracepoint string) int {
 	return len(f.Params) - 1
 }
 
-func hasHelper(kernel *btf.Spec, name string) bool {
+func hasHelper(types *btf.Spec, name string) bool {
 	var helpers *btf.Enum
-	if err := kernel.TypeByName("bpf_func_id", &helpers); err != nil {
+	if err := types.TypeByName("bpf_func_id", &helpers); err != nil {
 		return false
 	}
 	return slices.ContainsFunc(helpers.Values, func(v btf.EnumValue) bool { return v.Name == name })
@@ -181,17 +170,17 @@ func explainLoad(err error) error {
 	var verifier *ebpf.VerifierError
 	switch {
 	case errors.Is(err, unix.EPERM): // and not EACCES, which is the verifier's word
-		return &NotSupportedError{
+		return &kernel.NotSupportedError{
 			Reason: "tracing needs CAP_BPF and CAP_PERFMON outside any user namespace",
 			Next:   "run it as root: sudo rpmig …",
 		}
 	case errors.As(err, &verifier):
-		return &NotSupportedError{
+		return &kernel.NotSupportedError{
 			Reason: "this kernel's verifier refuses the tracing programs: " + verifier.Cause.Error(),
 			Next:   "rpmig doctor",
 		}
 	case errors.Is(err, unix.ENOSYS), errors.Is(err, ebpf.ErrNotSupported):
-		return &NotSupportedError{Reason: "this kernel cannot trace with BPF: " + err.Error(), Next: "rpmig doctor"}
+		return &kernel.NotSupportedError{Reason: "this kernel cannot trace with BPF: " + err.Error(), Next: "rpmig doctor"}
 	default:
 		return fmt.Errorf("load BPF programs: %w", err)
 	}
