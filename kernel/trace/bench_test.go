@@ -3,6 +3,9 @@ package trace
 import (
 	"testing"
 
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
 	"github.com/rpmig/rpmig/netns"
 )
 
@@ -78,5 +81,37 @@ func benchmark(b *testing.B, f func(*stage, *Tracer)) {
 	defer tr.Close()
 	if err := play(func(s *stage) { f(s, tr) }); err != nil {
 		b.Fatal(err)
+	}
+}
+
+// BenchmarkPrograms tells what each program takes to run, and how often it does for a refused connection; the kernel
+// measures it for as long as a descriptor is open (BPF_ENABLE_STATS, Linux 5.8).
+func BenchmarkPrograms(b *testing.B) {
+	at := families[0].listen
+	for _, watched := range []bool{false, true} {
+		b.Run(map[bool]string{false: "unwatched", true: "watched"}[watched], func(b *testing.B) {
+			benchmark(b, func(s *stage, tr *Tracer) {
+				stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+				must("enable stats", err)
+				defer stats.Close()
+				if watched {
+					defer s.watch(tr).Stop()
+				}
+				for b.Loop() {
+					s.refused(at)
+				}
+				for name, p := range map[string]*ebpf.Program{
+					"softirq": tr.objs.EnterSoftirq, "reset": tr.objs.SendReset, "state": tr.objs.SetState, "drop": tr.objs.Drop,
+					"destroy": tr.objs.DestroySock,
+				} {
+					ran, err := p.Stats()
+					must("stats", err)
+					if ran.RunCount > 0 {
+						b.ReportMetric(float64(ran.Runtime.Nanoseconds())/float64(ran.RunCount), "ns/"+name)
+						b.ReportMetric(float64(ran.RunCount)/float64(b.N), name+"s/op")
+					}
+				}
+			})
+		})
 	}
 }

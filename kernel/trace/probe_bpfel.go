@@ -65,6 +65,7 @@ const (
 	probeVarPidnsIno          = "pidns_ino"
 	probeVarSendResetArgs     = "send_reset_args"
 	probeVarToBpf2go          = "to_bpf2go"
+	probeVarWakeAt            = "wake_at"
 )
 
 // loadProbe returns the embedded CollectionSpec for probe.
@@ -139,6 +140,7 @@ type probeVariableSpecs struct {
 	PidnsIno      *ebpf.VariableSpec `ebpf:"pidns_ino"`
 	SendResetArgs *ebpf.VariableSpec `ebpf:"send_reset_args"`
 	ToBpf2go      *ebpf.VariableSpec `ebpf:"to_bpf2go"`
+	WakeAt        *ebpf.VariableSpec `ebpf:"wake_at"`
 }
 
 // probeObjects contains all objects after they have been loaded into the kernel.
@@ -184,6 +186,7 @@ type probeVariables struct {
 	PidnsIno      *ebpf.Variable `ebpf:"pidns_ino"`
 	SendResetArgs *ebpf.Variable `ebpf:"send_reset_args"`
 	ToBpf2go      *ebpf.Variable `ebpf:"to_bpf2go"`
+	WakeAt        *ebpf.Variable `ebpf:"wake_at"`
 }
 
 // probePrograms contains all programs after they have been loaded into the kernel.

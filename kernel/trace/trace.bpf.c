@@ -126,6 +126,7 @@ const volatile bool clock_is_tai = false;     // bpf_ktime_get_tai_ns is there (
 const volatile __u32 send_reset_args = 0;     // 2: sk, skb; 3: and the reason (Linux 6.10)
 const volatile __u32 kfree_skb_args = 0;      // 2: skb, location; 3: and the reason (5.17); 4: and the socket (6.11)
 const volatile __u64 pidns_dev = 0, pidns_ino = 0; // the PID namespace that pid and tid are of
+const volatile __u64 wake_at = 0;             // the reader is woken when that many bytes are in the ring
 
 struct watch {
 	__u32 id;
@@ -217,16 +218,39 @@ static __always_inline bool is_full(__u8 state)
 	return state != STATE_TIME_WAIT && state != STATE_NEW_SYN_RECV;
 }
 
-// Where sk is the sender, or with from_peer the receiver.
-static __always_inline void put_ends(struct event *e, struct sock *sk, bool from_peer)
+// Begins an event of sk, which may be NULL, and returns the watch that it is for. What is of an unwatched namespace costs
+// no more than finding that out: this comes first, and the event, of 88 bytes, is cleared after it.
+static __always_inline struct watch *begin(struct event *e, enum kind kind, struct net *net, struct sock *sk)
+{
+	struct watch *w = watch_of(net);
+
+	if (!w)
+		return NULL;
+	__builtin_memset(e, 0, sizeof(*e));
+	e->watch = w->id;
+	e->kind = kind;
+	if (!sk)
+		return w;
+	e->bits = HAS_SOCKET;
+	e->state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	e->cookie = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
+	if (is_full(e->state) && !BPF_CORE_READ(sk, sk_socket))
+		e->bits |= ORPHAN;
+	return w;
+}
+
+// Where sk, of that state, is the sender, or with from_peer the receiver.
+static __always_inline void put_ends(struct event *e, struct sock *sk, __u8 state, bool from_peer)
 {
 	void *own = from_peer ? e->dst : e->src, *peer = from_peer ? e->src : e->dst;
-	__u16 own_port = BPF_CORE_READ(sk, __sk_common.skc_num);
 	__u16 peer_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	__u16 own_port;
 
 	// A client's skc_num is 0 by the time that its change to CLOSE is traced (inet_put_port).
-	if (is_full(BPF_CORE_READ(sk, __sk_common.skc_state)))
+	if (is_full(state))
 		own_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
+	else
+		own_port = BPF_CORE_READ(sk, __sk_common.skc_num);
 	e->src_port = from_peer ? peer_port : own_port;
 	e->dst_port = from_peer ? own_port : peer_port;
 	e->family = BPF_CORE_READ(sk, __sk_common.skc_family);
@@ -237,17 +261,6 @@ static __always_inline void put_ends(struct event *e, struct sock *sk, bool from
 		bpf_core_read(own, 16, &sk->__sk_common.skc_v6_rcv_saddr);
 		bpf_core_read(peer, 16, &sk->__sk_common.skc_v6_daddr);
 	}
-}
-
-static __always_inline void put_socket(struct event *e, struct sock *sk)
-{
-	if (!sk)
-		return;
-	e->bits |= HAS_SOCKET;
-	e->state = BPF_CORE_READ(sk, __sk_common.skc_state);
-	e->cookie = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
-	if (is_full(e->state) && !BPF_CORE_READ(sk, sk_socket))
-		e->bits |= ORPHAN;
 }
 
 // Tells whether the segment has a TCP header that could be read.
@@ -290,25 +303,24 @@ static __always_inline bool put_segment(struct event *e, struct sk_buff *skb)
 	return true;
 }
 
-static __always_inline void emit(struct watch *w, struct event *e, enum kind kind)
+static __always_inline int emit(struct watch *w, struct event *e)
 {
 	struct bpf_pidns_info thread = {};
 	__u64 wake = BPF_RB_NO_WAKEUP;
 
 	e->time = clock_is_tai ? bpf_ktime_get_tai_ns() : bpf_ktime_get_ns();
-	e->watch = w->id;
-	e->kind = kind;
 	if (is_softirq())
 		e->bits |= SOFTIRQ;
 	bpf_get_ns_current_pid_tgid(pidns_dev, pidns_ino, &thread, sizeof(thread)); // of another namespace: zeros
 	e->pid = thread.tgid;
 	e->tid = thread.pid;
 	// The ring is read when a watch stops; the reader is woken before that only lest it overflow.
-	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2)
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > wake_at)
 		wake = BPF_RB_FORCE_WAKEUP;
 	// Not reserve and submit: a reader has to wait for what is reserved, and this keeps that time short.
 	if (bpf_ringbuf_output(&events, e, sizeof(*e), wake))
 		__sync_fetch_and_add(&w->lost, 1);
+	return 0;
 }
 
 SEC("raw_tp/tcp_send_reset")
@@ -316,12 +328,11 @@ int send_reset(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct sock *sk = (void *)ctx->args[0];
 	struct sk_buff *skb = (void *)ctx->args[1]; // what is answered; NULL: the socket is aborted
-	struct watch *w = watch_of(sk ? net_of_sk(sk) : net_of_skb(skb));
-	struct event e = {};
+	struct event e;
+	struct watch *w = begin(&e, RESET_SENT, sk ? net_of_sk(sk) : net_of_skb(skb), sk);
 
 	if (!w)
 		return 0;
-	put_socket(&e, sk);
 	if (send_reset_args >= 3)
 		e.reason = ctx->args[2];
 	if (skb) {
@@ -339,25 +350,22 @@ int send_reset(struct bpf_raw_tracepoint_args *ctx)
 		e.flags = in.flags;
 		e.bits |= in.bits;
 	} else {
-		put_ends(&e, sk, false);
+		put_ends(&e, sk, e.state, false);
 	}
-	emit(w, &e, RESET_SENT);
-	return 0;
+	return emit(w, &e);
 }
 
 SEC("raw_tp/tcp_receive_reset")
 int receive_reset(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct sock *sk = (void *)ctx->args[0];
-	struct watch *w = watch_of(net_of_sk(sk));
-	struct event e = {};
+	struct event e;
+	struct watch *w = begin(&e, RESET_RECEIVED, net_of_sk(sk), sk);
 
 	if (!w)
 		return 0;
-	put_socket(&e, sk);
-	put_ends(&e, sk, true);
-	emit(w, &e, RESET_RECEIVED);
-	return 0;
+	put_ends(&e, sk, e.state, true);
+	return emit(w, &e);
 }
 
 SEC("raw_tp/tcp_retransmit_skb")
@@ -366,66 +374,55 @@ int retransmit(struct bpf_raw_tracepoint_args *ctx)
 	struct sock *sk = (void *)ctx->args[0];
 	struct sk_buff *skb = (void *)ctx->args[1]; // has no headers yet
 	struct tcp_skb_cb *cb = (void *)skb->cb;
-	struct watch *w = watch_of(net_of_sk(sk));
-	struct event e = {};
+	struct event e;
+	struct watch *w = begin(&e, RETRANSMIT, net_of_sk(sk), sk);
 
 	if (!w)
 		return 0;
-	put_socket(&e, sk);
-	put_ends(&e, sk, false);
+	put_ends(&e, sk, e.state, false);
 	e.seq = BPF_CORE_READ(cb, seq);
-	emit(w, &e, RETRANSMIT);
-	return 0;
+	return emit(w, &e);
 }
 
 SEC("raw_tp/tcp_retransmit_synack")
 int retransmit_synack(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct sock *sk = (void *)ctx->args[0], *req = (void *)ctx->args[1];
-	struct watch *w = watch_of(net_of_sk(sk));
-	struct event e = {};
+	struct event e;
+	struct watch *w = begin(&e, SYNACK_RETRANSMIT, net_of_sk(sk), sk);
 
 	if (!w)
 		return 0;
-	put_socket(&e, sk);
-	put_ends(&e, req, false);
-	emit(w, &e, SYNACK_RETRANSMIT);
-	return 0;
+	put_ends(&e, req, STATE_NEW_SYN_RECV, false);
+	return emit(w, &e);
 }
 
 SEC("raw_tp/inet_sock_set_state")
 int set_state(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct sock *sk = (void *)ctx->args[0];
-	struct watch *w;
-	struct event e = {};
+	struct event e;
+	struct watch *w = begin(&e, STATE_CHANGE, net_of_sk(sk), sk);
 
-	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+	if (!w || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
 		return 0;
-	w = watch_of(net_of_sk(sk));
-	if (!w)
-		return 0;
-	put_socket(&e, sk);
-	put_ends(&e, sk, false);
+	put_ends(&e, sk, e.state, false);
 	e.old_state = ctx->args[1];
 	e.state = ctx->args[2]; // the socket still has the old one
-	emit(w, &e, STATE_CHANGE);
-	return 0;
+	return emit(w, &e);
 }
 
 SEC("raw_tp/tcp_destroy_sock")
 int destroy_sock(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct sock *sk = (void *)ctx->args[0];
-	struct watch *w = watch_of(net_of_sk(sk));
-	struct event e = {};
+	struct event e;
+	struct watch *w = begin(&e, DESTROY, net_of_sk(sk), sk);
 
 	if (!w)
 		return 0;
-	put_socket(&e, sk);
-	put_ends(&e, sk, false);
-	emit(w, &e, DESTROY);
-	return 0;
+	put_ends(&e, sk, e.state, false);
+	return emit(w, &e);
 }
 
 SEC("raw_tp/kfree_skb")
@@ -434,24 +431,22 @@ int drop(struct bpf_raw_tracepoint_args *ctx)
 	struct sk_buff *skb = (void *)ctx->args[0];
 	__u16 protocol = BPF_CORE_READ(skb, protocol);
 	struct sock *sk = NULL;
+	struct event e;
 	struct watch *w;
-	struct event e = {};
 
-	// All that is dropped on the host passes here.
+	// All that is dropped on the host passes here, and this is one field to read where the namespace is up to five.
 	if (protocol != bpf_htons(ETH_P_IP) && protocol != bpf_htons(ETH_P_IPV6))
 		return 0;
 	if (kfree_skb_args >= 4)
 		sk = (void *)ctx->args[3]; // by now the segment may know neither its device nor its route
 	if (!sk)
 		sk = BPF_CORE_READ(skb, sk);
-	w = watch_of(sk ? net_of_sk(sk) : net_of_skb(skb));
+	w = begin(&e, DROP, sk ? net_of_sk(sk) : net_of_skb(skb), sk);
 	if (!w || !put_segment(&e, skb))
 		return 0;
-	put_socket(&e, sk);
 	if (kfree_skb_args >= 3)
 		e.reason = ctx->args[2];
-	emit(w, &e, DROP);
-	return 0;
+	return emit(w, &e);
 }
 
 char _license[] SEC("license") = "Dual MIT/GPL";

@@ -137,6 +137,7 @@ func (t *Tracer) fit(spec *ebpf.CollectionSpec, types *btf.Spec, tai bool) error
 		// dev_t as the kernel has it, which is not as stat(2) gives it.
 		v[probeVarPidnsDev].Set(uint64(unix.Major(pidns.Dev))<<20|uint64(unix.Minor(pidns.Dev))),
 		v[probeVarPidnsIno].Set(pidns.Ino),
+		v[probeVarWakeAt].Set(uint64(spec.Maps[probeMapEvents].MaxEntries)/2),
 	)
 }
 
