@@ -85,7 +85,7 @@ func play(cfg cellConfig, closeRing func(*capture.Ring)) played {
 	c.Flow = exemplar(o, l.start, p.notes)
 	c.Tables = l.tables
 	if o.Trace != nil {
-		c.Trace = &result.Trace{Lost: o.Trace.Lost, Missing: l.tracer.Missing}
+		c.Trace = &result.Trace{Lost: o.Trace.Lost, Missing: o.Trace.Missing}
 		c.Events = told(o.Trace.events, l.start)
 	}
 	if err != nil {

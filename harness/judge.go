@@ -175,7 +175,7 @@ func (j *judgement) stream() {
 // trace holds what the kernel said of its resets against the wire, and against what was expected.
 func (j *judgement) trace() {
 	t := j.o.Trace
-	if t == nil || t.Lost > 0 {
+	if t == nil || t.Lost > 0 || t.lacks(ofResets) || t.lacks(ofSoftirqs) {
 		return // what is not known is nobody's contradiction
 	}
 	explained := 0

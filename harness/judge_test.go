@@ -166,6 +166,16 @@ func TestJudge(t *testing.T) {
 		{name: "a trace that lost events", mode: off, change: func(o *Observation) {
 			o.Trace = &TraceSaid{Lost: 1}
 		}, want: result.Pass},
+		{name: "a kernel that tells of no resets", mode: off, change: func(o *Observation) {
+			o.Trace = &TraceSaid{Missing: ofResets}
+		}, want: result.Pass},
+		{name: "a kernel that tells of no softirqs", mode: off, change: func(o *Observation) {
+			o.Trace = &TraceSaid{Missing: ofSoftirqs[1:]}
+			o.Wire.Resets[0].Owner = result.OwnSocket
+		}, want: result.Pass},
+		{name: "a kernel that lacks another tracepoint", mode: off, change: func(o *Observation) {
+			o.Trace = &TraceSaid{Missing: []string{"tcp:tcp_receive_reset"}}
+		}, want: result.Error, reason: "trace and wire: resets explained: want 2, got 0"},
 		{name: "a reset of somebody else", mode: off, change: func(o *Observation) {
 			o.Trace = &TraceSaid{}
 			o.Wire.Resets[0].Owner, o.Wire.Resets[1].Owner = result.SurvivingListener, result.NoSocket

@@ -132,7 +132,7 @@ func (l *Lab) drain() error {
 	if err != nil {
 		return err
 	}
-	l.obs.Trace = &TraceSaid{Lost: told.Lost + trace.Untraced(told.Events, l.obs.Counters), events: told.Events}
+	l.obs.Trace = &TraceSaid{Lost: told.Lost + told.Untraced(l.obs.Counters), Missing: told.Missing, events: told.Events}
 	l.obs.explain(told.Events, l.start)
 	return nil
 }

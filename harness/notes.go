@@ -274,6 +274,7 @@ func (n *notes) resetSent(e trace.Event) {
 		text += " (in LISTEN)"
 	}
 	switch {
+	case n.o.Trace.lacks(ofSoftirqs): // nobody knows
 	case e.Softirq:
 		text += ", in softirq"
 	case n.o.owner(e) == result.ClosingListener:

@@ -13,9 +13,21 @@ import (
 
 // TraceSaid is what the kernel's trace told of a cell.
 type TraceSaid struct {
-	Lost   int // events that did not fit, and resets and retransmissions that were counted and not told of
-	events []trace.Event
-	sent   map[int]trace.Event // the event that sent each reset, by the reset's frame
+	Lost    int      // events that did not fit, and resets and retransmissions that were counted and not told of
+	Missing []string // tracepoints that this kernel lacks
+	events  []trace.Event
+	sent    map[int]trace.Event // the event that sent each reset, by the reset's frame
+}
+
+// The tracepoints of which nothing here can be said without.
+var (
+	ofResets   = []string{trace.ResetSent.String()}
+	ofSoftirqs = []string{"irq:softirq_entry", "irq:softirq_exit"}
+)
+
+// lacks tells whether the kernel has not all of these tracepoints.
+func (t *TraceSaid) lacks(tracepoints []string) bool {
+	return t != nil && slices.ContainsFunc(tracepoints, func(name string) bool { return slices.Contains(t.Missing, name) })
 }
 
 // most is how many rows of a table, and events of a trace, a cell keeps for the reader.
@@ -129,7 +141,7 @@ func (o *Observation) explain(events []trace.Event, start time.Time) {
 
 func abs(x float64) float64 { return max(x, -x) }
 
-// owner tells whose reset it is.
+// owner tells whose reset it is; nobody's that is known where the kernel does not tell what was done in a softirq.
 func (o *Observation) owner(e trace.Event) result.Owner {
 	for _, c := range o.Clients {
 		if c.Local == e.Src {
@@ -141,6 +153,8 @@ func (o *Observation) owner(e trace.Event) result.Owner {
 		return result.NoSocket
 	case e.State == "LISTEN":
 		return result.SurvivingListener
+	case !e.Answer && e.Orphan && o.Trace.lacks(ofSoftirqs):
+		return "" // a closing listener's, or an abandoned connection's timer
 	case !e.Answer && !e.Softirq && e.Orphan:
 		// inet_csk_listen_stop: aborted in the close of its listener, and no file ever referred to it.
 		return result.ClosingListener

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf/btf"
-
-	"github.com/rpmig/rpmig/kernel"
 )
 
 // Kind is the tracepoint that an event comes from.
@@ -125,23 +123,6 @@ func (e Event) String() string {
 		fmt.Fprintf(&b, " in thread %d", e.TID)
 	}
 	return b.String()
-}
-
-// Untraced returns how many resets and retransmissions the namespace's counters saw, over the time of a watch, that are
-// not among its events. A kernel may show things to no program and count that nowhere: in a virtual machine on a busy
-// host, every tracepoint of a CPU was seen to fall silent for some tens of microseconds, about once a second, mostly at a
-// timer's interrupt. Only what has a counter gives such a gap away.
-func Untraced(events []Event, during kernel.Counters) int {
-	resets, retransmissions := 0, 0
-	for _, e := range events {
-		switch e.Kind {
-		case ResetSent:
-			resets++
-		case Retransmit, SynAckRetransmit:
-			retransmissions++
-		}
-	}
-	return max(0, int(during[kernel.OutRsts])-resets) + max(0, int(during["RetransSegs"])-retransmissions)
 }
 
 // names are the reasons by number.

@@ -136,11 +136,18 @@ func TestUntraced(t *testing.T) {
 	events := []Event{{Kind: ResetSent}, {Kind: Retransmit}, {Kind: SynAckRetransmit}, {Kind: Drop}}
 	for _, tt := range []struct {
 		resets, retransmissions int64
+		missing                 []string
 		want                    int
-	}{{0, 0, 0}, {1, 2, 0}, {2, 2, 1}, {1, 3, 1}, {3, 4, 4}} {
+	}{
+		{0, 0, nil, 0}, {1, 2, nil, 0}, {2, 2, nil, 1}, {1, 3, nil, 1}, {3, 4, nil, 4},
+		// What the kernel has no tracepoint for is not lost.
+		{3, 4, []string{"tcp:tcp_send_reset"}, 2}, {3, 4, []string{"tcp:tcp_retransmit_synack"}, 2},
+		{3, 4, []string{"skb:kfree_skb"}, 4},
+	} {
 		during := kernel.Counters{kernel.OutRsts: tt.resets, "RetransSegs": tt.retransmissions}
-		if got := Untraced(events, during); got != tt.want {
-			t.Errorf("%d resets and %d retransmissions: got %d, want %d", tt.resets, tt.retransmissions, got, tt.want)
+		if got := (&Recording{Events: events, Missing: tt.missing}).Untraced(during); got != tt.want {
+			t.Errorf("%d resets and %d retransmissions, without %v: got %d, want %d",
+				tt.resets, tt.retransmissions, tt.missing, got, tt.want)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package trace
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -10,8 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
-	"github.com/cilium/ebpf"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
@@ -28,12 +29,12 @@ func TestMain(m *testing.M) {
 const deadline = 10 * time.Second
 
 // tracer returns a tracer for a test; it skips the test with the reason where there can be none.
-func tracer(t *testing.T, ring int, tai bool) *Tracer {
+func tracer(t *testing.T, o Options) *Tracer {
 	t.Helper()
 	if err := netns.Probe(); err != nil {
 		t.Skipf("needs network namespaces (run as root): %v", err)
 	}
-	tr, err := open(ring, tai)
+	tr, err := open(o)
 	if errors.Is(err, kernel.ErrNotSupported) {
 		t.Skip(err)
 	} else if err != nil {
@@ -44,7 +45,7 @@ func tracer(t *testing.T, ring int, tai bool) *Tracer {
 			t.Errorf("Close: %v", err)
 		}
 	})
-	if len(tr.Missing) > 0 {
+	if !slices.Equal(tr.Missing, o.Without) {
 		t.Skipf("this kernel lacks %v", tr.Missing)
 	}
 	return tr
@@ -200,7 +201,7 @@ type take struct {
 
 // stop ends a watch of a ring that is large enough, and tells whether the recording is whole as far as the kernel can
 // know. A play whose recording is not is played once more.
-func stop(t *testing.T, w *Watch) (events []Event, whole bool) {
+func stop(t *testing.T, w *Watch) (r *Recording, whole bool) {
 	r, err := w.Stop()
 	must("stop", err)
 	if r.Lost > 0 {
@@ -209,7 +210,7 @@ func stop(t *testing.T, w *Watch) (events []Event, whole bool) {
 	if r.Missed > 0 {
 		t.Logf("the kernel kept %d events from the programs", r.Missed)
 	}
-	return r.Events, r.Missed == 0
+	return r, r.Missed == 0
 }
 
 // plays is how often a test tries to get a recording that is whole.
@@ -230,10 +231,12 @@ func record(t *testing.T, tr *Tracer, f func(*stage)) *take {
 			must("counters", err)
 			w := s.watch(tr)
 			f(s)
-			got.events, whole = stop(t, w)
+			var r *Recording
+			r, whole = stop(t, w)
+			got.events = r.Events
 			after, err := kernel.ReadCounters()
 			must("counters", err)
-			if n := Untraced(got.events, after.Since(before)); n > 0 {
+			if n := r.Untraced(after.Since(before)); n > 0 {
 				t.Logf("the kernel told nothing of %d resets and retransmissions", n)
 				whole = false
 			}
@@ -325,9 +328,9 @@ var families = []struct {
 func TestListenerCloses(t *testing.T) {
 	for _, clock := range []struct {
 		name string
-		tai  bool
-	}{{"tai", true}, {"monotonic", false}} {
-		tr := tracer(t, defaultRing, clock.tai)
+		old  bool
+	}{{"tai", false}, {"monotonic", true}} {
+		tr := tracer(t, Options{noTAI: clock.old})
 		for _, family := range families {
 			t.Run(clock.name+"/"+family.name, func(t *testing.T) {
 				var client netip.AddrPort
@@ -366,7 +369,7 @@ func TestListenerCloses(t *testing.T) {
 // TestSurvivorRejects is Quiz 2 without migration: the listener that is left rejects the ACK of a request that it does not
 // know, in tcp_rcv_state_process.
 func TestSurvivorRejects(t *testing.T) {
-	tr := tracer(t, defaultRing, true)
+	tr := tracer(t, Options{})
 	for _, family := range families[:2] {
 		t.Run(family.name, func(t *testing.T) {
 			var client netip.AddrPort
@@ -419,7 +422,7 @@ func TestSurvivorRejects(t *testing.T) {
 
 // TestNobodyListens: there is no socket that could tell the namespace.
 func TestNobodyListens(t *testing.T) {
-	tr := tracer(t, defaultRing, true)
+	tr := tracer(t, Options{})
 	for _, family := range families[:2] {
 		t.Run(family.name, func(t *testing.T) {
 			var client netip.AddrPort
@@ -443,7 +446,7 @@ func TestNobodyListens(t *testing.T) {
 
 // TestOwnReset: close() of a socket with unread data resets, and is not the kernel's doing.
 func TestOwnReset(t *testing.T) {
-	tr := tracer(t, defaultRing, true)
+	tr := tracer(t, Options{})
 	at := families[0].listen
 	got := record(t, tr, func(s *stage) {
 		a, _ := s.listen(at)
@@ -460,7 +463,7 @@ func TestOwnReset(t *testing.T) {
 
 // TestSynAckTimer: the listener's cookie is in the event of its request.
 func TestSynAckTimer(t *testing.T) {
-	tr := tracer(t, defaultRing, true)
+	tr := tracer(t, Options{})
 	at := families[0].listen
 	var client netip.AddrPort
 	var cookie uint64
@@ -491,65 +494,109 @@ func TestSynAckTimer(t *testing.T) {
 	got.onWire(t, e, func(f capture.Frame) bool { return f.Flags.Has(capture.SYN | capture.ACK) })
 }
 
-// TestSideBySide plays in 50 namespaces at once, each with a port and a fate of its own.
+// TestSideBySide plays in 50 namespaces at once, each with a port, a number of connections and a fate of its own. What
+// each watch recorded must tell of nothing else; and what they would have recorded together, without the filter on the
+// namespace, must not pass for any of them.
 func TestSideBySide(t *testing.T) {
-	tr := tracer(t, defaultRing, true)
-	const many = 50
+	tr := tracer(t, Options{})
+	parts := make([]part, 50)
 	var all sync.WaitGroup
-	for i := range many {
+	for i := range parts {
 		all.Go(func() {
-			at := netip.AddrPortFrom(families[i%2].listen.Addr(), uint16(10_000+i))
-			nobody := netip.AddrPortFrom(at.Addr(), at.Port()+many)
-			fate := fates[i%len(fates)]
-			connections := 1 + i%7
-			var events []Event
-			var tid int
+			p := &parts[i]
+			p.at = netip.AddrPortFrom(families[i%2].listen.Addr(), uint16(10_000+i))
+			p.nobody = netip.AddrPortFrom(p.at.Addr(), p.at.Port()+uint16(len(parts)))
+			p.fate, p.connections = fates[i/2%len(fates)], 1+i
 			for whole, n := false, 0; !whole && n < plays; n++ {
 				err := play(func(s *stage) {
-					tid = unix.Gettid()
+					p.tid = unix.Gettid()
+					before, err := kernel.ReadCounters()
+					must("counters", err)
 					w := s.watch(tr)
-					fate.play(s, at, nobody, connections)
-					events, whole = stop(t, w)
+					p.fate.play(s, p.at, p.nobody, p.connections)
+					var r *Recording
+					r, whole = stop(t, w)
+					after, err := kernel.ReadCounters()
+					must("counters", err)
+					p.events, whole = r.Events, whole && r.Untraced(after.Since(before)) == 0
 				})
 				if err != nil {
 					t.Errorf("namespace %d: %v", i, err)
 				}
 			}
-			resets := 0
-			for _, e := range events {
-				ports := []uint16{e.Src.Port(), e.Dst.Port()}
-				// A socket that is destroyed may have lost its peer's port.
-				known := slices.Contains(ports, at.Port()) || slices.Contains(ports, nobody.Port()) || e.Kind == Destroy
-				if !known || !e.Softirq && e.TID != tid {
-					t.Errorf("namespace %d, port %d: a stranger's event: %v", i, at.Port(), e)
-				}
-				if e.Kind == ResetSent {
-					resets++
-					if e.Reason != fate.reason {
-						t.Errorf("namespace %d: reason %s, want %s", i, e.Reason, fate.reason)
-					}
-				}
-			}
-			want := connections
-			if fate.reason == "" {
-				want = 0
-			}
-			if resets != want {
-				t.Errorf("namespace %d: %d resets with %q, want %d", i, resets, fate.reason, want)
-			}
-			if !slices.IsSortedFunc(events, func(a, b Event) int { return a.Time.Compare(b.Time) }) {
-				t.Errorf("namespace %d: the events are out of order", i)
-			}
 		})
 	}
 	all.Wait()
+	var mixed []Event
+	for i := range parts {
+		mixed = append(mixed, parts[i].events...)
+		if odd := parts[i].odd(parts[i].events); odd != "" {
+			t.Errorf("namespace %d, %v, %s × %d: %s", i, parts[i].at, parts[i].fate.reason, parts[i].connections, odd)
+		}
+	}
+	for i := range parts {
+		if parts[i].odd(mixed) == "" {
+			t.Errorf("namespace %d: the events of all pass for its own", i)
+		}
+		// The closest call: the events of one other, whose fate is the most alike.
+		other := &parts[(i+2*len(fates))%len(parts)]
+		if parts[i].odd(other.events) == "" {
+			t.Errorf("namespace %d: the events of the one at %v pass for its own", i, other.at)
+		}
+	}
+}
+
+// part is what one of many namespaces has to play, and what was recorded of it.
+type part struct {
+	at, nobody  netip.AddrPort
+	fate        fate
+	connections int
+	tid         int
+	events      []Event
+}
+
+// odd says what events tell that cannot be of this part alone, or what they do not tell; "" if nothing.
+func (p *part) odd(events []Event) string {
+	counted := map[string]int{}
+	for _, e := range events {
+		ports := []uint16{e.Src.Port(), e.Dst.Port()}
+		// A socket that is destroyed may have lost its peer's port.
+		known := slices.Contains(ports, p.at.Port()) || slices.Contains(ports, p.nobody.Port()) || e.Kind == Destroy
+		if !known || !e.Softirq && e.TID != p.tid {
+			return "a stranger's event: " + e.String()
+		}
+		switch {
+		case e.Kind == ResetSent:
+			counted["reset "+e.Reason]++
+		case e.Kind == StateChange && e.State == "ESTABLISHED":
+			counted["established"]++ // either end of it
+		case e.Kind == StateChange && e.State == "LISTEN":
+			counted["listening"]++
+		}
+	}
+	want := map[string]int{"listening": 1}
+	if p.fate.reason != "" {
+		want["reset "+p.fate.reason] = p.connections
+	}
+	if p.fate.reason != "NO_SOCKET" {
+		want["established"] = 2 * p.connections
+	}
+	if !maps.Equal(counted, want) {
+		return fmt.Sprintf("counted %v, want %v", counted, want)
+	}
+	if !slices.IsSortedFunc(events, func(a, b Event) int { return a.Time.Compare(b.Time) }) {
+		return "out of order"
+	}
+	return ""
 }
 
 // fates are what can become of connections, and the reason of their resets.
-var fates = []struct {
+type fate struct {
 	reason string
 	play   func(s *stage, at, nobody netip.AddrPort, connections int)
-}{
+}
+
+var fates = []fate{
 	{"TCP_STATE", func(s *stage, at, _ netip.AddrPort, connections int) {
 		a, _ := s.listen(at)
 		for range connections {
@@ -583,18 +630,18 @@ var fates = []struct {
 
 // TestUnwatched: what happens before a watch, after it and elsewhere is nobody's.
 func TestUnwatched(t *testing.T) {
-	tr := tracer(t, defaultRing, true)
+	tr := tracer(t, Options{})
 	at := families[0].listen
 	err := play(func(s *stage) {
 		s.refused(at)
 		w := s.watch(tr)
 		must("elsewhere", play(func(s *stage) { s.refused(at) }))
-		if events, _ := stop(t, w); len(events) != 0 {
-			t.Errorf("the first watch: %v", events)
+		if r, _ := stop(t, w); len(r.Events) != 0 {
+			t.Errorf("the first watch: %v", r.Events)
 		}
 		s.refused(at)
-		if events, _ := stop(t, s.watch(tr)); len(events) != 0 {
-			t.Errorf("the second watch: %v", events)
+		if r, _ := stop(t, s.watch(tr)); len(r.Events) != 0 {
+			t.Errorf("the second watch: %v", r.Events)
 		}
 	})
 	if err != nil {
@@ -604,7 +651,7 @@ func TestUnwatched(t *testing.T) {
 
 // TestFullRing: a watch says what it lost, and the next one starts from none.
 func TestFullRing(t *testing.T) {
-	tr := tracer(t, os.Getpagesize(), true)
+	tr := tracer(t, Options{Ring: os.Getpagesize()})
 	room := os.Getpagesize() / (recordSize + 8) // and a header
 	err := play(func(s *stage) {
 		w := s.watch(tr)
@@ -620,7 +667,7 @@ func TestFullRing(t *testing.T) {
 		}
 		w = s.watch(tr)
 		s.refused(families[0].listen)
-		if events, _ := stop(t, w); len(events) == 0 {
+		if r, _ := stop(t, w); len(r.Events) == 0 {
 			t.Error("the next watch has no events")
 		}
 	})
@@ -631,7 +678,7 @@ func TestFullRing(t *testing.T) {
 
 // TestHalfFullRing: a ring is read in time when there is more than it can hold.
 func TestHalfFullRing(t *testing.T) {
-	tr := tracer(t, os.Getpagesize(), true)
+	tr := tracer(t, Options{Ring: os.Getpagesize()})
 	const connections = 200
 	resets := 0
 	for whole, n := false, 0; !whole && n < plays; n++ {
@@ -645,9 +692,9 @@ func TestHalfFullRing(t *testing.T) {
 					}
 				}
 			}
-			var events []Event
-			events, whole = stop(t, w)
-			resets = len((&take{events: events}).find(ResetSent, nil))
+			var r *Recording
+			r, whole = stop(t, w)
+			resets = len((&take{events: r.Events}).find(ResetSent, nil))
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -660,7 +707,7 @@ func TestHalfFullRing(t *testing.T) {
 
 // TestMisuse: what makes no sense is refused, and does no harm.
 func TestMisuse(t *testing.T) {
-	tr := tracer(t, defaultRing, true)
+	tr := tracer(t, Options{})
 	refuses := func(what string, err error, want string) {
 		t.Helper()
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -672,7 +719,7 @@ func TestMisuse(t *testing.T) {
 		_, err := tr.Watch(w.cookie)
 		refuses("the second watch of a namespace", err, fmt.Sprintf("watch network namespace %d: it is watched already", w.cookie))
 		s.refused(families[0].listen)
-		if events, _ := stop(t, w); len(events) == 0 {
+		if r, _ := stop(t, w); len(r.Events) == 0 {
 			t.Error("Stop: no events")
 		}
 		_, err = w.Stop()
@@ -696,7 +743,7 @@ func TestMisuse(t *testing.T) {
 
 // TestNotAllowed: an unprivileged user is told what is missing.
 func TestNotAllowed(t *testing.T) {
-	tracer(t, defaultRing, true)
+	tracer(t, Options{})
 	err := netns.Do(func() error { // on a thread that is thrown away
 		var none [2]unix.CapUserData
 		if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err != nil {
@@ -714,64 +761,115 @@ func TestNotAllowed(t *testing.T) {
 	}
 }
 
-// TestMissing: that a kernel lacks a tracepoint is no error.
+// TestMissing does without each tracepoint in turn, by asking the kernel for one that it does not have: what is left
+// tells of all the rest.
 func TestMissing(t *testing.T) {
-	tr := tracer(t, defaultRing, true)
-	if err := tr.attach("tcp", "tcp_no_such_thing", tr.objs.DestroySock); err != nil {
-		t.Error(err)
-	}
-	if want := []string{"tcp:tcp_no_such_thing"}; !slices.Equal(tr.Missing, want) {
-		t.Errorf("missing: %v, want %v", tr.Missing, want)
-	}
-}
-
-// programs are the IDs of a tracer's programs.
-func programs(t *Tracer) (ids []ebpf.ProgramID, err error) {
-	for _, p := range []*ebpf.Program{
-		t.objs.EnterSoftirq, t.objs.ExitSoftirq, t.objs.SendReset, t.objs.ReceiveReset, t.objs.Retransmit,
-		t.objs.RetransmitSynack, t.objs.SetState, t.objs.Drop, t.objs.DestroySock,
-	} {
-		info, err := p.Info()
-		if err != nil {
-			return nil, err
+	kindsOf := func(t *testing.T, o Options) []Kind {
+		tr := tracer(t, o)
+		defer tr.Close()
+		got := record(t, tr, func(s *stage) { s.refused(families[0].listen) })
+		var all []Kind
+		for _, e := range got.events {
+			all = append(all, e.Kind)
 		}
-		id, _ := info.ID()
-		ids = append(ids, id)
+		slices.Sort(all)
+		return slices.Compact(all)
 	}
-	return ids, nil
+	whole := kindsOf(t, Options{})
+	if len(whole) < 3 {
+		t.Fatalf("a refused connection is no more than %v", whole)
+	}
+	for _, k := range whole {
+		t.Run(k.String(), func(t *testing.T) {
+			want := slices.DeleteFunc(slices.Clone(whole), func(o Kind) bool { return o == k })
+			if got := kindsOf(t, Options{Without: []string{k.String()}}); !slices.Equal(got, want) {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		})
+	}
 }
 
-// gone waits for programs to be freed, which the kernel does in the background.
-func gone(t *testing.T, ids []ebpf.ProgramID) {
-	t.Helper()
-	if len(ids) != 9 {
-		t.Fatalf("%d programs, want 9", len(ids))
-	}
-	for _, id := range ids {
-		for end := time.Now().Add(deadline); ; time.Sleep(5 * time.Millisecond) {
-			p, err := ebpf.NewProgramFromID(id)
-			if errors.Is(err, os.ErrNotExist) {
-				break
+// TestLostRights: the process loses in its midst what it had when the trace was opened.
+func TestLostRights(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		lose func() error
+		// goesOn tells that this kernel does not ask for the right again.
+		goesOn bool
+	}{
+		// Before Linux 5.19 that depends on kernel.unprivileged_bpf_disabled.
+		{"its capabilities", func() error { return dropCapabilities(unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_ADMIN) }, true},
+		{"bpf(2) to a seccomp filter", forbidBPF, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tr := tracer(t, Options{})
+			said := func(what string, err error) {
+				t.Helper()
+				if err == nil && tt.goesOn {
+					return
+				}
+				if err == nil || !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "the right to use BPF was lost since the trace was opened") {
+					t.Errorf("%s: got %v", what, err)
+				}
 			}
+			err := play(func(s *stage) { // on a thread that is thrown away
+				w := s.watch(tr)
+				must("lose rights", tt.lose())
+				s.refused(families[0].listen)
+				r, err := w.Stop()
+				said("Stop", err)
+				if err == nil && r.Missed == 0 && len((&take{events: r.Events}).find(ResetSent, nil)) != 1 {
+					t.Errorf("the watch goes on, and recorded %v", r.Events)
+				}
+				w, err = tr.Watch(w.cookie)
+				said("Watch", err)
+				if err == nil {
+					_, err = w.Stop()
+					said("the next Stop", err)
+				}
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			p.Close()
-			if time.Now().After(end) {
-				t.Fatalf("program %d is still there", id)
+			// Who still has the right goes on.
+			if err := play(func(s *stage) {
+				w := s.watch(tr)
+				s.refused(families[0].listen)
+				if r, whole := stop(t, w); whole && len((&take{events: r.Events}).find(ResetSent, nil)) != 1 {
+					t.Errorf("the next namespace: %v", r.Events)
+				}
+			}); err != nil {
+				t.Fatal(err)
 			}
-		}
+		})
 	}
 }
 
-func TestCloseLeavesNothing(t *testing.T) {
-	tr := tracer(t, defaultRing, true)
-	ids, err := programs(tr)
-	if err != nil {
-		t.Fatal(err)
+// dropCapabilities takes capabilities from the calling thread.
+func dropCapabilities(drop ...int) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var has [2]unix.CapUserData
+	if err := unix.Capget(&header, &has[0]); err != nil {
+		return err
 	}
-	if err := tr.Close(); err != nil {
-		t.Fatal(err)
+	for _, c := range drop {
+		has[c/32].Effective &^= 1 << (c % 32)
+		has[c/32].Permitted &^= 1 << (c % 32)
 	}
-	gone(t, ids)
+	return unix.Capset(&header, &has[0])
+}
+
+// forbidBPF has the kernel refuse bpf(2) to the calling thread, as a service manager's filter does.
+func forbidBPF() error {
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}, // seccomp_data.nr
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_BPF, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0)
 }

@@ -1,12 +1,18 @@
 package trace
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // victim, in the environment, makes this test program trace until it is killed.
@@ -20,19 +26,106 @@ func stayIfVictim() {
 	if err != nil {
 		panic(err)
 	}
-	ids, err := programs(tr)
+	has, err := belongings(tr)
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(len(ids))
-	for _, id := range ids {
-		fmt.Println(id)
+	for _, t := range has {
+		fmt.Println(t.kind, t.id)
 	}
+	os.Stdout.Close()
 	select {}
 }
 
+// thing is something that the kernel keeps for a tracer: a program, a map or a link.
+type thing struct {
+	kind string
+	id   uint32
+}
+
+// belongings are all that the kernel keeps for a tracer.
+func belongings(t *Tracer) (all []thing, err error) {
+	for _, p := range []*ebpf.Program{
+		t.objs.EnterSoftirq, t.objs.ExitSoftirq, t.objs.SendReset, t.objs.ReceiveReset, t.objs.Retransmit,
+		t.objs.RetransmitSynack, t.objs.SetState, t.objs.Drop, t.objs.DestroySock,
+	} {
+		info, err := p.Info()
+		if err != nil {
+			return nil, err
+		}
+		id, _ := info.ID()
+		all = append(all, thing{"program", uint32(id)})
+		maps, _ := info.MapIDs()
+		for _, id := range maps {
+			if m := (thing{"map", uint32(id)}); !slices.Contains(all, m) {
+				all = append(all, m)
+			}
+		}
+	}
+	for _, l := range t.links {
+		info, err := l.Info()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, thing{"link", uint32(info.ID)})
+	}
+	return all, nil
+}
+
+// left returns what of these things the kernel still has, whoever may hold it.
+func left(t *testing.T, of []thing) (still []thing) {
+	t.Helper()
+	for _, x := range of {
+		var held io.Closer
+		var err error
+		switch x.kind { // BPF_*_GET_FD_BY_ID
+		case "program":
+			held, err = ebpf.NewProgramFromID(ebpf.ProgramID(x.id))
+		case "map":
+			held, err = ebpf.NewMapFromID(ebpf.MapID(x.id))
+		case "link":
+			held, err = link.NewFromID(link.ID(x.id))
+		}
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			continue
+		case errors.Is(err, unix.EAGAIN): // on its way (bpf_link_by_id)
+		case err != nil:
+			t.Fatal(err)
+		default:
+			held.Close()
+		}
+		still = append(still, x)
+	}
+	return still
+}
+
+// mustVanish ends a tracer that has these things, and waits until the kernel has none of them any more, which it frees in
+// the background. What is pinned, or attached by other means than a descriptor, would stay.
+func mustVanish(t *testing.T, has []thing, end func()) {
+	t.Helper()
+	kinds := map[string]int{}
+	for _, x := range left(t, has) {
+		kinds[x.kind]++
+	}
+	// Four maps: the watches, the ring, the interrupted threads, and the constants.
+	if kinds["program"] != 9 || kinds["link"] != 9 || kinds["map"] != 4 || len(has) != 22 {
+		t.Fatalf("the kernel has %v of a tracer's %v", kinds, has)
+	}
+	end()
+	for limit := time.Now().Add(deadline); ; time.Sleep(5 * time.Millisecond) {
+		still := left(t, has)
+		if len(still) == 0 {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("the kernel still has %v", still)
+		}
+	}
+}
+
 func TestKillLeavesNothing(t *testing.T) {
-	tracer(t, defaultRing, true)
+	tracer(t, Options{})
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), victim+"=1")
 	out, err := cmd.StdoutPipe()
@@ -44,19 +137,60 @@ func TestKillLeavesNothing(t *testing.T) {
 	}
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
-	var n int
-	if _, err := fmt.Fscan(out, &n); err != nil {
-		t.Fatal(err)
-	}
-	ids := make([]ebpf.ProgramID, n)
-	for i := range ids {
-		if _, err := fmt.Fscan(out, &ids[i]); err != nil {
+	var has []thing
+	for {
+		var x thing
+		if _, err := fmt.Fscan(out, &x.kind, &x.id); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
 			t.Fatal(err)
 		}
+		has = append(has, x)
 	}
-	if err := cmd.Process.Kill(); err != nil {
+	mustVanish(t, has, func() {
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // it says that it was killed
+	})
+}
+
+func TestCloseLeavesNothing(t *testing.T) {
+	tr := tracer(t, Options{})
+	has, err := belongings(tr)
+	if err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait() // it says that it was killed
-	gone(t, ids)
+	mustVanish(t, has, func() {
+		if err := tr.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestHeldIsFound proves the checker of the two above: a program that is pinned is found after its tracer has gone.
+func TestHeldIsFound(t *testing.T) {
+	tr := tracer(t, Options{})
+	has, err := belongings(tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := tr.objs.DestroySock.Clone() // as a pin would, without a file on the host
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Close()
+	if err := tr.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for limit := time.Now().Add(deadline); ; time.Sleep(5 * time.Millisecond) {
+		if still := left(t, has); !slices.ContainsFunc(still, func(x thing) bool { return x.kind == "program" }) {
+			t.Fatalf("a program that is held is not found: %v", still)
+		} else if !slices.ContainsFunc(still, func(x thing) bool { return x.kind == "link" }) {
+			return // the rest has gone
+		}
+		if time.Now().After(limit) {
+			t.Fatal("the links are still there")
+		}
+	}
 }

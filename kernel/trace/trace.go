@@ -13,6 +13,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,11 +33,11 @@ const defaultRing = 1 << 20
 
 // Tracer holds the attached programs. Its methods, and those of its watches, may be called from any thread.
 type Tracer struct {
-	// Missing are the tracepoints that this kernel lacks, as "tcp:tcp_send_reset"; without irq:softirq_entry, no event
-	// is known to be of a softirq.
+	// Missing are the tracepoints that this kernel lacks, as "tcp:tcp_send_reset". Without irq:softirq_entry or
+	// irq:softirq_exit, nobody knows of what was done in a softirq.
 	Missing []string
 
-	objs   probeObjects
+	objs   objects
 	links  []link.Link
 	clock  int32 // the clock of the events
 	names  names
@@ -51,22 +52,41 @@ type Tracer struct {
 	err      error // why there is nothing more to read
 }
 
+// objects are the programs and maps, without the variables: those are set before, and to have them the library would map
+// their memory, and so keep it in the kernel until the garbage collector comes by.
+type objects struct {
+	probePrograms
+	probeMaps
+}
+
+func (o *objects) Close() error { return errors.Join(o.probePrograms.Close(), o.probeMaps.Close()) }
+
 // ErrClosed is returned by what is asked of a Tracer after Close.
 var ErrClosed = errors.New("the tracer is closed")
 
+// Options ask for a tracer that is not as usual: where it has too little room, or a kernel too few tracepoints, whoever
+// leans on it has to notice.
+type Options struct {
+	Ring int // bytes, a power of two of pages; 0: one MiB
+	// Without are tracepoints, as "tcp:tcp_send_reset", that are asked for by a name which no kernel has.
+	Without []string
+	noTAI   bool // events use the clock that kernels before 6.1 have
+}
+
 // Open loads the programs and attaches them; from then on every softirq and every dropped segment of the host costs some
 // tens of nanoseconds more. It wraps kernel.ErrNotSupported where this kernel or this user cannot have that.
-func Open() (*Tracer, error) {
-	t, err := open(defaultRing, true)
+func Open() (*Tracer, error) { return OpenWith(Options{}) }
+
+// OpenWith is Open with options.
+func OpenWith(o Options) (*Tracer, error) {
+	t, err := open(o)
 	if err != nil {
 		return nil, fmt.Errorf("trace the kernel: %w", err)
 	}
 	return t, nil
 }
 
-// open is Open with a ring of that many bytes, a power of two of pages; without tai, events use the clock that kernels
-// before 6.1 have.
-func open(ring int, tai bool) (_ *Tracer, err error) {
+func open(o Options) (_ *Tracer, err error) {
 	types, err := btf.LoadKernelSpec()
 	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, os.ErrNotExist) {
 		return nil, &kernel.NotSupportedError{
@@ -86,8 +106,8 @@ func open(ring int, tai bool) (_ *Tracer, err error) {
 	if err != nil {
 		return nil, err
 	}
-	spec.Maps[probeMapEvents].MaxEntries = uint32(ring)
-	if err := t.fit(spec, types, tai); err != nil {
+	spec.Maps[probeMapEvents].MaxEntries = uint32(cmp.Or(o.Ring, defaultRing))
+	if err := t.fit(spec, types, !o.noTAI); err != nil {
 		return nil, err
 	}
 	if err := spec.LoadAndAssign(&t.objs, &ebpf.CollectionOptions{
@@ -98,7 +118,7 @@ func open(ring int, tai bool) (_ *Tracer, err error) {
 	if err := t.openRing(); err != nil {
 		return nil, err
 	}
-	if err := t.attachAll(); err != nil {
+	if err := t.attachAll(o.Without); err != nil {
 		return nil, err
 	}
 	return t, nil
@@ -218,37 +238,42 @@ func (t *Tracer) openRing() (err error) {
 }
 
 // attachAll attaches the programs. Those of the softirqs come first, for the others lean on them.
-func (t *Tracer) attachAll() error {
+func (t *Tracer) attachAll(without []string) error {
 	for _, at := range []struct {
-		group, name string
-		program     *ebpf.Program
+		name    string
+		program *ebpf.Program
 	}{
-		{"irq", "softirq_entry", t.objs.EnterSoftirq},
-		{"irq", "softirq_exit", t.objs.ExitSoftirq},
-		{"tcp", "tcp_send_reset", t.objs.SendReset},
-		{"tcp", "tcp_receive_reset", t.objs.ReceiveReset},
-		{"tcp", "tcp_retransmit_skb", t.objs.Retransmit},
-		{"tcp", "tcp_retransmit_synack", t.objs.RetransmitSynack},
-		{"sock", "inet_sock_set_state", t.objs.SetState},
-		{"skb", "kfree_skb", t.objs.Drop},
-		{"tcp", "tcp_destroy_sock", t.objs.DestroySock},
+		{"irq:softirq_entry", t.objs.EnterSoftirq},
+		{"irq:softirq_exit", t.objs.ExitSoftirq},
+		{"tcp:tcp_send_reset", t.objs.SendReset},
+		{"tcp:tcp_receive_reset", t.objs.ReceiveReset},
+		{"tcp:tcp_retransmit_skb", t.objs.Retransmit},
+		{"tcp:tcp_retransmit_synack", t.objs.RetransmitSynack},
+		{"sock:inet_sock_set_state", t.objs.SetState},
+		{"skb:kfree_skb", t.objs.Drop},
+		{"tcp:tcp_destroy_sock", t.objs.DestroySock},
 	} {
-		if err := t.attach(at.group, at.name, at.program); err != nil {
+		_, raw, _ := strings.Cut(at.name, ":")
+		if slices.Contains(without, at.name) {
+			raw = "rpmig_without_" + raw
+		}
+		if err := t.attach(at.name, raw, at.program); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *Tracer) attach(group, name string, program *ebpf.Program) error {
-	l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: name, Program: program})
+// attach attaches a program to the tracepoint that people know by its name, and the kernel by its raw one.
+func (t *Tracer) attach(name, raw string, program *ebpf.Program) error {
+	l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: raw, Program: program})
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		t.Missing = append(t.Missing, group+":"+name)
+		t.Missing = append(t.Missing, name)
 	case errors.Is(err, unix.EPERM):
 		return explainLoad(err)
 	case err != nil:
-		return fmt.Errorf("attach to %s:%s: %w", group, name, err)
+		return fmt.Errorf("attach to %s: %w", name, err)
 	default:
 		t.links = append(t.links, l)
 	}
@@ -331,9 +356,18 @@ func (t *Tracer) Watch(cookie uint64) (*Watch, error) {
 	defer t.mu.Unlock()
 	w, err := t.watch(cookie)
 	if err != nil {
-		return nil, fmt.Errorf("watch network namespace %d: %w", cookie, err)
+		return nil, fmt.Errorf("watch network namespace %d: %w", cookie, explainLost(err))
 	}
 	return w, nil
+}
+
+// explainLost says what it means that the kernel refuses what it granted to Open. A process may lose its capabilities, of
+// which kernels before 5.19 ask for every use of a map, or get a seccomp filter; what is attached goes on.
+func explainLost(err error) error {
+	if !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	return fmt.Errorf("the right to use BPF was lost since the trace was opened (--trace=off does without it): %w", err)
 }
 
 func (t *Tracer) watch(cookie uint64) (w *Watch, err error) {
@@ -369,6 +403,30 @@ type Recording struct {
 	// program on the same CPU already, as when a timer interrupts a system call in its midst. Nobody can tell which
 	// namespace they were of, and most are strangers'; Untraced tells for resets and retransmissions.
 	Missed int
+	// Missing is the Tracer's.
+	Missing []string
+}
+
+// Untraced returns how many resets and retransmissions the namespace's counters saw, over the time of a watch, that are
+// not among its events though the kernel has tracepoints for them. A kernel may show things to no program and count that
+// nowhere: in a virtual machine on a busy host, every tracepoint of a CPU was seen to fall silent for some tens of
+// microseconds, about once a second, mostly at a timer's interrupt. Only what has a counter gives such a gap away.
+func (r *Recording) Untraced(during kernel.Counters) int {
+	told := [kinds]int{}
+	for _, e := range r.Events {
+		told[e.Kind]++
+	}
+	untold := func(counter string, by ...Kind) int {
+		n := int(during[counter])
+		for _, k := range by {
+			if slices.Contains(r.Missing, k.String()) {
+				return 0
+			}
+			n -= told[k]
+		}
+		return max(n, 0)
+	}
+	return untold(kernel.OutRsts, ResetSent) + untold("RetransSegs", Retransmit, SynAckRetransmit)
 }
 
 // Stop ends the watch. All events that happened before the call are in the recording, or among the lost and missed.
@@ -378,7 +436,7 @@ func (w *Watch) Stop() (*Recording, error) {
 		r.Events, err = w.events(records)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("watch network namespace %d: %w", w.cookie, err)
+		return nil, fmt.Errorf("watch network namespace %d: %w", w.cookie, explainLost(err))
 	}
 	return r, nil
 }
@@ -402,7 +460,7 @@ func (w *Watch) stop() (r *Recording, records []byte, err error) {
 	if err := errors.Join(err, t.objs.Watches.Lookup(w.cookie, &counted), t.objs.Watches.Delete(w.cookie)); err != nil {
 		return nil, nil, err
 	}
-	return &Recording{Lost: int(counted.Lost), Missed: int(misses - w.misses)}, w.records, nil
+	return &Recording{Lost: int(counted.Lost), Missed: int(misses - w.misses), Missing: t.Missing}, w.records, nil
 }
 
 // misses counts the events that the kernel has kept from the programs (Linux 5.12; 0 before).
