@@ -94,6 +94,7 @@ type htmlCell struct {
 	Title            string
 	Happened, Remedy string
 	Doubtful         string
+	Gaps             string // of the kernel's trace
 	Timeline         string
 }
 
@@ -175,7 +176,7 @@ func newHTMLRow(cells []*result.Cell, modes []string, taken map[string]bool) (*h
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
 	for _, c := range cells {
-		h := &htmlCell{Cell: c, Anchor: unique("cell="+anchor(c.ID()), taken), Title: place(c)}
+		h := &htmlCell{Cell: c, Anchor: unique("cell="+anchor(c.ID()), taken), Title: place(c), Gaps: gaps(c.Trace)}
 		if doubtful(c) {
 			h.Doubtful = doubt
 		}

@@ -165,6 +165,9 @@ func junitFacts(c *result.Cell) string {
 	if doubtful(c) {
 		line(doubt)
 	}
+	if said := gaps(c.Trace); said != "" {
+		line("%s", said)
+	}
 	for _, r := range c.Resets {
 		line("reset: %s", resetLine(r))
 	}

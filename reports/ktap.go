@@ -52,6 +52,9 @@ func (k *ktap) cell(c *result.Cell) {
 	if doubtful(c) {
 		k.diagnostic(name, doubt)
 	}
+	if said := gaps(c.Trace); said != "" {
+		k.diagnostic(name, said)
+	}
 	for _, check := range c.Failed() {
 		k.diagnostic(name, check.String())
 	}

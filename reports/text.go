@@ -35,6 +35,7 @@ func renderText(w io.Writer, run *result.Run, o Options) error {
 	p.streams(cells)
 	p.lost(cells, o.Verbose)
 	p.doubts(cells)
+	p.gaps(cells)
 	p.skips(cells)
 	p.problems(cells)
 	p.line("")

@@ -203,6 +203,9 @@ func (p *page) timeline(c *result.Cell, peers []*result.Cell) {
 	p.line("")
 	p.say(0, 2, plain, "", happened)
 	p.say(0, 2, plain, "", remedy)
+	if said := gaps(c.Trace); said != "" {
+		p.say(0, 2, plain, "", said)
+	}
 }
 
 // clock is a time in at most nine columns; a ledger that was tampered with may hold any.

@@ -1,0 +1,142 @@
+package harness_test
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/kernel/trace"
+	"github.com/rpmig/rpmig/result"
+)
+
+// TestTraceIsNotWhole: what the trace cannot tell is said, is held against nobody, and changes no verdict.
+func TestTraceIsNotWhole(t *testing.T) {
+	needNamespace(t)
+	const sendReset, entry, exit = "tcp:tcp_send_reset", "irq:softirq_entry", "irq:softirq_exit"
+	for _, tt := range []struct {
+		name        string
+		trace       trace.Options
+		scenario    string
+		connections int
+		loses       bool         // events
+		checks      bool         // the trace is held against the wire and what was expected
+		owner       result.Owner // of the off cell's resets
+		reason      string
+	}{
+		{name: "whole", scenario: "quiz1", checks: true, owner: result.ClosingListener, reason: "TCP_STATE"},
+		{name: "whole", scenario: "quiz2", checks: true, owner: result.SurvivingListener, reason: "TCP_FLAGS"},
+		// One page is room for forty events, and one close() makes hundreds of them before anybody can read.
+		{name: "a ring that overflows", trace: trace.Options{Ring: os.Getpagesize()}, scenario: "quiz1", connections: 100, loses: true},
+		{name: "no " + sendReset, trace: trace.Options{Without: []string{sendReset}}, scenario: "quiz1"},
+		{name: "no " + entry, trace: trace.Options{Without: []string{entry}}, scenario: "quiz1", reason: "TCP_STATE"},
+		{name: "no " + exit, trace: trace.Options{Without: []string{exit}}, scenario: "quiz1", reason: "TCP_STATE"},
+		{name: "no " + entry, trace: trace.Options{Without: []string{entry}}, scenario: "quiz2", owner: result.SurvivingListener, reason: "TCP_FLAGS"},
+		{name: "nothing else than resets", trace: trace.Options{Without: []string{
+			"tcp:tcp_receive_reset", "tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack", "sock:inet_sock_set_state",
+			"skb:kfree_skb", "tcp:tcp_destroy_sock",
+		}}, scenario: "quiz2", checks: true, owner: result.SurvivingListener, reason: "TCP_FLAGS"},
+	} {
+		t.Run(tt.name+"/"+tt.scenario, func(t *testing.T) {
+			cells := run(t, harness.Options{
+				Scenarios: []harness.Scenario{scenario(t, tt.scenario)}, Families: harness.Families()[:1],
+				Modes: modes(t, "off,sysctl"), Connections: max(tt.connections, 1), Tracer: tracer(t, tt.trace),
+			})
+			for _, c := range cells {
+				if c.Status != result.Pass || c.Trace == nil {
+					t.Fatalf("%s: %s: %s: trace %+v", c.ID(), c.Status, c.Reason, c.Trace)
+				}
+				if !slices.Equal(c.Trace.Missing, tt.trace.Without) {
+					t.Errorf("%s: missing: got %v, want %v", c.ID(), c.Trace.Missing, tt.trace.Without)
+				}
+				off := c.Mode == "off"
+				if off && tt.loses && c.Trace.Lost == 0 {
+					t.Errorf("%s: no events were lost", c.ID())
+				}
+				// A kernel that is silent for a moment is noticed, and is not this test's matter.
+				silent := !tt.loses && c.Trace.Lost > 0
+				if silent && slices.Contains(c.Trace.Missing, sendReset) {
+					t.Errorf("%s: %d events that the kernel has no tracepoint for are counted as lost", c.ID(), c.Trace.Lost)
+				}
+				checks := slices.ContainsFunc(c.Checks, func(k result.Check) bool {
+					return k.Witness == result.TraceSaid || strings.HasPrefix(k.Name, "trace ")
+				})
+				if want := tt.checks && c.Trace.Lost == 0; off && checks != want {
+					t.Errorf("%s: checked against the trace: %t, want %t", c.ID(), checks, want)
+				}
+				for _, r := range c.Resets {
+					if !tt.loses && !silent && (r.Owner != tt.owner || r.Reason != tt.reason) {
+						t.Errorf("%s: a reset of %q, reason %q; want %q, %q", c.ID(), r.Owner, r.Reason, tt.owner, tt.reason)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestRightsAreLost: in the midst of a cell, the kernel begins to refuse what it granted. The cell is an ERROR that says
+// so, and no other cell suffers.
+func TestRightsAreLost(t *testing.T) {
+	needNamespace(t)
+	tr := tracer(t, trace.Options{})
+	s := scenario(t, "quiz1")
+	honest, plays := s.Play, 0
+	s.Play = func(l *harness.Lab) {
+		if plays++; plays == 2 {
+			if err := forbidBPF(); err != nil { // on the cell's thread, which ends with it
+				t.Error(err)
+			}
+		}
+		honest(l)
+	}
+	cells := run(t, harness.Options{
+		Scenarios: []harness.Scenario{s}, Families: harness.Families()[:1], Modes: modes(t, "off"), Repeat: 3, Parallel: 1, Tracer: tr,
+	})
+	for i, want := range []result.Status{result.Pass, result.Error, result.Pass} {
+		c := cells[i]
+		if c.Status != want || want == result.Error && !strings.Contains(c.Reason, "the right to use BPF was lost") {
+			t.Errorf("%s: %s: %s; want %s", c.ID(), c.Status, c.Reason, want)
+		}
+	}
+}
+
+// tracer opens a tracer for a test, as harness.Options want it.
+func tracer(t *testing.T, o trace.Options) func() (*trace.Tracer, error) {
+	t.Helper()
+	tr, err := trace.OpenWith(o)
+	if errors.Is(err, kernel.ErrNotSupported) {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := tr.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if !slices.Equal(tr.Missing, o.Without) {
+		t.Skipf("this kernel lacks %v", tr.Missing)
+	}
+	return func() (*trace.Tracer, error) { return tr, nil }
+}
+
+// forbidBPF has the kernel refuse bpf(2) to the calling thread, as a service manager's filter does.
+func forbidBPF() error {
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}, // seccomp_data.nr
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_BPF, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0)
+}
