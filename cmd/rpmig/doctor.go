@@ -8,13 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/capture"
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
@@ -161,10 +164,72 @@ func (e *env) examine(ctx context.Context) []symptom {
 	ask("BPF migrate program", true, inNS(func() (string, error) {
 		return "the verifier accepts it", modeProbe("bpf")()
 	}))
+	ask("kernel's trace", false, inNS(traced))
 	for _, mode := range []string{"sysctl", "bpf"} {
 		ask("migration by "+mode, true, func() (string, error) { return e.stage(ctx, mode) })
 	}
 	return all
+}
+
+// traced proves that the kernel tells why it resets, by having a connection refused in this thread's namespace.
+func traced() (string, error) {
+	t, err := trace.Open()
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = t.Close() }()
+	cookie, err := trace.Namespace()
+	if err != nil {
+		return "", err
+	}
+	watch, err := t.Watch(cookie)
+	if err != nil {
+		return "", err
+	}
+	if err := refused(); err != nil {
+		return "", err
+	}
+	said, err := watch.Stop()
+	if err != nil {
+		return "", err
+	}
+	return whatItTells(said)
+}
+
+// refused connects to where nobody listens.
+func refused() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
+	defer unix.Close(fd)
+	switch err := unix.Connect(fd, &unix.SockaddrInet4{Port: 80, Addr: [4]byte{127, 0, 0, 1}}); {
+	case err == nil:
+		return errors.New("connect to a port where nobody listens: it did")
+	case !errors.Is(err, unix.ECONNREFUSED):
+		return fmt.Errorf("connect to a port where nobody listens: %w", err)
+	}
+	return nil
+}
+
+// whatItTells judges what was recorded of a connection that was refused.
+func whatItTells(said *trace.Recording) (string, error) {
+	reset := trace.ResetSent.String()
+	if slices.Contains(said.Missing, reset) {
+		return "", &kernel.NotSupportedError{Reason: "this kernel has no tracepoint " + reset, Next: "boot Linux 6.10 or later"}
+	}
+	i := slices.IndexFunc(said.Events, func(e trace.Event) bool { return e.Kind == trace.ResetSent })
+	if i < 0 {
+		return "", &hintedError{errors.New("the kernel told nothing of a reset that it sent"), "rpmig doctor, once more; boot Linux 6.10 or later"}
+	}
+	tells := "it says why it resets and drops"
+	if said.Events[i].Reason == "" {
+		tells = "it tells of resets, and not why (Linux 6.10 does)"
+	}
+	if len(said.Missing) > 0 {
+		tells += "; it has no " + strings.Join(said.Missing, ", ")
+	}
+	return tells, nil
 }
 
 // stage proves that migration happens, by playing quiz1 in the mode and in its control.

@@ -59,7 +59,7 @@ func TestOrdinaryUser(t *testing.T) {
 		}
 	}
 	command(t, "rpmig", "doctor").as(uid).want(1, []string{
-		`^yes +privileges +an ordinary user`, `^yes .*migration by sysctl`, `^no .*BPF migrate program`, `hint: run it as root`,
+		`^yes +privileges +an ordinary user`, `^yes .*migration by sysctl`, `^no .*BPF migrate program`, `^no +kernel's trace +trace the kernel: tracing needs CAP_BPF`, `hint: run it as root`,
 	}, silent)
 	command(t, "rpmig", "run", "quiz1", "--migrate=bpf", "--no-control").as(uid).want(4, []string{"SKIP"}, nil)
 }

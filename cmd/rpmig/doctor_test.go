@@ -1,0 +1,46 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/kernel/trace"
+)
+
+func TestWhatTheTraceTells(t *testing.T) {
+	reset := trace.Event{Kind: trace.ResetSent, Reason: "NO_SOCKET"}
+	mute := trace.Event{Kind: trace.ResetSent}
+	for _, tt := range []struct {
+		name   string
+		said   trace.Recording
+		detail string
+		err    string
+		no     bool // a clear one
+	}{
+		{name: "all", said: trace.Recording{Events: []trace.Event{{Kind: trace.Drop}, reset}}, detail: "it says why it resets and drops"},
+		{name: "no reasons", said: trace.Recording{Events: []trace.Event{mute}}, detail: "it tells of resets, and not why (Linux 6.10 does)"},
+		{name: "a tracepoint less", said: trace.Recording{Events: []trace.Event{reset}, Missing: []string{"skb:kfree_skb"}},
+			detail: "it says why it resets and drops; it has no skb:kfree_skb"},
+		{name: "no resets", said: trace.Recording{Missing: []string{"tcp:tcp_send_reset"}},
+			err: "this kernel has no tracepoint tcp:tcp_send_reset", no: true},
+		{name: "silence", said: trace.Recording{Events: []trace.Event{{Kind: trace.Drop}}},
+			err: "the kernel told nothing of a reset that it sent"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			detail, err := whatItTells(&tt.said)
+			if detail != tt.detail || err == nil && tt.err != "" || err != nil && err.Error() != tt.err {
+				t.Fatalf("got %q, %v; want %q, %q", detail, err, tt.detail, tt.err)
+			}
+			if errors.Is(err, kernel.ErrNotSupported) != tt.no {
+				t.Errorf("a clear no: %t, want %t", !tt.no, tt.no)
+			}
+			var hinted interface{ Hint() string }
+			if err != nil && (!errors.As(err, &hinted) || hinted.Hint() == "") {
+				t.Errorf("%v: no hint", err)
+			}
+		})
+	}
+}
