@@ -62,7 +62,7 @@ func run(rpmig, scripts string, rounds, cells int) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(folder)
+	defer func() { _ = os.RemoveAll(folder) }()
 	long := func(scenario string, more ...string) []string {
 		args := []string{rpmig, "run", scenario, "--migrate=sysctl", "--no-control", "--repeat", strconv.Itoa(cells), "-q"}
 		return append(args, more...)

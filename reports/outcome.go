@@ -113,7 +113,7 @@ func loss(c *result.Cell) string {
 func rescue(c *result.Cell, peers []*result.Cell) string {
 	var saved, tried []string
 	for _, p := range peers {
-		if remedies[p.Mode] == "" || slices.Contains(tried, p.Mode) {
+		if remedies[p.Mode] == "" || p.Mode == c.Mode || slices.Contains(tried, p.Mode) {
 			continue
 		}
 		tried = append(tried, p.Mode)
