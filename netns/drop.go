@@ -2,11 +2,13 @@ package netns
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"github.com/coreos/go-iptables/iptables"
@@ -71,15 +73,16 @@ func newIPT() (*ipt, error) {
 		return nil, err
 	}
 	d := &ipt{}
-	var err error
 	// A bound on the wait for a lock, in seconds; 0 would wait for ever.
-	if d.v4, err = iptables.New(iptables.IPFamily(iptables.ProtocolIPv4), iptables.Timeout(5)); err != nil {
+	var err4, err6 error
+	var asking sync.WaitGroup // each runs a binary
+	asking.Go(func() { d.v4, err4 = iptables.New(iptables.IPFamily(iptables.ProtocolIPv4), iptables.Timeout(5)) })
+	asking.Go(func() { d.v6, err6 = iptables.New(iptables.IPFamily(iptables.ProtocolIPv6), iptables.Timeout(5)) })
+	asking.Go(func() { d.nft = iptablesDrivesNFT() })
+	asking.Wait()
+	if err := cmp.Or(err4, err6); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoIPTables, err)
 	}
-	if d.v6, err = iptables.New(iptables.IPFamily(iptables.ProtocolIPv6), iptables.Timeout(5)); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoIPTables, err)
-	}
-	d.nft = iptablesDrivesNFT()
 	// A binary that is there may still lack its kernel modules or its rights.
 	if err := tried(d); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoIPTables, err)
@@ -87,14 +90,11 @@ func newIPT() (*ipt, error) {
 	return d, nil
 }
 
-// tried puts a rule in and takes it out again, in a namespace of its own.
+// tried puts a rule in, in a namespace of its own, with which it goes: to take it out would be to wait some 15 ms.
 func tried(d Dropper) error {
 	return Do(func() error {
-		r, err := d.Drop(false, 1)
-		if err != nil {
-			return err
-		}
-		return r.Remove()
+		_, err := d.Drop(false, 1)
+		return err
 	})
 }
 
