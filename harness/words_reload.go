@@ -25,6 +25,7 @@ type Stream struct {
 	Refused     int           // failed while connecting
 	Lost        int           // were connected, and then reset or left without an answer
 	AtStake     int           // in the old listener's accept queue when it was retired, summed up
+	Drained     int           // accepted from an old listener's queue before it was closed, summed up
 	Lingered    time.Duration // from the new listener's start to the old one's end, summed up
 	InQueue     int           // connections ended by an RST+ACK: they were in an accept queue
 	InHandshake int           // connections ended by a bare RST: the handshake was not done for the server
@@ -211,6 +212,7 @@ func (l *Lab) drainAndClose(old *Listener) {
 			break
 		}
 		l.must(l.answerOne(old))
+		l.obs.Stream.Drained++
 	}
 	l.closeQuietly(old)
 }
@@ -273,6 +275,14 @@ func (s *Stream) account(f capture.Flow) {
 		}
 		return
 	}
+}
+
+// Drained tells whether all that were at stake in old accept queues were drained from them.
+func (l *Lab) Drained() string {
+	if s := l.obs.Stream; s.Drained < s.AtStake {
+		return fmt.Sprintf("%d of %d", s.Drained, s.AtStake)
+	}
+	return "all"
 }
 
 // PerMillion is the loss per million connections, with its 95 % confidence interval after Wilson.
