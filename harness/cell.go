@@ -3,6 +3,7 @@ package harness
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -27,6 +28,7 @@ type cellConfig struct {
 	Dropper     netns.Dropper
 	Bugs        []result.Bug // of the scenario, that this kernel should have
 	Tracer      func() (*trace.Tracer, error)
+	Strict      bool
 	Tables      bool // note the socket tables
 	Keep        bool // the cell's evidence is kept, whatever becomes of it
 	cancelled   int  // a descriptor that becomes readable when the run is to end
@@ -67,7 +69,7 @@ func play(cfg cellConfig, closeRing func(*capture.Ring)) played {
 	err := netns.Do(func() error {
 		err := l.play(&p, closeRing)
 		if err == nil {
-			v = judge(cfg.Mode, cfg.Scenario.Expect(cfg.Mode), o, cfg.Bugs)
+			v = judge(cfg.Mode, cfg.Scenario.Expect(cfg.Mode), o, cfg.Bugs, cfg.Strict)
 		}
 		if cfg.Keep || err != nil || v.Status == result.Fail || v.Status == result.Error {
 			c.Namespace = l.scene()
@@ -82,7 +84,7 @@ func play(cfg cellConfig, closeRing func(*capture.Ring)) played {
 	c.Resets, c.Counters, c.Program = o.Wire.Resets, o.Counters, o.Program
 	c.Capture = result.Capture{Packets: o.Wire.Packets, Lost: o.Wire.Lost}
 	p.rec, p.notes = o.Wire.recording, annotate(o, l.start, l.steps, l.tables)
-	c.Flow = exemplar(o, l.start, p.notes)
+	c.Client, c.Flow = exemplar(o, l.start, p.notes)
 	c.Tables = l.tables
 	if o.Trace != nil {
 		c.Trace = &result.Trace{Lost: o.Trace.Lost, Missing: o.Trace.Missing}
@@ -185,16 +187,15 @@ func (l *Lab) perform(p *played) (err error) {
 }
 
 // exemplar is the connection that tells the cell's story: the first that was reset, or the first.
-func exemplar(o *Observation, start time.Time, notes map[int][]string) []result.Segment {
+func exemplar(o *Observation, start time.Time, notes map[int][]string) (client netip.AddrPort, segments []result.Segment) {
 	if len(o.Wire.flows) == 0 {
-		return nil
+		return client, nil
 	}
 	flow := o.Wire.flows[0]
 	if i := slices.IndexFunc(o.Wire.flows, func(f capture.Flow) bool { return len(f.Resets()) > 0 }); i >= 0 {
 		flow = o.Wire.flows[i]
 	}
 	const most = 40 // more would be a transfer, and no story
-	var segments []result.Segment
 	for _, s := range flow.Frames[:min(len(flow.Frames), most)] {
 		segment := result.Segment{Time: s.Time.Sub(start).Seconds(), Frame: s.Number, FromClient: s.FromClient, Text: s.Short()}
 		if told := notes[s.Number]; told != nil {
@@ -202,5 +203,5 @@ func exemplar(o *Observation, start time.Time, notes map[int][]string) []result.
 		}
 		segments = append(segments, segment)
 	}
-	return segments
+	return flow.Client, segments
 }

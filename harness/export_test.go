@@ -39,7 +39,7 @@ func Observe(t *testing.T, s Scenario, f Family, m Mode) func(Expectation) Verdi
 		t.Errorf("%s/%s/%s: %v", s.Name, f.Name, m.Name, err)
 		return nil
 	}
-	return func(e Expectation) Verdict { return judge(m, e, &l.obs, nil) }
+	return func(e Expectation) Verdict { return judge(m, e, &l.obs, nil, false) }
 }
 
 func config(t *testing.T, s Scenario, f Family, m Mode, connections int) cellConfig {

@@ -28,7 +28,7 @@ type Verdict struct {
 // disagree, and when something was not seen by a capture that lost frames: then nothing is known about the kernel.
 //
 // A FAIL in nothing but the checks of known bugs, which this kernel should have, is an XFAIL.
-func judge(m Mode, exp Expectation, o *Observation, bugs []result.Bug) Verdict {
+func judge(m Mode, exp Expectation, o *Observation, bugs []result.Bug, strict bool) Verdict {
 	j := &judgement{mode: m, exp: exp, o: o, n: o.Staged, lived: o.lived()}
 	if o.Stream != nil {
 		j.stream()
@@ -44,7 +44,7 @@ func judge(m Mode, exp Expectation, o *Observation, bugs []result.Bug) Verdict {
 	j.facts()
 	j.after()
 	v := j.verdict()
-	v.weigh(bugs)
+	v.weigh(bugs, strict)
 	// A case that does not sit the SYN+ACK timer out should be over before it fires, after 1 s: the timer is another of
 	// the kernel's paths, and what it does says nothing about this one.
 	if slow := o.slow(); slow != "" && v.Status != result.Pass && v.Status != result.XFail {
@@ -69,8 +69,9 @@ func (o *Observation) slow() string {
 	}
 }
 
-// weigh holds a verdict against the bugs that this kernel should have, by its version.
-func (v *Verdict) weigh(bugs []result.Bug) {
+// weigh holds a verdict against the bugs that this kernel should have, by its version. Strictly, a bug is named and
+// excuses nothing.
+func (v *Verdict) weigh(bugs []result.Bug, strict bool) {
 	for _, b := range bugs {
 		for _, c := range v.Checks {
 			if c.Name == b.Check && c.OK && v.Status == result.Pass {
@@ -92,7 +93,10 @@ func (v *Verdict) weigh(bugs []result.Bug) {
 		}
 		ids = append(ids, bugs[i].ID)
 	}
-	v.Status, v.Bug = result.XFail, strings.Join(slices.Compact(ids), ", ")
+	v.Bug = strings.Join(slices.Compact(ids), ", ")
+	if !strict {
+		v.Status = result.XFail
+	}
 	v.Reason = v.Bug + ": " + v.Reason
 }
 

@@ -71,6 +71,7 @@ func TestJudge(t *testing.T) {
 		want   result.Status
 		reason string
 		bugs   []result.Bug
+		strict bool
 	}{
 		{name: "lost as expected", mode: off, want: result.Pass, reason: `lost, as expected: bare RST in frame 6, during "close A"`},
 		{name: "lived as expected", mode: sysctl, lives: true, lived: true, want: result.Pass, reason: "lived, as expected"},
@@ -190,6 +191,9 @@ func TestJudge(t *testing.T) {
 		{name: "a known bug shows", mode: off, change: func(o *Observation) {
 			o.Counters[kernel.MigrateFailure] = 2
 		}, bugs: []result.Bug{{ID: "CVE-1", Check: kernel.MigrateFailure}}, want: result.XFail, reason: "CVE-1: TCPMigrateReqFailure: want 0, got 2"},
+		{name: "a known bug shows, strictly", mode: off, strict: true, change: func(o *Observation) {
+			o.Counters[kernel.MigrateFailure] = 2
+		}, bugs: []result.Bug{{ID: "CVE-1", Check: kernel.MigrateFailure}}, want: result.Fail, reason: "CVE-1: TCPMigrateReqFailure: want 0, got 2"},
 		{name: "a known bug and more", mode: off, change: func(o *Observation) {
 			o.Counters[kernel.MigrateFailure], o.Counters[kernel.EstabResets] = 2, 3
 		}, bugs: []result.Bug{{ID: "CVE-1", Check: kernel.MigrateFailure}}, want: result.Fail, reason: "EstabResets: want 2, got 3"},
@@ -207,7 +211,7 @@ func TestJudge(t *testing.T) {
 			if o.Program != nil {
 				e.Asked = 1
 			}
-			v := judge(tt.mode, e, o, tt.bugs)
+			v := judge(tt.mode, e, o, tt.bugs, tt.strict)
 			if v.Status != tt.want || !strings.Contains(v.Reason, tt.reason) {
 				t.Errorf("got %s: %s\nwant %s: …%s…", v.Status, v.Reason, tt.want, tt.reason)
 			}

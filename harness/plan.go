@@ -28,6 +28,7 @@ type Options struct {
 	Kernel      string // release, to tell which known bugs it has; empty takes none for granted
 	Port        uint16
 	TimeoutMul  float64
+	Strict      bool // a known bug excuses nothing
 	RealTimers  bool // the talk's kernel timers, not shorter ones; deadlines stretch with them
 	Dropper     netns.Dropper
 	Again       netns.Dropper // of the repeats after the first; nil: the same

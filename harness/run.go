@@ -212,7 +212,7 @@ func (r *runner) play(s slot, repeat int) played {
 	}
 	p := play(cellConfig{
 		Scenario: s.scenario, Family: s.family, Mode: s.mode, Repeat: repeat,
-		Port: r.o.Port, Connections: r.o.connections(s.scenario), TimeoutMul: mul, RealTimers: r.o.RealTimers, Dropper: dropper,
+		Port: r.o.Port, Connections: r.o.connections(s.scenario), TimeoutMul: mul, Strict: r.o.Strict, RealTimers: r.o.RealTimers, Dropper: dropper,
 		Bugs:   slices.DeleteFunc(slices.Clone(s.scenario.Bugs), func(b result.Bug) bool { return !b.Affects(r.o.Kernel) }),
 		Tracer: r.o.Tracer, Tables: r.o.Tables, Keep: r.o.Keep, cancelled: r.cancelled,
 	}, func(ring *capture.Ring) {

@@ -43,8 +43,9 @@ func Bundle(run *result.Run, env *Environment) string {
 	if len(shown) == 0 {
 		shown = slices.DeleteFunc(slices.Clone(all), func(c *result.Cell) bool { return c.Status == result.Skip })
 	}
-	more := max(len(shown)-mailCells, 0)
-	quoted := shown[:len(shown)-more]
+	quoted, alike := quote(shown)
+	more := max(len(quoted)-mailCells, 0)
+	quoted = quoted[:len(quoted)-more]
 	peers := Peers(run)
 
 	p := &page{width: mailWidth}
@@ -66,6 +67,9 @@ func Bundle(run *result.Run, env *Environment) string {
 			p.say(6, 11, plain, "got  ", printable(k.Got))
 		}
 		p.more(len(failed)-mailLines, "checks that did not hold")
+		if also := alike[c]; len(also) > 0 {
+			p.say(4, 6, plain, "", printable("and so in "+strings.Join(also, " and ")+", which are in page.html"))
+		}
 	}
 	p.more(more, "cells; page.html has all")
 
@@ -128,6 +132,28 @@ func Bundle(run *result.Run, env *Environment) string {
 	return p.String()
 }
 
+// quote picks those cells that a report quotes: of a scenario in a mode that ended in the same way the first. It tells the
+// families of the others.
+func quote(shown []*result.Cell) (quoted []*result.Cell, alike map[*result.Cell][]string) {
+	type kind struct {
+		scenario, mode string
+		status         result.Status
+	}
+	first := map[kind]*result.Cell{}
+	alike = map[*result.Cell][]string{}
+	for _, c := range shown {
+		k := kind{c.Scenario, c.Mode, c.Status}
+		q := first[k]
+		if q == nil {
+			first[k] = c
+			quoted = append(quoted, c)
+		} else if c.Family != q.Family && !slices.Contains(alike[q], c.Family) {
+			alike[q] = append(alike[q], c.Family)
+		}
+	}
+	return quoted, alike
+}
+
 // bad tells whether a cell is what a report is written for.
 func bad(c *result.Cell) bool { return c.Status == result.Fail || c.Status == result.Error }
 
@@ -174,6 +200,9 @@ func (p *page) more(n int, what string) {
 // why says what became of the connections of a cell and in whose name.
 func (p *page) why(c *result.Cell, peers []*result.Cell) {
 	happened, remedy := Outcome(c, peers...)
+	if c.Bug != "" {
+		happened = fmt.Sprintf("This is what the known bug %s does, which a kernel of this version should have (rpmig list --bugs). %s", c.Bug, happened)
+	}
 	p.fold(place(c) + ": " + happened)
 	p.say(4, 6, plain, "", remedy)
 	resets := killers(c)
@@ -186,10 +215,10 @@ func (p *page) why(c *result.Cell, peers []*result.Cell) {
 	}
 	p.more(len(resets)-mailLines, "connections that were reset")
 	if n := dropped(c); n > 0 {
-		p.say(4, 6, plain, "", printable(fmt.Sprintf("%d segments of the connection shown were dropped by rpmig's own rule (%s), as the scenario wants", n, c.DropBackend)))
+		p.say(4, 6, plain, "", printable(fmt.Sprintf("segments of the connection shown that rpmig's own rule (%s) dropped, as the scenario wants: %d", c.DropBackend, n)))
 	}
 	if n := filtered(c); n > 0 {
-		p.say(4, 6, plain, "", fmt.Sprintf("the kernel's trace has %d drops of the whole cell with the reason NETFILTER_DROP, which is that rule's", n))
+		p.say(4, 6, plain, "", fmt.Sprintf("drops of the whole cell for the reason NETFILTER_DROP, by the kernel's trace: %d", n))
 	}
 	if c.Namespace != nil {
 		for _, r := range c.Namespace.Rules {

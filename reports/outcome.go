@@ -157,9 +157,12 @@ func ending(c *result.Cell) (result.Reset, bool) {
 	return c.Resets[0], true
 }
 
-// flowClient returns the client's end of the connection that is in Flow. The ledger does not name it: a reset does, and
-// so does a table in which there is only one client.
+// flowClient returns the client's end of the connection that is in Flow. Where the ledger does not name it, a reset may,
+// or a table in which there is only one client.
 func flowClient(c *result.Cell) (netip.AddrPort, bool) {
+	if c.Client.IsValid() {
+		return c.Client, true
+	}
 	for _, r := range c.Resets {
 		for _, s := range c.Flow {
 			if s.Frame == r.Frame && s.FromClient {

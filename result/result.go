@@ -77,6 +77,7 @@ type Cell struct {
 	Program     *Program         `json:"program,omitempty"`
 	Checks      []Check          `json:"checks"`
 	Steps       []Step           `json:"steps"`
+	Client      netip.AddrPort   `json:"client,omitzero"`  // its end of the connection in Flow
 	Flow        []Segment        `json:"flow"`             // one connection: the first that was lost, or the first
 	Tables      []Table          `json:"tables,omitempty"` // the socket tables, step by step; absent with --trace=off
 	Events      []Event          `json:"events,omitempty"` // what the kernel's trace says; absent with --trace=off

@@ -166,6 +166,7 @@ func (e *env) names() []string {
 func (e *env) options(c *cli.Context, selector string) (harness.Options, error) {
 	o := harness.Options{
 		NoControl:   c.Bool("no-control"),
+		Strict:      c.Bool("strict"),
 		Repeat:      c.Int("repeat"),
 		UntilFail:   c.Bool("until-fail"),
 		Parallel:    c.Int("parallel"),
@@ -228,10 +229,8 @@ func (e *env) play(c *cli.Context, selector string) error {
 	if err != nil {
 		return err
 	}
-	if !c.Bool("strict") {
-		if o.Kernel, _, err = uname(); err != nil {
-			return err
-		}
+	if o.Kernel, _, err = uname(); err != nil {
+		return err
 	}
 	format, err := lookupFormat(c)
 	if err != nil {
