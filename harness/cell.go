@@ -57,17 +57,17 @@ type played struct {
 const framesPerConnection = 24
 
 // play plays one cell in a namespace of its own. Whatever goes wrong ends in the cell as an ERROR.
-// The ring is closed by the caller's closer, since that waits for the kernel and need not be waited for.
-func play(cfg cellConfig, closeRing func(*capture.Ring)) played {
+// The caller has later do what waits for the kernel and need not be waited for.
+func play(cfg cellConfig, later func(func())) played {
 	p := played{cell: result.Cell{
 		Scenario: cfg.Scenario.Name, Family: cfg.Family.Name, Mode: cfg.Mode.Name, Repeat: cfg.Repeat,
 	}}
 	began := time.Now()
-	l := &Lab{cfg: cfg, start: began}
+	l := &Lab{cfg: cfg, start: began, later: later}
 	c, o := &p.cell, &l.obs
 	var v Verdict
 	err := netns.Do(func() error {
-		err := l.play(&p, closeRing)
+		err := l.play(&p)
 		if err == nil {
 			v = judge(cfg.Mode, cfg.Scenario.Expect(cfg.Mode), o, cfg.Bugs, cfg.Strict)
 		}
@@ -111,7 +111,7 @@ func play(cfg cellConfig, closeRing func(*capture.Ring)) played {
 }
 
 // play runs on the namespace's thread.
-func (l *Lab) play(p *played, closeRing func(*capture.Ring)) (err error) {
+func (l *Lab) play(p *played) (err error) {
 	defer l.close()
 	l.step("prepare")
 	mode := l.cfg.Mode
@@ -142,7 +142,6 @@ func (l *Lab) play(p *played, closeRing func(*capture.Ring)) (err error) {
 	if l.ring, err = capture.Open("lo", frames); err != nil {
 		return err
 	}
-	l.closeRing = closeRing
 	if l.cfg.Tracer != nil {
 		if l.tracer, p.fatal = l.cfg.Tracer(); p.fatal != nil {
 			return p.fatal

@@ -6,7 +6,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rpmig/rpmig/capture"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
 )
@@ -27,14 +26,15 @@ func Play(t *testing.T, s Scenario, f Family, m Mode, connections int, broken ..
 	for _, b := range broken {
 		b(&cfg.faults)
 	}
-	return play(cfg, (*capture.Ring).Close).cell
+	return play(cfg, func(wait func()) { wait() }).cell
 }
 
 // Observe plays one cell for a test and returns how it would be judged by any expectation.
 func Observe(t *testing.T, s Scenario, f Family, m Mode) func(Expectation) Verdict {
 	t.Helper()
 	l := &Lab{cfg: config(t, s, f, m, max(s.Connections, 1)), start: time.Now()}
-	err := netns.Do(func() error { return l.play(&played{}, (*capture.Ring).Close) })
+	l.later = func(wait func()) { wait() }
+	err := netns.Do(func() error { return l.play(&played{}) })
 	if err != nil {
 		t.Errorf("%s/%s/%s: %v", s.Name, f.Name, m.Name, err)
 		return nil

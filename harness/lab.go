@@ -22,13 +22,13 @@ import (
 // Lab is where a scenario is played: a namespace, its witnesses, and the words (words.go) that a scenario is written in.
 // A word that cannot be done ends the scenario; the cell is an ERROR then. All words run on the namespace's own thread.
 type Lab struct {
-	cfg       cellConfig
-	start     time.Time     // zero of every time in the cell
-	ring      *capture.Ring // nil: not there yet, or given to closeRing
-	closeRing func(*capture.Ring)
-	diag      *kernel.Diag
-	program   *migrate.Program
-	rule      netns.Rule
+	cfg     cellConfig
+	start   time.Time     // zero of every time in the cell
+	ring    *capture.Ring // nil: not there yet, or closed
+	later   func(func())  // does what waits for the kernel and need not be waited for
+	diag    *kernel.Diag
+	program *migrate.Program
+	rule    netns.Rule
 
 	listeners []*Listener // in the order in which they came up; those that are gone too
 	clients   []*Client
@@ -121,7 +121,7 @@ func (l *Lab) drain() error {
 	if err != nil {
 		return err
 	}
-	l.closeRing(l.ring)
+	l.later(l.ring.Close)
 	l.ring = nil
 	l.obs.watch(rec, l.start, l.steps)
 	if l.watch == nil {
@@ -235,7 +235,10 @@ func (l *Lab) close() {
 		_ = unix.Close(fd)
 	}
 	if l.ring != nil {
-		l.closeRing(l.ring)
+		l.later(l.ring.Close)
+	}
+	if l.rule != nil {
+		l.later(l.rule.Close)
 	}
 	if l.diag != nil {
 		_ = l.diag.Close()

@@ -116,10 +116,14 @@ func isOff(m Mode) bool { return m.Name == migrate.Off().Name }
 // of one connection are light.
 const cellsPerCPU, lightCellsPerCPU = 24, 32
 
-// descriptors is how many files a cell holds open at most: its ring and that of a cell before it that is still closing,
-// two listeners, both ends of each connection, a program with its maps, an epoll, netlink sockets, and the pipes of an
-// iptables that it runs.
-func descriptors(connections int) int { return 20 + 2*connections }
+// closing is how many descriptors of a cell are closed while another cell goes on in its place: its ring, and the netlink
+// socket of its rule.
+const closing = 2
+
+// descriptors is how many files a cell holds open at most: its ring, two listeners, both ends of each connection, a
+// program with its maps, an epoll, netlink sockets, the pipes of an iptables that it runs, and what is still closing of the
+// cell before it.
+func descriptors(connections int) int { return 17 + closing + 2*connections }
 
 // reserved is how many descriptors the process holds beside its cells: the standard streams, the ledger, the runtime.
 const reserved = 20

@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rpmig/rpmig/capture"
 	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
@@ -69,7 +68,7 @@ func Run(ctx context.Context, o Options, sink Sink) error {
 	defer unix.Close(pipe[0])
 	context.AfterFunc(ctx, func() { unix.Close(pipe[1]) })
 
-	r := &runner{o: o, sink: sink, cancel: cancel, cancelled: pipe[0], closers: make(chan struct{}, workers)}
+	r := &runner{o: o, sink: sink, cancel: cancel, cancelled: pipe[0], closers: make(chan struct{}, closing*workers)}
 	var busy, idle []group
 	for _, g := range groups {
 		if g[0].scenario.Busy {
@@ -83,7 +82,7 @@ func Run(ctx context.Context, o Options, sink Sink) error {
 	done.Go(func() { r.work(ctx, busy, atWork) })
 	done.Go(func() { r.work(ctx, idle, workers) })
 	done.Wait()
-	r.rings.Wait()
+	r.later.Wait()
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, errFoundFailure) {
 		return err
 	}
@@ -148,8 +147,8 @@ type runner struct {
 	cancel    context.CancelCauseFunc
 	cancelled int
 	mu        sync.Mutex // around the sink
-	rings     sync.WaitGroup
-	closers   chan struct{} // bounds the rings that are being closed, each of which holds a descriptor
+	later     sync.WaitGroup
+	closers   chan struct{} // bounds what is being closed, each of which holds a descriptor
 }
 
 // work plays groups with that many cells at a time.
@@ -215,10 +214,10 @@ func (r *runner) play(s slot, repeat int) played {
 		Port: r.o.Port, Connections: r.o.connections(s.scenario), TimeoutMul: mul, Strict: r.o.Strict, RealTimers: r.o.RealTimers, Dropper: dropper,
 		Bugs:   slices.DeleteFunc(slices.Clone(s.scenario.Bugs), func(b result.Bug) bool { return !b.Affects(r.o.Kernel) }),
 		Tracer: r.o.Tracer, Tables: r.o.Tables, Keep: r.o.Keep, cancelled: r.cancelled,
-	}, func(ring *capture.Ring) {
+	}, func(wait func()) {
 		r.closers <- struct{}{}
-		r.rings.Go(func() {
-			ring.Close()
+		r.later.Go(func() {
+			wait()
 			<-r.closers
 		})
 	})

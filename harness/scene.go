@@ -19,6 +19,7 @@ func (l *Lab) liftRule() error {
 		}
 	}
 	err := l.rule.Remove()
+	l.later(l.rule.Close)
 	l.rule = nil
 	return err
 }

@@ -32,6 +32,9 @@ type Rule interface {
 	Packets() (uint64, error) // dropped so far
 	// Text is the chain that the rule is in, as Packets last read it, with its counters: a line a rule.
 	Text() []string
+	// Close frees what was needed to talk to the kernel. It may be called on any thread, and waits some 15 ms once the rule
+	// was removed, so overlap it with other work.
+	Close()
 	Remove() error
 }
 
@@ -93,8 +96,12 @@ func newIPT() (*ipt, error) {
 // tried puts a rule in, in a namespace of its own, with which it goes: to take it out would be to wait some 15 ms.
 func tried(d Dropper) error {
 	return Do(func() error {
-		_, err := d.Drop(false, 1)
-		return err
+		r, err := d.Drop(false, 1)
+		if err != nil {
+			return err
+		}
+		r.Close()
+		return nil
 	})
 }
 
@@ -185,6 +192,8 @@ func (r *iptRule) Text() []string {
 	return lines
 }
 
+func (*iptRule) Close() {}
+
 func (r *iptRule) Remove() error {
 	defer Birth()()
 	if err := r.tables.Delete("filter", "INPUT", r.spec...); err != nil {
@@ -220,6 +229,7 @@ func (nft) Drop(v6 bool, port uint16) (Rule, error) {
 		&expr.Verdict{Kind: expr.VerdictDrop},
 	}})
 	if err := r.conn.Flush(); err != nil {
+		r.Close()
 		return nil, fmt.Errorf("put the drop rule in: %w", err)
 	}
 	return r, nil
@@ -234,7 +244,9 @@ type nftRule struct {
 }
 
 func newNFTRule(table, chain string, v6 bool) (*nftRule, error) {
-	c, err := nftables.New()
+	// One socket for all: to close one is to wait until what was removed over any is freed, a grace period later
+	// (net/netfilter/nf_tables_api.c:nft_rcv_nl_event).
+	c, err := nftables.New(nftables.AsLasting())
 	if err != nil {
 		return nil, fmt.Errorf("open nf_tables netlink: %w", err)
 	}
@@ -282,3 +294,5 @@ func (r *nftRule) Remove() error {
 	}
 	return nil
 }
+
+func (r *nftRule) Close() { _ = r.conn.CloseLasting() }
