@@ -6,14 +6,19 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"html/template"
 	"io"
 	"maps"
 	"net/url"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/rpmig/rpmig/result"
 )
@@ -31,6 +36,7 @@ var (
 	htmlFuncs = template.FuncMap{
 		"mark": mark, "class": statusClass, "meaning": func(s result.Status) string { return meanings[s] },
 		"seconds": seconds, "printable": printable, "inc": func(i int) int { return i + 1 }, "slots": slots,
+		"sentence": sentence,
 	}
 	pageTemplate = template.Must(template.New("page").Funcs(htmlFuncs).Parse(pageHTML))
 	cellTemplate = template.Must(template.New("cell").Funcs(htmlFuncs).Parse(cellHTML))
@@ -48,7 +54,7 @@ type htmlPage struct {
 	Missing       int
 	Statuses      []result.Status // that occur
 	Modes         []string
-	Rows          []htmlRow
+	Rows          []*htmlRow
 	Policy        string // Content-Security-Policy
 	CSS           template.CSS
 	JS            template.JS
@@ -126,18 +132,34 @@ func renderHTML(w io.Writer, run *result.Run, _ Options) error {
 	slices.SortFunc(p.Modes, compareModes)
 	p.Uncontrolled = places(doubted)
 
+	var rows []rowCells
 	taken := map[string]bool{}
 	for len(cells) > 0 {
 		n := 1
 		for n < len(cells) && cells[n].Scenario == cells[0].Scenario && cells[n].Family == cells[0].Family {
 			n++
 		}
-		r, err := newHTMLRow(cells[:n], p.Modes, taken)
-		if err != nil {
-			return fmt.Errorf("write html: %w", err)
+		r := rowCells{id: unique("row="+anchor(cells[0].Scenario+"/"+cells[0].Family), taken), cells: cells[:n]}
+		for _, c := range r.cells {
+			r.anchors = append(r.anchors, unique("cell="+anchor(c.ID()), taken))
 		}
-		p.Rows = append(p.Rows, *r)
-		cells = cells[n:]
+		rows, cells = append(rows, r), cells[n:]
+	}
+	// A row takes milliseconds, most of them in its template, and there may be hundreds.
+	p.Rows = make([]*htmlRow, len(rows))
+	errs := make([]error, len(rows))
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(rows)) {
+		workers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(rows); i = int(next.Add(1)) - 1 {
+				p.Rows[i], errs[i] = newHTMLRow(rows[i], p.Modes)
+			}
+		})
+	}
+	workers.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("write html: %w", err)
 	}
 
 	var buf bytes.Buffer
@@ -159,11 +181,16 @@ func policy(js, css string) string {
 	return fmt.Sprintf("default-src 'none'; script-src %s; style-src %s; base-uri 'none'; form-action 'none'", hash(js), hash(css))
 }
 
-// newHTMLRow makes a row of the cells of a scenario in a family, sorted.
-func newHTMLRow(cells []*result.Cell, modes []string, taken map[string]bool) (*htmlRow, error) {
-	r := &htmlRow{Scenario: cells[0].Scenario, Family: cells[0].Family}
-	r.ID = unique("row="+anchor(r.Scenario+"/"+r.Family), taken)
-	r.Href = template.URL("#" + r.ID)
+// rowCells are the cells of a scenario in a family, sorted, and the ids of their row and of each.
+type rowCells struct {
+	id      string
+	cells   []*result.Cell
+	anchors []string
+}
+
+func newHTMLRow(row rowCells, modes []string) (*htmlRow, error) {
+	cells := row.cells
+	r := &htmlRow{ID: row.id, Href: template.URL("#" + row.id), Scenario: cells[0].Scenario, Family: cells[0].Family}
 	left, right := pair(cells)
 	var peers []*result.Cell // the first of each mode
 	for i, c := range cells {
@@ -173,10 +200,10 @@ func newHTMLRow(cells []*result.Cell, modes []string, taken map[string]bool) (*h
 	}
 	pictures := map[string]int{}
 	shown := map[string]*htmlCell{} // by mode, the cell that the matrix links to
-	var packed bytes.Buffer
+	var packed, drawn bytes.Buffer
 	z := gzip.NewWriter(&packed)
-	for _, c := range cells {
-		h := &htmlCell{Cell: c, Anchor: unique("cell="+anchor(c.ID()), taken), Title: place(c), Gaps: gaps(c.Trace)}
+	for i, c := range cells {
+		h := &htmlCell{Cell: c, Anchor: row.anchors[i], Title: place(c), Gaps: gaps(c.Trace)}
 		if doubtful(c) {
 			h.Doubtful = doubt
 		}
@@ -200,7 +227,14 @@ func newHTMLRow(cells []*result.Cell, modes []string, taken map[string]bool) (*h
 			if err := cellTemplate.Execute(z, newHTMLDetails(h)); err != nil {
 				return nil, err
 			}
+			if len(c.Steps)+len(c.Flow) > 0 {
+				fmt.Fprintf(&drawn, `<div class="drawing" data-of="%s">%s</div>`, h.Anchor, sequence(c))
+			}
 		}
+	}
+	// Gzip looks back 32 kB: diagrams beside one another take half the room of diagrams apart.
+	if _, err := z.Write(drawn.Bytes()); err != nil {
+		return nil, err
 	}
 	if err := z.Close(); err != nil {
 		return nil, err
@@ -282,6 +316,14 @@ func unique(id string, taken map[string]bool) string {
 	return id
 }
 
+// settings are what a reader may want to paste; a line does not break in one.
+var settings = regexp.MustCompile(`--migrate=[a-z-]*[a-z]|net\.ipv4\.[a-z_]+=[0-9]`)
+
+// sentence is text with its settings set apart.
+func sentence(s string) template.HTML {
+	return template.HTML(settings.ReplaceAllString(template.HTMLEscapeString(s), "<code>$0</code>"))
+}
+
 // mark is a shape for each verdict: nobody needs to tell green from red.
 func mark(s result.Status) string {
 	switch s {
@@ -307,7 +349,6 @@ func statusClass(s result.Status) string {
 // htmlDetails is what cell.html shows.
 type htmlDetails struct {
 	*htmlCell
-	Diagram  template.HTML
 	Stages   []htmlStage
 	Last     int // of Stages
 	Decides  int // the stage at which the connection's fate was decided: where the slider is at first
@@ -336,8 +377,7 @@ type htmlStage struct {
 func newHTMLDetails(h *htmlCell) *htmlDetails {
 	c := h.Cell
 	d := &htmlDetails{
-		htmlCell: h, Diagram: template.HTML(sequence(c)), Last: len(c.Steps) - 1, Tables: len(c.Tables) > 0,
-		Many: c.Connections.Staged > 1,
+		htmlCell: h, Last: len(c.Steps) - 1, Tables: len(c.Tables) > 0, Many: c.Connections.Staged > 1,
 	}
 	if h.Timeline == "" && len(c.Flow) > 0 {
 		d.Text = Timeline(c)

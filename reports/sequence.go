@@ -166,9 +166,16 @@ func (d *diagram) segment(m *moment) {
 	}
 	height := 28
 	if note != "" {
-		lines := wrap(printable(note), 46, 46)
+		below, width := 35, 46
+		switch {
+		case m.dropped():
+			below, height = below+4, height+4 // clear of the rule's mark
+		case m.resets():
+			width = 38 // in bold
+		}
+		lines := wrap(printable(note), width, width)
 		for i, l := range lines {
-			d.text((seqClient+seqServer)/2, 35+13*i, "why", "middle", l)
+			d.text((seqClient+seqServer)/2, below+13*i, "why", "middle", l)
 		}
 		height += 14 * len(lines)
 	}
@@ -228,7 +235,8 @@ func (d *diagram) bar(i, until int) {
 	}
 	x := seqBar + seqStep*i
 	fmt.Fprintf(w, `<g class="listener" data-step="%d"><rect class="l%d" x="%d" y="%d" width="14" height="%d"/>`, b.step, i, x, b.from, until-b.from)
-	fmt.Fprintf(w, `<text x="%d" y="%d" text-anchor="middle">%s</text></g>`, x+7, b.from+13, html.EscapeString(printable(clip(b.name, 5))))
+	// Above the bar, where there is room for "L30".
+	fmt.Fprintf(w, `<text x="%d" y="%d" text-anchor="middle">%s</text></g>`, x+7, b.from-4, html.EscapeString(printable(clip(b.name, 5))))
 }
 
 // connection draws what the server has of the connection: first a request socket, then a full one. A line leads to the

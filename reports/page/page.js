@@ -52,9 +52,17 @@
   const filled = new WeakMap();
   const fill = (cell) => filled.get(cell) ?? filled.set(cell, filling(cell)).get(cell);
   const filling = async (cell) => {
+    cell.ariaBusy = "true";
+    await draw(cell);
+    cell.ariaBusy = "false";
+  };
+  const draw = async (cell) => {
     let box;
     try {
-      box = (await unpack(cell.closest(".row"))).querySelector(`[data-for="${cell.id}"]`);
+      const parts = await unpack(cell.closest(".row"));
+      box = parts.querySelector(`[data-for="${cell.id}"]`);
+      const drawing = parts.querySelector(`[data-of="${cell.id}"]`);
+      if (drawing) box.querySelector(":scope > details").before(drawing);
     } catch {
       box = document.createElement("p");
       box.className = "alarm";
