@@ -11,14 +11,12 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -617,6 +615,7 @@ var thousandPage = sync.OnceValue(func() string {
 })
 
 func TestHTMLOfAThousandCells(t *testing.T) {
+	t.Parallel() // with the race detector it takes as long as all that look at a page
 	for _, wrong := range []bool{false, true} {
 		page := thousandPage()
 		if wrong {
@@ -626,171 +625,5 @@ func TestHTMLOfAThousandCells(t *testing.T) {
 		if len(page) >= 5_000_000 {
 			t.Errorf("failed %t: %d bytes, want less than 5 MB", wrong, len(page))
 		}
-	}
-}
-
-// browser runs Debian's chromium on a page and returns its standard output and what it logged.
-func browser(t *testing.T, args ...string) (string, string) {
-	t.Helper()
-	bin, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("no chromium here: apt-get install chromium")
-	}
-	if testing.Short() {
-		t.Skip("a browser takes seconds")
-	}
-	args = append([]string{
-		"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions",
-		"--user-data-dir=" + t.TempDir(), "--enable-logging=stderr", "--v=0", "--virtual-time-budget=4000", "--hide-scrollbars",
-	}, args...)
-	ctx := t.Context()
-	cmd := exec.CommandContext(ctx, bin, args...)
-	cmd.WaitDelay = 10 * time.Second
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("chromium: %v\n%s", err, stderr.String())
-	}
-	for _, line := range strings.Split(stderr.String(), "\n") {
-		if strings.Contains(line, "CONSOLE") {
-			t.Errorf("console: %s", line)
-		}
-	}
-	return stdout.String(), stderr.String()
-}
-
-func writePage(t *testing.T, run *result.Run) string {
-	t.Helper()
-	dir := t.TempDir()
-	if keep := os.Getenv("RPMIG_KEEP_PAGES"); keep != "" {
-		dir = filepath.Join(keep, strings.ReplaceAll(t.Name(), "/", "-"))
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	path := filepath.Join(dir, "index.html")
-	if err := os.WriteFile(path, []byte(render(t, "html", run, Options{})), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// TestBrowserWalksTheSteps: the slider moves the tables and the diagram, of both cells of a pair.
-func TestBrowserWalksTheSteps(t *testing.T) {
-	path := writePage(t, quizzes())
-	// The stage that is not hidden.
-	shown := regexp.MustCompile(`(?s)<div class="stage" data-step="(\d+)" data-name="([^"]*)" data-at="[^"]*">(.*?)</div>\n</div>`)
-	for _, tt := range []struct {
-		fragment string
-		step     string
-		want     []string
-		unwanted []string
-	}{
-		{"#cell=quiz2/ipv4/off/1&step=6", "close A", []string{"made for A, which has closed", "A</b> closed ✕"}, []string{"moved"}},
-		{"#cell=quiz2/ipv4/off/1&step=8", "await the retransmission", []string{"gone: request socket of port 56564", "now a connection in the accept queue of B"}, nil},
-		{"#cell=quiz2/ipv4/off/1&step=9", "accept on B", []string{"accepted: connection of port 56564"}, nil},
-		{"#row=quiz2/ipv4", "await the retransmission", []string{"gone: request socket of port 56564"}, nil}, // where its fate was decided
-	} {
-		t.Run(tt.fragment, func(t *testing.T) {
-			dom, _ := browser(t, "--dump-dom", "file://"+path+tt.fragment)
-			quiz2 := dom[strings.Index(dom, `id="row=quiz2/ipv4"`):]
-			var names, text []string
-			for _, m := range shown.FindAllStringSubmatch(quiz2, -1) {
-				names, text = append(names, m[2]), append(text, m[3])
-			}
-			if diff := cmp.Diff([]string{tt.step, tt.step}, names); diff != "" {
-				t.Errorf("steps shown, -want +got:\n%s", diff)
-			}
-			for _, want := range tt.want {
-				if !strings.Contains(strings.Join(text, "\n"), want) {
-					t.Errorf("want %q in:\n%s", want, text)
-				}
-			}
-			for _, not := range tt.unwanted {
-				if strings.Contains(strings.Join(text, "\n"), not) {
-					t.Errorf("%q in:\n%s", not, text)
-				}
-			}
-			if want := fmt.Sprintf(": %s</output>", tt.step); strings.Count(quiz2, want) != 2 {
-				t.Errorf("captions do not say %q", want)
-			}
-			if later := regexp.MustCompile(`"(step|segment)[a-z ]* later"`).MatchString(quiz2); later != (strings.Contains(tt.fragment, "step=") && tt.step != "accept on B") {
-				t.Errorf("parts of the diagram that are yet to come: %t", later)
-			}
-		})
-	}
-}
-
-// TestBrowserRunsNothingElse: what came from outside stays text.
-func TestBrowserRunsNothingElse(t *testing.T) {
-	dom, logged := browser(t, "--dump-dom", "file://"+writePage(t, poisoned())+"#cell="+anchor(poisoned().Cells[0].ID()))
-	if strings.Contains(logged, "boom") {
-		t.Errorf("it was run:\n%s", logged)
-	}
-	if strings.Contains(dom, "<img") || strings.Contains(dom, "onload=boom()>\n") {
-		t.Error("it became an element")
-	}
-}
-
-// TestBrowserOpensAThousandCells measures the whole start of a browser, of which the page is a part.
-func TestBrowserOpensAThousandCells(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "index.html")
-	if err := os.WriteFile(path, []byte(thousandPage()), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	start := time.Now()
-	dom, _ := browser(t, "--dump-dom", "file://"+path+"#cell=scenario-150/ipv4/off/1")
-	t.Logf("started, loaded and dumped in %s", time.Since(start).Round(time.Millisecond))
-	if n := strings.Count(dom, `class="sequence"`); n != 2 {
-		t.Errorf("%d diagrams, want those of the pair that is open", n)
-	}
-}
-
-// TestBrowserScreenshots leaves pictures for people to look at, where RPMIG_KEEP_PAGES says.
-func TestBrowserScreenshots(t *testing.T) {
-	run := quizzes()
-	for i := range run.Cells {
-		if run.Cells[i].ID() == "quiz1/ipv4/bpf/1" {
-			fail(&run.Cells[i])
-		}
-	}
-	path := writePage(t, run)
-	dir := filepath.Dir(path)
-	// A window of chromium is 500 wide or more; a frame in it is as wide as a phone.
-	phone := filepath.Join(dir, "phone.html")
-	if err := os.WriteFile(phone, []byte(`<body style="margin:0"><iframe width="390" height="4900" style="border:0" `+
-		`src="index.html#cell=quiz2/ipv4/off/1&amp;step=6&amp;theme=light"></iframe>`), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for _, tt := range []struct{ name, size, file string }{
-		{"light", "1280,2700", path + "#cell=quiz2/ipv4/off/1&theme=light"},
-		{"dark", "1280,2700", path + "#cell=quiz2/ipv4/off/1&step=6&theme=dark"},
-		{"phone", "500,4900", phone},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			png := filepath.Join(dir, tt.name+".png")
-			browser(t, "--window-size="+tt.size, "--screenshot="+png, "file://"+tt.file)
-			if info, err := os.Stat(png); err != nil || info.Size() < 20_000 {
-				t.Errorf("no picture: %v %v", info, err)
-			}
-		})
-	}
-}
-
-// TestBrowserFitsAPhone: nothing but tables and timelines in boxes of their own is wider than the window.
-func TestBrowserFitsAPhone(t *testing.T) {
-	path := writePage(t, htmlRuns()["mixed"])
-	wide := filepath.Join(filepath.Dir(path), "wide.html")
-	if err := os.WriteFile(wide, []byte(`<iframe width="390" height="800" src="index.html#cell=quiz2/ipv4/off/1"></iframe><p></p>
-<script>setTimeout(() => {
-  const page = document.querySelector("iframe").contentDocument;
-  document.querySelector("p").textContent = "diagrams: " + page.querySelectorAll(".sequence").length + ", too wide: " +
-    (page.documentElement.scrollWidth > page.documentElement.clientWidth);
-}, 2000)</script>`), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	dom, _ := browser(t, "--allow-file-access-from-files", "--dump-dom", "file://"+wide)
-	if want := "diagrams: 2, too wide: false"; !strings.Contains(dom, want) {
-		t.Errorf("want %q in:\n%s", want, dom)
 	}
 }
