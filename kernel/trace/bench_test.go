@@ -101,8 +101,8 @@ func BenchmarkPrograms(b *testing.B) {
 					s.refused(at)
 				}
 				for name, p := range map[string]*ebpf.Program{
-					"softirq": tr.objs.EnterSoftirq, "reset": tr.objs.SendReset, "state": tr.objs.SetState, "drop": tr.objs.Drop,
-					"destroy": tr.objs.DestroySock,
+					"softirq": bpf(tr).objs.EnterSoftirq, "reset": bpf(tr).objs.SendReset, "state": bpf(tr).objs.SetState, "drop": bpf(tr).objs.Drop,
+					"destroy": bpf(tr).objs.DestroySock,
 				} {
 					ran, err := p.Stats()
 					must("stats", err)

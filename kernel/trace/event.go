@@ -99,6 +99,11 @@ type Event struct {
 	// softirq, that is whom it interrupted. Both are 0 for a process that our PID namespace does not show.
 	Softirq  bool
 	PID, TID int
+
+	// By is how it is known to be an event of the watched namespace. Where that is not by the namespace itself (HostWide),
+	// Orphan, Flags, Seq and Ack are not told, nor State but of a ResetSent, Retransmit and StateChange; nor both ends of a
+	// Drop, and the peer of a ResetSent that a listener sends.
+	By By
 }
 
 // String returns the event as one line, without its time.

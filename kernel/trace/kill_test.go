@@ -45,9 +45,10 @@ type thing struct {
 
 // belongings are all that the kernel keeps for a tracer.
 func belongings(t *Tracer) (all []thing, err error) {
+	objs := &bpf(t).objs
 	for _, p := range []*ebpf.Program{
-		t.objs.EnterSoftirq, t.objs.ExitSoftirq, t.objs.SendReset, t.objs.ReceiveReset, t.objs.Retransmit,
-		t.objs.RetransmitSynack, t.objs.SetState, t.objs.Drop, t.objs.DestroySock,
+		objs.EnterSoftirq, objs.ExitSoftirq, objs.SendReset, objs.ReceiveReset, objs.Retransmit,
+		objs.RetransmitSynack, objs.SetState, objs.Drop, objs.DestroySock,
 	} {
 		info, err := p.Info()
 		if err != nil {
@@ -62,7 +63,7 @@ func belongings(t *Tracer) (all []thing, err error) {
 			}
 		}
 	}
-	for _, l := range t.links {
+	for _, l := range bpf(t).links {
 		info, err := l.Info()
 		if err != nil {
 			return nil, err
@@ -175,7 +176,7 @@ func TestHeldIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept, err := tr.objs.DestroySock.Clone() // as a pin would, without a file on the host
+	kept, err := bpf(tr).objs.DestroySock.Clone() // as a pin would, without a file on the host
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,414 @@
+package trace
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/kernel"
+)
+
+// perf is the backend in which perf events on tracepoints tell (perf_event_open(2)): it needs neither BPF nor BTF, and
+// writes nothing into tracefs. Of each event there is what the tracepoint's format file names, which is less than the
+// programs read: no network namespace, whether a file refers to the socket, nor numbers of segments; of a drop, neither
+// segment nor addresses. The names of reasons are those that print fmt has.
+//
+// Its events count what happened beside recording it, so that what did not fit is known to the last one, which
+// PERF_RECORD_LOST tells only once there is something to record again. It matters: in a virtual machine (Linux 6.18), of
+// what the timers of an idle CPU did up to half was counted and not recorded, by perf(1) too, and no PERF_RECORD_LOST told.
+type perf struct {
+	missing  []string
+	decoders map[uint16]*decoder // by the ID of the tracepoint
+	cpus     []*perfCPU
+	waker    sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows, and the reading of the rings
+	current *perfWatch // nil: nothing is recorded
+	closed  bool
+}
+
+// perfCPU is the events of one CPU and the ring that they share.
+type perfCPU struct {
+	fds    []int // of the events; the ring is the first one's
+	ring   []byte
+	wakeup *os.File // becomes readable when the ring is half full
+}
+
+// perfWatch is one watch of the host.
+type perfWatch struct {
+	offset  time.Duration
+	before  uint64 // what the events had counted
+	records []byte
+}
+
+const (
+	defaultPerfRing = 512 << 10 // bytes for each CPU: room for four thousand events
+	// mostRecords is what is kept of a host that does not stop talking, in bytes. What goes beyond is lost, and counted.
+	mostRecords = 64 << 20
+)
+
+// openPerf opens an event for each tracepoint on each CPU, of which none is enabled. A CPU that comes up later is not heard.
+func openPerf(o Options) (_ *perf, err error) {
+	p := &perf{decoders: map[uint16]*decoder{}}
+	defer func() {
+		if err != nil {
+			_ = p.Close()
+		}
+	}()
+	if err := p.learn(o.Without); err != nil {
+		return nil, err
+	}
+	cpus, err := onlineCPUs()
+	if err != nil {
+		return nil, err
+	}
+	for _, cpu := range cpus {
+		if err := p.openCPU(cpu, cmp.Or(o.Ring, defaultPerfRing)); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// learn reads the formats.
+func (p *perf) learn(without []string) error {
+	dir, done, err := tracefs()
+	if err != nil {
+		return err
+	}
+	defer done()
+	for k := ResetSent; k < kinds; k++ {
+		path := filepath.Join(dir, "events", strings.ReplaceAll(k.String(), ":", "/"), "format")
+		if slices.Contains(without, k.String()) {
+			path += "_rpmig_without"
+		}
+		text, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) {
+			p.missing = append(p.missing, k.String())
+			continue
+		} else if err != nil {
+			return fmt.Errorf("read the format of %s: %w", k, err)
+		}
+		f, err := parseFormat(text)
+		if err != nil {
+			return fmt.Errorf("read the format of %s: %w", k, err)
+		}
+		if p.decoders[f.id], err = newDecoder(k, f); err != nil {
+			return err
+		}
+	}
+	if len(p.decoders) == 0 {
+		return &kernel.NotSupportedError{
+			Reason: "this kernel has none of the tracepoints of TCP, or does not tell of them (CONFIG_FTRACE)", Next: "boot a distribution's kernel"}
+	}
+	return nil
+}
+
+// tracefs returns a folder in which tracefs is, until done is called: where it is mounted as a rule, or else a mount that
+// is in no mount namespace, so that nobody else can see it, and that goes with its descriptor (fsmount(2), Linux 5.2).
+// A mount of its own comes second, for it can reset the permissions of the root of one that there is (mount_single).
+func tracefs() (dir string, done func(), err error) {
+	const usual = "/sys/kernel/tracing"
+	if _, err := os.ReadDir(usual + "/events/tcp"); err == nil {
+		return usual, func() {}, nil
+	}
+	fs, err := unix.Fsopen("tracefs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return "", nil, explainPerf("mount tracefs", err)
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return "", nil, explainPerf("mount tracefs", err)
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return "", nil, explainPerf("mount tracefs", err)
+	}
+	return "/proc/self/fd/" + strconv.Itoa(fd), func() { unix.Close(fd) }, nil
+}
+
+// explainPerf tells a clear "no" from a failure to find out.
+func explainPerf(what string, err error) error {
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return &kernel.NotSupportedError{
+			Reason: "tracing by tracefs needs CAP_SYS_ADMIN outside any user namespace, and a kernel that is not locked down",
+			Next:   "run it as root: sudo rpmig …",
+		}
+	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENOSYS):
+		return &kernel.NotSupportedError{
+			Reason: what + ": this kernel cannot (CONFIG_FTRACE, CONFIG_PERF_EVENTS): " + err.Error(), Next: "boot a distribution's kernel"}
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// onlineCPUs lists the CPUs that are up, of /sys/devices/system/cpu/online: "0-3,5".
+func onlineCPUs() (cpus []int, err error) {
+	text, err := os.ReadFile("/sys/devices/system/cpu/online")
+	if err != nil {
+		return nil, fmt.Errorf("list the CPUs: %w", err)
+	}
+	for part := range strings.SplitSeq(strings.TrimSpace(string(text)), ",") {
+		from, to, several := strings.Cut(part, "-")
+		if !several {
+			to = from
+		}
+		first, err := strconv.Atoi(from)
+		last, err2 := strconv.Atoi(to)
+		if err := errors.Join(err, err2); err != nil {
+			return nil, fmt.Errorf("list the CPUs: %w", err)
+		}
+		for cpu := first; cpu <= last; cpu++ {
+			cpus = append(cpus, cpu)
+		}
+	}
+	return cpus, nil
+}
+
+// openCPU opens the events of one CPU.
+func (p *perf) openCPU(cpu, size int) error {
+	c := &perfCPU{}
+	p.cpus = append(p.cpus, c)
+	for id, d := range p.decoders {
+		fd, err := unix.PerfEventOpen(&unix.PerfEventAttr{
+			Type: unix.PERF_TYPE_TRACEPOINT, Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{})), Config: uint64(id),
+			Sample: 1, Sample_type: sampleType, Wakeup: uint32(size / 2), // of each, one
+			Bits:    unix.PerfBitDisabled | unix.PerfBitWatermark | unix.PerfBitUseClockID,
+			Clockid: unix.CLOCK_MONOTONIC, // of those that it takes, the one that no one sets
+		}, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
+		if err != nil {
+			return explainPerf(fmt.Sprintf("perf_event_open of %s on CPU %d", d.kind, cpu), err)
+		}
+		c.fds = append(c.fds, fd)
+		if len(c.fds) == 1 {
+			err = c.openRing(size)
+		} else if err = unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_SET_OUTPUT, c.fds[0]); err != nil {
+			err = fmt.Errorf("have events share a ring: %w", err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	conn, err := c.wakeup.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("wait for the ring of CPU %d: %w", cpu, err)
+	}
+	p.waker.Go(func() {
+		// Ends with an error, when the file is closed.
+		_ = conn.Read(func(uintptr) bool {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.drain(c)
+			return false
+		})
+	})
+	return nil
+}
+
+func (c *perfCPU) openRing(size int) (err error) {
+	c.ring, err = unix.Mmap(c.fds[0], 0, os.Getpagesize()+size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("map a ring of %d bytes: %w", size, err)
+	}
+	fd, err := unix.FcntlInt(uintptr(c.fds[0]), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open the ring: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // the sign for os.NewFile to wait for it as for a socket
+		unix.Close(fd)
+		return fmt.Errorf("open the ring: %w", err)
+	}
+	c.wakeup = os.NewFile(uintptr(fd), "ring")
+	return nil
+}
+
+// read takes all that is in the ring out of it, and appends it to records.
+func (c *perfCPU) read(records []byte) []byte {
+	page := (*unix.PerfEventMmapPage)(unsafe.Pointer(&c.ring[0]))
+	data := c.ring[os.Getpagesize():]
+	tail := page.Data_tail // which only we write
+	for left := c.filled(); left > 0; {
+		at := tail % uint64(len(data))
+		n := min(left, uint64(len(data))-at)
+		records = append(records, data[at:at+n]...)
+		tail, left = tail+n, left-n
+	}
+	atomic.StoreUint64(&page.Data_tail, tail)
+	return records
+}
+
+// filled is how many bytes are in the ring.
+func (c *perfCPU) filled() uint64 {
+	page := (*unix.PerfEventMmapPage)(unsafe.Pointer(&c.ring[0]))
+	return atomic.LoadUint64(&page.Data_head) - page.Data_tail
+}
+
+// drain empties a ring into the current watch.
+func (p *perf) drain(c *perfCPU) {
+	if p.closed {
+		return
+	}
+	if w := p.current; w == nil || len(w.records) > mostRecords {
+		c.read(nil)
+	} else {
+		w.records = c.read(w.records)
+	}
+}
+
+// counted is how many events there have been while they were enabled.
+func (p *perf) counted() (n uint64, err error) {
+	var b [8]byte
+	for fd := range p.events() {
+		if got, err := unix.Read(fd, b[:]); err != nil || got != len(b) {
+			return 0, fmt.Errorf("read how many events there were: %d bytes, %w", got, err)
+		}
+		n += binary.NativeEndian.Uint64(b[:])
+	}
+	return n, nil
+}
+
+// events yields the descriptors of all events.
+func (p *perf) events() func(yield func(int) bool) {
+	return func(yield func(int) bool) {
+		for _, c := range p.cpus {
+			for _, fd := range c.fds {
+				if !yield(fd) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// switchTo enables or disables all events: PERF_EVENT_IOC_ENABLE or PERF_EVENT_IOC_DISABLE.
+func (p *perf) switchTo(request uint) error {
+	for fd := range p.events() {
+		if err := unix.IoctlSetInt(fd, request, 0); err != nil {
+			return fmt.Errorf("switch an event on or off: %w", err)
+		}
+	}
+	return nil
+}
+
+func (p *perf) begin(uint64) (stop func() (*Recording, error), err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		return nil, ErrClosed
+	case p.current != nil:
+		return nil, errors.New("it is watched already")
+	}
+	w := &perfWatch{}
+	if w.offset, err = wallOffset(unix.CLOCK_MONOTONIC); err != nil {
+		return nil, err
+	}
+	if w.before, err = p.counted(); err != nil {
+		return nil, err
+	}
+	p.current = w
+	if err := p.switchTo(unix.PERF_EVENT_IOC_ENABLE); err != nil {
+		p.current = nil
+		return nil, errors.Join(err, p.switchTo(unix.PERF_EVENT_IOC_DISABLE))
+	}
+	return func() (*Recording, error) { return p.stop(w) }, nil
+}
+
+func (p *perf) stop(w *perfWatch) (*Recording, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, ErrClosed
+	}
+	if p.current != w {
+		return nil, errors.New("it is stopped already")
+	}
+	defer func() { p.current = nil }()
+	if err := p.switchTo(unix.PERF_EVENT_IOC_DISABLE); err != nil {
+		return nil, err
+	}
+	counted, err := p.counted()
+	if err != nil {
+		return nil, err
+	}
+	offset, err := sameOffset(unix.CLOCK_MONOTONIC, w.offset)
+	if err != nil {
+		return nil, err
+	}
+	happened := int(counted - w.before)
+	r := &Recording{Missing: p.missing, HostWide: true}
+	// An event is counted a moment before it is in the ring, and another CPU may be in that moment.
+	const moment = 10 * time.Millisecond
+	for limit := time.Now().Add(moment); ; runtime.Gosched() {
+		for _, c := range p.cpus {
+			p.drain(c)
+		}
+		records := w.records
+		w.records = nil
+		if err := parseRecords(records, func(s sample) error {
+			e, err := p.decode(s, offset)
+			r.host = append(r.host, e)
+			return err
+		}); err != nil {
+			return nil, err
+		}
+		if len(r.host) >= happened || time.Now().After(limit) {
+			break
+		}
+	}
+	r.Lost = max(happened-len(r.host), 0)
+	slices.SortStableFunc(r.host, func(a, b hostEvent) int { return a.Time.Compare(b.Time) })
+	return r, nil
+}
+
+// decode reads a sample of any of the tracepoints: a record begins with its common_type (struct trace_entry).
+func (p *perf) decode(s sample, offset time.Duration) (hostEvent, error) {
+	if len(s.raw) < 2 {
+		return hostEvent{}, fmt.Errorf("a tracepoint's record of %d bytes", len(s.raw))
+	}
+	d := p.decoders[binary.NativeEndian.Uint16(s.raw)]
+	if d == nil {
+		return hostEvent{}, fmt.Errorf("a record of tracepoint %d, which nobody asked for", binary.NativeEndian.Uint16(s.raw))
+	}
+	return d.decode(s, offset)
+}
+
+// Close closes the events, and with them ends what they record.
+func (p *perf) Close() error {
+	p.mu.Lock()
+	closed := p.closed
+	p.closed = true
+	p.mu.Unlock()
+	if closed {
+		return nil
+	}
+	var errs []error
+	for _, c := range p.cpus {
+		if c.wakeup != nil {
+			errs = append(errs, c.wakeup.Close())
+		}
+	}
+	p.waker.Wait()
+	for _, c := range p.cpus {
+		if c.ring != nil {
+			errs = append(errs, unix.Munmap(c.ring))
+		}
+		for _, fd := range c.fds {
+			unix.Close(fd)
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,442 @@
+package trace
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/capture"
+	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/netns"
+)
+
+// ephemeral confines the clients of the thread's namespace to some ports.
+func ephemeral(ports string) {
+	must("set the clients' ports", netns.Sysctl{Name: "net.ipv4.ip_local_port_range", Value: ports}.Set())
+}
+
+// neighbour plays on the same ports, in a namespace of its own and on another thread, until it is told to stop. It can be
+// waited for until it has played once more from the beginning to the end.
+func neighbour(t *testing.T, ports string) (once, stop func()) {
+	done, played := make(chan struct{}), make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		err := play(func(s *stage) {
+			ephemeral(ports)
+			for {
+				for _, f := range families[:2] {
+					s.refused(f.reach)
+					a, _ := s.listen(f.listen)
+					client, _ := s.connect(f.reach)
+					s.send(client, "unread")
+					gone := s.accept(a)
+					another, _ := s.connect(f.reach)
+					s.close(gone)
+					s.close(a)
+					s.close(client)
+					s.close(another)
+				}
+				select {
+				case <-done:
+					return
+				case played <- struct{}{}:
+				default:
+				}
+			}
+		})
+		if err != nil {
+			t.Errorf("the neighbour: %v", err)
+		}
+	})
+	once = func() {
+		for range 2 { // the first time, it may have begun before
+			select {
+			case <-played:
+			case <-time.After(deadline):
+				t.Error("the neighbour does not play")
+			}
+		}
+	}
+	once()
+	return once, func() { close(done); all.Wait() }
+}
+
+// twice is one play as BPF told of it, who knows the namespace, and as tracefs did, which has to find out.
+type twice struct {
+	bpf, host []Event
+	all       []Event // as if all that happened on the host were ours
+	frames    []capture.Frame
+}
+
+// recordTwice plays f beside a neighbour while both backends watch. The kernel may leave out something of either, which it
+// counts; then it is played once more.
+func recordTwice(t *testing.T, theirPorts string, f func(*stage)) *twice {
+	t.Helper()
+	programs, events := tracer(t, Options{}), tracer(t, Options{Tracefs: true})
+	if !events.HostWide || programs.HostWide {
+		t.Fatal("tracefs is host-wide, and BPF is not")
+	}
+	var got *twice
+	whole := false
+	for n := 0; !whole && n < 5*plays; n++ {
+		once, stop := neighbour(t, theirPorts)
+		got = &twice{}
+		err := play(func(s *stage) {
+			ephemeral("40000 40999")
+			ring, err := capture.Open("lo", 256)
+			must("capture", err)
+			defer ring.Close()
+			host, err := events.WatchThread()
+			must("watch", err)
+			bpf := s.watch(programs)
+			f(s)
+			once()
+			after, err := kernel.ReadCounters()
+			must("counters", err)
+			told, err := bpf.Stop()
+			must("stop", err)
+			maybe, err := host.Stop()
+			must("stop", err)
+			wire, err := ring.Drain()
+			must("drain", err)
+			got.frames, _ = capture.Decode(wire.Packets)
+			for _, e := range maybe.host {
+				got.all = append(got.all, e.Event)
+			}
+			maybe.Claim((&take{frames: got.frames, tid: unix.Gettid()}).own())
+			got.bpf, got.host = told.Events, maybe.Events
+			whole = maybe.Lost == 0 && told.Lost == 0 && told.Missed == 0 && told.Untraced(after) == 0
+		})
+		if stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !whole {
+		t.Fatal("the kernel left something out of each recording")
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, e := range got.bpf {
+				t.Logf("BPF     %s %v", e.Time.Format("05.000000000"), e)
+			}
+			for _, e := range got.host {
+				t.Logf("tracefs %s %v by %d", e.Time.Format("05.000000000"), e, e.By)
+			}
+		}
+	})
+	return got
+}
+
+// same tells whether BPF and tracefs tell of the same thing: in all that tracefs does tell of it.
+func same(bpf, host Event) bool {
+	end := func(told, maybe netip.AddrPort) bool { return maybe.Port() == 0 || told == maybe }
+	return bpf.Kind == host.Kind && bpf.Reason == host.Reason && bpf.OldState == host.OldState && bpf.Answer == host.Answer &&
+		bpf.Softirq == host.Softirq && bpf.TID == host.TID && (host.State == "" || host.State == bpf.State) &&
+		end(bpf.Src, host.Src) && end(bpf.Dst, host.Dst) && bpf.Time.Sub(host.Time).Abs() < time.Millisecond
+}
+
+// unmatched returns the events of host that are none of bpf's, and the other way round. Each is of one at most.
+func unmatched(bpf, host []Event) (strangers, untold []Event) {
+	untold = slices.Clone(bpf)
+	for _, e := range host {
+		i := slices.IndexFunc(untold, func(b Event) bool { return same(b, e) })
+		if i < 0 {
+			strangers = append(strangers, e)
+			continue
+		}
+		untold = slices.Delete(untold, i, i+1)
+	}
+	return strangers, untold
+}
+
+// TestTracefsAgrees: beside a neighbour on the same ports, tracefs tells what BPF tells, event for event, and no more.
+func TestTracefsAgrees(t *testing.T) {
+	at, reach := families[0].listen, families[0].reach
+	for _, tt := range []struct {
+		name string
+		play func(*stage)
+		sure map[Kind]string // what has to be among the sure events
+	}{
+		{"a listener closes", func(s *stage) {
+			a, _ := s.listen(at)
+			s.connect(reach)
+			s.close(a)
+		}, map[Kind]string{ResetSent: "TCP_STATE", ResetReceived: ""}},
+		{"a listener closes, IPv6", func(s *stage) {
+			a, _ := s.listen(families[1].listen)
+			s.connect(families[1].reach)
+			s.close(a)
+		}, map[Kind]string{ResetSent: "TCP_STATE", ResetReceived: ""}},
+		{"a listener of both families closes", func(s *stage) {
+			a, _ := s.listen(families[2].listen)
+			s.connect(families[2].reach)
+			s.close(a)
+		}, map[Kind]string{ResetSent: "TCP_STATE", ResetReceived: ""}},
+		{"a survivor rejects", func(s *stage) {
+			drop, err := netns.NewDropper("nftables")
+			must("drop", err)
+			a, _ := s.listen(at)
+			rule, err := drop.Drop(false, at.Port())
+			must("drop", err)
+			client, _ := s.connect(reach)
+			s.send(client, "Hello World")
+			s.listen(at)
+			s.close(a)
+			must("drop", rule.Remove())
+			s.reset(client)
+		}, map[Kind]string{ResetSent: "TCP_FLAGS", Retransmit: "", ResetReceived: ""}},
+		{"a socket with unread data closes", func(s *stage) {
+			a, _ := s.listen(at)
+			client, _ := s.connect(reach)
+			s.send(client, "unread")
+			s.close(s.accept(a))
+		}, map[Kind]string{ResetSent: "TCP_ABORT_ON_CLOSE"}},
+		{"nobody listens", func(s *stage) { s.refused(reach) }, map[Kind]string{ResetReceived: ""}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := recordTwice(t, "50000 50999", tt.play)
+			strangers, untold := unmatched(got.bpf, got.host)
+			for _, e := range strangers {
+				if e.By == ByThread { // which may be, and is said
+					t.Logf("by the thread alone: %v", e)
+					continue
+				}
+				t.Errorf("a stranger's: %v, by %d", e, e.By)
+			}
+			for _, e := range untold {
+				t.Errorf("not told: %v", e)
+			}
+			for kind, reason := range tt.sure {
+				if !slices.ContainsFunc(got.host, func(e Event) bool { return e.Kind == kind && e.Reason == reason && e.Sure() }) {
+					t.Errorf("no %v %s for sure", kind, reason)
+				}
+			}
+			if strangers, _ := unmatched(got.bpf, got.all); len(strangers) == 0 {
+				t.Error("without a claim, nothing of the neighbour's is taken for ours")
+			}
+		})
+	}
+}
+
+// TestTracefsSameAddresses: a neighbour whose clients have the same addresses as ours may add to what is told by them, but
+// to nothing that is sure.
+func TestTracefsSameAddresses(t *testing.T) {
+	mixed := 0
+	got := recordTwice(t, "40000 40999", func(s *stage) {
+		a, _ := s.listen(families[0].listen)
+		for range 100 {
+			s.connect(families[0].reach)
+		}
+		s.close(a)
+	})
+	sure := slices.DeleteFunc(slices.Clone(got.host), func(e Event) bool { return !e.Sure() })
+	if strangers, _ := unmatched(got.bpf, sure); len(strangers) > 0 {
+		t.Errorf("strangers' for sure: %v", strangers)
+	}
+	if resets := (&take{events: sure}).find(ResetSent, nil); len(resets) != 100 {
+		t.Errorf("%d resets for sure, want 100", len(resets))
+	}
+	ours := (&take{frames: got.frames}).own()
+	strangers, _ := unmatched(got.bpf, got.all)
+	for _, e := range strangers {
+		if e.Src.Port() != 0 && e.Dst.Port() != 0 && ours.Seen(e.Src, e.Dst) {
+			mixed++
+		}
+	}
+	if mixed == 0 {
+		t.Error("the neighbour had no address of ours")
+	}
+}
+
+// TestTracefsFullRing: a watch says what it lost, to the last event, and the next one starts from none.
+func TestTracefsFullRing(t *testing.T) {
+	tr := tracer(t, Options{Tracefs: true, Ring: os.Getpagesize()})
+	p := tr.backend.(*perf)
+	err := play(func(s *stage) {
+		w, err := tr.WatchThread()
+		must("watch", err)
+		p.mu.Lock() // nobody reads the rings
+		const refused = 100
+		for range refused {
+			s.refused(families[0].reach)
+		}
+		p.mu.Unlock()
+		r, err := w.Stop()
+		must("stop", err)
+		// Each is five events or more of some hundred bytes.
+		if room := len(p.cpus) * os.Getpagesize() / 60; len(r.host) > room || r.Lost+len(r.host) < 5*refused || len(r.host) == 0 {
+			t.Errorf("%d events and %d lost of %d or more, in rings with room for %d", len(r.host), r.Lost, 5*refused, room)
+		}
+		for n := 0; ; n++ { // the kernel leaves something out now and then
+			w, err = tr.WatchThread()
+			must("watch", err)
+			s.refused(families[0].reach)
+			if r, err = w.Stop(); err != nil || len(r.host) >= 5 && r.Lost == 0 {
+				must("stop", err)
+				return
+			}
+			if n == plays {
+				t.Errorf("the next watch: %d events, %d lost", len(r.host), r.Lost)
+				return
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTracefsHalfFullRing: rings are read in time when there is more than they can hold.
+func TestTracefsHalfFullRing(t *testing.T) {
+	tr := tracer(t, Options{Tracefs: true, Ring: os.Getpagesize()})
+	p := tr.backend.(*perf)
+	waiting := func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return slices.ContainsFunc(p.cpus, func(c *perfCPU) bool { return c.filled() > uint64(os.Getpagesize()/2) })
+	}
+	err := play(func(s *stage) {
+		w, err := tr.WatchThread()
+		must("watch", err)
+		for range 200 {
+			s.refused(families[0].reach)
+			for end := time.Now().Add(deadline); waiting(); time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					must("wait for the rings to be read", errors.New("nobody does"))
+				}
+			}
+		}
+		r, err := w.Stop()
+		must("stop", err)
+		if most := len(p.cpus) * os.Getpagesize() / 60; len(r.host) <= 2*most {
+			t.Errorf("%d events, which might be what the rings hold at once: %d", len(r.host), most)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// held is what this process has of perf and tracefs, and who can see a tracefs.
+func held(t *testing.T) (events, files, mounts int) {
+	t.Helper()
+	fds, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range fds {
+		name, err := os.Readlink(path)
+		if err != nil {
+			continue // it was Glob's
+		}
+		if name == "anon_inode:[perf_event]" {
+			events++
+		}
+		var fs unix.Statfs_t
+		if err := unix.Statfs(path, &fs); err == nil && fs.Type == unix.TRACEFS_MAGIC {
+			files++
+		}
+	}
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return events, files, strings.Count(string(table), " - tracefs ")
+}
+
+func TestTracefsLeavesNothing(t *testing.T) {
+	tracer(t, Options{Tracefs: true}) // or there is none, and this is skipped; its events stay
+	before := [3]int{}
+	before[0], before[1], before[2] = held(t)
+	dir, done, err := tracefs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, files, mounts := held(t)
+	if private := strings.HasPrefix(dir, "/proc/"); private && files != before[1]+1 {
+		t.Errorf("a mount of our own is not found: %d descriptors", files)
+	}
+	if mounts != before[2] {
+		t.Errorf("a tracefs was mounted for all to see")
+	}
+	done()
+	tr, err := open(Options{Tracefs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if events, files, _ := held(t); events <= before[0] || files != before[1] {
+		t.Errorf("open: %d perf events and %d files of tracefs, before %v", events, files, before)
+	}
+	if err := tr.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if events, files, mounts := held(t); [3]int{events, files, mounts} != before {
+		t.Errorf("Close left %d events, %d files and %d mounts, before %v", events, files, mounts, before)
+	}
+}
+
+// TestNoBTF: perf events are what Open falls back on.
+func TestNoBTF(t *testing.T) {
+	tr := tracer(t, Options{noBTF: true})
+	if _, ok := tr.backend.(*perf); !ok || !tr.HostWide {
+		t.Errorf("got %T, host-wide: %t", tr.backend, tr.HostWide)
+	}
+	err := netns.Do(func() error { // on a thread that is thrown away
+		var none [2]unix.CapUserData
+		if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err != nil {
+			return fmt.Errorf("drop capabilities: %w", err)
+		}
+		_, err := OpenWith(Options{noBTF: true})
+		return err
+	})
+	var no *kernel.NotSupportedError
+	if !errors.As(err, &no) || !strings.Contains(no.Error(), "CONFIG_DEBUG_INFO_BTF") ||
+		!strings.Contains(no.Error(), "CAP_SYS_ADMIN") || !strings.Contains(no.Hint(), "sudo") {
+		t.Errorf("got %v, want both reasons and a hint", err)
+	}
+	missing := tracer(t, Options{Tracefs: true, Without: []string{"tcp:tcp_send_reset", "skb:kfree_skb"}})
+	if len(missing.Missing) != 2 {
+		t.Errorf("missing: %v", missing.Missing)
+	}
+}
+
+// TestTracefsMisuse: what makes no sense is refused, and does no harm.
+func TestTracefsMisuse(t *testing.T) {
+	tr := tracer(t, Options{Tracefs: true})
+	w, err := tr.WatchThread()
+	if err != nil {
+		t.Fatal(err)
+	}
+	refuses := func(what string, err error, want string) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want …%s…", what, err, want)
+		}
+	}
+	_, err = tr.WatchThread()
+	refuses("the second watch", err, "watch the host: it is watched already")
+	if _, err := w.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Stop()
+	refuses("the second Stop", err, "it is stopped already")
+	if w, err = tr.WatchThread(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(tr.Close(), tr.Close()); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	_, err = w.Stop()
+	refuses("Stop after Close", err, ErrClosed.Error())
+	_, err = tr.WatchThread()
+	refuses("a watch after Close", err, ErrClosed.Error())
+}
