@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/rpmig/rpmig/capture"
@@ -28,6 +29,7 @@ type cellConfig struct {
 	Dropper     netns.Dropper
 	Bugs        []result.Bug // of the scenario, that this kernel should have
 	Tracer      func() (*trace.Tracer, error)
+	Alone       *sync.Mutex // held from the first packet to the last where a tracer is HostWide
 	Strict      bool
 	Tables      bool // note the socket tables
 	Keep        bool // the cell's evidence is kept, whatever becomes of it
@@ -44,12 +46,14 @@ type faults struct {
 
 // played is a cell that has been played, before it is judged against its control.
 type played struct {
-	cell  result.Cell
-	rec   *capture.Recording // nil: it did not get so far
-	notes map[int][]string   // by frame number
-	panic []byte             // the stack, where the scenario panicked
-	cut   bool               // the run was cancelled in its midst: there is nothing to say of it
-	fatal error              // it is not the cell that cannot be played, but the run
+	cell   result.Cell
+	rec    *capture.Recording // nil: it did not get so far
+	notes  map[int][]string   // by frame number
+	panic  []byte             // the stack, where the scenario panicked
+	cut    bool               // the run was cancelled in its midst: there is nothing to say of it
+	fatal  error              // it is not the cell that cannot be played, but the run
+	alone  func()             // nil: other cells may be played meanwhile
+	waited time.Duration      // to be alone
 }
 
 // framesPerConnection is room for a connection's frames: about ten in the longest scenario, and as many
@@ -67,6 +71,11 @@ func play(cfg cellConfig, later func(func())) played {
 	c, o := &p.cell, &l.obs
 	var v Verdict
 	err := netns.Do(func() error {
+		defer func() {
+			if p.alone != nil {
+				p.alone()
+			}
+		}()
 		err := l.play(&p)
 		if err == nil {
 			v = judge(cfg.Mode, cfg.Scenario.Expect(cfg.Mode), o, cfg.Bugs, cfg.Strict)
@@ -77,7 +86,7 @@ func play(cfg cellConfig, later func(func())) played {
 		return err
 	})
 	c.Steps = l.steps
-	c.Elapsed = time.Since(began).Seconds()
+	c.Elapsed = (time.Since(began) - p.waited).Seconds()
 	if o.Rule != nil {
 		c.DropBackend = o.Rule.Backend
 	}
@@ -87,7 +96,7 @@ func play(cfg cellConfig, later func(func())) played {
 	c.Client, c.Flow = exemplar(o, l.start, p.notes)
 	c.Tables = l.tables
 	if o.Trace != nil {
-		c.Trace = &result.Trace{Lost: o.Trace.Lost, Missing: o.Trace.Missing}
+		c.Trace = &result.Trace{Lost: o.Trace.Lost, Missing: o.Trace.Missing, HostWide: o.Trace.HostWide}
 		c.Events = told(o.Trace.events, l.start)
 	}
 	if err != nil {
@@ -148,11 +157,13 @@ func (l *Lab) play(p *played) (err error) {
 		}
 	}
 	if l.tracer != nil {
-		cookie, err := trace.Namespace()
-		if err != nil {
-			return err
+		if l.tracer.HostWide { // what another cell does now could not be told from what this one does
+			waited := time.Now()
+			l.cfg.Alone.Lock()
+			p.waited = time.Since(waited)
+			p.alone = l.cfg.Alone.Unlock
 		}
-		if l.watch, err = l.tracer.Watch(cookie); err != nil {
+		if l.watch, err = l.tracer.WatchThread(); err != nil {
 			return err
 		}
 	}

@@ -132,7 +132,10 @@ func (l *Lab) drain() error {
 	if err != nil {
 		return err
 	}
-	l.obs.Trace = &TraceSaid{Lost: told.Lost + told.Untraced(l.obs.Counters), Missing: told.Missing, events: told.Events}
+	told.Claim(l.own())
+	l.obs.Trace = &TraceSaid{
+		Lost: told.Lost + told.Untraced(l.obs.Counters), Missing: told.Missing, HostWide: told.HostWide, events: told.Events,
+	}
 	l.obs.explain(told.Events, l.start)
 	return nil
 }

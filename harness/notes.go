@@ -231,6 +231,9 @@ func (n *notes) say(s capture.Segment, e trace.Event, text string) {
 		line += " " + e.Reason
 	}
 	line += text
+	if !e.Sure() {
+		line += " (by its addresses)"
+	}
 	if step := n.step(e.Time); step != n.step(s.Time) {
 		line += fmt.Sprintf(", during %q", step)
 	}

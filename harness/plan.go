@@ -34,7 +34,8 @@ type Options struct {
 	Again       netns.Dropper // of the repeats after the first; nil: the same
 	Progress    *Progress     // nil: nobody asks
 	// Tracer returns the kernel's trace once it is open, which takes as long as a cell needs to get ready; it may be called
-	// from many goroutines. nil, or a nil tracer: no trace. An error ends the run.
+	// from many goroutines. nil, or a nil tracer: no trace. An error ends the run. With one that is HostWide, cells are got
+	// ready side by side, and played one at a time.
 	Tracer func() (*trace.Tracer, error)
 	Tables bool // note the socket tables at each step, which a tracer implies
 	Keep   bool // the evidence of every cell is kept, not only that of FAIL and ERROR

@@ -147,6 +147,7 @@ type runner struct {
 	cancel    context.CancelCauseFunc
 	cancelled int
 	mu        sync.Mutex // around the sink
+	alone     sync.Mutex // around a cell whose trace is host-wide
 	later     sync.WaitGroup
 	closers   chan struct{} // bounds what is being closed, each of which holds a descriptor
 }
@@ -213,7 +214,7 @@ func (r *runner) play(s slot, repeat int) played {
 		Scenario: s.scenario, Family: s.family, Mode: s.mode, Repeat: repeat,
 		Port: r.o.Port, Connections: r.o.connections(s.scenario), TimeoutMul: mul, Strict: r.o.Strict, RealTimers: r.o.RealTimers, Dropper: dropper,
 		Bugs:   slices.DeleteFunc(slices.Clone(s.scenario.Bugs), func(b result.Bug) bool { return !b.Affects(r.o.Kernel) }),
-		Tracer: r.o.Tracer, Tables: r.o.Tables, Keep: r.o.Keep, cancelled: r.cancelled,
+		Tracer: r.o.Tracer, Alone: &r.alone, Tables: r.o.Tables, Keep: r.o.Keep, cancelled: r.cancelled,
 	}, func(wait func()) {
 		r.closers <- struct{}{}
 		r.later.Go(func() {

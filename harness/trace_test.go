@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -42,6 +43,11 @@ func TestTraceIsNotWhole(t *testing.T) {
 			"tcp:tcp_receive_reset", "tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack", "sock:inet_sock_set_state",
 			"skb:kfree_skb", "tcp:tcp_destroy_sock",
 		}}, scenario: "quiz2", checks: true, owner: result.SurvivingListener, reason: "TCP_FLAGS"},
+		{name: "by tracefs", trace: trace.Options{Tracefs: true}, scenario: "quiz1", checks: true, owner: result.ClosingListener, reason: "TCP_STATE"},
+		{name: "by tracefs", trace: trace.Options{Tracefs: true}, scenario: "quiz2", checks: true, owner: result.SurvivingListener, reason: "TCP_FLAGS"},
+		{name: "by tracefs, a ring that overflows", trace: trace.Options{Tracefs: true, Ring: os.Getpagesize()}, scenario: "quiz1", connections: 100, loses: true},
+		{name: "by tracefs, no tcp:tcp_destroy_sock", trace: trace.Options{Tracefs: true, Without: []string{"tcp:tcp_destroy_sock"}},
+			scenario: "quiz1", checks: true, owner: result.ClosingListener, reason: "TCP_STATE"},
 	} {
 		t.Run(tt.name+"/"+tt.scenario, func(t *testing.T) {
 			cells := run(t, harness.Options{
@@ -54,6 +60,9 @@ func TestTraceIsNotWhole(t *testing.T) {
 				}
 				if !slices.Equal(c.Trace.Missing, tt.trace.Without) {
 					t.Errorf("%s: missing: got %v, want %v", c.ID(), c.Trace.Missing, tt.trace.Without)
+				}
+				if c.Trace.HostWide != tt.trace.Tracefs {
+					t.Errorf("%s: of the whole host: %t", c.ID(), c.Trace.HostWide)
 				}
 				off := c.Mode == "off"
 				if off && tt.loses && c.Trace.Lost == 0 {
@@ -77,6 +86,96 @@ func TestTraceIsNotWhole(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestTracefsTells: the trace by tracefs says of both quizzes what the other one does, and marks what it is not sure of.
+func TestTracefsTells(t *testing.T) {
+	needNamespace(t)
+	for _, tt := range []struct {
+		scenario string
+		owner    result.Owner
+		reason   string
+		dropped  int // segments, by the rule
+	}{
+		{"quiz1", result.ClosingListener, "TCP_STATE", 0},
+		{"quiz2", result.SurvivingListener, "TCP_FLAGS", 2},
+	} {
+		for _, family := range harness.Families() {
+			t.Run(tt.scenario+"/"+family.Name, func(t *testing.T) {
+				tr := tracer(t, trace.Options{Tracefs: true})
+				var c result.Cell
+				for n := 0; n < 30; n++ { // the kernel leaves something out now and then, and says so
+					c = run(t, harness.Options{
+						Scenarios: []harness.Scenario{scenario(t, tt.scenario)}, Families: []harness.Family{family}, Modes: modes(t, "off"), Tracer: tr,
+					})[0]
+					if c.Status != result.Pass || c.Trace == nil || !c.Trace.HostWide {
+						t.Fatalf("%s: %s: %s: trace %+v", c.ID(), c.Status, c.Reason, c.Trace)
+					}
+					if c.Trace.Lost == 0 {
+						break
+					}
+				}
+				if c.Trace.Lost > 0 {
+					t.Fatal("no recording is whole")
+				}
+				if len(c.Resets) != 1 || c.Resets[0].Owner != tt.owner || c.Resets[0].Reason != tt.reason {
+					t.Errorf("resets %+v, want one of the %s, %s", c.Resets, tt.owner, tt.reason)
+				}
+				dropped := 0
+				for _, e := range c.Events {
+					switch {
+					case e.Reason == "NETFILTER_DROP":
+						dropped++
+						if e.By != "thread" {
+							t.Errorf("%+v: the doubt is not told", e)
+						}
+					case e.Kind == "tcp:tcp_send_reset" && (e.By != "" || e.From != c.Resets[0].From || e.To != c.Resets[0].To):
+						t.Errorf("%+v: want that of the wire, for sure", e)
+					}
+				}
+				if dropped != tt.dropped {
+					t.Errorf("%d segments dropped by the rule, want %d", dropped, tt.dropped)
+				}
+			})
+		}
+	}
+}
+
+// TestTracefsOneAtATime: cells that could not be told apart are not played side by side, whatever is asked for.
+func TestTracefsOneAtATime(t *testing.T) {
+	needNamespace(t)
+	sideBySide := func(tracer func() (*trace.Tracer, error)) (most int32) {
+		var at, peak atomic.Int32
+		s := scenario(t, "quiz2") // waits for a timer, so that others would be played meanwhile
+		honest := s.Play
+		s.Play = func(l *harness.Lab) {
+			n := at.Add(1)
+			defer at.Add(-1)
+			for {
+				if old := peak.Load(); old >= n || peak.CompareAndSwap(old, n) {
+					break
+				}
+			}
+			honest(l)
+		}
+		for _, c := range run(t, harness.Options{
+			Scenarios: []harness.Scenario{s}, Families: harness.Families()[:1], Modes: modes(t, "off"), Repeat: 6, Parallel: 6, Tracer: tracer,
+		}) {
+			if c.Status != result.Pass {
+				t.Errorf("%s: %s: %s", c.ID(), c.Status, c.Reason)
+			}
+			if c.Elapsed > 1 {
+				t.Errorf("%s: took %.1f s, in which others were waited for", c.ID(), c.Elapsed)
+			}
+		}
+		return peak.Load()
+	}
+	if n := sideBySide(tracer(t, trace.Options{Tracefs: true})); n != 1 {
+		t.Errorf("%d cells at a time", n)
+	}
+	if n := sideBySide(nil); n < 2 {
+		t.Errorf("without a trace %d cells are played at a time, so this test proves nothing", n)
 	}
 }
 

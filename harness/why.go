@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -13,10 +14,11 @@ import (
 
 // TraceSaid is what the kernel's trace told of a cell.
 type TraceSaid struct {
-	Lost    int      // events that did not fit, and resets and retransmissions that were counted and not told of
-	Missing []string // tracepoints that this kernel lacks
-	events  []trace.Event
-	sent    map[int]trace.Event // the event that sent each reset, by the reset's frame
+	Lost     int      // events that did not fit, and resets and retransmissions that were counted and not told of
+	Missing  []string // tracepoints that this kernel lacks
+	HostWide bool     // events do not tell their namespace: what is told is what was claimed for this one
+	events   []trace.Event
+	sent     map[int]trace.Event // the event that sent each reset, by the reset's frame
 }
 
 // The tracepoints of which nothing here can be said without.
@@ -115,8 +117,36 @@ func (l *Lab) nameOf(r kernel.Socket) string {
 	}
 }
 
+// own is what the trace may claim events by.
+func (l *Lab) own() trace.Own {
+	own := trace.Own{Thread: unix.Gettid()}
+	for _, w := range l.workers {
+		own.Processes = append(own.Processes, w.cmd.Process.Pid)
+	}
+	seen := map[[2]netip.AddrPort]bool{}
+	for _, f := range l.obs.Wire.flows {
+		for _, s := range f.Frames {
+			seen[[2]netip.AddrPort{s.Src, s.Dst}], seen[[2]netip.AddrPort{s.Dst, s.Src}] = true, true
+		}
+	}
+	own.Seen = func(a, b netip.AddrPort) bool { return seen[[2]netip.AddrPort{a, b}] }
+	return own
+}
+
+// sentBy tells whether an event may be that of a reset. A listener that rejects a segment has no peer, and where the event
+// does not describe the segment, its port and the time have to do.
+func sentBy(e trace.Event, r result.Reset) bool {
+	if e.Kind != trace.ResetSent {
+		return false
+	}
+	if e.By == trace.BySocket && e.State == "LISTEN" && e.Dst.Port() == 0 {
+		return e.Src.Port() == r.From.Port()
+	}
+	return e.Src == r.From && e.Dst == r.To
+}
+
 // explain joins each reset on the wire to the event that sent it: the kernel tells of it within microseconds, between the
-// same two ends.
+// same two ends. The ends that an event did not tell are the frame's.
 func (o *Observation) explain(events []trace.Event, start time.Time) {
 	const apart = 0.05 // seconds; on a busy machine others may run between the two
 	used := make([]bool, len(events))
@@ -124,7 +154,7 @@ func (o *Observation) explain(events []trace.Event, start time.Time) {
 	for i := range o.Wire.Resets {
 		r, best, gap := &o.Wire.Resets[i], -1, apart
 		for k, e := range events {
-			if used[k] || e.Kind != trace.ResetSent || e.Src != r.From || e.Dst != r.To {
+			if used[k] || !sentBy(e, *r) {
 				continue
 			}
 			if d := abs(e.Time.Sub(start).Seconds() - r.Time); d <= gap {
@@ -133,6 +163,7 @@ func (o *Observation) explain(events []trace.Event, start time.Time) {
 		}
 		if best >= 0 {
 			used[best] = true
+			events[best].Src, events[best].Dst = r.From, r.To
 			o.Trace.sent[r.Frame] = events[best]
 			r.Reason, r.State, r.Owner = events[best].Reason, events[best].State, o.owner(events[best])
 		}
@@ -155,12 +186,25 @@ func (o *Observation) owner(e trace.Event) result.Owner {
 		return result.SurvivingListener
 	case !e.Answer && e.Orphan && o.Trace.lacks(ofSoftirqs):
 		return "" // a closing listener's, or an abandoned connection's timer
+	case !e.Answer && o.Trace.HostWide:
+		// Nothing tells whether a file refers to the socket. But nobody has accepted it, so nobody could do anything to it
+		// in a system call but to close its listener or to shut it down (inet_csk_listen_stop).
+		if o.Stream == nil && e.By == trace.BySocket && !e.Softirq && e.State == "CLOSE" && o.unaccepted(e.Dst) {
+			return result.ClosingListener
+		}
+		return ""
 	case !e.Answer && !e.Softirq && e.Orphan:
 		// inet_csk_listen_stop: aborted in the close of its listener, and no file ever referred to it.
 		return result.ClosingListener
 	default:
 		return result.OwnSocket
 	}
+}
+
+// unaccepted tells that it is the end of a client whose connection nobody has accepted.
+func (o *Observation) unaccepted(client netip.AddrPort) bool {
+	ours := func(c ClientSaid) bool { return c.Local == client && !c.Accepted }
+	return slices.ContainsFunc(o.Clients, ours) && !slices.ContainsFunc(o.Accepted, func(a Accepted) bool { return a.Peer == client })
 }
 
 // told puts events into the ledger's words: the first of those that tell of a connection's fate.
@@ -172,6 +216,7 @@ func told(events []trace.Event, start time.Time) []result.Event {
 		}
 		r := result.Event{
 			Time: e.Time.Sub(start).Seconds(), Kind: e.Kind.String(), Reason: e.Reason, State: e.State, From: e.Src, To: e.Dst,
+			By: e.By.String(),
 		}
 		if e.Kind == trace.StateChange {
 			r.State = e.OldState + " → " + e.State

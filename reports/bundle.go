@@ -218,7 +218,11 @@ func (p *page) why(c *result.Cell, peers []*result.Cell) {
 		p.say(4, 6, plain, "", printable(fmt.Sprintf("segments of the connection shown that rpmig's own rule (%s) dropped, as the scenario wants: %d", c.DropBackend, n)))
 	}
 	if n := filtered(c); n > 0 {
-		p.say(4, 6, plain, "", fmt.Sprintf("drops of the whole cell for the reason NETFILTER_DROP, by the kernel's trace: %d", n))
+		by := "by the kernel's trace"
+		if c.Trace != nil && c.Trace.HostWide {
+			by += ", which does not tell of what segments"
+		}
+		p.say(4, 6, plain, "", fmt.Sprintf("drops of the whole cell for the reason NETFILTER_DROP, %s: %d", by, n))
 	}
 	if c.Namespace != nil {
 		for _, r := range c.Namespace.Rules {

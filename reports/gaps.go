@@ -9,6 +9,9 @@ import (
 	"github.com/rpmig/rpmig/result"
 )
 
+// ofTheHost is what a trace by tracefs is.
+const ofTheHost = "comes from tracefs, of the whole host, and leaves out what may be another's"
+
 // gaps says in a sentence what the kernel's trace cannot tell; "" of one that is whole, and where there is none.
 func gaps(t *result.Trace) string {
 	if t == nil {
@@ -25,21 +28,26 @@ func gaps(t *result.Trace) string {
 	if len(t.Missing) > 0 {
 		parts = append(parts, "has no "+strings.Join(t.Missing, ", ")+", which this kernel lacks")
 	}
+	if t.HostWide {
+		parts = append(parts, ofTheHost)
+	}
 	if len(parts) == 0 {
 		return ""
 	}
 	return printable("the kernel's trace " + strings.Join(parts, "; it ") + ": what it does not show may have happened")
 }
 
-// gaps says of which cells events were lost, and which tracepoints the kernel lacks.
+// gaps says of which cells events were lost, which tracepoints the kernel lacks, and which cells have only what it told of
+// the whole host.
 func (p *page) gaps(cells []*result.Cell) {
-	lost := 0
+	lost, host := 0, false
 	missing := map[string]bool{}
 	var lossy []*result.Cell
 	for _, c := range cells {
 		if c.Trace == nil {
 			continue
 		}
+		host = host || c.Trace.HostWide
 		for _, name := range c.Trace.Missing {
 			missing[name] = true
 		}
@@ -47,7 +55,7 @@ func (p *page) gaps(cells []*result.Cell) {
 			lossy = append(lossy, c)
 		}
 	}
-	if len(lossy) == 0 && len(missing) == 0 {
+	if len(lossy) == 0 && len(missing) == 0 && !host {
 		return
 	}
 	p.heading("The kernel's trace is not whole: what it does not show may have happened")
@@ -56,5 +64,8 @@ func (p *page) gaps(cells []*result.Cell) {
 	}
 	if len(missing) > 0 {
 		p.say(2, 6, plain, "this kernel lacks ", printable(strings.Join(slices.Sorted(maps.Keys(missing)), ", ")))
+	}
+	if host {
+		p.say(2, 6, plain, "it "+ofTheHost, "; so cells were played one at a time")
 	}
 }

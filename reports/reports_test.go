@@ -103,6 +103,8 @@ func mixed() *result.Run {
 					})
 				case "quiz2/ipv4/off/1":
 					c.Trace = &result.Trace{Lost: 3, Missing: []string{"tcp:tcp_send_reset", "irq:softirq_exit"}}
+				case "quiz1/ipv6/off/1":
+					c.Trace = &result.Trace{HostWide: true}
 				case "quiz1/ipv4/bpf-pass/1":
 					c.Status, c.Control = result.XFail, result.Uncontrolled
 					c.Reason = "the choice is not left to the kernel: bug #4711, fixed in 6.19"

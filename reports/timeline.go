@@ -135,6 +135,12 @@ func eventText(e result.Event, port uint16) string {
 	case e.State != "":
 		text += ", in " + e.State
 	}
+	switch e.By {
+	case "address":
+		text += " (by its addresses)"
+	case "thread":
+		text += " (by the thread alone)"
+	}
 	return text
 }
 

@@ -185,12 +185,18 @@ type Event struct {
 	State  string         `json:"state,omitempty"`  // of the socket; of inet_sock_set_state: "OLD → NEW"
 	From   netip.AddrPort `json:"from"`
 	To     netip.AddrPort `json:"to"`
+	// By is "address" or "thread" where the event most probably is the cell's, by no more than that: another namespace may
+	// use the same addresses, and a thread is held up by the softirqs of others too. It decides no verdict.
+	By string `json:"by,omitempty"`
 }
 
 // Trace says how well the trace was recorded.
 type Trace struct {
 	Lost    int      `json:"lost"`              // events that did not fit, or that the counters betray and the trace does not tell
 	Missing []string `json:"missing,omitempty"` // tracepoints that this kernel lacks
+	// HostWide says that the kernel told of the whole host, by tracefs and not to BPF programs. Then cells are played one at
+	// a time, and what is not surely or probably a cell's own is left out.
+	HostWide bool `json:"host_wide,omitempty"`
 }
 
 // Namespace is what a cell's network namespace was like when the scenario was over.

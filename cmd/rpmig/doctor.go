@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -178,11 +179,7 @@ func traced() (string, error) {
 		return "", err
 	}
 	defer func() { _ = t.Close() }()
-	cookie, err := trace.Namespace()
-	if err != nil {
-		return "", err
-	}
-	watch, err := t.Watch(cookie)
+	watch, err := t.WatchThread()
 	if err != nil {
 		return "", err
 	}
@@ -193,8 +190,15 @@ func traced() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	said.Claim(trace.Own{
+		Thread: unix.Gettid(),
+		Seen:   func(a, _ netip.AddrPort) bool { return a == nobodyListens }, // as good as it gets without a capture
+	})
 	return whatItTells(said)
 }
+
+// nobodyListens is an address in a fresh namespace.
+var nobodyListens = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 80)
 
 // refused connects to where nobody listens.
 func refused() error {
@@ -203,7 +207,7 @@ func refused() error {
 		return fmt.Errorf("socket: %w", err)
 	}
 	defer unix.Close(fd)
-	switch err := unix.Connect(fd, &unix.SockaddrInet4{Port: 80, Addr: [4]byte{127, 0, 0, 1}}); {
+	switch err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(nobodyListens.Port()), Addr: nobodyListens.Addr().As4()}); {
 	case err == nil:
 		return errors.New("connect to a port where nobody listens: it did")
 	case !errors.Is(err, unix.ECONNREFUSED):
@@ -225,6 +229,11 @@ func whatItTells(said *trace.Recording) (string, error) {
 	tells := "it says why it resets and drops"
 	if said.Events[i].Reason == "" {
 		tells = "it tells of resets, and not why (Linux 6.10 does)"
+	}
+	if said.HostWide {
+		tells += "; by tracefs and not to BPF, so of the whole host: cells are played one at a time"
+	} else {
+		tells += ", to BPF programs"
 	}
 	if len(said.Missing) > 0 {
 		tells += "; it has no " + strings.Join(said.Missing, ", ")

@@ -10,6 +10,22 @@ import (
 	"github.com/rpmig/rpmig/kernel/trace"
 )
 
+// TestWorthIt: what slows a run down has to be asked for, but for one scenario.
+func TestWorthIt(t *testing.T) {
+	for _, tt := range []struct {
+		want          string
+		hostWide, one bool
+		worth         bool
+	}{
+		{"auto", false, false, true}, {"auto", false, true, true}, {"auto", true, true, true}, {"auto", true, false, false},
+		{"on", true, false, true}, {"tracefs", true, false, true},
+	} {
+		if got := worthIt(tt.want, tt.hostWide, tt.one); got != tt.worth {
+			t.Errorf("--trace=%s, of the whole host: %t, one scenario: %t: got %t", tt.want, tt.hostWide, tt.one, got)
+		}
+	}
+}
+
 func TestWhatTheTraceTells(t *testing.T) {
 	reset := trace.Event{Kind: trace.ResetSent, Reason: "NO_SOCKET"}
 	mute := trace.Event{Kind: trace.ResetSent}
@@ -20,10 +36,12 @@ func TestWhatTheTraceTells(t *testing.T) {
 		err    string
 		no     bool // a clear one
 	}{
-		{name: "all", said: trace.Recording{Events: []trace.Event{{Kind: trace.Drop}, reset}}, detail: "it says why it resets and drops"},
-		{name: "no reasons", said: trace.Recording{Events: []trace.Event{mute}}, detail: "it tells of resets, and not why (Linux 6.10 does)"},
+		{name: "all", said: trace.Recording{Events: []trace.Event{{Kind: trace.Drop}, reset}}, detail: "it says why it resets and drops, to BPF programs"},
+		{name: "by tracefs", said: trace.Recording{Events: []trace.Event{reset}, HostWide: true},
+			detail: "it says why it resets and drops; by tracefs and not to BPF, so of the whole host: cells are played one at a time"},
+		{name: "no reasons", said: trace.Recording{Events: []trace.Event{mute}}, detail: "it tells of resets, and not why (Linux 6.10 does), to BPF programs"},
 		{name: "a tracepoint less", said: trace.Recording{Events: []trace.Event{reset}, Missing: []string{"skb:kfree_skb"}},
-			detail: "it says why it resets and drops; it has no skb:kfree_skb"},
+			detail: "it says why it resets and drops, to BPF programs; it has no skb:kfree_skb"},
 		{name: "no resets", said: trace.Recording{Missing: []string{"tcp:tcp_send_reset"}},
 			err: "this kernel has no tracepoint tcp:tcp_send_reset", no: true},
 		{name: "silence", said: trace.Recording{Events: []trace.Event{{Kind: trace.Drop}}},

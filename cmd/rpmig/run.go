@@ -109,7 +109,7 @@ func runFlags(family string) []cli.Flag {
 		&cli.IntFlag{Name: "connections", Aliases: []string{"n"}, DefaultText: "as the scenario says", Usage: "stage `N` connections at once"},
 		&cli.IntFlag{Name: "port", Value: 80, Usage: "the listeners' `PORT`, inside the namespace"},
 		&cli.StringFlag{Name: "drop", Value: "auto", Usage: "drop the ACK with `BACKEND`: " + strings.Join(netns.DropBackends, ", ") + "; auto is iptables where it works, and for repeats after the first nftables"},
-		&cli.StringFlag{Name: "trace", Value: "auto", Usage: "record why the kernel resets and drops, and the socket tables: " + strings.Join(traces, ", ") + "; auto leaves it out under --repeat, but for a --bundle"},
+		&cli.StringFlag{Name: "trace", Value: "auto", Usage: "record why the kernel resets and drops, and the socket tables: " + strings.Join(traces, ", ") + "; auto leaves it out under --repeat, but for a --bundle; tracefs does without BPF, one cell at a time, and auto has it for one scenario where the kernel has no BTF"},
 		boolFlag("no-control", "", "do not play the off cell beside other modes"),
 		&cli.IntFlag{Name: "repeat", Value: 1, Usage: "play each cell `N` times"},
 		boolFlag("until-fail", "", "stop at the first FAIL or ERROR; without --repeat, go on until there is one"),
@@ -252,7 +252,7 @@ func (e *env) play(c *cli.Context, selector string) error {
 	o.Tables = want != "off"
 	o.Keep = c.IsSet("out") || c.IsSet("bundle")
 	// It waits for the kernel for tens of milliseconds, and so does all that comes before a cell's first packet.
-	o.Tracer = sync.OnceValues(func() (*trace.Tracer, error) { return tracer(want) })
+	o.Tracer = sync.OnceValues(func() (*trace.Tracer, error) { return tracer(want, len(o.Scenarios) == 1) })
 	opening := make(chan struct{})
 	go func() { defer close(opening); _, _ = o.Tracer() }()
 	defer func() {
@@ -261,7 +261,7 @@ func (e *env) play(c *cli.Context, selector string) error {
 			_ = t.Close()
 		}
 	}()
-	if want == "on" { // a "no" is best told before anything else has been
+	if want == "on" || want == "tracefs" { // a "no" is best told before anything else has been
 		if _, err := o.Tracer(); err != nil {
 			return err
 		}
@@ -321,10 +321,11 @@ func (e *env) render(c *cli.Context, format reports.Format, run *result.Run) err
 }
 
 // traces are the values of --trace.
-var traces = []string{"auto", "on", "off"}
+var traces = []string{"auto", "on", "off", "tracefs"}
 
-// tracer opens the kernel's trace if it is wanted. "auto" does without it where this kernel or this user cannot have it.
-func tracer(want string) (*trace.Tracer, error) {
+// tracer opens the kernel's trace if it is wanted. "auto" does without it where this kernel or this user cannot have it, and
+// where it is not worth it: for more than one scenario, if it can only be of the whole host.
+func tracer(want string, one bool) (*trace.Tracer, error) {
 	if want == "off" {
 		return nil, nil
 	}
@@ -333,12 +334,18 @@ func tracer(want string) (*trace.Tracer, error) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); want == "auto" && err == nil && files.Cur < 256 {
 		return nil, nil
 	}
-	t, err := trace.Open()
+	t, err := trace.OpenWith(trace.Options{Tracefs: want == "tracefs"})
 	if errors.Is(err, kernel.ErrNotSupported) && want == "auto" {
 		return nil, nil
 	}
+	if err == nil && !worthIt(want, t.HostWide, one) {
+		return nil, t.Close()
+	}
 	return t, err
 }
+
+// worthIt tells whether a trace is wanted at the price of playing cells one at a time, if it is of the whole host.
+func worthIt(want string, hostWide, one bool) bool { return want != "auto" || !hostWide || one }
 
 func lookupFormat(c *cli.Context) (reports.Format, error) {
 	f, err := reports.Lookup(c.String("format"))
