@@ -23,13 +23,17 @@ func BenchmarkOpen(b *testing.B) {
 
 // BenchmarkWatch is what a cell pays whatever happens in it.
 func BenchmarkWatch(b *testing.B) {
-	benchmark(b, func(s *stage, tr *Tracer) {
-		for b.Loop() {
-			if _, err := s.watch(tr).Stop(); err != nil {
-				must("stop", err)
-			}
-		}
-	})
+	for _, o := range []Options{{}, {Tracefs: true}} {
+		b.Run(map[bool]string{false: "bpf", true: "tracefs"}[o.Tracefs], func(b *testing.B) {
+			benchmarkWith(b, o, func(s *stage, tr *Tracer) {
+				for b.Loop() {
+					if _, err := s.watch(tr).Stop(); err != nil {
+						must("stop", err)
+					}
+				}
+			})
+		})
+	}
 }
 
 // BenchmarkRefused compares a refused connection, which is seven events, with and without a watch, and without programs.
@@ -70,11 +74,13 @@ func BenchmarkRefused(b *testing.B) {
 	})
 }
 
-func benchmark(b *testing.B, f func(*stage, *Tracer)) {
+func benchmark(b *testing.B, f func(*stage, *Tracer)) { benchmarkWith(b, Options{}, f) }
+
+func benchmarkWith(b *testing.B, o Options, f func(*stage, *Tracer)) {
 	if err := netns.Probe(); err != nil {
 		b.Skip(err)
 	}
-	tr, err := Open()
+	tr, err := OpenWith(o)
 	if err != nil {
 		b.Skip(err)
 	}

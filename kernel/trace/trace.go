@@ -55,8 +55,8 @@ type Options struct {
 }
 
 // Open loads the programs and attaches them; from then on every softirq and every dropped segment of the host costs some
-// tens of nanoseconds more. Where the kernel has no BTF for them it opens perf events, which cost nothing but while there
-// is a watch. It wraps kernel.ErrNotSupported where this kernel or this user cannot have that.
+// tens of nanoseconds more. Where the kernel has no BTF for them it opens perf events, which cost next to nothing but
+// while there is a watch. It wraps kernel.ErrNotSupported where this kernel or this user cannot have that.
 func Open() (*Tracer, error) { return OpenWith(Options{}) }
 
 // OpenWith is Open with options.
