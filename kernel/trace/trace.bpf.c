@@ -314,8 +314,9 @@ static __always_inline int emit(struct watch *w, struct event *e)
 	bpf_get_ns_current_pid_tgid(pidns_dev, pidns_ino, &thread, sizeof(thread)); // of another namespace: zeros
 	e->pid = thread.tgid;
 	e->tid = thread.pid;
-	// The ring is read when a watch stops; the reader is woken before that only lest it overflow.
-	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > wake_at)
+	// The ring is read when a watch stops; the reader is woken before that only lest it overflow. It may be the last event
+	// for long, so it counts, too.
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) + BPF_RINGBUF_HDR_SZ + sizeof(*e) > wake_at)
 		wake = BPF_RB_FORCE_WAKEUP;
 	// Not reserve and submit: a reader has to wait for what is reserved, and this keeps that time short.
 	if (bpf_ringbuf_output(&events, e, sizeof(*e), wake))
