@@ -273,6 +273,11 @@ func (j *judgement) sender(from netip.AddrPort) string {
 			return "client"
 		}
 	}
+	for _, f := range j.o.Wire.flows { // clients that have gone by now, too
+		if f.Client == from {
+			return "client"
+		}
+	}
 	return "server"
 }
 

@@ -345,7 +345,7 @@ func (l *Lab) dialFast() int {
 func (l *Lab) HangUp() {
 	l.step("the clients close")
 	for _, c := range l.clients {
-		l.must(wrap("close", l.closeFD(c.fd)))
+		l.must(l.part(c.fd))
 		c.fd = -1
 	}
 }

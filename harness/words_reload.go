@@ -134,7 +134,7 @@ func (l *Lab) answerOne(s *Listener) error {
 	} else if err != nil {
 		return wrap("accept", err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = finish(fd); _ = unix.Close(fd) }() // it may have been reset
 	if err := l.wait(fateTimeout, fd, unix.POLLIN, "the byte is there"); err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func askOnce(at netip.AddrPort, limit time.Duration) (connected bool, err error)
 	if err != nil {
 		return false, err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = finish(fd); _ = unix.Close(fd) }()
 	// Non-blocking, since a connect(2) with a time limit is cut short by each signal that the runtime sends a thread.
 	wait := func(event int16) error {
 		for {

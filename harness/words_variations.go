@@ -105,11 +105,20 @@ func (l *Lab) Serve(count int, listeners []*Listener) []Served {
 		l.accepted(by.name, addrPort(sa), l.read(child))
 		all = append(all, Served{By: by, Port: addrPort(sa).Port()})
 		// Both have read all that there was, so these send FINs and no reset.
-		l.must(wrap("close", l.closeFD(client)))
-		l.must(wrap("close", l.closeFD(child)))
+		l.must(l.part(client))
+		l.must(l.part(child))
 	}
 	return all
 }
+
+// part ends one side of a connection in good order.
+func (l *Lab) part(fd int) error {
+	return errors.Join(finish(fd), wrap("close", l.closeFD(fd)))
+}
+
+// finish sends a FIN, and does so now. That of a close would be late, and come from another CPU, if a child that another
+// cell is starting held a copy of the descriptor (netns.Birth).
+func finish(fd int) error { return wrap("shutdown", unix.Shutdown(fd, unix.SHUT_WR)) }
 
 // FramesServed is how many frames a client of Serve and its server send: the handshake, the data and its ACK, two FINs
 // with an ACK each or one, and one to spare.
