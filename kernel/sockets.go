@@ -50,7 +50,7 @@ func (s State) String() string {
 var Connected = []State{1, 2, 3, 4, 5, 6, 7, 8, 9, 11}
 
 // Diag asks sock_diag(7) about the TCP sockets of the namespace in which it was opened. It is our own, since a cell asks
-// many times: it keeps its socket, has the kernel leave out states that nobody wants, and allocates nothing.
+// many times: it keeps its socket, has the kernel leave out states that nobody wants, and reads into one buffer.
 type Diag struct {
 	fd  int
 	seq uint32

@@ -1,13 +1,9 @@
 package reports
 
 import (
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/rpmig/rpmig/result"
 )
@@ -50,19 +46,7 @@ func TestBundleGolden(t *testing.T) {
 	for name, got := range map[string]string{
 		"bundle.report": Bundle(run, environment()), "bundle.sockets": Sockets(&run.Cells[1]), "bundle.namespace": Namespace(&run.Cells[1]),
 	} {
-		path := filepath.Join("testdata", name+".golden")
-		if *update {
-			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(want), got); diff != "" {
-			t.Errorf("%s: -want +got; -update takes what was got:\n%s", name, diff)
-		}
+		golden(t, name, got)
 	}
 }
 

@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -296,19 +294,7 @@ func TestTimeline(t *testing.T) {
 		}
 		t.Run(c.Scenario+"-"+c.Mode, func(t *testing.T) {
 			got := Timeline(c, &run.Cells[i-i%3], &run.Cells[i-i%3+1], &run.Cells[i-i%3+2])
-			path := filepath.Join("testdata", c.Scenario+"-"+c.Mode+".timeline.golden")
-			if *update {
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("-want +got; -update takes what was got:\n%s", diff)
-			}
+			golden(t, c.Scenario+"-"+c.Mode+".timeline", got)
 		})
 	}
 }

@@ -22,6 +22,24 @@ import (
 
 var update = flag.Bool("update", false, "write testdata/*.golden anew")
 
+// golden holds what was got against a file of testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s: -want +got; -update takes what was got:\n%s", name, diff)
+	}
+}
+
 const noBPF = "bpf modes need root, or CAP_BPF and CAP_NET_ADMIN"
 
 // play is a cell that went as its mode promises.
@@ -211,19 +229,7 @@ func TestGolden(t *testing.T) {
 	} {
 		t.Run(tt.file, func(t *testing.T) {
 			got := render(t, tt.format, tt.run, tt.o)
-			path := filepath.Join("testdata", tt.file+".golden")
-			if *update {
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("-want +got; -update takes what was got:\n%s", diff)
-			}
+			golden(t, tt.file, got)
 		})
 	}
 }
