@@ -26,6 +26,7 @@ import (
 func traced(scenario, mode string, clientPort uint16) result.Cell {
 	server, client := netip.MustParseAddrPort("127.0.0.1:80"), netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), clientPort)
 	c := play(scenario, "ipv4", mode, 1)
+	c.Client = client
 	lost := c.Connections.Lost > 0
 	listener := func(name string, cookie uint64, queue int) result.Socket {
 		return result.Socket{State: "LISTEN", Name: name, Local: server, Queue: queue, Backlog: 4096, Inode: uint32(9000 + cookie), Cookie: cookie}
@@ -296,6 +297,37 @@ func TestTimeline(t *testing.T) {
 			got := Timeline(c, &run.Cells[i-i%3], &run.Cells[i-i%3+1], &run.Cells[i-i%3+2])
 			golden(t, c.Scenario+"-"+c.Mode+".timeline", got)
 		})
+	}
+}
+
+// TestSequenceFollowsTheConnection: what the server has of the connection is a bar, which is cut off where that is gone,
+// and becomes the connection's where that has migrated. Without a client nobody knows which to follow.
+func TestSequenceFollowsTheConnection(t *testing.T) {
+	const request, socket, cut = `<g class="conn request"`, `<g class="conn connection"`, `<path class="closed"`
+	draw := func(mode string, known bool) (drawn []bool) {
+		c := traced("quiz2", mode, 56564)
+		if !known {
+			c.Client = netip.AddrPort{}
+		}
+		svg := sequence(&c)
+		for _, what := range []string{request, socket} {
+			drawn = append(drawn, strings.Contains(svg, what))
+		}
+		// Listeners are cut off too, and earlier.
+		return append(drawn, strings.Count(svg, cut) > 1)
+	}
+	for _, tt := range []struct {
+		mode  string
+		known bool
+		want  []bool // request, socket, cut off
+	}{
+		{"off", true, []bool{true, false, true}},
+		{"sysctl", true, []bool{true, true, false}},
+		{"off", false, []bool{false, false, false}},
+	} {
+		if diff := cmp.Diff(tt.want, draw(tt.mode, tt.known)); diff != "" {
+			t.Errorf("%s, known %t: -want +got:\n%s", tt.mode, tt.known, diff)
+		}
 	}
 }
 

@@ -157,33 +157,8 @@ func ending(c *result.Cell) (result.Reset, bool) {
 	return c.Resets[0], true
 }
 
-// flowClient returns the client's end of the connection that is in Flow. Where the ledger does not name it, a reset may,
-// or a table in which there is only one client.
-func flowClient(c *result.Cell) (netip.AddrPort, bool) {
-	if c.Client.IsValid() {
-		return c.Client, true
-	}
-	for _, r := range c.Resets {
-		for _, s := range c.Flow {
-			if s.Frame == r.Frame && s.FromClient {
-				return r.From, true
-			} else if s.Frame == r.Frame {
-				return r.To, true
-			}
-		}
-	}
-	var only netip.AddrPort
-	for _, t := range c.Tables {
-		for _, s := range t.Sockets {
-			if end, ok := clientEnd(s); ok && only.IsValid() && end != only {
-				return netip.AddrPort{}, false
-			} else if ok {
-				only = end
-			}
-		}
-	}
-	return only, only.IsValid() && c.Connections.Staged == 1
-}
+// flowClient returns the client's end of the connection that is in Flow, if there is one.
+func flowClient(c *result.Cell) (netip.AddrPort, bool) { return c.Client, c.Client.IsValid() }
 
 // clientEnd is the client's address of a socket that is no listener.
 func clientEnd(s result.Socket) (netip.AddrPort, bool) {

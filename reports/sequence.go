@@ -26,8 +26,9 @@ const (
 )
 
 // sequence draws one connection as SVG: the client's lifeline, the server's kernel with a bar for each listener as long
-// as it lives and one for what the server has of the connection, and between them what Timeline shows as text. Everything that belongs to a step is in a group with the
-// step's number. It has no ids and no styles of its own, so that a page may hold many.
+// as it lives and one for what the server has of the connection, and between them what Timeline shows as text. Everything
+// that belongs to a step is in a group with the step's number. It has no ids and no styles of its own, so that a page may
+// hold many.
 func sequence(c *result.Cell) string {
 	d := &diagram{y: seqTop}
 	views := walk(c)
