@@ -33,6 +33,7 @@ type cellConfig struct {
 	Strict      bool
 	Tables      bool // note the socket tables
 	Keep        bool // the cell's evidence is kept, whatever becomes of it
+	Story       bool // somebody reads what happened in the cell, whatever becomes of it
 	cancelled   int  // a descriptor that becomes readable when the run is to end
 	faults      faults
 }
@@ -61,15 +62,17 @@ type played struct {
 const framesPerConnection = 24
 
 // play plays one cell in a namespace of its own. Whatever goes wrong ends in the cell as an ERROR.
-// The caller has later do what waits for the kernel and need not be waited for.
-func play(cfg cellConfig, later func(func())) played {
+// The caller has later do what waits for the kernel and need not be waited for, and learns by rests when the cell waits for
+// one of the kernel's timers.
+func play(cfg cellConfig, later func(func()), rests func()) played {
 	p := played{cell: result.Cell{
 		Scenario: cfg.Scenario.Name, Family: cfg.Family.Name, Mode: cfg.Mode.Name, Repeat: cfg.Repeat,
 	}}
 	began := time.Now()
-	l := &Lab{cfg: cfg, start: began, later: later}
+	l := &Lab{cfg: cfg, start: began, later: later, rests: rests}
 	c, o := &p.cell, &l.obs
 	var v Verdict
+	bad := true
 	err := netns.Do(func() error {
 		defer func() {
 			if p.alone != nil {
@@ -80,7 +83,8 @@ func play(cfg cellConfig, later func(func())) played {
 		if err == nil {
 			v = judge(cfg.Mode, cfg.Scenario.Expect(cfg.Mode), o, cfg.Bugs, cfg.Strict)
 		}
-		if cfg.Keep || err != nil || v.Status == result.Fail || v.Status == result.Error {
+		bad = err != nil || v.Status == result.Fail || v.Status == result.Error
+		if cfg.Keep || bad {
 			c.Namespace = l.scene()
 		}
 		return err
@@ -92,12 +96,11 @@ func play(cfg cellConfig, later func(func())) played {
 	}
 	c.Resets, c.Counters, c.Program = o.Wire.Resets, o.Counters, o.Program
 	c.Capture = result.Capture{Packets: o.Wire.Packets, Lost: o.Wire.Lost}
-	p.rec, p.notes = o.Wire.recording, annotate(o, l.start, l.steps, l.tables)
-	c.Client, c.Flow = exemplar(o, l.start, p.notes)
-	c.Tables = l.tables
 	if o.Trace != nil {
 		c.Trace = &result.Trace{Lost: o.Trace.Lost, Missing: o.Trace.Missing, HostWide: o.Trace.HostWide}
-		c.Events = told(o.Trace.events, l.start)
+	}
+	if cfg.Story || bad {
+		l.relate(&p)
 	}
 	if err != nil {
 		c.Status, c.Reason = result.Error, err.Error()
@@ -117,6 +120,17 @@ func play(cfg cellConfig, later func(func())) played {
 	}
 	c.Status, c.Reason, c.Bug, c.Checks = v.Status, v.Reason, v.Bug, v.Checks
 	return p
+}
+
+// relate puts into the cell what happened in it. It takes as long as a tenth of the cell, and decides nothing.
+func (l *Lab) relate(p *played) {
+	c, o := &p.cell, &l.obs
+	c.Tables = l.tables
+	p.rec, p.notes = o.Wire.recording, annotate(o, l.start, l.steps, l.tables)
+	c.Client, c.Flow = exemplar(o, l.start, p.notes)
+	if o.Trace != nil {
+		c.Events = told(o.Trace.events, l.start)
+	}
 }
 
 // play runs on the namespace's thread.

@@ -26,7 +26,7 @@ func Play(t *testing.T, s Scenario, f Family, m Mode, connections int, broken ..
 	for _, b := range broken {
 		b(&cfg.faults)
 	}
-	return play(cfg, func(wait func()) { wait() }).cell
+	return play(cfg, func(wait func()) { wait() }, nil).cell
 }
 
 // Observe plays one cell for a test and returns how it would be judged by any expectation.
@@ -38,6 +38,9 @@ func Observe(t *testing.T, s Scenario, f Family, m Mode) func(Expectation) Verdi
 	if err != nil {
 		t.Errorf("%s/%s/%s: %v", s.Name, f.Name, m.Name, err)
 		return nil
+	}
+	if most := sockets(&s, l.cfg.Connections); l.held > most {
+		t.Errorf("%s/%s/%s: held %d sockets, and says that it needs %d", s.Name, f.Name, m.Name, l.held, most)
 	}
 	return func(e Expectation) Verdict { return judge(m, e, &l.obs, nil, false) }
 }

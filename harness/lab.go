@@ -26,6 +26,7 @@ type Lab struct {
 	start   time.Time     // zero of every time in the cell
 	ring    *capture.Ring // nil: not there yet, or closed
 	later   func(func())  // does what waits for the kernel and need not be waited for
+	rests   func()        // lets another cell begin in this one's place; nil: it has done so
 	diag    *kernel.Diag
 	program *migrate.Program
 	rule    netns.Rule
@@ -39,6 +40,7 @@ type Lab struct {
 	payload    []byte
 	again      bool  // clients have sent more than once
 	fds        []int // every socket, closed at the end unless closed before
+	held       int   // the most of them at a time
 
 	weather       []Sysctl     // what was set, the last word on each at the end
 	rules         []netns.Rule // that were in at some time
@@ -216,7 +218,7 @@ func (l *Lab) serveOne(open []*Listener) (*Listener, error) {
 	if err != nil {
 		return nil, wrap("accept on "+from.name, err)
 	}
-	l.fds = append(l.fds, child)
+	l.hold(child)
 	defer l.hangUp(child)
 	if err := l.wait(handshakeTimeout, child, unix.POLLIN, "the fresh client's data is there"); err != nil {
 		return nil, err
@@ -266,12 +268,18 @@ func (l *Lab) hangUp(fd int) {
 	_ = l.closeFD(fd)
 }
 
+// hold keeps a descriptor until the end, unless it is closed before.
+func (l *Lab) hold(fd int) {
+	l.fds = append(l.fds, fd)
+	l.held = max(l.held, len(l.fds))
+}
+
 func (l *Lab) socket(domain int) (int, error) {
 	fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, wrap("socket", err)
 	}
-	l.fds = append(l.fds, fd)
+	l.hold(fd)
 	return fd, nil
 }
 
@@ -361,7 +369,7 @@ func (l *Lab) until(limit time.Duration, condition string, holds func() (bool, e
 // untilTimer is until for what happens when SYN+ACK timers fire. The kernel tells when that is due, so that nobody has to
 // look before; a timer fires up to a jiffy late.
 func (l *Lab) untilTimer(limit time.Duration, condition string, holds func() (bool, error)) error {
-	return l.poll(limit, condition, func(time.Duration) (bool, error) {
+	return l.poll(limit, condition, func(left time.Duration) (bool, error) {
 		// First, since who has looked at the condition and then finds a timer running may find the next one.
 		requests, err := l.sockets(kernel.SynRecv)
 		if err != nil {
@@ -376,7 +384,7 @@ func (l *Lab) untilTimer(limit time.Duration, condition string, holds func() (bo
 			sooner := func(a, b kernel.Socket) int { return cmp.Compare(a.Timer, b.Timer) }
 			due = slices.MinFunc(requests, sooner).Timer
 		}
-		return false, l.pause(max(time.Duration(due*float64(time.Second)), tick))
+		return false, l.pause(min(max(time.Duration(due*float64(time.Second)), tick), max(left, tick)))
 	})
 }
 
@@ -461,11 +469,32 @@ func (l *Lab) awaitSettled(limit time.Duration, listeners ...*Listener) error {
 	})
 }
 
+// brief is how long a cell may wait before another begins in its place. A packet needs microseconds, and a kernel timer 200
+// milliseconds or more.
+const brief = 4 * time.Millisecond
+
+// rest tells that the cell has a kernel timer to sit out, and its processor nothing to do meanwhile.
+func (l *Lab) rest() {
+	if l.rests != nil {
+		l.rests()
+		l.rests = nil
+	}
+}
+
 // poll calls try until it says yes or the limit is over. EINTR is no answer.
 func (l *Lab) poll(limit time.Duration, condition string, try func(left time.Duration) (bool, error)) error {
 	limit = l.scale(limit)
-	for deadline := time.Now().Add(limit); ; {
-		ok, err := try(max(time.Until(deadline), 0))
+	began := time.Now()
+	for deadline := began.Add(limit); ; {
+		left := max(time.Until(deadline), 0)
+		if l.rests != nil {
+			if time.Since(began) >= brief {
+				l.rest()
+			} else {
+				left = min(left, brief)
+			}
+		}
+		ok, err := try(left)
 		switch {
 		case err != nil && !errors.Is(err, unix.EINTR):
 			return fmt.Errorf("wait until %s: %w", condition, err)

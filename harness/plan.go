@@ -39,6 +39,9 @@ type Options struct {
 	Tracer func() (*trace.Tracer, error)
 	Tables bool // note the socket tables at each step, which a tracer implies
 	Keep   bool // the evidence of every cell is kept, not only that of FAIL and ERROR
+	// Story says that somebody will read what happened inside each cell: its tables, events, and the connection that is
+	// drawn. Keep implies it, and a cell that is FAIL or ERROR always tells.
+	Story bool
 }
 
 // Select returns the scenarios that a comma list of names and globs, or "all", stands for, in list order, each once.
@@ -112,19 +115,23 @@ func (o *Options) connections(s *Scenario) int { return cmp.Or(o.Connections, s.
 
 func isOff(m Mode) bool { return m.Name == migrate.Off().Name }
 
-// cellsPerCPU is how many cells are played side by side on each processor. A cell spends most of its time waiting for
-// the kernel's timers and grace periods; with more, the staging of one takes so long that the SYN+ACK timer fires. Cells
-// of one connection are light.
-const cellsPerCPU, lightCellsPerCPU = 24, 32
+// placesPerCPU is how many cells are at work on each processor at a time. One that sits a kernel timer out has left its
+// place to another. With many more, the staging of one takes so long that the SYN+ACK timer fires; with fewer, a processor
+// waits for the grace periods that the kernel takes to open a packet socket.
+const placesPerCPU = 8
 
-// closing is how many descriptors of a cell are closed while another cell goes on in its place: its ring, and the netlink
-// socket of its rule.
-const closing = 2
+// besides is how many files a cell holds open at most that are no TCP sockets: its ring, a program with its maps, an epoll,
+// netlink sockets, files of /proc, and the pipes of an iptables that it runs.
+const besides = 18
 
-// descriptors is how many files a cell holds open at most: its ring, two listeners, both ends of each connection, a
-// program with its maps, an epoll, netlink sockets, the pipes of an iptables that it runs, and what is still closing of the
-// cell before it.
-func descriptors(connections int) int { return 17 + closing + 2*connections }
+// descriptors is how many files a cell holds open at most.
+func descriptors(s *Scenario, connections int) int { return besides + sockets(s, connections) }
+
+// sockets is how many of them are TCP sockets.
+func sockets(s *Scenario, connections int) int {
+	const fewListeners = 8 // the selftest's five, and what the aftercare opens
+	return cmp.Or(s.Listeners, fewListeners) + cmp.Or(s.Ends, 2)*connections
+}
 
 // reserved is how many descriptors the process holds beside its cells: the standard streams, the ledger, the runtime.
 const reserved = 20
@@ -142,23 +149,29 @@ func (e *LimitError) Hint() string {
 	return fmt.Sprintf("ulimit -n %d, or a smaller --parallel or --connections", e.Need)
 }
 
-// parallel settles how many cells are played side by side, within the limit on descriptors; busy ones come on top.
-func parallel(asked, connections, busy int) (int, error) {
+// room is what there is for cells.
+type room struct {
+	places int  // how many are at work at a time; busy ones come on top
+	keep   bool // a cell keeps its place until it ends
+	files  int  // descriptors that all may hold together
+}
+
+// makeRoom settles how many cells are played side by side, within the limit on descriptors.
+func makeRoom(o Options) (room, error) {
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
-		return 0, fmt.Errorf("read the limit on file descriptors: %w", err)
+		return room{}, fmt.Errorf("read the limit on file descriptors: %w", err)
 	}
-	have := int(min(lim.Cur, 1<<30))
-	n := asked
-	if asked == 0 {
-		perCPU := cellsPerCPU
-		if connections == 1 {
-			perCPU = lightCellsPerCPU
-		}
-		n = min(perCPU*runtime.NumCPU(), max((have-reserved)/descriptors(connections)-busy, 1))
+	most := 0
+	for i := range o.Scenarios {
+		most = max(most, descriptors(&o.Scenarios[i], o.connections(&o.Scenarios[i])))
 	}
-	if need := reserved + (n+busy)*descriptors(connections); need > have {
-		return 0, &LimitError{Need: need, Have: have, Parallel: n + busy}
+	r := room{places: o.Parallel, keep: true, files: int(min(lim.Cur, 1<<30)) - reserved}
+	if o.Parallel == 0 {
+		r.places, r.keep = placesPerCPU*runtime.NumCPU(), false
 	}
-	return n, nil
+	if need := max(o.Parallel, 1) * most; need > r.files {
+		return r, &LimitError{Need: need + reserved, Have: int(lim.Cur), Parallel: max(o.Parallel, 1)}
+	}
+	return r, nil
 }

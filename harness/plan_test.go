@@ -75,8 +75,8 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// TestParallel needs the limit to be lower than this process may have open.
-func TestParallel(t *testing.T) {
+// TestMakeRoom needs the limit to be lower than this process may have open.
+func TestMakeRoom(t *testing.T) {
 	var old unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
 		t.Fatal(err)
@@ -91,14 +91,23 @@ func TestParallel(t *testing.T) {
 			t.Fatal(err)
 		}
 	}()
-	if n, err := parallel(0, 1, 0); n != 2 || err != nil {
-		t.Errorf("one connection a cell: %d side by side, %v; want 2", n, err)
+	one := Options{Scenarios: named("one")}
+	if r, err := makeRoom(one); err != nil || r.keep || r.files != 64-reserved {
+		t.Errorf("one connection a cell: room %+v, %v", r, err)
 	}
 	var limit *LimitError
-	if _, err := parallel(0, 100, 0); !errors.As(err, &limit) || limit.Hint() == "" {
+	many := one
+	many.Connections = 100
+	if _, err := makeRoom(many); !errors.As(err, &limit) || limit.Hint() == "" {
 		t.Errorf("100 connections a cell: %v", err)
 	}
-	if _, err := parallel(64, 1, 0); !errors.As(err, &limit) {
+	side := one
+	side.Parallel = 2
+	if r, err := makeRoom(side); err != nil || !r.keep || r.places != 2 {
+		t.Errorf("2 cells side by side: room %+v, %v", r, err)
+	}
+	side.Parallel = 64
+	if _, err := makeRoom(side); !errors.As(err, &limit) {
 		t.Errorf("64 cells side by side: %v", err)
 	}
 }

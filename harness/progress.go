@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"runtime"
 	"sync"
 	"time"
 )
@@ -12,14 +13,23 @@ type Progress struct {
 	endless bool
 	pools   [2]pool // cells that wait for the kernel; busy ones
 	took    map[*Scenario]mean
-	beyond  mean // what cells take beyond their timers
+	worked  map[*Scenario]mean // for how long they held a place
+	beyond  mean               // what cells take beyond their timers
 }
 
-// pool is the cells that share workers.
+// pool is the cells that share places.
 type pool struct {
-	workers int
+	places  int
+	keep    bool // also while they sit a timer out
 	waiting map[*Scenario]int
-	running map[*Scenario][]time.Time // when each began
+	running map[*playing]bool
+}
+
+// playing is a cell while it is played.
+type playing struct {
+	p             *Progress
+	s             *Scenario
+	began, rested time.Time
 }
 
 // mean of some times.
@@ -33,15 +43,18 @@ func (m mean) add(d time.Duration) mean { return mean{m.sum + d, m.count + 1} }
 func (m mean) value() time.Duration { return m.sum / time.Duration(max(m.count, 1)) }
 
 // plan takes note of what is to be played. No repeats mean no end.
-func (p *Progress) plan(idle, busy []group, workers, atWork, repeats int) {
+func (p *Progress) plan(idle, busy []group, r room, repeats int) {
 	if p == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.endless, p.took = repeats == 0, map[*Scenario]mean{}
+	p.endless, p.took, p.worked = repeats == 0, map[*Scenario]mean{}, map[*Scenario]mean{}
 	for i, groups := range [][]group{idle, busy} {
-		p.pools[i] = pool{workers: max([]int{workers, atWork}[i], 1), waiting: map[*Scenario]int{}, running: map[*Scenario][]time.Time{}}
+		p.pools[i] = pool{
+			places: []int{r.places, runtime.NumCPU()}[i], keep: r.keep || i == 1,
+			waiting: map[*Scenario]int{}, running: map[*playing]bool{},
+		}
 		for _, g := range groups {
 			for _, s := range g {
 				if s.skip == "" {
@@ -59,28 +72,43 @@ func (p *Progress) pool(s *Scenario) *pool {
 	return &p.pools[0]
 }
 
-// began takes note that a cell has begun, and returns what to call when it ends.
-func (p *Progress) began(s *Scenario, at time.Time) (ended func(time.Time)) {
+// began takes note that a cell has begun.
+func (p *Progress) began(s *Scenario, now time.Time) *playing {
+	c := &playing{p: p, s: s, began: now}
+	if p != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		pool := p.pool(s)
+		pool.waiting[s]--
+		pool.running[c] = true
+	}
+	return c
+}
+
+// rests takes note that the cell has left its place.
+func (c *playing) rests(now time.Time) {
+	if p := c.p; p != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.worked[c.s] = p.worked[c.s].add(now.Sub(c.began))
+		c.rested = now
+	}
+}
+
+func (c *playing) ended(now time.Time) {
+	p := c.p
 	if p == nil {
-		return func(time.Time) {}
+		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pool := p.pool(s)
-	pool.waiting[s]--
-	pool.running[s] = append(pool.running[s], at)
-	return func(now time.Time) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.took[s] = p.took[s].add(now.Sub(at))
-		p.beyond = p.beyond.add(max(now.Sub(at)-s.Cost, 0))
-		for i, began := range pool.running[s] {
-			if began.Equal(at) {
-				pool.running[s] = append(pool.running[s][:i], pool.running[s][i+1:]...)
-				break
-			}
-		}
+	took := now.Sub(c.began)
+	p.took[c.s] = p.took[c.s].add(took)
+	p.beyond = p.beyond.add(max(took-c.s.Cost, 0))
+	if c.rested.IsZero() {
+		p.worked[c.s] = p.worked[c.s].add(took)
 	}
+	delete(p.pool(c.s).running, c)
 }
 
 // Left is how long the run still takes, as far as can be told. It cannot be before a cell has ended, nor where there is
@@ -94,31 +122,43 @@ func (p *Progress) Left(now time.Time) (left time.Duration, known bool) {
 	if p.endless || p.beyond.count == 0 {
 		return 0, false
 	}
-	for _, pool := range p.pools {
+	for i := range p.pools {
+		pool := &p.pools[i]
 		var work, longest time.Duration
 		for s, n := range pool.waiting {
 			if n > 0 {
-				work += time.Duration(n) * p.expect(s)
-				longest = max(longest, p.expect(s))
+				work += time.Duration(n) * p.works(s, pool)
+				longest = max(longest, p.takes(s))
 			}
 		}
-		for s, all := range pool.running {
-			for _, began := range all {
-				rest := max(p.expect(s)-now.Sub(began), 0)
-				work += rest
-				longest = max(longest, rest)
+		for c := range pool.running {
+			if c.rested.IsZero() {
+				work += max(p.works(c.s, pool)-now.Sub(c.began), 0)
 			}
+			longest = max(longest, p.takes(c.s)-now.Sub(c.began))
 		}
 		// However many share the work, none of its cells gets shorter.
-		left = max(left, longest, work/time.Duration(max(pool.workers, 1)))
+		left = max(left, longest, work/time.Duration(max(pool.places, 1)))
 	}
 	return left, true
 }
 
-// expect is how long a cell takes.
-func (p *Progress) expect(s *Scenario) time.Duration {
+// takes is how long a cell takes.
+func (p *Progress) takes(s *Scenario) time.Duration {
 	if m := p.took[s]; m.count > 0 {
 		return m.value()
 	}
 	return s.Cost + p.beyond.value()
+}
+
+// works is for how long a cell holds a place.
+func (p *Progress) works(s *Scenario, in *pool) time.Duration {
+	switch m := p.worked[s]; {
+	case m.count > 0:
+		return m.value()
+	case in.keep:
+		return p.takes(s)
+	default:
+		return p.beyond.value()
+	}
 }

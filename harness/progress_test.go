@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -18,32 +19,45 @@ func TestProgress(t *testing.T) {
 			t.Errorf("at %d ms: %v, %t, want %v, %t", now, got, ok, left, known)
 		}
 	}
-	p.plan([]group{group1, group2}, []group{{{scenario: busy}}}, 2, 1, 1)
+	p.plan([]group{group1, group2}, []group{{{scenario: busy}}}, room{places: 2, keep: true}, 1)
 	want(0, 0, false)
-	endQuick, endSlow := p.began(quick, at(0)), p.began(slow, at(0))
+	first, second := p.began(quick, at(0)), p.began(slow, at(0))
 	want(50, 0, false)
-	endQuick(at(100))
-	// 900 ms of the slow one that runs, and of what waits 1100 ms, 100 ms, with two workers; the busy one takes 100 ms.
+	first.ended(at(100))
+	// 900 ms of the slow one that runs, and of what waits 1100 ms, 100 ms, with two places; the busy one takes 100 ms.
 	want(100, 1100*time.Millisecond, true)
-	endOther := p.began(slow, at(100))
+	other := p.began(slow, at(100))
 	want(100, 1100*time.Millisecond, true)
 	want(600, 600*time.Millisecond, true)
-	endSlow(at(1500))                      // it has taken 500 ms longer than its timer
+	second.ended(at(1500))                 // it has taken 500 ms longer than its timer
 	want(1500, 300*time.Millisecond, true) // the busy one may take as much beyond
-	endOther(at(1600))
-	endBusy := p.began(busy, at(1600))
-	endBusy(at(1700))
+	other.ended(at(1600))
+	p.began(busy, at(1600)).ended(at(1700))
 	want(1700, 100*time.Millisecond, true) // the quick one that waits
-	end := p.began(quick, at(1700))
-	end(at(1800))
+	p.began(quick, at(1700)).ended(at(1800))
 	want(1800, 0, true)
 
-	p.plan([]group{group1}, nil, 2, 0, 0)
-	p.began(slow, at(0))(at(1000))
+	// Where cells leave their places while they sit a timer out, it is their work that adds up.
+	slows := slices.Repeat(group{{scenario: slow}}, 50)
+	p = Progress{}
+	p.plan([]group{slows}, nil, room{places: 2}, 1)
+	one := p.began(slow, at(0))
+	one.rests(at(100))
+	one.ended(at(1100))
+	want(1100, 2450*time.Millisecond, true) // 49 of 100 ms, two at a time
+	for range 49 {
+		p.began(slow, at(1100)).rests(at(1200))
+	}
+	want(1200, 1000*time.Millisecond, true) // all rest
+
+	p.plan([]group{group1}, nil, room{places: 2}, 0)
+	p.began(slow, at(0)).ended(at(1000))
 	want(1000, 0, false) // there is no end
 	var none *Progress
-	none.plan(nil, nil, 1, 1, 1)
-	none.began(slow, at(0))(at(1))
+	none.plan(nil, nil, room{places: 1}, 1)
+	c := none.began(slow, at(0))
+	c.rests(at(1))
+	c.ended(at(1))
 	if _, known := none.Left(at(1)); known {
 		t.Error("nobody took notice, and yet it is known")
 	}

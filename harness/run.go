@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/kernel"
@@ -29,14 +30,7 @@ type Sink interface {
 // Run plays the plan and hands each cell to the sink once it is judged. It returns when every cell that was begun has
 // ended: with the context's error if it was cancelled, or with the sink's, which ends the run.
 func Run(ctx context.Context, o Options, sink Sink) error {
-	most, atWork := 1, 0
-	for i := range o.Scenarios {
-		most = max(most, o.connections(&o.Scenarios[i]))
-		if o.Scenarios[i].Busy {
-			atWork = runtime.NumCPU()
-		}
-	}
-	workers, err := parallel(o.Parallel, most, atWork)
+	room, err := makeRoom(o)
 	if err != nil {
 		return err
 	}
@@ -68,7 +62,7 @@ func Run(ctx context.Context, o Options, sink Sink) error {
 	defer unix.Close(pipe[0])
 	context.AfterFunc(ctx, func() { unix.Close(pipe[1]) })
 
-	r := &runner{o: o, sink: sink, cancel: cancel, cancelled: pipe[0], closers: make(chan struct{}, closing*workers)}
+	r := &runner{o: o, sink: sink, cancel: cancel, cancelled: pipe[0], room: room, files: semaphore.NewWeighted(int64(room.files))}
 	var busy, idle []group
 	for _, g := range groups {
 		if g[0].scenario.Busy {
@@ -77,10 +71,10 @@ func Run(ctx context.Context, o Options, sink Sink) error {
 			idle = append(idle, g)
 		}
 	}
-	o.Progress.plan(idle, busy, workers, atWork, o.Repeat)
+	o.Progress.plan(idle, busy, room, o.Repeat)
 	var done sync.WaitGroup
-	done.Go(func() { r.work(ctx, busy, atWork) })
-	done.Go(func() { r.work(ctx, idle, workers) })
+	done.Go(func() { r.work(ctx, busy, runtime.NumCPU()) })
+	done.Go(func() { r.work(ctx, idle, room.places) })
 	done.Wait()
 	r.later.Wait()
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, errFoundFailure) {
@@ -149,44 +143,39 @@ type runner struct {
 	mu        sync.Mutex // around the sink
 	alone     sync.Mutex // around a cell whose trace is host-wide
 	later     sync.WaitGroup
-	closers   chan struct{} // bounds what is being closed, each of which holds a descriptor
+	room      room
+	files     *semaphore.Weighted // descriptors
 }
 
-// work plays groups with that many cells at a time.
-func (r *runner) work(ctx context.Context, groups []group, workers int) {
-	if len(groups) == 0 {
-		return
-	}
-	queue := make(chan func())
-	var done sync.WaitGroup
-	for range workers {
-		done.Go(func() {
-			for job := range queue {
-				job()
-			}
-		})
-	}
-	r.feed(ctx, groups, queue)
-	close(queue)
-	done.Wait()
-}
-
-func (r *runner) feed(ctx context.Context, groups []group, queue chan<- func()) {
+// work plays groups with that many cells at work at a time. The next one begins where one ends, or waits for a timer.
+func (r *runner) work(ctx context.Context, groups []group, places int) {
+	var playing sync.WaitGroup
+	defer playing.Wait()
+	taken := make(chan struct{}, places)
 	for repeat := 1; r.o.Repeat == 0 || repeat <= r.o.Repeat; repeat++ {
 		for _, g := range groups {
 			c := &contest{runner: r, left: len(g)}
 			for i, s := range g {
-				job := func() { c.done(r.play(s, repeat)) }
 				if s.skip != "" {
 					c.done(skipped(s, repeat))
 					continue
 				}
+				files := int64(descriptors(s.scenario, r.o.connections(s.scenario)))
 				select {
-				case queue <- job:
+				case taken <- struct{}{}:
 				case <-ctx.Done():
 					c.cut(len(g) - i)
 					return
 				}
+				if r.files.Acquire(ctx, files) != nil { // only where the run was cancelled
+					c.cut(len(g) - i)
+					return
+				}
+				playing.Go(func() {
+					leave := sync.OnceFunc(func() { <-taken })
+					defer leave()
+					c.done(r.play(s, repeat, files, leave))
+				})
 			}
 		}
 	}
@@ -199,9 +188,10 @@ func skipped(s slot, repeat int) played {
 	}}
 }
 
-func (r *runner) play(s slot, repeat int) played {
-	ended := r.o.Progress.began(s.scenario, time.Now())
-	defer func() { ended(time.Now()) }()
+// play plays a cell that may hold that many descriptors, and calls leave when another may take its place.
+func (r *runner) play(s slot, repeat int, files int64, leave func()) played {
+	at := r.o.Progress.began(s.scenario, time.Now())
+	defer func() { at.ended(time.Now()) }()
 	mul := r.o.TimeoutMul
 	if r.o.RealTimers {
 		mul *= 5 // the longest wait is the talk's 31 s and what the client's own timer adds to it
@@ -210,18 +200,26 @@ func (r *runner) play(s slot, repeat int) played {
 	if repeat > 1 && r.o.Again != nil {
 		dropper = r.o.Again
 	}
+	var rests func()
+	if !r.room.keep {
+		rests = func() {
+			at.rests(time.Now())
+			leave()
+		}
+	}
 	p := play(cellConfig{
 		Scenario: s.scenario, Family: s.family, Mode: s.mode, Repeat: repeat,
 		Port: r.o.Port, Connections: r.o.connections(s.scenario), TimeoutMul: mul, Strict: r.o.Strict, RealTimers: r.o.RealTimers, Dropper: dropper,
 		Bugs:   slices.DeleteFunc(slices.Clone(s.scenario.Bugs), func(b result.Bug) bool { return !b.Affects(r.o.Kernel) }),
-		Tracer: r.o.Tracer, Alone: &r.alone, Tables: r.o.Tables, Keep: r.o.Keep, cancelled: r.cancelled,
+		Tracer: r.o.Tracer, Alone: &r.alone, Tables: r.o.Tables, Keep: r.o.Keep, Story: r.o.Keep || r.o.Story, cancelled: r.cancelled,
 	}, func(wait func()) {
-		r.closers <- struct{}{}
+		files-- // it is held for longer than the others
 		r.later.Go(func() {
 			wait()
-			<-r.closers
+			r.files.Release(1)
 		})
-	})
+	}, rests)
+	r.files.Release(files)
 	if p.fatal != nil {
 		r.cancel(p.fatal)
 	}

@@ -45,6 +45,10 @@ type Scenario struct {
 	Families []string
 	// Connections is how many clients there are unless the user says otherwise; 0 is 1.
 	Connections int
+	// Ends is how many sockets there are to each connection; 0 is 2, a client's and what accept returns for it.
+	Ends int
+	// Listeners is how many there are at a time; 0 is few.
+	Listeners int
 	// Frames is room in the capture for more than those connections and their clients' retransmissions.
 	Frames int
 	// Weather is what the case wants of its namespace besides netns.Weather.

@@ -550,7 +550,7 @@ func (l *Lab) acceptEach(s *Listener, look func(fd int, peer netip.AddrPort)) in
 			return n
 		}
 		l.must(wrap("accept", err))
-		l.fds = append(l.fds, fd)
+		l.hold(fd)
 		l.accepted(s.name, addrPort(sa), l.read(fd))
 		look(fd, addrPort(sa))
 	}

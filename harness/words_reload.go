@@ -43,7 +43,7 @@ func (l *Lab) HotReload(reloads, servedBetween int, reload Reload) {
 	l.obs.Stream = s
 	ns, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	l.must(wrap("open the namespace", err))
-	l.fds = append(l.fds, ns)
+	l.hold(ns)
 
 	now := l.Listen("L0")
 	var stop atomic.Bool
@@ -225,7 +225,7 @@ func ReloadByPassing(l *Lab, old *Listener) *Listener {
 	l.obs.Stream.AtStake += n
 	fd, err := unix.FcntlInt(uintptr(old.fd), unix.F_DUPFD_CLOEXEC, 0)
 	l.must(wrap("duplicate the listener", err))
-	l.fds = append(l.fds, fd)
+	l.hold(fd)
 	next := &Listener{name: fmt.Sprintf("L%d", len(l.listeners)), fd: fd, inode: old.inode}
 	l.listeners = append(l.listeners, next)
 	l.closeQuietly(old)
@@ -240,6 +240,7 @@ func ReloadByBPFDraining(wait time.Duration) Reload {
 		// The latest listener is in slot 1 as soon as it is there.
 		l.must(l.program.Set(Policy{Answer: l.cfg.Mode.Answer, Arrive: 1, Migrate: 1}))
 		next := l.successor(old)
+		l.rest()
 		for deadline := time.Now().Add(wait); time.Now().Before(deadline); {
 			l.must(l.serve(next, 1, tick))
 			if n, err := acceptQueue(old.fd); err == nil && n > 0 {

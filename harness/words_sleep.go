@@ -28,7 +28,7 @@ func (l *Lab) AsleepInAccept(s *Listener, while func()) string {
 	}, while)
 	l.must(wrap("make non-blocking", unix.SetNonblock(s.fd, true)))
 	if child >= 0 {
-		l.fds = append(l.fds, child)
+		l.hold(child)
 		l.accepted(s.name, addrPort(from), l.read(child))
 	}
 	return said

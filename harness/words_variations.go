@@ -101,7 +101,7 @@ func (l *Lab) Serve(count int, listeners []*Listener) []Served {
 		}))
 		child, sa, err := unix.Accept4(by.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		l.must(wrap("accept", err))
-		l.fds = append(l.fds, child)
+		l.hold(child)
 		l.accepted(by.name, addrPort(sa), l.read(child))
 		all = append(all, Served{By: by, Port: addrPort(sa).Port()})
 		// Both have read all that there was, so these send FINs and no reset.

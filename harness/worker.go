@@ -60,7 +60,7 @@ func (l *Lab) Worker(name string) *Worker {
 	theirs := os.NewFile(uintptr(pair[1]), "worker")
 	defer func() { _ = theirs.Close() }()
 	w := &Worker{name: name, sock: pair[0], cmd: exec.Command("/proc/self/exe")}
-	l.fds = append(l.fds, w.sock)
+	l.hold(w.sock)
 	w.cmd.Env = append(os.Environ(), workerEnv+"=1")
 	w.cmd.ExtraFiles = []*os.File{theirs}
 	w.cmd.Stderr = os.Stderr
@@ -88,7 +88,7 @@ func (l *Lab) HandOver(s *Listener, w *Worker) {
 	l.step("accept on %s, and pass the connection to %s", s.name, w.name)
 	fd, sa, err := unix.Accept4(s.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	l.must(wrap("accept", err))
-	l.fds = append(l.fds, fd)
+	l.hold(fd)
 	l.must(l.tell(w, order{Do: "read", Bytes: len(l.message()), Timeout: l.scale(handshakeTimeout)}, fd))
 	l.must(l.closeFD(fd))
 	got, err := l.hear(w)

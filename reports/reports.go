@@ -28,17 +28,18 @@ type Options struct {
 type Format struct {
 	Name   string
 	Doc    string // one phrase
+	Story  bool   // it shows what happened inside each cell, even where nobody asks for more
 	Render func(w io.Writer, run *result.Run, o Options) error
 }
 
 // Formats lists every format, sorted by name.
 func Formats() []Format {
 	return []Format{
-		{"html", "one page to look at, with diagrams, for people", renderHTML},
-		{"jsonl", "the ledger itself, one JSON object a line", renderJSONL},
-		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", renderJUnit},
-		{"ktap", "KTAP version 1, as kernel tests print", renderKTAP},
-		{"text", "tables and sentences, for people", renderText},
+		{"html", "one page to look at, with diagrams, for people", true, renderHTML},
+		{"jsonl", "the ledger itself, one JSON object a line", true, renderJSONL},
+		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", false, renderJUnit},
+		{"ktap", "KTAP version 1, as kernel tests print", false, renderKTAP},
+		{"text", "tables and sentences, for people", false, renderText},
 	}
 }
 

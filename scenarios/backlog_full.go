@@ -93,6 +93,7 @@ var backlogFullHashdance = harness.Scenario{
 	Name:        "backlog-full-hashdance",
 	Section:     harness.SectionBeyond,
 	Connections: backlogFullConnections,
+	Ends:        4,
 	Frames:      2 * backlogFullConnections * harness.FramesServed,
 	Weather:     patientClients,
 	Doc: `no room for a handshake that would migrate
@@ -115,6 +116,7 @@ var backlogFullTimer = harness.Scenario{
 	Timers:      "the SYN+ACK timer (1 s)",
 	Cost:        time.Second,
 	Connections: backlogFullConnections,
+	Ends:        4,
 	Frames:      2 * backlogFullConnections * harness.FramesServed,
 	Weather:     patientClients,
 	Doc: `no room for a handshake that the SYN+ACK timer has migrated

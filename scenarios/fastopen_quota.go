@@ -17,6 +17,7 @@ var fastOpenQuota = harness.Scenario{
 	Name:        "fastopen-quota",
 	Section:     harness.SectionBeyond,
 	Connections: quotaConnections,
+	Ends:        6,
 	Frames:      2 * 2 * quotaConnections * harness.FramesServed,
 	Weather:     fastOpenWeather,
 	Doc: `the limit of pending TCP Fast Open requests, after a migration

@@ -25,6 +25,7 @@ be copied with them. ` + story,
 		Timers:      "the client's retransmission timer (200 ms)",
 		Cost:        200 * time.Millisecond,
 		Connections: 5,
+		Listeners:   groupSize + 4, // with A, and the aftercare's ends
 		Play: func(l *harness.Lab) {
 			a := l.Listen("A")
 			l.DropACKs()

@@ -35,6 +35,8 @@ server serves a few, brings a new listener up (step 1), removes the old one
 		Path:  "inet_csk_listen_stop, tcp_v[46]_rcv → reuseport_migrate_sock",
 		Modes: modes,
 		Busy:  true,
+		// Old and new, and both ends of each client's.
+		Listeners: 12,
 		// What differs between the families is looked at elsewhere; this is about numbers.
 		Families: []string{"ipv4"},
 		// Ten frames a connection, and what is served while the old listener lingers.

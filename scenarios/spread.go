@@ -28,8 +28,9 @@ one of the connections must be there.`,
 	Path:  "inet_lookup_reuseport → reuseport_select_sock; bpf_sk_select_reuseport",
 	Modes: []string{"off", "bpf-select"},
 	// What reaches an IPv6 listener over IPv4 is hashed as IPv4 is, and each family costs a second of CPU time.
-	Families: []string{"ipv4", "ipv6"},
-	Frames:   spreadClients * harness.FramesServed,
+	Families:  []string{"ipv4", "ipv6"},
+	Listeners: spreadOver + 2,
+	Frames:    spreadClients * harness.FramesServed,
 	Play: func(l *harness.Lab) {
 		listeners := l.ListenMany("L", spreadOver)
 		for slot := 1; slot < spreadOver; slot++ {

@@ -251,6 +251,7 @@ func (e *env) play(c *cli.Context, selector string) error {
 	}
 	o.Tables = want != "off"
 	o.Keep = c.IsSet("out") || c.IsSet("bundle")
+	o.Story = format.Story || c.Bool("v")
 	// It waits for the kernel for tens of milliseconds, and so does all that comes before a cell's first packet.
 	o.Tracer = sync.OnceValues(func() (*trace.Tracer, error) { return tracer(want, len(o.Scenarios) == 1) })
 	opening := make(chan struct{})
