@@ -58,6 +58,6 @@ func config(t *testing.T, s Scenario, f Family, m Mode, connections int) cellCon
 	t.Cleanup(func() { unix.Close(never) })
 	return cellConfig{
 		Scenario: &s, Family: f, Mode: m, Repeat: 1, Port: 80, Connections: connections, TimeoutMul: 4,
-		Dropper: dropper, cancelled: never,
+		Dropper: dropper, cancelled: never, Story: true,
 	}
 }
