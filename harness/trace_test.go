@@ -107,7 +107,7 @@ func TestTracefsTells(t *testing.T) {
 				var c result.Cell
 				for n := 0; n < 30; n++ { // the kernel leaves something out now and then, and says so
 					c = run(t, harness.Options{
-						Scenarios: []harness.Scenario{scenario(t, tt.scenario)}, Families: []harness.Family{family}, Modes: modes(t, "off"), Tracer: tr,
+						Scenarios: []harness.Scenario{scenario(t, tt.scenario)}, Families: []harness.Family{family}, Modes: modes(t, "off"), Tracer: tr, Story: true,
 					})[0]
 					if c.Status != result.Pass || c.Trace == nil || !c.Trace.HostWide {
 						t.Fatalf("%s: %s: %s: trace %+v", c.ID(), c.Status, c.Reason, c.Trace)
@@ -238,4 +238,29 @@ func forbidBPF() error {
 		return err
 	}
 	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0)
+}
+
+// TestStory: what happened in a cell is told to who asks, and wherever something went wrong.
+func TestStory(t *testing.T) {
+	needNamespace(t)
+	right := scenario(t, "quiz1")
+	wrong := right
+	wrong.Expect = func(harness.Mode) harness.Expectation { return harness.Expectation{Lives: true} }
+	for _, tt := range []struct {
+		scenario harness.Scenario
+		asked    bool
+		status   result.Status
+		told     bool
+	}{
+		{right, false, result.Pass, false},
+		{right, true, result.Pass, true},
+		{wrong, false, result.Fail, true},
+	} {
+		c := run(t, harness.Options{
+			Scenarios: []harness.Scenario{tt.scenario}, Families: harness.Families()[:1], Modes: modes(t, "off"), Tables: true, Story: tt.asked,
+		})[0]
+		if told := len(c.Tables) > 0 && len(c.Flow) > 0; c.Status != tt.status || told != tt.told || (len(c.Tables) > 0) != told {
+			t.Errorf("asked %t: %s, %d tables and %d segments; want %s, told %t", tt.asked, c.Status, len(c.Tables), len(c.Flow), tt.status, tt.told)
+		}
+	}
 }
