@@ -149,9 +149,12 @@ func (l *Lab) play(p *played) (err error) {
 	if l.diag, err = kernel.OpenDiag(); err != nil {
 		return err
 	}
+	if l.counting, err = kernel.OpenCounting(); err != nil {
+		return err
+	}
 	l.weather = weather
 	if l.cfg.Keep {
-		if l.before, err = kernel.ReadMIB(); err != nil {
+		if l.before, err = l.counting.MIB(); err != nil {
 			return err
 		}
 	}

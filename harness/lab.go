@@ -22,14 +22,15 @@ import (
 // Lab is where a scenario is played: a namespace, its witnesses, and the words (words.go) that a scenario is written in.
 // A word that cannot be done ends the scenario; the cell is an ERROR then. All words run on the namespace's own thread.
 type Lab struct {
-	cfg     cellConfig
-	start   time.Time     // zero of every time in the cell
-	ring    *capture.Ring // nil: not there yet, or closed
-	later   func(func())  // does what waits for the kernel and need not be waited for
-	rests   func()        // lets another cell begin in this one's place; nil: it has done so
-	diag    *kernel.Diag
-	program *migrate.Program
-	rule    netns.Rule
+	cfg      cellConfig
+	start    time.Time     // zero of every time in the cell
+	ring     *capture.Ring // nil: not there yet, or closed
+	later    func(func())  // does what waits for the kernel and need not be waited for
+	rests    func()        // lets another cell begin in this one's place; nil: it has done so
+	diag     *kernel.Diag
+	counting *kernel.Counting
+	program  *migrate.Program
+	rule     netns.Rule
 
 	listeners []*Listener // in the order in which they came up; those that are gone too
 	clients   []*Client
@@ -95,7 +96,7 @@ func (l *Lab) ask() error {
 		})
 	}
 	var err error
-	if l.after, err = kernel.ReadMIB(); err != nil {
+	if l.after, err = l.counting.MIB(); err != nil {
 		return err
 	}
 	after, err := l.after.Counters()
@@ -173,7 +174,7 @@ func (l *Lab) try() error {
 		}
 	}
 	said.Unserved = len(left)
-	after, err := kernel.ReadCounters()
+	after, err := l.counting.Read()
 	if err != nil {
 		return err
 	}
@@ -247,6 +248,9 @@ func (l *Lab) close() {
 	}
 	if l.diag != nil {
 		_ = l.diag.Close()
+	}
+	if l.counting != nil {
+		l.counting.Close()
 	}
 	if l.program != nil {
 		_ = l.program.Close()

@@ -472,14 +472,14 @@ func (l *Lab) awaitCounter(until until, name string, atLeast int) {
 	condition := fmt.Sprintf("%s is %d", name, atLeast)
 	l.step("%s", condition)
 	l.must(until(fateTimeout, condition, func() (bool, error) {
-		c, err := kernel.ReadCounters()
+		c, err := l.counting.Read()
 		return c[name] >= int64(atLeast), err
 	}))
 }
 
 // Counter reads a counter of the namespace.
 func (l *Lab) Counter(name string) int {
-	c, err := kernel.ReadCounters()
+	c, err := l.counting.Read()
 	l.must(err)
 	return int(c[name])
 }

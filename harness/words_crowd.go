@@ -64,7 +64,7 @@ func (l *Lab) AwaitRefusals(times int) {
 	condition := plural(times, "time the accept queue was full for each", "times the accept queue was full for each")
 	l.step("%s", condition)
 	l.must(l.until(fateTimeout, condition, func() (bool, error) {
-		c, err := kernel.ReadCounters()
+		c, err := l.counting.Read()
 		return int(c["ListenOverflows"]+int64(times)*c[kernel.OutRsts]) >= times*l.cfg.Connections, err
 	}))
 }
@@ -86,7 +86,7 @@ func (l *Lab) AwaitSYNACKTimers() {
 	const condition = "the SYN+ACK timers have fired"
 	l.step(condition)
 	l.must(l.untilTimer(fateTimeout, condition, func() (bool, error) {
-		c, err := kernel.ReadCounters()
+		c, err := l.counting.Read()
 		if err != nil {
 			return false, err
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,30 +32,71 @@ var counterGroups = map[string]bool{"Tcp": true, "TcpExt": true}
 // notCounters are in the group Tcp what RFC 1213 wants there and no event ever moves.
 var notCounters = map[string]bool{"RtoAlgorithm": true, "RtoMin": true, "RtoMax": true, "MaxConn": true}
 
-// ReadCounters reads the counters of the calling thread's namespace. (/proc/net is that of the main thread.)
-func ReadCounters() (Counters, error) {
-	m, err := ReadMIB()
+// MIB is what /proc/net/snmp and /proc/net/netstat said at a moment, not yet parsed.
+type MIB [2][]byte
+
+var mibFiles = [len(MIB{})]string{"snmp", "netstat"}
+
+// Counting reads the counters of one network namespace. It keeps the files open: in a new namespace the kernel makes every
+// entry on the way to them anew, and of a file that is read again it knows how much room its text takes.
+type Counting struct{ fds [len(MIB{})]int }
+
+// OpenCounting opens the files of the calling thread's namespace. (/proc/net is that of the main thread.) They may be read
+// from any thread.
+func OpenCounting() (*Counting, error) {
+	c := &Counting{}
+	folder, err := unix.Open("/proc/thread-self/net", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the counters' folder: %w", err)
+	}
+	defer unix.Close(folder)
+	for i, name := range mibFiles {
+		if c.fds[i], err = unix.Openat(folder, name, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+			for _, fd := range c.fds[:i] {
+				unix.Close(fd)
+			}
+			return nil, fmt.Errorf("open counters: %w", &os.PathError{Op: "open", Path: "/proc/thread-self/net/" + name, Err: err})
+		}
+	}
+	return c, nil
+}
+
+// Close closes the files.
+func (c *Counting) Close() {
+	for _, fd := range c.fds {
+		unix.Close(fd)
+	}
+}
+
+// MIB reads them.
+func (c *Counting) MIB() (MIB, error) {
+	var m MIB
+	for i, fd := range c.fds {
+		var err error
+		if m[i], err = slurp(fd); err != nil {
+			return MIB{}, fmt.Errorf("read counters: %s: %w", mibFiles[i], err)
+		}
+	}
+	return m, nil
+}
+
+// ReadMIB reads the counters of the calling thread's namespace, for who wants them once.
+func ReadMIB() (MIB, error) {
+	c, err := OpenCounting()
+	if err != nil {
+		return MIB{}, err
+	}
+	defer c.Close()
+	return c.MIB()
+}
+
+// Read reads the counters of TCP.
+func (c *Counting) Read() (Counters, error) {
+	m, err := c.MIB()
 	if err != nil {
 		return nil, err
 	}
 	return m.Counters()
-}
-
-// MIB is what /proc/net/snmp and /proc/net/netstat said at a moment, not yet parsed.
-type MIB [2][]byte
-
-var mibFiles = [len(MIB{})]string{"/proc/thread-self/net/snmp", "/proc/thread-self/net/netstat"}
-
-// ReadMIB reads them in the calling thread's namespace.
-func ReadMIB() (MIB, error) {
-	var m MIB
-	for i, name := range mibFiles {
-		var err error
-		if m[i], err = slurp(name); err != nil {
-			return MIB{}, fmt.Errorf("read counters: %w", err)
-		}
-	}
-	return m, nil
 }
 
 // Counters are those of TCP.
@@ -64,7 +106,9 @@ func (m MIB) Counters() (Counters, error) { return m.parse(false) }
 func (m MIB) All() (Counters, error) { return m.parse(true) }
 
 func (m MIB) parse(all bool) (Counters, error) {
-	c := Counters{}
+	c := make(Counters, 256)
+	interned.Lock()
+	defer interned.Unlock()
 	for i, b := range m {
 		if err := parseCounters(c, b, all); err != nil {
 			return nil, fmt.Errorf("read counters: %s: %w", mibFiles[i], err)
@@ -73,17 +117,12 @@ func (m MIB) parse(all bool) (Counters, error) {
 	return c, nil
 }
 
-// slurp reads a file of /proc in one go: it says that it is empty, so os.ReadFile would begin small and copy as it grows.
-func slurp(name string) ([]byte, error) {
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: name, Err: err}
-	}
-	defer func() { _ = unix.Close(fd) }()
-	b := make([]byte, 0, 16<<10)
+// slurp reads a file of /proc from its begin, in one go.
+func slurp(fd int) ([]byte, error) {
+	b := make([]byte, 0, 8<<10)
 	for {
 		b = slices.Grow(b, 1)
-		n, err := unix.Read(fd, b[len(b):cap(b)])
+		n, err := unix.Pread(fd, b[len(b):cap(b)], int64(len(b)))
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -92,6 +131,25 @@ func slurp(name string) ([]byte, error) {
 		}
 		b = b[:len(b)+n]
 	}
+}
+
+// interned are the names of counters, which are the same each time.
+var interned struct {
+	sync.Mutex
+	names map[string]string
+}
+
+// intern returns a name. The caller holds the lock.
+func intern(name []byte) string {
+	s, ok := interned.names[string(name)]
+	if !ok {
+		if len(interned.names) > 1<<12 || interned.names == nil { // no kernel has as many
+			interned.names = map[string]string{}
+		}
+		s = string(name)
+		interned.names[s] = s
+	}
+	return s
 }
 
 // parseCounters adds what a file in the format of /proc/net/snmp holds: pairs of lines, names and then values, both
@@ -124,8 +182,12 @@ func parseCounters(c Counters, file []byte, all bool) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-			if !notCounters[string(name)] {
+			switch {
+			case notCounters[string(name)]:
+			case all:
 				c[prefix+string(name)] = v
+			default:
+				c[intern(name)] = v
 			}
 		}
 		if len(names) != len(values) { // one of them is used up

@@ -237,13 +237,13 @@ func record(t *testing.T, tr *Tracer, f func(*stage)) *take {
 			ring, err := capture.Open("lo", 256)
 			must("capture", err)
 			defer ring.Close()
-			before, err := kernel.ReadCounters()
+			before, err := counters()
 			must("counters", err)
 			w := s.watch(tr)
 			f(s)
 			var r *Recording
 			r, whole = stop(t, w)
-			after, err := kernel.ReadCounters()
+			after, err := counters()
 			must("counters", err)
 			wire, err := ring.Drain()
 			must("drain", err)
@@ -484,11 +484,11 @@ func TestSynAckTimer(t *testing.T) {
 		_, cookie = s.listen(at)
 		_, err = drop.Drop(false, at.Port())
 		must("drop", err)
-		before, err := kernel.ReadCounters()
+		before, err := counters()
 		must("counters", err)
 		_, client = s.connect(at)
 		for end := time.Now().Add(deadline); ; time.Sleep(10 * time.Millisecond) {
-			now, err := kernel.ReadCounters()
+			now, err := counters()
 			must("counters", err)
 			if now.Since(before)["RetransSegs"] > 0 {
 				break
@@ -521,13 +521,13 @@ func TestSideBySide(t *testing.T) {
 			for whole, n := false, 0; !whole && n < plays; n++ {
 				err := play(func(s *stage) {
 					p.tid = unix.Gettid()
-					before, err := kernel.ReadCounters()
+					before, err := counters()
 					must("counters", err)
 					w := s.watch(tr)
 					p.fate.play(s, p.at, p.nobody, p.connections)
 					var r *Recording
 					r, whole = stop(t, w)
-					after, err := kernel.ReadCounters()
+					after, err := counters()
 					must("counters", err)
 					p.events, whole = r.Events, whole && r.Untraced(after.Since(before)) == 0
 				})
@@ -883,4 +883,13 @@ func forbidBPF() error {
 		return err
 	}
 	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0)
+}
+
+// counters reads those of the calling thread's namespace.
+func counters() (kernel.Counters, error) {
+	m, err := kernel.ReadMIB()
+	if err != nil {
+		return nil, err
+	}
+	return m.Counters()
 }

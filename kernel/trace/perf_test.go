@@ -100,7 +100,7 @@ func recordTwice(t *testing.T, theirPorts string, f func(*stage)) *twice {
 			bpf := s.watch(programs)
 			f(s)
 			once()
-			after, err := kernel.ReadCounters()
+			after, err := counters()
 			must("counters", err)
 			told, err := bpf.Stop()
 			must("stop", err)
