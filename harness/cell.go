@@ -125,8 +125,10 @@ func play(cfg cellConfig, later func(func()), rests func()) played {
 // relate puts into the cell what happened in it. It takes as long as a tenth of the cell, and decides nothing.
 func (l *Lab) relate(p *played) {
 	c, o := &p.cell, &l.obs
-	c.Tables = l.tables
-	p.rec, p.notes = o.Wire.recording, annotate(o, l.start, l.steps, l.tables)
+	for _, n := range l.noted {
+		c.Tables = append(c.Tables, l.table(n))
+	}
+	p.rec, p.notes = o.Wire.recording, annotate(o, l.start, l.steps, c.Tables)
 	c.Client, c.Flow = exemplar(o, l.start, p.notes)
 	if o.Trace != nil {
 		c.Events = told(o.Trace.events, l.start)

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
 )
@@ -60,4 +61,13 @@ func config(t *testing.T, s Scenario, f Family, m Mode, connections int) cellCon
 		Scenario: &s, Family: f, Mode: m, Repeat: 1, Port: 80, Connections: connections, TimeoutMul: 4,
 		Dropper: dropper, cancelled: never, Story: true,
 	}
+}
+
+// Listening returns the listeners as their own descriptors tell of them, and as sock_diag lists them.
+func Listening(l *Lab) (own, listed []kernel.Socket) {
+	own, err := l.listening()
+	l.must(err)
+	listed, err = l.diag.Sockets(l.cfg.Port, l.cfg.Family.socketFamilies(), kernel.Listen)
+	l.must(err)
+	return own, listed
 }

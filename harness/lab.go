@@ -50,8 +50,7 @@ type Lab struct {
 	steps  []result.Step
 	tracer *trace.Tracer
 	watch  *trace.Watch // nil: no trace
-	tables []result.Table
-	listed []kernel.Socket // the listeners, as sock_diag listed them last
+	noted  []noted
 	obs    Observation
 }
 

@@ -82,7 +82,7 @@ func TestMakeRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	low := old
-	low.Cur = 64
+	low.Cur = 96
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestMakeRoom(t *testing.T) {
 		}
 	}()
 	one := Options{Scenarios: named("one")}
-	if r, err := makeRoom(one); err != nil || r.keep || r.files != 64-reserved {
+	if r, err := makeRoom(one); err != nil || r.keep || r.files != 96-reserved {
 		t.Errorf("one connection a cell: room %+v, %v", r, err)
 	}
 	var limit *LimitError

@@ -1,9 +1,14 @@
 package harness_test
 
 import (
+	"cmp"
+	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/kernel"
@@ -76,5 +81,41 @@ func TestNamespaceOfAFailure(t *testing.T) {
 	bad.Play = func(l *harness.Lab) { l.DropACKs(); panic("oh") }
 	if c := harness.Play(t, bad, family, off, 1); c.Status != result.Error || c.Namespace == nil || len(c.Namespace.Sysctls) == 0 {
 		t.Errorf("%s: noted %+v", c.Status, c.Namespace)
+	}
+}
+
+// TestListening: what the listeners' own descriptors tell is what sock_diag lists, with a queue and without, and when one
+// has been shut down or closed.
+func TestListening(t *testing.T) {
+	needNamespace(t)
+	s := scenario(t, "quiz1")
+	for _, f := range harness.Families() {
+		var diffs []string
+		s.Play = func(l *harness.Lab) {
+			compare := func(want int) {
+				own, listed := harness.Listening(l)
+				byInode := func(a, b kernel.Socket) int { return cmp.Compare(a.Inode, b.Inode) }
+				slices.SortFunc(own, byInode)
+				slices.SortFunc(listed, byInode)
+				if !slices.Equal(own, listed) || len(own) != want {
+					diffs = append(diffs, fmt.Sprintf("%d listeners:\n%+v\n%+v", want, own, listed))
+				}
+			}
+			compare(0)
+			a, b, c := l.Listen("A"), l.Listen("B"), l.Listen("C", harness.Backlog(7))
+			l.Connect()
+			compare(3)
+			l.Shutdown(b, unix.SHUT_RD)
+			l.Close(c)
+			compare(1)
+			l.Relisten(b)
+			compare(2)
+			l.AcceptAll(a)
+			l.AcceptAll(b)
+		}
+		harness.Play(t, s, f, modes(t, "sysctl")[0], 3)
+		if diffs != nil {
+			t.Errorf("%s: %s", f.Name, strings.Join(diffs, "\n"))
+		}
 	}
 }

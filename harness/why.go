@@ -38,36 +38,52 @@ const (
 	mostEvents = 200
 )
 
+// noted is a socket table as it was noted while the cell was played; table reads it.
+type noted struct {
+	step      string
+	at        float64
+	listeners []kernel.Socket
+	others    kernel.Dump
+}
+
 // snapshot notes the socket tables as the last step has left them.
 func (l *Lab) snapshot() error {
 	if l.watch == nil && !l.cfg.Tables || len(l.steps) == 0 {
 		return nil
 	}
-	rows, err := l.listening()
+	listeners, err := l.listening()
 	if err != nil {
 		return err
 	}
-	others, err := l.diag.Sockets(l.cfg.Port, l.cfg.Family.socketFamilies(), kernel.Connected...)
+	others, err := l.diag.Dump(l.cfg.Port, l.cfg.Family.socketFamilies(), mostRows, kernel.Connected...)
 	if err != nil {
 		return err
 	}
-	rows = append(rows, others...)
-	t := result.Table{Step: l.steps[len(l.steps)-1].Name, At: l.now(), More: max(len(rows)-mostRows, 0)}
+	l.noted = append(l.noted, noted{l.steps[len(l.steps)-1].Name, l.now(), listeners, others})
+	return nil
+}
+
+// table reads what was noted.
+func (l *Lab) table(n noted) result.Table {
+	rows := append(slices.Clone(n.listeners), n.others.Sockets()...)
+	t := result.Table{Step: n.step, At: n.at, More: max(len(n.listeners)+n.others.Count-mostRows, 0)}
 	for _, r := range rows[:min(len(rows), mostRows)] {
 		t.Sockets = append(t.Sockets, result.Socket{
 			State: r.State.String(), Name: l.nameOf(r), Local: r.Local, Remote: r.Remote, Queue: r.Queue, Backlog: r.Backlog,
 			Inode: r.Inode, Cookie: r.Cookie, Retries: r.Retries, Timer: r.Timer,
 		})
 	}
-	l.tables = append(l.tables, t)
-	return nil
+	return t
 }
 
 // listening is the part of the table that lists the listeners. To list them the kernel walks a hash table that all
-// namespaces share, which costs thrice what the rest of a snapshot does. So it is asked only when the answer may be another
-// than the last time; otherwise what has changed is how many connections wait, which each listener's own descriptor tells.
+// namespaces share, which costs thrice what the rest of a snapshot does. So it is asked only when another process may hold
+// some; otherwise each listener's own descriptor tells the same.
 func (l *Lab) listening() ([]kernel.Socket, error) {
-	open := map[uint32]*unix.TCPInfo{}
+	if len(l.workers) > 0 {
+		return l.diag.Sockets(l.cfg.Port, l.cfg.Family.socketFamilies(), kernel.Listen)
+	}
+	var rows []kernel.Socket
 	for _, s := range l.listeners {
 		if s.fd < 0 {
 			continue
@@ -76,26 +92,29 @@ func (l *Lab) listening() ([]kernel.Socket, error) {
 		if err != nil {
 			return nil, wrap("getsockopt TCP_INFO", err)
 		}
-		if kernel.State(info.State) == kernel.Listen {
-			open[s.inode] = info
+		if kernel.State(info.State) != kernel.Listen {
+			continue
 		}
-	}
-	known := len(open) == len(l.listed)
-	for i := range l.listed {
-		s := &l.listed[i]
-		info := open[s.Inode]
-		if info == nil {
-			known = false
-			break
+		if s.cookie == 0 {
+			if s.cookie, err = unix.GetsockoptUint64(s.fd, unix.SOL_SOCKET, unix.SO_COOKIE); err != nil {
+				return nil, wrap("getsockopt SO_COOKIE", err)
+			}
 		}
-		s.Queue, s.Backlog = int(info.Unacked), int(info.Sacked) // as sock_diag has them (net/ipv4/tcp.c:tcp_get_info)
+		rows = append(rows, kernel.Socket{
+			State: kernel.Listen, Local: s.local, Remote: netip.AddrPortFrom(unspecified(s.local.Addr()), 0),
+			Queue: int(info.Unacked), Backlog: int(info.Sacked), // as sock_diag has them (net/ipv4/tcp.c:tcp_get_info)
+			Inode: s.inode, Cookie: s.cookie,
+		})
 	}
-	if known {
-		return slices.Clone(l.listed), nil
+	return rows, nil
+}
+
+// unspecified is the address of no host, of the family of another.
+func unspecified(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return netip.IPv4Unspecified()
 	}
-	var err error
-	l.listed, err = l.diag.Sockets(l.cfg.Port, l.cfg.Family.socketFamilies(), kernel.Listen)
-	return slices.Clone(l.listed), err
+	return netip.IPv6Unspecified()
 }
 
 // nameOf says what a socket is in the story.

@@ -23,10 +23,12 @@ const minBacklog = 32
 
 // Listener is a socket in LISTEN, or one that was.
 type Listener struct {
-	name  string
-	fd    int // -1: closed
-	inode uint32
-	deaf  bool // shut down, or of another group than the clients reach
+	name   string
+	fd     int // -1: closed
+	inode  uint32
+	local  netip.AddrPort
+	cookie uint64 // 0: nobody has asked
+	deaf   bool   // shut down, or of another group than the clients reach
 }
 
 // serves tells whether a fresh client may reach it.
@@ -156,7 +158,7 @@ func (l *Lab) open(name string, options []ListenOption) (*Listener, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, wrap("fstat", err)
 	}
-	s := &Listener{name: name, fd: fd, inode: uint32(st.Ino)}
+	s := &Listener{name: name, fd: fd, inode: uint32(st.Ino), local: netip.AddrPortFrom(addr, l.cfg.Port)}
 	if l.program != nil && reuseport == 1 {
 		if err := l.enlist(s); err != nil {
 			return nil, err

@@ -226,7 +226,7 @@ func ReloadByPassing(l *Lab, old *Listener) *Listener {
 	fd, err := unix.FcntlInt(uintptr(old.fd), unix.F_DUPFD_CLOEXEC, 0)
 	l.must(wrap("duplicate the listener", err))
 	l.hold(fd)
-	next := &Listener{name: fmt.Sprintf("L%d", len(l.listeners)), fd: fd, inode: old.inode}
+	next := &Listener{name: fmt.Sprintf("L%d", len(l.listeners)), fd: fd, inode: old.inode, local: old.local}
 	l.listeners = append(l.listeners, next)
 	l.closeQuietly(old)
 	return next

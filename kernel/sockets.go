@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"unsafe"
 
@@ -93,10 +94,25 @@ type diagMessage struct {
 	UID, Inode                    uint32
 }
 
-// Sockets lists the sockets of AF_INET, AF_INET6 or both that have the port at either end and are in one of the states;
-// none given means all.
-func (d *Diag) Sockets(port uint16, families []uint8, states ...State) ([]Socket, error) {
+// Dump is a list of sockets that nobody has read yet: to take it costs the kernel's time and little of ours.
+type Dump struct {
+	Count int           // sockets
+	first []diagMessage // of them
+}
+
+// Sockets reads it.
+func (d Dump) Sockets() []Socket {
 	var all []Socket
+	for i := range d.first {
+		all = append(all, d.first[i].socket())
+	}
+	return all
+}
+
+// Dump lists the sockets of AF_INET, AF_INET6 or both that have the port at either end and are in one of the states; none
+// given means all. It counts them, and keeps no more than most.
+func (d *Diag) Dump(port uint16, families []uint8, most int, states ...State) (Dump, error) {
+	var all Dump
 	for _, family := range families {
 		r := diagRequest{Family: family, Protocol: unix.IPPROTO_TCP}
 		for _, s := range states {
@@ -106,19 +122,28 @@ func (d *Diag) Sockets(port uint16, families []uint8, states ...State) ([]Socket
 			r.States = 1<<len(stateNames) - 1
 		}
 		err := d.ask(&r, unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP, func(m *diagMessage) {
-			local, remote := binary.BigEndian.Uint16(m.SrcPort[:]), binary.BigEndian.Uint16(m.DstPort[:])
-			if local == port || remote == port {
-				all = append(all, m.socket(local, remote))
+			if binary.BigEndian.Uint16(m.SrcPort[:]) != port && binary.BigEndian.Uint16(m.DstPort[:]) != port {
+				return
+			}
+			if all.Count++; len(all.first) < most {
+				all.first = append(all.first, *m)
 			}
 		})
 		if err != nil {
-			return nil, fmt.Errorf("sock_diag: %w", err)
+			return Dump{}, fmt.Errorf("sock_diag: %w", err)
 		}
 	}
 	return all, nil
 }
 
-func (m *diagMessage) socket(local, remote uint16) Socket {
+// Sockets is Dump, read.
+func (d *Diag) Sockets(port uint16, families []uint8, states ...State) ([]Socket, error) {
+	all, err := d.Dump(port, families, math.MaxInt, states...)
+	return all.Sockets(), err
+}
+
+func (m *diagMessage) socket() Socket {
+	local, remote := binary.BigEndian.Uint16(m.SrcPort[:]), binary.BigEndian.Uint16(m.DstPort[:])
 	s := Socket{
 		State: State(m.State), Queue: int(m.RQueue), Backlog: int(m.WQueue), Inode: m.Inode, Retries: int(m.Retrans),
 		Local: m.end(&m.Src, local), Remote: m.end(&m.Dst, remote),
@@ -166,6 +191,7 @@ var errBadDiag = errors.New("a netlink message that makes no sense")
 // parseDiag hands on what a datagram holds, and tells whether it was the last of the answer: NLMSG_DONE ends a dump, and
 // NLMSG_ERROR, with 0 for success, all else.
 func parseDiag(b []byte, seq uint32, each func(*diagMessage)) (done bool, err error) {
+	var m diagMessage
 	for len(b) >= unix.SizeofNlMsghdr {
 		size := int(binary.NativeEndian.Uint32(b))
 		kind, of := binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint32(b[8:])
@@ -185,7 +211,6 @@ func parseDiag(b []byte, seq uint32, each func(*diagMessage)) (done bool, err er
 			}
 			return true, nil
 		case unix.SOCK_DIAG_BY_FAMILY:
-			var m diagMessage
 			if len(body) < int(unsafe.Sizeof(m)) {
 				return false, errBadDiag
 			}
