@@ -151,26 +151,21 @@ func (l *Lab) try() error {
 		}
 	}
 	// What the case itself asked for is not the kernel's doing.
-	if err := (Sysctl{Name: syncookies, Value: "0"}).Set(); err != nil {
-		return err
+	if slices.ContainsFunc(l.weather, func(s Sysctl) bool { return s.Name == syncookies && s.Value != "0" }) {
+		if err := (Sysctl{Name: syncookies, Value: "0"}).Set(); err != nil {
+			return err
+		}
 	}
-	left := slices.DeleteFunc(slices.Clone(l.listeners), func(s *Listener) bool { return !s.serves() })
+	left := map[int32]*Listener{} // by descriptor
+	for _, s := range l.listeners {
+		if s.serves() {
+			left[int32(s.fd)] = s
+		}
+	}
 	said := &AfterSaid{Open: len(left)}
 	l.obs.After = said
-	for len(left) > 0 && said.Broken == "" {
-		s, err := l.serveOne(left)
-		switch {
-		case errors.Is(err, errCancelled):
-			return err
-		case err != nil:
-			said.Broken = err.Error()
-		default:
-			// Who is next is up to the hash, so who has served makes room for the others.
-			left = slices.DeleteFunc(left, func(o *Listener) bool { return o == s })
-			if err := unix.Shutdown(s.fd, unix.SHUT_RD); err != nil {
-				return wrap("shutdown", err)
-			}
-		}
+	if err := l.serveEach(left, said); err != nil {
+		return err
 	}
 	said.Unserved = len(left)
 	after, err := l.counting.Read()
@@ -181,8 +176,44 @@ func (l *Lab) try() error {
 	return nil
 }
 
+// serveEach connects clients until each listener has served one, and takes those that have out of the map. It says why a
+// client was not served.
+func (l *Lab) serveEach(left map[int32]*Listener, said *AfterSaid) error {
+	ready, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return wrap("epoll_create1", err)
+	}
+	defer unix.Close(ready)
+	in := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(l.cfg.cancelled)}
+	if err := unix.EpollCtl(ready, unix.EPOLL_CTL_ADD, l.cfg.cancelled, &in); err != nil {
+		return wrap("epoll_ctl", err)
+	}
+	for fd := range left {
+		in.Fd = fd
+		if err := unix.EpollCtl(ready, unix.EPOLL_CTL_ADD, int(fd), &in); err != nil {
+			return wrap("epoll_ctl", err)
+		}
+	}
+	for len(left) > 0 {
+		s, err := l.serveOne(ready, left)
+		if errors.Is(err, errCancelled) {
+			return err
+		} else if err != nil {
+			said.Broken = err.Error()
+			return nil
+		}
+		// Who is next is up to the hash, so who has served makes room for the others.
+		delete(left, int32(s.fd))
+		err = errors.Join(unix.EpollCtl(ready, unix.EPOLL_CTL_DEL, s.fd, nil), unix.Shutdown(s.fd, unix.SHUT_RD))
+		if err != nil {
+			return wrap("shutdown", err)
+		}
+	}
+	return nil
+}
+
 // serveOne connects a client, has whoever gets it accept it, and exchanges a byte.
-func (l *Lab) serveOne(open []*Listener) (*Listener, error) {
+func (l *Lab) serveOne(ready int, left map[int32]*Listener) (*Listener, error) {
 	fd, err := l.dial(l.cfg.Family.Dial)
 	if err != nil {
 		return nil, err
@@ -192,24 +223,15 @@ func (l *Lab) serveOne(open []*Listener) (*Listener, error) {
 		return nil, wrap("send", err)
 	}
 	var from *Listener
-	err = l.poll(handshakeTimeout, "some listener has the fresh connection", func(left time.Duration) (bool, error) {
-		fds := []unix.PollFd{{Fd: int32(l.cfg.cancelled), Events: unix.POLLIN}}
-		for _, s := range open {
-			fds = append(fds, unix.PollFd{Fd: int32(s.fd), Events: unix.POLLIN})
-		}
-		if _, err := unix.Poll(fds, int(left.Milliseconds())+1); err != nil {
-			return false, err
-		}
-		if fds[0].Revents != 0 {
-			return false, errCancelled
-		}
-		for i, s := range open {
-			if fds[i+1].Revents != 0 {
-				from = s
-				return true, nil
+	events := make([]unix.EpollEvent, 2)
+	err = l.poll(handshakeTimeout, "some listener has the fresh connection", func(limit time.Duration) (bool, error) {
+		n, err := unix.EpollWait(ready, events, int(limit.Milliseconds())+1)
+		for _, e := range events[:max(n, 0)] {
+			if from = left[e.Fd]; from == nil {
+				return false, errCancelled
 			}
 		}
-		return false, nil
+		return from != nil, err
 	})
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package harness
 import (
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -142,22 +143,22 @@ func (l *Lab) own() trace.Own {
 	for _, w := range l.workers {
 		own.Processes = append(own.Processes, w.cmd.Process.Pid)
 	}
-	seen := map[[2]netip.AddrPort]bool{}
-	for _, f := range l.obs.Wire.flows {
-		for _, s := range f.Frames {
-			seen[[2]netip.AddrPort{s.Src, s.Dst}], seen[[2]netip.AddrPort{s.Dst, s.Src}] = true, true
+	seen := sync.OnceValue(func() map[[2]netip.AddrPort]bool {
+		seen := map[[2]netip.AddrPort]bool{}
+		for _, f := range l.obs.Wire.flows {
+			for _, s := range f.Frames {
+				seen[[2]netip.AddrPort{s.Src, s.Dst}], seen[[2]netip.AddrPort{s.Dst, s.Src}] = true, true
+			}
 		}
-	}
-	own.Seen = func(a, b netip.AddrPort) bool { return seen[[2]netip.AddrPort{a, b}] }
+		return seen
+	})
+	own.Seen = func(a, b netip.AddrPort) bool { return seen()[[2]netip.AddrPort{a, b}] }
 	return own
 }
 
-// sentBy tells whether an event may be that of a reset. A listener that rejects a segment has no peer, and where the event
+// sentBy tells whether the event of a sent reset may be that of one. A listener that rejects a segment has no peer, and where the event
 // does not describe the segment, its port and the time have to do.
-func sentBy(e trace.Event, r result.Reset) bool {
-	if e.Kind != trace.ResetSent {
-		return false
-	}
+func sentBy(e *trace.Event, r *result.Reset) bool {
 	if e.By == trace.BySocket && e.State == "LISTEN" && e.Dst.Port() == 0 {
 		return e.Src.Port() == r.From.Port()
 	}
@@ -167,13 +168,18 @@ func sentBy(e trace.Event, r result.Reset) bool {
 // explain joins each reset on the wire to the event that sent it: the kernel tells of it within microseconds, between the
 // same two ends. The ends that an event did not tell are the frame's.
 func (o *Observation) explain(events []trace.Event, start time.Time) {
-	const apart = 0.05 // seconds; on a busy machine others may run between the two
-	used := make([]bool, len(events))
+	const apart = 0.05      // seconds; on a busy machine others may run between the two
+	var free []*trace.Event // of no reset yet
+	for i := range events {
+		if events[i].Kind == trace.ResetSent {
+			free = append(free, &events[i])
+		}
+	}
 	o.Trace.sent = map[int]trace.Event{}
 	for i := range o.Wire.Resets {
 		r, best, gap := &o.Wire.Resets[i], -1, apart
-		for k, e := range events {
-			if used[k] || !sentBy(e, *r) {
+		for k, e := range free {
+			if !sentBy(e, r) {
 				continue
 			}
 			if d := abs(e.Time.Sub(start).Seconds() - r.Time); d <= gap {
@@ -181,10 +187,11 @@ func (o *Observation) explain(events []trace.Event, start time.Time) {
 			}
 		}
 		if best >= 0 {
-			used[best] = true
-			events[best].Src, events[best].Dst = r.From, r.To
-			o.Trace.sent[r.Frame] = events[best]
-			r.Reason, r.State, r.Owner = events[best].Reason, events[best].State, o.owner(events[best])
+			e := free[best]
+			free = slices.Delete(free, best, best+1)
+			e.Src, e.Dst = r.From, r.To
+			o.Trace.sent[r.Frame] = *e
+			r.Reason, r.State, r.Owner = e.Reason, e.State, o.owner(*e)
 		}
 	}
 }

@@ -49,9 +49,6 @@ type answer struct {
 	Err      string
 }
 
-// maxAnswer is more than the answer about the most connections that a worker is given.
-const maxAnswer = 1 << 20
-
 // Worker starts a worker.
 func (l *Lab) Worker(name string) *Worker {
 	l.step("process %s starts", name)
@@ -148,7 +145,11 @@ func (l *Lab) hear(w *Worker) (answer, error) {
 	if err := l.wait(2*fateTimeout, w.sock, unix.POLLIN, "the worker answers"); err != nil {
 		return a, err
 	}
-	buf := make([]byte, maxAnswer)
+	size, _, err := unix.Recvfrom(w.sock, nil, unix.MSG_PEEK|unix.MSG_TRUNC) // of the message (unix(7))
+	if err != nil {
+		return a, wrap("hear from the worker", err)
+	}
+	buf := make([]byte, size)
 	n, err := unix.Read(w.sock, buf)
 	if err != nil {
 		return a, wrap("hear from the worker", err)

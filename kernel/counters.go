@@ -199,8 +199,18 @@ func parseCounters(c Counters, file []byte, all bool) error {
 
 // field cuts the first of some fields that are a space apart.
 func field(line []byte) (first, rest []byte) {
-	first, rest, _ = bytes.Cut(bytes.TrimLeft(line, " "), []byte(" "))
-	return first, bytes.TrimLeft(rest, " ")
+	for len(line) > 0 && line[0] == ' ' {
+		line = line[1:]
+	}
+	end := bytes.IndexByte(line, ' ')
+	if end < 0 {
+		return line, nil
+	}
+	rest = line[end+1:]
+	for len(rest) > 0 && rest[0] == ' ' {
+		rest = rest[1:]
+	}
+	return line[:end], rest
 }
 
 // Since returns what was counted since before, leaving out what did not move. A counter that was absent stays absent.

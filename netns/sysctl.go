@@ -79,7 +79,8 @@ func SetWeather(all []Sysctl) error {
 	folder, path := -1, ""
 	defer func() { _ = unix.Close(folder) }()
 	for _, s := range all {
-		if dir := filepath.Dir(sysctlPath(s.Name)); dir != path {
+		dir, file := filepath.Split(sysctlPath(s.Name))
+		if dir != path {
 			_ = unix.Close(folder)
 			var err error
 			folder, err = unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -91,7 +92,7 @@ func SetWeather(all []Sysctl) error {
 				return fmt.Errorf("open %s: %w", dir, err)
 			}
 		}
-		if err := s.setIn(folder, filepath.Base(sysctlPath(s.Name))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := s.setIn(folder, file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -110,7 +111,7 @@ func Get(name string) (string, error) {
 // sysctlPath relies on /proc/sys/net being looked up in the namespace of the calling thread
 // (net/sysctl_net.c:net_ctl_header_lookup), unlike /proc/net, which is that of the main thread.
 func sysctlPath(name string) string {
-	return filepath.Join("/proc/sys", strings.ReplaceAll(name, ".", "/"))
+	return "/proc/sys/" + strings.ReplaceAll(name, ".", "/")
 }
 
 // SysctlError says that /proc/sys cannot be written, as in many containers.

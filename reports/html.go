@@ -38,8 +38,16 @@ var (
 		"seconds": seconds, "printable": printable, "inc": func(i int) int { return i + 1 }, "slots": slots,
 		"sentence": sentence,
 	}
-	pageTemplate = template.Must(template.New("page").Funcs(htmlFuncs).Parse(pageHTML))
-	cellTemplate = template.Must(template.New("cell").Funcs(htmlFuncs).Parse(cellHTML))
+)
+
+// Parsed when they are needed: this package is part of every process that rpmig starts, such as a worker.
+var (
+	pageTemplate = sync.OnceValue(func() *template.Template {
+		return template.Must(template.New("page").Funcs(htmlFuncs).Parse(pageHTML))
+	})
+	cellTemplate = sync.OnceValue(func() *template.Template {
+		return template.Must(template.New("cell").Funcs(htmlFuncs).Parse(cellHTML))
+	})
 )
 
 // maxPictures is how many repeats of a mode have a diagram and tables: the first, and those that went wrong. A thousand
@@ -163,7 +171,7 @@ func renderHTML(w io.Writer, run *result.Run, _ Options) error {
 	}
 
 	var buf bytes.Buffer
-	if err := pageTemplate.Execute(&buf, &p); err != nil {
+	if err := pageTemplate().Execute(&buf, &p); err != nil {
 		return fmt.Errorf("write html: %w", err)
 	}
 	if _, err := w.Write(buf.Bytes()); err != nil {
@@ -224,7 +232,7 @@ func newHTMLRow(row rowCells, modes []string) (*htmlRow, error) {
 			r.Others = append(r.Others, h)
 		}
 		if pictures[c.Mode]++; pictures[c.Mode] <= maxPictures {
-			if err := cellTemplate.Execute(z, newHTMLDetails(h)); err != nil {
+			if err := cellTemplate().Execute(z, newHTMLDetails(h)); err != nil {
 				return nil, err
 			}
 			if len(c.Steps)+len(c.Flow) > 0 {
