@@ -233,12 +233,12 @@ func (o *Observation) unaccepted(client netip.AddrPort) bool {
 	return slices.ContainsFunc(o.Clients, ours) && !slices.ContainsFunc(o.Accepted, func(a Accepted) bool { return a.Peer == client })
 }
 
-// told puts events into the ledger's words: the first of those that tell of a connection's fate.
+// told puts events into the ledger's words: the first of them.
 func told(events []trace.Event, start time.Time) []result.Event {
 	var out []result.Event
 	for _, e := range events {
-		if e.Kind == trace.Destroy || len(out) == mostEvents {
-			continue
+		if len(out) == mostEvents {
+			break
 		}
 		r := result.Event{
 			Time: e.Time.Sub(start).Seconds(), Kind: e.Kind.String(), Reason: e.Reason, State: e.State, From: e.Src, To: e.Dst,

@@ -108,7 +108,6 @@ func BenchmarkPrograms(b *testing.B) {
 				}
 				for name, p := range map[string]*ebpf.Program{
 					"softirq": bpf(tr).objs.EnterSoftirq, "reset": bpf(tr).objs.SendReset, "state": bpf(tr).objs.SetState, "drop": bpf(tr).objs.Drop,
-					"destroy": bpf(tr).objs.DestroySock,
 				} {
 					ran, err := p.Stats()
 					must("stats", err)

@@ -213,7 +213,6 @@ func (t *programs) attachAll(without []string) error {
 		{"tcp:tcp_retransmit_synack", t.objs.RetransmitSynack},
 		{"sock:inet_sock_set_state", t.objs.SetState},
 		{"skb:kfree_skb", t.objs.Drop},
-		{"tcp:tcp_destroy_sock", t.objs.DestroySock},
 	} {
 		_, raw, _ := strings.Cut(at.name, ":")
 		if slices.Contains(without, at.name) {
@@ -376,7 +375,6 @@ func (w *bpfWatch) stop() (r *Recording, records []byte, err error) {
 func (t *programs) misses() (n uint64, err error) {
 	for _, p := range []*ebpf.Program{
 		t.objs.SendReset, t.objs.ReceiveReset, t.objs.Retransmit, t.objs.RetransmitSynack, t.objs.SetState, t.objs.Drop,
-		t.objs.DestroySock,
 	} {
 		stats, err := p.Stats()
 		if err != nil {

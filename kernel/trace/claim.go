@@ -83,6 +83,7 @@ func (r *Recording) Claim(own Own) {
 		}
 		if e.Kind == Destroy {
 			delete(sockets, e.sock)
+			continue
 		}
 		r.Events = append(r.Events, e.Event)
 	}

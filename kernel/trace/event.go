@@ -23,7 +23,7 @@ const (
 	SynAckRetransmit                 // tcp:tcp_retransmit_synack
 	StateChange                      // sock:inet_sock_set_state; requests (NEW_SYN_RECV) come and go without one
 	Drop                             // skb:kfree_skb; before Linux 6.11 not all drops of a connection can be told to be ours
-	Destroy                          // tcp:tcp_destroy_sock
+	Destroy                          // tcp:tcp_destroy_sock, for Claim: it is in no recording
 	kinds
 )
 
@@ -66,7 +66,7 @@ type Event struct {
 	Kind Kind
 
 	// Src and Dst are the ends of the segment that was sent, received or dropped, so those of the frame that the wire
-	// shows; for StateChange and Destroy, the socket's own end and its peer's, of which the kernel sets the port late when
+	// shows; for StateChange, the socket's own end and its peer's, of which the kernel sets the port late when
 	// it connects and clears some when it ends. They are invalid where neither the socket nor a segment told.
 	Src, Dst netip.AddrPort
 

@@ -48,7 +48,7 @@ func belongings(t *Tracer) (all []thing, err error) {
 	objs := &bpf(t).objs
 	for _, p := range []*ebpf.Program{
 		objs.EnterSoftirq, objs.ExitSoftirq, objs.SendReset, objs.ReceiveReset, objs.Retransmit,
-		objs.RetransmitSynack, objs.SetState, objs.Drop, objs.DestroySock,
+		objs.RetransmitSynack, objs.SetState, objs.Drop,
 	} {
 		info, err := p.Info()
 		if err != nil {
@@ -176,7 +176,7 @@ func TestHeldIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept, err := bpf(tr).objs.DestroySock.Clone() // as a pin would, without a file on the host
+	kept, err := bpf(tr).objs.Drop.Clone() // as a pin would, without a file on the host
 	if err != nil {
 		t.Fatal(err)
 	}

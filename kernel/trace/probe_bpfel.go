@@ -50,7 +50,6 @@ const (
 	probeMapEvents            = "events"
 	probeMapInterrupted       = "interrupted"
 	probeMapWatches           = "watches"
-	probeProgDestroySock      = "destroy_sock"
 	probeProgDrop             = "drop"
 	probeProgEnterSoftirq     = "enter_softirq"
 	probeProgExitSoftirq      = "exit_softirq"
@@ -110,7 +109,6 @@ type probeSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type probeProgramSpecs struct {
-	DestroySock      *ebpf.ProgramSpec `ebpf:"destroy_sock"`
 	Drop             *ebpf.ProgramSpec `ebpf:"drop"`
 	EnterSoftirq     *ebpf.ProgramSpec `ebpf:"enter_softirq"`
 	ExitSoftirq      *ebpf.ProgramSpec `ebpf:"exit_softirq"`
@@ -193,7 +191,6 @@ type probeVariables struct {
 //
 // It can be passed to loadProbeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type probePrograms struct {
-	DestroySock      *ebpf.Program `ebpf:"destroy_sock"`
 	Drop             *ebpf.Program `ebpf:"drop"`
 	EnterSoftirq     *ebpf.Program `ebpf:"enter_softirq"`
 	ExitSoftirq      *ebpf.Program `ebpf:"exit_softirq"`
@@ -206,7 +203,6 @@ type probePrograms struct {
 
 func (p *probePrograms) Close() error {
 	return _ProbeClose(
-		p.DestroySock,
 		p.Drop,
 		p.EnterSoftirq,
 		p.ExitSoftirq,

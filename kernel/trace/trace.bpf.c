@@ -95,7 +95,6 @@ enum kind {
 	SYNACK_RETRANSMIT,
 	STATE_CHANGE,
 	DROP,
-	DESTROY,
 };
 
 enum bits {
@@ -410,19 +409,6 @@ int set_state(struct bpf_raw_tracepoint_args *ctx)
 	put_ends(&e, sk, e.state, false);
 	e.old_state = ctx->args[1];
 	e.state = ctx->args[2]; // the socket still has the old one
-	return emit(w, &e);
-}
-
-SEC("raw_tp/tcp_destroy_sock")
-int destroy_sock(struct bpf_raw_tracepoint_args *ctx)
-{
-	struct sock *sk = (void *)ctx->args[0];
-	struct event e;
-	struct watch *w = begin(&e, DESTROY, net_of_sk(sk), sk);
-
-	if (!w)
-		return 0;
-	put_ends(&e, sk, e.state, false);
 	return emit(w, &e);
 }
 
