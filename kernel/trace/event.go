@@ -66,8 +66,8 @@ type Event struct {
 	Kind Kind
 
 	// Src and Dst are the ends of the segment that was sent, received or dropped, so those of the frame that the wire
-	// shows; for StateChange, the socket's own end and its peer's, of which the kernel sets the port late when
-	// it connects and clears some when it ends. They are invalid where neither the socket nor a segment told.
+	// shows; for StateChange, the socket's own end and its peer's, of which the kernel sets the port late when it connects
+	// and clears some when it ends. They are invalid where neither the socket nor a segment told.
 	Src, Dst netip.AddrPort
 
 	// Reason is why a reset was sent or a segment dropped, in the running kernel's words without their prefix, as

@@ -110,7 +110,7 @@ func mustVanish(t *testing.T, has []thing, end func()) {
 		kinds[x.kind]++
 	}
 	// Four maps: the watches, the ring, the interrupted threads, and the constants.
-	if kinds["program"] != 9 || kinds["link"] != 9 || kinds["map"] != 4 || len(has) != 22 {
+	if kinds["program"] != 8 || kinds["link"] != 8 || kinds["map"] != 4 || len(has) != 20 {
 		t.Fatalf("the kernel has %v of a tracer's %v", kinds, has)
 	}
 	end()
