@@ -139,6 +139,12 @@ func (l *Lab) relate(p *played) {
 func (l *Lab) play(p *played) (err error) {
 	defer l.close()
 	l.step("prepare")
+	// Who has to wait longest should begin to wait first. The thread dies with the cell.
+	if l.cfg.Scenario.Cost >= time.Second {
+		if err := precedence(-10); err != nil {
+			return err
+		}
+	}
 	mode := l.cfg.Mode
 	if l.cfg.faults.other != nil {
 		mode = *l.cfg.faults.other

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/kernel"
@@ -52,7 +53,25 @@ type Policy struct {
 type Program struct{ objs chooseObjects }
 
 // choose is the program as it was compiled, parsed once.
-var choose = sync.OnceValues(loadChoose)
+//
+// Its types and source lines are for people who ask the kernel about it; a cell does without, which loads in half the time.
+var choose = sync.OnceValues(func() (*ebpf.CollectionSpec, error) {
+	spec, err := loadChoose()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range spec.Programs {
+		for i := range p.Instructions {
+			ins := btf.WithFuncMetadata(p.Instructions[i], nil)
+			p.Instructions[i] = ins.WithSource(nil)
+		}
+	}
+	spec.Types = nil
+	for _, m := range spec.Maps {
+		m.Key, m.Value = nil, nil
+	}
+	return spec, nil
+})
 
 // load puts the program into the kernel. It wraps kernel.ErrNotSupported where this kernel or this user cannot have it.
 func load(attach ebpf.AttachType, p Policy) (*Program, error) {

@@ -24,6 +24,10 @@ import (
 	"github.com/rpmig/rpmig/result"
 )
 
+// manyScenarios are more than anybody plays to see iptables at work; to start it for each cell would take a tenth of the
+// time.
+const manyScenarios = 10
+
 // maxConnections is far below the number of ephemeral ports, which is what a client's address has.
 const maxConnections = 10000
 
@@ -108,7 +112,7 @@ func runFlags(family string) []cli.Flag {
 		&cli.StringFlag{Name: "family", Value: family, Usage: "address `FAMILIES`: a comma list of " + strings.Join(harness.FamilyNames(), ", ") + "; or all"},
 		&cli.IntFlag{Name: "connections", Aliases: []string{"n"}, DefaultText: "as the scenario says", Usage: "stage `N` connections at once"},
 		&cli.IntFlag{Name: "port", Value: 80, Usage: "the listeners' `PORT`, inside the namespace"},
-		&cli.StringFlag{Name: "drop", Value: "auto", Usage: "drop the ACK with `BACKEND`: " + strings.Join(netns.DropBackends, ", ") + "; auto is iptables where it works, and for repeats after the first nftables"},
+		&cli.StringFlag{Name: "drop", Value: "auto", Usage: "drop the ACK with `BACKEND`: " + strings.Join(netns.DropBackends, ", ") + "; auto is iptables where it works, but nftables for many scenarios and for repeats after the first"},
 		&cli.StringFlag{Name: "trace", Value: "auto", Usage: "record why the kernel resets and drops, and the socket tables: " + strings.Join(traces, ", ") + "; auto leaves it out under --repeat, but for a --bundle; tracefs does without BPF, one cell at a time, and auto has it for one scenario where the kernel has no BTF"},
 		boolFlag("no-control", "", "do not play the off cell beside other modes"),
 		&cli.IntFlag{Name: "repeat", Value: 1, Usage: "play each cell `N` times"},
@@ -267,14 +271,21 @@ func (e *env) play(c *cli.Context, selector string) error {
 			return err
 		}
 	}
-	o.Dropper, err = netns.NewDropper(c.String("drop"))
+	auto := c.String("drop") == "auto"
+	if auto && len(o.Scenarios) > manyScenarios {
+		o.Dropper, err = netns.Cheapest()
+	} else {
+		o.Dropper, err = netns.NewDropper(c.String("drop"))
+	}
 	if errors.Is(err, netns.ErrNoIPTables) {
 		return &hintedError{err, "apt-get install iptables, or: rpmig run " + quote(selector) + " --drop=nftables"}
 	} else if err != nil {
 		return err
 	}
-	if c.String("drop") == "auto" && o.Repeat != 1 {
-		o.Again = netns.Cheapest(o.Dropper)
+	if auto && o.Repeat != 1 {
+		if o.Again, err = netns.Cheapest(); err != nil {
+			return err
+		}
 	}
 	out, err := newOutput(e, c)
 	if err != nil {
