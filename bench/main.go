@@ -28,7 +28,16 @@ func main() {
 	scripts := flag.String("scripts", "bench", "the `folder` of quiz1.py and quiz2.py")
 	rounds := flag.Int("rounds", 5, "measure everything `N` times")
 	cells := flag.Int("cells", 1000, "cells in a long run")
+	only := flag.Int("bare", 0, "do the kernel's part of `N` cells and nothing else, in the namespace that this is started in")
+	connections := flag.Int("connections", 1, "with -bare: connections in each")
 	flag.Parse()
+	if *only > 0 {
+		if err := bare(*only, *connections); err != nil {
+			fmt.Fprintf(os.Stderr, "bench: error: %v\n", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(*rpmig, *scripts, *rounds, *cells); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: error: %v\n", err)
 		os.Exit(1)
@@ -77,6 +86,14 @@ func run(rpmig, scripts string, rounds, cells int) error {
 	if err != nil {
 		return err
 	}
+	played, connections, err := tally(all)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
 	many := strconv.Itoa(cells) + " quiz"
 	commands := []command{
 		{name: "quiz1", args: []string{rpmig, "run", "quiz1", "-q"}},
@@ -88,8 +105,11 @@ func run(rpmig, scripts string, rounds, cells int) error {
 		{name: many + "2, traced", args: long("quiz2", "--trace=on")},
 		{name: "selftest/*", args: []string{rpmig, "run", "selftest/*", "--migrate=bpf", "--no-control", "-q"}},
 		{name: "everything", args: append(slices.Clone(all), "-q")},
+		{name: "the kernel's part of it", apart: true, args: []string{
+			self, "-bare", strconv.Itoa(played), "-connections", strconv.Itoa((connections + played - 1) / played),
+		}},
 	}
-	const one1, one2, py1, py2, long1, long2, traced, selftest, everything = 0, 1, 2, 3, 4, 5, 6, 7, 8
+	const one1, one2, py1, py2, long1, long2, traced, selftest, everything, kernel = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
 	browser, noBrowser := exec.LookPath("chromium")
 	if noBrowser == nil {
 		frame := filepath.Join(folder, "frame.html")
@@ -164,6 +184,8 @@ func run(rpmig, scripts string, rounds, cells int) error {
 		{name: many + "2, trace and tables", unit: "%", values: more(seconds[traced], seconds[long2]), target: 10},
 		{name: "selftest/*, all eight", unit: "s", values: seconds[selftest], target: 1.1}, // of the SYN+ACK timer's 1 s
 		{name: "all, in all modes, families", unit: "s", values: seconds[everything], target: 1.25 * chain},
+		{name: "the kernel's part of it", unit: "s", values: seconds[kernel]},
+		{name: "all : the kernel's part", unit: "x", values: pairs(seconds[everything], seconds[kernel])},
 		{name: "page of everything", unit: "MB", values: []float64{float64(size) / 1e6}, target: 5},
 	}
 	if noBrowser == nil {
@@ -216,6 +238,37 @@ func longestChain(rpmig string) (longest float64, err error) {
 		longest = max(longest, s.Seconds)
 	}
 	return longest, nil
+}
+
+// tally is how many cells a run plays, and with how many connections in all.
+func tally(args []string) (cells, connections int, err error) {
+	out, err := exec.Command(args[0], append(slices.Clone(args[1:]), "--format=jsonl")...).Output()
+	if err != nil {
+		return 0, 0, fmt.Errorf("%s: %w", strings.Join(args, " "), err)
+	}
+	for line := range strings.Lines(string(out)) {
+		var c struct {
+			Scenario    string
+			Connections struct{ Staged int }
+		}
+		if err := json.Unmarshal([]byte(line), &c); err != nil {
+			return 0, 0, fmt.Errorf("read the ledger: %w", err)
+		}
+		if c.Scenario != "" {
+			cells++
+			connections += c.Connections.Staged
+		}
+	}
+	return cells, connections, nil
+}
+
+// pairs is how many times longer the one took than the other in the same round.
+func pairs(xs, than []float64) []float64 {
+	out := make([]float64, len(xs))
+	for i := range xs {
+		out[i] = xs[i] / than[i]
+	}
+	return out
 }
 
 // writePage writes a run's page to a file, and returns its size in bytes.

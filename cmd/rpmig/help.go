@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -17,7 +18,7 @@ const exitStatuses = "0 all as expected, 1 the kernel did otherwise, 4 nothing c
 	"64 wrong usage, 70 no conclusion."
 
 // printHelp takes the place of the library's templates, which wrap nothing and speak of flags that are false.
-func printHelp(w io.Writer, _ string, about any) {
+func (e *env) printHelp(w io.Writer, _ string, about any) {
 	c, ok := about.(*cli.Command)
 	if app, isApp := about.(*cli.App); isApp {
 		c = &cli.Command{
@@ -30,8 +31,8 @@ func printHelp(w io.Writer, _ string, about any) {
 	var b strings.Builder
 	hang(&b, "", c.HelpName+" - "+c.Usage)
 	fmt.Fprintf(&b, "\nUsage:\n%s", indent(usageText(c)))
-	if c.Description != "" {
-		fmt.Fprintf(&b, "\n%s\n", c.Description)
+	if description := cmp.Or(c.Description, e.describe(c)); description != "" {
+		fmt.Fprintf(&b, "\n%s\n", description)
 	}
 	if len(c.Subcommands) > 0 {
 		fmt.Fprint(&b, "\nCommands:\n")
@@ -44,6 +45,19 @@ func printHelp(w io.Writer, _ string, about any) {
 	fmt.Fprint(&b, "\nOptions:\n")
 	twoColumns(&b, options(c))
 	_, _ = io.WriteString(w, b.String()) // the library leaves no way to tell
+}
+
+// describe tells of what rpmig run can be followed by. It takes a while for all of them, and who plays one need not wait.
+func (e *env) describe(c *cli.Command) string {
+	if c.Name == "all" {
+		return "Plays every scenario there is; rpmig list names them."
+	}
+	for i := range e.scenarios {
+		if s := &e.scenarios[i]; s.Name == c.Name {
+			return explain(s)
+		}
+	}
+	return ""
 }
 
 func usageText(c *cli.Command) string {

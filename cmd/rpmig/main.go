@@ -167,7 +167,7 @@ func (e *env) app() *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 	}
-	cli.HelpPrinter = printHelp
+	cli.HelpPrinter = e.printHelp
 	app.OnUsageError = badUsage
 	for _, c := range app.Commands {
 		c.OnUsageError = badUsage

@@ -49,9 +49,9 @@ func (e *env) runCommand() *cli.Command {
 			}
 		},
 	}
-	sub := func(name, usage, description, family string) {
+	sub := func(name, usage, family string) {
 		cmd.Subcommands = append(cmd.Subcommands, &cli.Command{
-			Name: name, Usage: usage, Description: description, Flags: runFlags(family),
+			Name: name, Usage: usage, Flags: runFlags(family),
 			Action: func(c *cli.Context) error {
 				if c.Args().Present() {
 					return e.severalScenarios(c, append([]string{name}, c.Args().Slice()...))
@@ -60,7 +60,7 @@ func (e *env) runCommand() *cli.Command {
 			},
 		})
 	}
-	sub("all", "every scenario", "Plays every scenario there is; rpmig list names them.", "all")
+	sub("all", "every scenario", "all")
 	for i := range e.scenarios {
 		s := &e.scenarios[i]
 		// One scenario is played in one family, ipv4 if it can be.
@@ -68,7 +68,7 @@ func (e *env) runCommand() *cli.Command {
 		if s.Families != nil && !slices.Contains(s.Families, family) {
 			family = s.Families[0]
 		}
-		sub(s.Name, s.Title(), explain(s), family)
+		sub(s.Name, s.Title(), family)
 	}
 	return cmd
 }

@@ -1,0 +1,192 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"unsafe"
+)
+
+// atWork is how many bare cells are played side by side: enough for the processors never to wait for the grace periods in
+// which the kernel opens and closes packet sockets.
+const atWork = 24
+
+// bare does what no run can do without that plays that many cells, with that many connections in each: the kernel's part
+// of it, and nothing else. For each cell it makes a network namespace, sets sysctls, opens a packet ring that records lo,
+// has clients connect to a listener and send, closes that while another listens, accepts and reads what has migrated, and
+// reads the counters twice. It drops no packets, loads no program, records no trace, waits for no timer, decodes and judges
+// nothing.
+//
+// It has to run in a network namespace of its own, whose sysctls it sets.
+func bare(cells, connections int) error {
+	// The one of rpmig's means that saves most: a small table of connections for each namespace.
+	if err := set("ipv4/tcp_child_ehash_entries", "512"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	var playing sync.WaitGroup
+	places := make(chan struct{}, atWork)
+	errs := make(chan error, cells)
+	for range cells {
+		places <- struct{}{}
+		playing.Go(func() {
+			defer func() { <-places }()
+			runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and the namespace with it
+			errs <- bareCell(connections)
+		})
+	}
+	playing.Wait()
+	close(errs)
+	var all []error
+	for err := range errs {
+		all = append(all, err)
+	}
+	return errors.Join(all...)
+}
+
+// weather is what rpmig sets in each namespace (netns.Weather).
+var weather = [][2]string{
+	{"core/somaxconn", "4096"}, {"ipv4/ip_local_reserved_ports", "80"}, {"ipv4/tcp_abort_on_overflow", "0"},
+	{"ipv4/tcp_early_retrans", "3"}, {"ipv4/tcp_ecn", "0"}, {"ipv4/tcp_fastopen", "0"}, {"ipv4/tcp_max_syn_backlog", "4096"},
+	{"ipv4/tcp_max_tw_buckets", "65536"}, {"ipv4/tcp_sack", "1"}, {"ipv4/tcp_synack_retries", "5"},
+	{"ipv4/tcp_syncookies", "0"}, {"ipv4/tcp_timestamps", "1"}, {"ipv4/tcp_migrate_req", "1"},
+}
+
+func set(name, value string) error { return os.WriteFile("/proc/sys/net/"+name, []byte(value), 0) }
+
+func bareCell(connections int) error {
+	if err := newNamespace(); err != nil {
+		return err
+	}
+	for _, s := range weather {
+		if err := set(s[0], s[1]); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	closeRing, err := openRing(24 * (connections + 2)) // as many as rpmig has room for
+	if err != nil {
+		return fmt.Errorf("open a packet ring: %w", err)
+	}
+	defer closeRing()
+	if err := migrateAll(connections); err != nil {
+		return err
+	}
+	for range 2 { // for the verdict, and after the aftercare
+		for _, name := range []string{"snmp", "netstat"} {
+			b, err := os.ReadFile("/proc/thread-self/net/" + name)
+			if err != nil {
+				return err
+			}
+			if name == "netstat" && !strings.Contains(string(b), "TCPMigrateReqSuccess") {
+				return errors.New("this kernel does not migrate: there is nothing to measure")
+			}
+		}
+	}
+	return nil
+}
+
+// openRing records what lo sends, as package capture does (packet(7)).
+func openRing(frames int) (closed func(), err error) {
+	const (
+		packetVersion, packetRxRing = 10, 5
+		tpacketV2                   = 1
+		slot, block                 = 512, 16 << 10
+		all                         = 0x0300 // ETH_P_ALL, in network order on a little-endian machine
+		lo                          = 1
+	)
+	fd, err := syscall.Socket(syscall.AF_PACKET, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	closed = func() { _ = syscall.Close(fd) }
+	blocks := (frames*slot + block - 1) / block
+	ring := struct{ blockSize, blocks, slotSize, slots uint32 }{block, uint32(blocks), slot, uint32(blocks * block / slot)}
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_PACKET, packetVersion, tpacketV2); err != nil {
+		return nil, err
+	}
+	if _, _, e := syscall.Syscall6(syscall.SYS_SETSOCKOPT, uintptr(fd), syscall.SOL_PACKET, packetRxRing,
+		uintptr(unsafe.Pointer(&ring)), unsafe.Sizeof(ring), 0); e != 0 {
+		return nil, e
+	}
+	mem, err := syscall.Mmap(fd, 0, blocks*block, syscall.PROT_READ, syscall.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	closed = func() { _ = syscall.Munmap(mem); _ = syscall.Close(fd) }
+	return closed, syscall.Bind(fd, &syscall.SockaddrLinklayer{Protocol: all, Ifindex: lo})
+}
+
+// migrateAll is Quiz 1 with migration on.
+func migrateAll(connections int) error {
+	at := &syscall.SockaddrInet4{Port: 80, Addr: [4]byte{127, 0, 0, 1}}
+	const reuseport = 15 // SO_REUSEPORT
+	var fds []int
+	defer func() {
+		for _, fd := range fds {
+			_ = syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+			_ = syscall.Close(fd)
+		}
+	}()
+	socket := func(kind int) (int, error) {
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|kind, 0)
+		if err == nil {
+			fds = append(fds, fd)
+		}
+		return fd, err
+	}
+	listen := func() (int, error) {
+		fd, err := socket(syscall.SOCK_NONBLOCK)
+		if err == nil {
+			err = errors.Join(syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, reuseport, 1), syscall.Bind(fd, at), syscall.Listen(fd, 4096))
+		}
+		return fd, err
+	}
+	a, err := listen()
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	greeting := []byte("Hello World")
+	for range connections {
+		c, err := socket(0)
+		if err == nil {
+			err = syscall.Connect(c, at)
+		}
+		for errors.Is(err, syscall.EINTR) || errors.Is(err, syscall.EALREADY) { // a signal of the runtime's
+			if err = syscall.Connect(c, at); errors.Is(err, syscall.EISCONN) {
+				err = nil
+			}
+		}
+		if err == nil {
+			_, err = syscall.Write(c, greeting)
+		}
+		if err != nil {
+			return fmt.Errorf("connect: %w", err)
+		}
+	}
+	b, err := listen()
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	fds = fds[1:] // A comes first
+	if err := syscall.Close(a); err != nil {
+		return err
+	}
+	buf := make([]byte, 64)
+	for range connections {
+		c, _, err := syscall.Accept4(b, syscall.SOCK_CLOEXEC)
+		if err != nil {
+			return fmt.Errorf("accept what has migrated: %w", err)
+		}
+		fds = append(fds, c)
+		if n, err := syscall.Read(c, buf); string(buf[:max(n, 0)]) != string(greeting) {
+			return fmt.Errorf("read what has migrated: %d bytes, %w", n, errors.Join(err, io.ErrUnexpectedEOF))
+		}
+	}
+	return nil
+}
