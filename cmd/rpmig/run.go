@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -26,7 +27,7 @@ import (
 
 // manyScenarios are more than anybody plays to see iptables at work; to start it for each cell would take a tenth of the
 // time.
-const manyScenarios = 10
+const manyScenarios = 5
 
 // maxConnections is far below the number of ephemeral ports, which is what a client's address has.
 const maxConnections = 10000
@@ -259,7 +260,14 @@ func (e *env) play(c *cli.Context, selector string) error {
 	// It waits for the kernel for tens of milliseconds, and so does all that comes before a cell's first packet.
 	o.Tracer = sync.OnceValues(func() (*trace.Tracer, error) { return tracer(want, len(o.Scenarios) == 1) })
 	opening := make(chan struct{})
-	go func() { defer close(opening); _, _ = o.Tracer() }()
+	go func() {
+		defer close(opening)
+		// Every cell waits for it, so it should not have to wait for a processor while cells get ready. Who may not do that
+		// waits a little longer. The thread ends with the goroutine.
+		runtime.LockOSThread()
+		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -10)
+		_, _ = o.Tracer()
+	}()
 	defer func() {
 		<-opening
 		if t, _ := o.Tracer(); t != nil {
