@@ -11,6 +11,9 @@ import (
 	"github.com/rpmig/rpmig/result"
 )
 
+// PlacesPerCPU is placesPerCPU.
+const PlacesPerCPU = placesPerCPU
+
 // Fault breaks a cell, to see the judge notice.
 type Fault func(*faults)
 

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -315,4 +317,46 @@ func failed(c result.Cell) string {
 		fmt.Fprintf(&b, "  %s\n    want %s\n    got  %s\n", k.Name, k.Want, k.Got)
 	}
 	return b.String()
+}
+
+// counted returns the scenario and what tells how many of its cells were in their midst at the same time, at most.
+func counted(s harness.Scenario) (harness.Scenario, func() int32) {
+	var now, peak atomic.Int32
+	honest := s.Play
+	s.Play = func(l *harness.Lab) {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for {
+			if old := peak.Load(); old >= n || peak.CompareAndSwap(old, n) {
+				break
+			}
+		}
+		honest(l)
+	}
+	return s, peak.Load
+}
+
+// TestPlaces: while a cell sits a timer out, others are played in its place, unless the user has said how many there shall
+// be.
+func TestPlaces(t *testing.T) {
+	needNamespace(t)
+	places := harness.PlacesPerCPU * runtime.NumCPU()
+	play := func(parallel int) int {
+		s, most := counted(scenario(t, "synack-timer"))
+		for _, c := range run(t, harness.Options{
+			Scenarios: []harness.Scenario{s}, Families: harness.Families()[:1], Modes: modes(t, "off"), Connections: 1,
+			Repeat: 2 * places, Parallel: parallel,
+		}) {
+			if c.Status != result.Pass {
+				t.Errorf("%s: %s: %s", c.ID(), c.Status, c.Reason)
+			}
+		}
+		return int(most())
+	}
+	if n := play(0); n <= places {
+		t.Errorf("%d cells at a time, and there are %d places", n, places)
+	}
+	if n := play(places); n > places {
+		t.Errorf("%d cells at a time, of %d asked for", n, places)
+	}
 }

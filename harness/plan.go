@@ -120,6 +120,10 @@ func isOff(m Mode) bool { return m.Name == migrate.Off().Name }
 // waits for the grace periods that the kernel takes to open a packet socket.
 const placesPerCPU = 8
 
+// mostPerCPU is how many cells there are at a time, for each processor, with those that sit a timer out. Each has a namespace
+// and a packet ring, some half a megabyte in the kernel.
+const mostPerCPU = 128
+
 // besides is how many files a cell holds open at most that are no TCP sockets: its ring, a program with its maps, an epoll,
 // netlink sockets, files of /proc, and the pipes of an iptables that it runs.
 const besides = 18

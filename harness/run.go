@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 
@@ -149,8 +150,9 @@ type runner struct {
 
 // work plays groups with that many cells at work at a time. The next one begins where one ends, or waits for a timer.
 func (r *runner) work(ctx context.Context, groups []group, places int) {
-	var playing sync.WaitGroup
-	defer playing.Wait()
+	var playing errgroup.Group
+	playing.SetLimit(max(places, mostPerCPU*runtime.NumCPU()))
+	defer func() { _ = playing.Wait() }() // none of them fails
 	taken := make(chan struct{}, places)
 	for repeat := 1; r.o.Repeat == 0 || repeat <= r.o.Repeat; repeat++ {
 		for _, g := range groups {
@@ -171,10 +173,11 @@ func (r *runner) work(ctx context.Context, groups []group, places int) {
 					c.cut(len(g) - i)
 					return
 				}
-				playing.Go(func() {
+				playing.Go(func() error {
 					leave := sync.OnceFunc(func() { <-taken })
 					defer leave()
 					c.done(r.play(s, repeat, files, leave))
+					return nil
 				})
 			}
 		}

@@ -5,7 +5,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -145,20 +144,9 @@ func TestTracefsTells(t *testing.T) {
 // TestTracefsOneAtATime: cells that could not be told apart are not played side by side, whatever is asked for.
 func TestTracefsOneAtATime(t *testing.T) {
 	needNamespace(t)
-	sideBySide := func(tracer func() (*trace.Tracer, error)) (most int32) {
-		var at, peak atomic.Int32
-		s := scenario(t, "quiz2") // waits for a timer, so that others would be played meanwhile
-		honest := s.Play
-		s.Play = func(l *harness.Lab) {
-			n := at.Add(1)
-			defer at.Add(-1)
-			for {
-				if old := peak.Load(); old >= n || peak.CompareAndSwap(old, n) {
-					break
-				}
-			}
-			honest(l)
-		}
+	sideBySide := func(tracer func() (*trace.Tracer, error)) int32 {
+		// It waits for a timer, so that others would be played meanwhile.
+		s, most := counted(scenario(t, "quiz2"))
 		for _, c := range run(t, harness.Options{
 			Scenarios: []harness.Scenario{s}, Families: harness.Families()[:1], Modes: modes(t, "off"), Repeat: 6, Parallel: 6, Tracer: tracer,
 		}) {
@@ -169,7 +157,7 @@ func TestTracefsOneAtATime(t *testing.T) {
 				t.Errorf("%s: took %.1f s, in which others were waited for", c.ID(), c.Elapsed)
 			}
 		}
-		return peak.Load()
+		return most()
 	}
 	if n := sideBySide(tracer(t, trace.Options{Tracefs: true})); n != 1 {
 		t.Errorf("%d cells at a time", n)
