@@ -203,8 +203,8 @@ func (r *runner) play(s slot, repeat int, files int64, leave func()) played {
 	if repeat > 1 && r.o.Again != nil {
 		dropper = r.o.Again
 	}
-	var rests func()
-	if !r.room.keep {
+	var rests func() // a busy cell that waits, waits for a processor
+	if !r.room.keep && !s.scenario.Busy {
 		rests = func() {
 			at.rests(time.Now())
 			leave()

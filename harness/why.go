@@ -156,8 +156,8 @@ func (l *Lab) own() trace.Own {
 	return own
 }
 
-// sentBy tells whether the event of a sent reset may be that of one. A listener that rejects a segment has no peer, and where the event
-// does not describe the segment, its port and the time have to do.
+// sentBy tells whether the event of a sent reset may be that of one on the wire. A listener that rejects a segment has no
+// peer, and where the event does not describe the segment, its port and the time have to do.
 func sentBy(e *trace.Event, r *result.Reset) bool {
 	if e.By == trace.BySocket && e.State == "LISTEN" && e.Dst.Port() == 0 {
 		return e.Src.Port() == r.From.Port()
