@@ -92,7 +92,7 @@ func bareCell(connections int) error {
 }
 
 // openRing records what lo sends, as package capture does (packet(7)).
-func openRing(frames int) (closed func(), err error) {
+func openRing(frames int) (closeRing func(), err error) {
 	const (
 		packetVersion, packetRxRing = 10, 5
 		tpacketV2                   = 1
@@ -104,9 +104,9 @@ func openRing(frames int) (closed func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	closed = func() { _ = syscall.Close(fd) }
 	blocks := (frames*slot + block - 1) / block
 	ring := struct{ blockSize, blocks, slotSize, slots uint32 }{block, uint32(blocks), slot, uint32(blocks * block / slot)}
+	// What goes wrong ends the process, and that closes the descriptor.
 	if err := syscall.SetsockoptInt(fd, syscall.SOL_PACKET, packetVersion, tpacketV2); err != nil {
 		return nil, err
 	}
@@ -118,8 +118,10 @@ func openRing(frames int) (closed func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	closed = func() { _ = syscall.Munmap(mem); _ = syscall.Close(fd) }
-	return closed, syscall.Bind(fd, &syscall.SockaddrLinklayer{Protocol: all, Ifindex: lo})
+	if err := syscall.Bind(fd, &syscall.SockaddrLinklayer{Protocol: all, Ifindex: lo}); err != nil {
+		return nil, err
+	}
+	return func() { _ = syscall.Munmap(mem); _ = syscall.Close(fd) }, nil
 }
 
 // migrateAll is Quiz 1 with migration on.

@@ -40,7 +40,7 @@ func TestTraceIsNotWhole(t *testing.T) {
 		{name: "no " + entry, trace: trace.Options{Without: []string{entry}}, scenario: "quiz2", owner: result.SurvivingListener, reason: "TCP_FLAGS"},
 		{name: "nothing else than resets", trace: trace.Options{Without: []string{
 			"tcp:tcp_receive_reset", "tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack", "sock:inet_sock_set_state",
-			"skb:kfree_skb", "tcp:tcp_destroy_sock",
+			"skb:kfree_skb",
 		}}, scenario: "quiz2", checks: true, owner: result.SurvivingListener, reason: "TCP_FLAGS"},
 		{name: "by tracefs", trace: trace.Options{Tracefs: true}, scenario: "quiz1", checks: true, owner: result.ClosingListener, reason: "TCP_STATE"},
 		{name: "by tracefs", trace: trace.Options{Tracefs: true}, scenario: "quiz2", checks: true, owner: result.SurvivingListener, reason: "TCP_FLAGS"},
