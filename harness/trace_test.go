@@ -33,7 +33,7 @@ func TestTraceIsNotWhole(t *testing.T) {
 		{name: "whole", scenario: "quiz1", checks: true, owner: result.ClosingListener, reason: "TCP_STATE"},
 		{name: "whole", scenario: "quiz2", checks: true, owner: result.SurvivingListener, reason: "TCP_FLAGS"},
 		// One page is room for forty events, and one close() makes hundreds of them before anybody can read.
-		{name: "a ring that overflows", trace: trace.Options{Ring: os.Getpagesize()}, scenario: "quiz1", connections: 100, loses: true},
+		{name: "a ring that overflows", trace: trace.Options{Ring: os.Getpagesize()}, scenario: "quiz1", connections: 1000, loses: true},
 		{name: "no " + sendReset, trace: trace.Options{Without: []string{sendReset}}, scenario: "quiz1"},
 		{name: "no " + entry, trace: trace.Options{Without: []string{entry}}, scenario: "quiz1", reason: "TCP_STATE"},
 		{name: "no " + exit, trace: trace.Options{Without: []string{exit}}, scenario: "quiz1", reason: "TCP_STATE"},
@@ -44,7 +44,7 @@ func TestTraceIsNotWhole(t *testing.T) {
 		}}, scenario: "quiz2", checks: true, owner: result.SurvivingListener, reason: "TCP_FLAGS"},
 		{name: "by tracefs", trace: trace.Options{Tracefs: true}, scenario: "quiz1", checks: true, owner: result.ClosingListener, reason: "TCP_STATE"},
 		{name: "by tracefs", trace: trace.Options{Tracefs: true}, scenario: "quiz2", checks: true, owner: result.SurvivingListener, reason: "TCP_FLAGS"},
-		{name: "by tracefs, a ring that overflows", trace: trace.Options{Tracefs: true, Ring: os.Getpagesize()}, scenario: "quiz1", connections: 100, loses: true},
+		{name: "by tracefs, a ring that overflows", trace: trace.Options{Tracefs: true, Ring: os.Getpagesize()}, scenario: "quiz1", connections: 1000, loses: true},
 		{name: "by tracefs, no tcp:tcp_destroy_sock", trace: trace.Options{Tracefs: true, Without: []string{"tcp:tcp_destroy_sock"}},
 			scenario: "quiz1", checks: true, owner: result.ClosingListener, reason: "TCP_STATE"},
 	} {
