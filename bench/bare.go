@@ -19,15 +19,15 @@ import (
 const atWork = 24
 
 // bare does what no run can do without that plays that many cells, with that many connections in each: the kernel's part
-// of it, and nothing else. For each cell it makes a network namespace, sets sysctls, opens a packet ring that records lo,
-// has clients connect to a listener and send, closes that while another listens, accepts and reads what has migrated, and
-// reads the counters twice. It drops no packets, loads no program, records no trace, waits for no timer, decodes and judges
-// nothing.
+// of it, and nothing else. For each cell it makes a network namespace, on a thread of its own as rpmig does, sets sysctls,
+// opens a packet ring that records lo, has clients connect to a listener and send, closes that while another listens,
+// accepts and reads what has migrated, and reads the counters twice. It drops no packets, loads no program, records no
+// trace, waits for no timer, tries no survivor, decodes and judges nothing.
 //
 // It has to run in a network namespace of its own, whose sysctls it sets.
 func bare(cells, connections int) error {
 	// The one of rpmig's means that saves most: a small table of connections for each namespace.
-	if err := set("ipv4/tcp_child_ehash_entries", "512"); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := set("ipv4", [][2]string{{"tcp_child_ehash_entries", "512"}}); err != nil {
 		return err
 	}
 	var playing sync.WaitGroup
@@ -50,22 +50,45 @@ func bare(cells, connections int) error {
 	return errors.Join(all...)
 }
 
-// weather is what rpmig sets in each namespace (netns.Weather).
-var weather = [][2]string{
-	{"core/somaxconn", "4096"}, {"ipv4/ip_local_reserved_ports", "80"}, {"ipv4/tcp_abort_on_overflow", "0"},
-	{"ipv4/tcp_early_retrans", "3"}, {"ipv4/tcp_ecn", "0"}, {"ipv4/tcp_fastopen", "0"}, {"ipv4/tcp_max_syn_backlog", "4096"},
-	{"ipv4/tcp_max_tw_buckets", "65536"}, {"ipv4/tcp_sack", "1"}, {"ipv4/tcp_synack_retries", "5"},
-	{"ipv4/tcp_syncookies", "0"}, {"ipv4/tcp_timestamps", "1"}, {"ipv4/tcp_migrate_req", "1"},
+// weather is what rpmig sets in each namespace for IPv4, by folder (netns.Weather).
+var weather = map[string][][2]string{
+	"core": {{"somaxconn", "4096"}},
+	"ipv4": {
+		{"ip_local_reserved_ports", "80"}, {"tcp_abort_on_overflow", "0"}, {"tcp_early_retrans", "3"}, {"tcp_ecn", "0"},
+		{"tcp_fastopen", "0"}, {"tcp_max_syn_backlog", "4096"}, {"tcp_max_tw_buckets", "65536"}, {"tcp_sack", "1"},
+		{"tcp_synack_retries", "5"}, {"tcp_syncookies", "0"}, {"tcp_timestamps", "1"}, {"tcp_migrate_req", "1"},
+	},
 }
 
-func set(name, value string) error { return os.WriteFile("/proc/sys/net/"+name, []byte(value), 0) }
+// set writes sysctls. To look a folder up takes longer than all else, so it is done once, as in rpmig.
+func set(folder string, all [][2]string) error {
+	dir, err := syscall.Open("/proc/sys/net/"+folder, syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = syscall.Close(dir) }()
+	for _, s := range all {
+		fd, err := syscall.Openat(dir, s[0], syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
+		if errors.Is(err, syscall.ENOENT) {
+			continue // this kernel has none
+		}
+		if err == nil {
+			_, err = syscall.Write(fd, []byte(s[1]))
+			err = errors.Join(err, syscall.Close(fd))
+		}
+		if err != nil {
+			return fmt.Errorf("set %s/%s: %w", folder, s[0], err)
+		}
+	}
+	return nil
+}
 
 func bareCell(connections int) error {
 	if err := newNamespace(); err != nil {
 		return err
 	}
-	for _, s := range weather {
-		if err := set(s[0], s[1]); err != nil && !errors.Is(err, os.ErrNotExist) {
+	for folder, all := range weather {
+		if err := set(folder, all); err != nil {
 			return err
 		}
 	}
