@@ -30,6 +30,7 @@ type programs struct {
 	objs    objects
 	links   []link.Link
 	clock   int32 // the clock of the events
+	count   bool  // Options.misses
 	names   names
 	wakeup  *os.File // becomes readable when the ring is half full
 	waker   sync.WaitGroup
@@ -58,7 +59,7 @@ func openPrograms(o Options) (_ *programs, err error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("read the kernel's BTF: %w", err)
 	}
-	t := &programs{watching: map[uint32]*bpfWatch{}}
+	t := &programs{watching: map[uint32]*bpfWatch{}, count: o.misses}
 	defer func() {
 		if err != nil {
 			_ = t.Close()
@@ -371,8 +372,11 @@ func (w *bpfWatch) stop() (r *Recording, records []byte, err error) {
 	return &Recording{Lost: int(counted.Lost), Missed: int(misses - w.misses), Missing: t.missing}, w.records, nil
 }
 
-// misses counts the events that the kernel has kept from the programs (Linux 5.12; 0 before).
+// misses counts the events that the kernel has kept from the programs (Linux 5.12; 0 before), if anybody wants to know.
 func (t *programs) misses() (n uint64, err error) {
+	if !t.count {
+		return 0, nil
+	}
 	for _, p := range []*ebpf.Program{
 		t.objs.SendReset, t.objs.ReceiveReset, t.objs.Retransmit, t.objs.RetransmitSynack, t.objs.SetState, t.objs.Drop,
 	} {

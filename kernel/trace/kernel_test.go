@@ -34,6 +34,7 @@ func tracer(t *testing.T, o Options) *Tracer {
 	if err := netns.Probe(); err != nil {
 		t.Skipf("needs network namespaces (run as root): %v", err)
 	}
+	o.misses = true
 	tr, err := open(o)
 	if errors.Is(err, kernel.ErrNotSupported) {
 		t.Skip(err)

@@ -50,6 +50,7 @@ type Options struct {
 	// Without are tracepoints, as "tcp:tcp_send_reset", that are asked for by a name which no kernel has.
 	Without []string
 	Tracefs bool // perf events, though BPF may work
+	misses  bool // count Recording.Missed, which costs a watch a dozen system calls
 	noTAI   bool // events use the clock that kernels before 6.1 have
 	noBTF   bool // as if the kernel did not describe its types
 }
@@ -154,7 +155,8 @@ type Recording struct {
 	Lost int
 	// Missed is how many events of the whole host the kernel kept from the programs, because it was running the same
 	// program on the same CPU already, as when a timer interrupts a system call in its midst. Nobody can tell which
-	// namespace they were of, and most are strangers'; Untraced tells for resets and retransmissions.
+	// namespace they were of, and most are strangers'; Untraced tells for resets and retransmissions. So it is for tests alone
+	// that they are counted.
 	Missed int
 	// Missing and HostWide are the Tracer's.
 	Missing  []string
