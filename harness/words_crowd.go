@@ -91,14 +91,29 @@ func precedence(nice int) error {
 func (l *Lab) AwaitSYNACKTimers() {
 	const condition = "the SYN+ACK timers have fired"
 	l.step(condition)
+	moved := 0
 	l.must(l.untilTimer(fateTimeout, condition, func() (bool, error) {
 		c, err := l.counting.Read()
 		if err != nil {
 			return false, err
 		}
+		moved = int(c[kernel.MigrateSuccess])
 		socks, err := l.sockets(kernel.SynRecv)
-		return int64(len(socks)) <= c[kernel.MigrateSuccess], err
+		return len(socks) <= moved, err
 	}))
+	if l.rule == nil {
+		return
+	}
+	// A client answers a SYN+ACK that it has had before with a challenge ACK, which the rule drops as it does the final one.
+	// One that is late would pass the rule once that is out, and race what the client sends then, on another CPU: both have
+	// the request migrated, one of them in vain, and the kernel counts that neither way (inet_csk_complete_hashdance).
+	err := l.until(handshakeTimeout, "the rule has dropped what answers the SYN+ACKs", func() (bool, error) {
+		n, err := l.rule.Packets()
+		return int(n) >= l.obs.Rule.Want+moved, err
+	})
+	if !errors.Is(err, errTimeout) { // a kernel may limit them (net.ipv4.tcp_challenge_ack_limit)
+		l.must(err)
+	}
 }
 
 // ProbeDestroy tells whether sock_diag destroys sockets here.

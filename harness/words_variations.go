@@ -193,12 +193,13 @@ func (l *Lab) AssertNoTrace(s *Listener) {
 	l.staged(s, 0, 0)
 }
 
-// AssertClientsGone is AssertAcceptQueue for clients that have sent their FIN: the server knows of each.
+// AssertClientsGone is AssertAcceptQueue for clients that have sent their FIN: the server knows of each, and has said so. An
+// ACK that it delays (TCP_DELACK_MIN, 40 ms) might otherwise meet a client that its own reset has ended just before.
 func (l *Lab) AssertClientsGone(s *Listener) {
 	l.step("all in the accept queue of %s, in CLOSE_WAIT", s.name)
-	l.must(l.until(handshakeTimeout, "all are in CLOSE_WAIT", func() (bool, error) {
-		socks, err := l.sockets(kernel.CloseWait)
-		return len(socks) == l.cfg.Connections, err
+	l.must(l.until(handshakeTimeout, "all are in CLOSE_WAIT, and every FIN is acknowledged", func() (bool, error) {
+		socks, err := l.diag.Sockets(l.cfg.Port, l.cfg.Family.socketFamilies(), kernel.CloseWait, kernel.FinWait1)
+		return count(socks, kernel.CloseWait) == l.cfg.Connections && count(socks, kernel.FinWait1) == 0, err
 	}))
 	l.staged(s, l.cfg.Connections, 0)
 }

@@ -31,6 +31,7 @@ type State uint8
 const (
 	Established State = 1
 	SynRecv     State = 3
+	FinWait1    State = 4
 	CloseWait   State = 8
 	Listen      State = 10
 )
