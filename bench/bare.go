@@ -60,7 +60,7 @@ var weather = map[string][][2]string{
 	},
 }
 
-// set writes sysctls. To look a folder up takes longer than all else, so it is done once, as in rpmig.
+// set writes sysctls. Their folder is looked up once, as in rpmig.
 func set(folder string, all [][2]string) error {
 	dir, err := syscall.Open("/proc/sys/net/"+folder, syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
 	if err != nil {
