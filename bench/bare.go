@@ -50,8 +50,8 @@ func bare(cells, connections int) error {
 	return errors.Join(all...)
 }
 
-// weather is what rpmig sets in each namespace for IPv4, by folder (netns.Weather).
-var weather = map[string][][2]string{
+// sysctls are what rpmig sets in each namespace for IPv4, by folder (netns.BaseSysctls).
+var sysctls = map[string][][2]string{
 	"core": {{"somaxconn", "4096"}},
 	"ipv4": {
 		{"ip_local_reserved_ports", "80"}, {"tcp_abort_on_overflow", "0"}, {"tcp_early_retrans", "3"}, {"tcp_ecn", "0"},
@@ -87,7 +87,7 @@ func bareCell(connections int) error {
 	if err := newNamespace(); err != nil {
 		return err
 	}
-	for folder, all := range weather {
+	for folder, all := range sysctls {
 		if err := set(folder, all); err != nil {
 			return err
 		}
@@ -180,15 +180,7 @@ func migrateAll(connections int) error {
 	for range connections {
 		c, err := socket(0)
 		if err == nil {
-			err = syscall.Connect(c, at)
-		}
-		for errors.Is(err, syscall.EINTR) || errors.Is(err, syscall.EALREADY) { // a signal of the runtime's
-			if err = syscall.Connect(c, at); errors.Is(err, syscall.EISCONN) {
-				err = nil
-			}
-		}
-		if err == nil {
-			_, err = syscall.Write(c, greeting)
+			err = connectAndSend(c, at, greeting)
 		}
 		if err != nil {
 			return fmt.Errorf("connect: %w", err)
@@ -214,4 +206,17 @@ func migrateAll(connections int) error {
 		}
 	}
 	return nil
+}
+
+func connectAndSend(fd int, to syscall.Sockaddr, greeting []byte) error {
+	err := syscall.Connect(fd, to)
+	for errors.Is(err, syscall.EINTR) || errors.Is(err, syscall.EALREADY) { // a signal of the runtime's
+		if err = syscall.Connect(fd, to); errors.Is(err, syscall.EISCONN) {
+			err = nil
+		}
+	}
+	if err == nil {
+		_, err = syscall.Write(fd, greeting)
+	}
+	return err
 }

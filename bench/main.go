@@ -57,33 +57,89 @@ func run(rpmig, scripts string, rounds, cells int) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("it takes network namespaces and BPF: run it as root")
 	}
-	rpmig, err := filepath.Abs(rpmig)
+	if rounds < 1 || cells < 1 {
+		return fmt.Errorf("nothing to measure: -rounds and -cells must be 1 or more")
+	}
+	folder, err := os.MkdirTemp("", "rpmig-bench-")
 	if err != nil {
 		return err
 	}
+	defer func() { _ = os.RemoveAll(folder) }()
+	b := &benchmark{scripts: scripts, cells: cells, folder: folder, many: strconv.Itoa(cells) + " quiz"}
+	if b.rpmig, err = filepath.Abs(rpmig); err != nil {
+		return err
+	}
+	if err := b.choose(); err != nil {
+		return err
+	}
+	before, err := readCPU()
+	if err != nil {
+		return err
+	}
+	if err := b.measure(rounds); err != nil {
+		return err
+	}
+	after, err := readCPU()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("rpmig beside the talk's scripts: %d CPUs, %d rounds\n\n", runtime.NumCPU(), rounds)
+	fmt.Printf("%-28s %11s  %-15s %8s %6s\n", "", "median", "min - max", "target", "ratio")
+	for _, f := range b.figures() {
+		fmt.Println(f.line())
+	}
+	fmt.Printf("\nratio: how many times better than the target. What each said last:\n\n")
+	for i, c := range b.commands {
+		fmt.Printf("%s: %s\n", c.name, b.said[i])
+	}
+	fmt.Printf("\n%s\n", before.until(after))
+	return nil
+}
+
+// benchmark is what is measured, and what came of it.
+type benchmark struct {
+	rpmig, scripts, folder string
+	cells                  int    // of a long run
+	many                   string // what a long run is called
+	chain                  float64
+	page                   int // bytes
+	commands               []command
+	browser                bool // a page is opened
+
+	seconds, mebibytes [][]float64 // by command, and by round
+	said               []string    // last, by command
+	opened, timers     []float64   // by round
+}
+
+// The commands, by their place.
+const (
+	one1 = iota
+	one2
+	py1
+	py2
+	long1
+	long2
+	traced
+	selftest
+	told
+	everything
+	kernelsPart
+	openPage
+)
+
+// choose finds out what is to be measured.
+func (b *benchmark) choose() error {
 	// The interpreter itself: "python3" may be a wrapper that takes as long as the script.
 	out, err := exec.Command("python3", "-c", "import sys; print(sys.executable)").Output()
 	if err != nil {
 		return fmt.Errorf("find python3: %w", err)
 	}
 	python := strings.TrimSpace(string(out))
-	folder, err := os.MkdirTemp("", "rpmig-bench-")
-	if err != nil {
+	if b.chain, err = longestChain(b.rpmig); err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(folder) }()
-	long := func(scenario string, more ...string) []string {
-		args := []string{rpmig, "run", scenario, "--migrate=sysctl", "--no-control", "--repeat", strconv.Itoa(cells), "-q"}
-		return append(args, more...)
-	}
-	chain, err := longestChain(rpmig)
-	if err != nil {
-		return err
-	}
-	page := filepath.Join(folder, "page.html")
-	all := []string{rpmig, "run", "all", "--migrate=all", "--family=all"}
-	size, err := writePage(page, append(slices.Clone(all), "--format=html"))
-	if err != nil {
+	all := []string{b.rpmig, "run", "all", "--migrate=all", "--family=all"}
+	if b.page, err = writePage(filepath.Join(b.folder, "page.html"), append(slices.Clone(all), "--format=html")); err != nil {
 		return err
 	}
 	played, connections, err := tally(all)
@@ -94,125 +150,109 @@ func run(rpmig, scripts string, rounds, cells int) error {
 	if err != nil {
 		return err
 	}
-	many := strconv.Itoa(cells) + " quiz"
-	commands := []command{
-		{name: "quiz1", args: []string{rpmig, "run", "quiz1", "-q"}},
-		{name: "quiz2 --migrate=bpf", args: []string{rpmig, "run", "quiz2", "--migrate=bpf", "-q"}},
-		{name: "quiz1.py", args: []string{python, filepath.Join(scripts, "quiz1.py")}, apart: true},
-		{name: "quiz2.py", args: []string{python, filepath.Join(scripts, "quiz2.py")}, apart: true},
-		{name: many + "1", args: long("quiz1")},
-		{name: many + "2", args: long("quiz2", "--trace=off")},
-		{name: many + "2, traced", args: long("quiz2", "--trace=on")},
-		{name: "selftest/*", args: []string{rpmig, "run", "selftest/*", "--migrate=bpf", "--no-control", "-q"}},
-		{name: "selftest/*, told", args: []string{rpmig, "run", "selftest/*", "--migrate=bpf", "--no-control", "--format=jsonl"}},
-		{name: "everything", args: append(slices.Clone(all), "-q")},
-		{name: "the kernel's part of it", apart: true, args: []string{
+	long := func(scenario string, more ...string) []string {
+		args := []string{b.rpmig, "run", scenario, "--migrate=sysctl", "--no-control", "--repeat", strconv.Itoa(b.cells), "-q"}
+		return append(args, more...)
+	}
+	b.commands = []command{
+		one1:       {name: "quiz1", args: []string{b.rpmig, "run", "quiz1", "-q"}},
+		one2:       {name: "quiz2 --migrate=bpf", args: []string{b.rpmig, "run", "quiz2", "--migrate=bpf", "-q"}},
+		py1:        {name: "quiz1.py", args: []string{python, filepath.Join(b.scripts, "quiz1.py")}, apart: true},
+		py2:        {name: "quiz2.py", args: []string{python, filepath.Join(b.scripts, "quiz2.py")}, apart: true},
+		long1:      {name: b.many + "1", args: long("quiz1")},
+		long2:      {name: b.many + "2", args: long("quiz2", "--trace=off")},
+		traced:     {name: b.many + "2, traced", args: long("quiz2", "--trace=on")},
+		selftest:   {name: "selftest/*", args: []string{b.rpmig, "run", "selftest/*", "--migrate=bpf", "--no-control", "-q"}},
+		told:       {name: "selftest/*, told", args: []string{b.rpmig, "run", "selftest/*", "--migrate=bpf", "--no-control", "--format=jsonl"}},
+		everything: {name: "everything", args: append(slices.Clone(all), "-q")},
+		kernelsPart: {name: "the kernel's part of it", apart: true, args: []string{
 			self, "-bare", strconv.Itoa(played), "-connections", strconv.Itoa((connections + played - 1) / played),
 		}},
 	}
-	const one1, one2, py1, py2, long1, long2, traced, selftest, told, everything, kernel = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
-	browser, noBrowser := exec.LookPath("chromium")
-	if noBrowser == nil {
-		frame := filepath.Join(folder, "frame.html")
-		if err := os.WriteFile(frame, []byte(timedFrame), 0o600); err != nil {
-			return err
-		}
-		commands = append(commands, command{name: "the page", args: []string{
-			browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-			"--disable-extensions", "--user-data-dir=" + filepath.Join(folder, "profile"), "--dump-dom", "file://" + frame,
-		}})
-	} else {
-		fmt.Fprintln(os.Stderr, "bench: no chromium here, so no page is opened: apt-get install chromium")
-	}
-	var opened, timers []float64
-	if rounds < 1 || cells < 1 {
-		return fmt.Errorf("nothing to measure: -rounds and -cells must be 1 or more")
-	}
-
-	before, err := readCPU()
+	browser, err := exec.LookPath("chromium")
 	if err != nil {
-		return err
+		fmt.Fprintln(os.Stderr, "bench: no chromium here, so no page is opened: apt-get install chromium")
+		return nil
 	}
-	seconds := make([][]float64, len(commands))
-	mebibytes := make([][]float64, len(commands))
-	said := make([]string, len(commands))
-	// Round by round, so that what slows the machine for a while does not fall on one command alone.
+	b.browser = true
+	frame := filepath.Join(b.folder, "frame.html")
+	b.commands = append(b.commands, command{name: "the page", args: []string{
+		browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+		"--disable-extensions", "--user-data-dir=" + filepath.Join(b.folder, "profile"), "--dump-dom", "file://" + frame,
+	}})
+	return os.WriteFile(frame, []byte(timedFrame), 0o600)
+}
+
+// measure runs the commands round by round, so that what slows the machine for a while does not fall on one command alone.
+func (b *benchmark) measure(rounds int) error {
+	b.seconds, b.mebibytes = make([][]float64, len(b.commands)), make([][]float64, len(b.commands))
+	b.said = make([]string, len(b.commands))
 	for round := range rounds {
-		for i, c := range commands {
+		for i, c := range b.commands {
 			m, err := measure(c.args, c.apart)
 			if err != nil {
 				return err
 			}
-			seconds[i] = append(seconds[i], m.wall.Seconds())
-			mebibytes[i] = append(mebibytes[i], m.mebibytes)
+			b.seconds[i] = append(b.seconds[i], m.wall.Seconds())
+			b.mebibytes[i] = append(b.mebibytes[i], m.mebibytes)
 			lines := strings.Split(strings.TrimSpace(m.stdout), "\n")
-			said[i] = lines[len(lines)-1]
-			if i == told {
+			b.said[i] = lines[len(lines)-1]
+			switch i {
+			case told:
 				timer, err := synACKTimer(m.stdout)
 				if err != nil {
 					return err
 				}
-				timers = append(timers, timer)
-				said[i] = fmt.Sprintf("the SYN+ACK timer fired after %.3f s", timer)
-			}
-			if c.name == "the page" {
-				_, body, _ := strings.Cut(said[i], "<body>")
+				b.timers = append(b.timers, timer)
+				b.said[i] = fmt.Sprintf("the SYN+ACK timer fired after %.3f s", timer)
+			case openPage:
+				_, body, _ := strings.Cut(b.said[i], "<body>")
 				var ms float64
 				if _, err := fmt.Sscanf(body, "%f ms", &ms); err != nil {
-					return fmt.Errorf("open the page: chromium said %q", said[i])
+					return fmt.Errorf("open the page: chromium said %q", b.said[i])
 				}
-				opened = append(opened, ms/1000)
+				b.opened = append(b.opened, ms/1000)
 			}
 		}
 		fmt.Fprintf(os.Stderr, "bench: round %d of %d\n", round+1, rounds)
 	}
-	after, err := readCPU()
-	if err != nil {
-		return err
-	}
+	return nil
+}
 
+// figures are the lines of the table.
+func (b *benchmark) figures() []figure {
 	rate := func(i int) []float64 {
-		return each(seconds[i], func(s float64) float64 { return float64(cells) / s })
+		return each(b.seconds[i], func(s float64) float64 { return float64(b.cells) / s })
 	}
 	// A script plays one cell: its seconds are the ratio of the rates.
 	ratio := func(long, script int) []float64 {
-		return each(rate(long), func(r float64) float64 { return r * median(seconds[script]) })
+		return each(rate(long), func(r float64) float64 { return r * median(b.seconds[script]) })
 	}
 	figures := []figure{
-		{name: "quiz1: off, sysctl, bpf", unit: "s", values: seconds[one1], target: 0.15},
-		{name: "quiz2 --migrate=bpf", unit: "s", values: seconds[one2], target: 0.5},
-		{name: "quiz1.py", unit: "s", values: seconds[py1]},
-		{name: "quiz2.py", unit: "s", values: seconds[py2]},
-		{name: many + "1", unit: "s", values: seconds[long1]},
-		{name: many + "1, rate", unit: "cells/s", values: rate(long1), target: 150, least: true},
-		{name: many + "1, rate : quiz1.py", unit: "x", values: ratio(long1, py1)},
-		{name: many + "1, peak memory", unit: "MiB", values: mebibytes[long1], target: 400},
-		{name: many + "2", unit: "s", values: seconds[long2], target: 6 * float64(cells) / 1000},
-		{name: many + "2, rate", unit: "cells/s", values: rate(long2)},
-		{name: many + "2, rate : quiz2.py", unit: "x", values: ratio(long2, py2), target: 170, least: true},
-		{name: many + "2, peak memory", unit: "MiB", values: mebibytes[long2], target: 400},
-		{name: many + "2, trace and tables", unit: "%", values: more(seconds[traced], seconds[long2]), target: 10},
-		{name: "selftest/*, all eight", unit: "s", values: seconds[selftest]},
-		{name: "selftest/* : its timers", unit: "x", values: pairs(seconds[selftest], timers), target: 1.1},
-		{name: "all, in all modes, families", unit: "s", values: seconds[everything], target: 1.25 * chain},
-		{name: "the kernel's part of it", unit: "s", values: seconds[kernel]},
-		{name: "all : the kernel's part", unit: "x", values: pairs(seconds[everything], seconds[kernel])},
-		{name: "page of everything", unit: "MB", values: []float64{float64(size) / 1e6}, target: 5},
+		{name: "quiz1: off, sysctl, bpf", unit: "s", values: b.seconds[one1], target: 0.15},
+		{name: "quiz2 --migrate=bpf", unit: "s", values: b.seconds[one2], target: 0.5},
+		{name: "quiz1.py", unit: "s", values: b.seconds[py1]},
+		{name: "quiz2.py", unit: "s", values: b.seconds[py2]},
+		{name: b.many + "1", unit: "s", values: b.seconds[long1]},
+		{name: b.many + "1, rate", unit: "cells/s", values: rate(long1), target: 150, least: true},
+		{name: b.many + "1, rate : quiz1.py", unit: "x", values: ratio(long1, py1)},
+		{name: b.many + "1, peak memory", unit: "MiB", values: b.mebibytes[long1], target: 400},
+		{name: b.many + "2", unit: "s", values: b.seconds[long2], target: 6 * float64(b.cells) / 1000},
+		{name: b.many + "2, rate", unit: "cells/s", values: rate(long2)},
+		{name: b.many + "2, rate : quiz2.py", unit: "x", values: ratio(long2, py2), target: 170, least: true},
+		{name: b.many + "2, peak memory", unit: "MiB", values: b.mebibytes[long2], target: 400},
+		{name: b.many + "2, trace and tables", unit: "%", values: more(b.seconds[traced], b.seconds[long2]), target: 10},
+		{name: "selftest/*, all eight", unit: "s", values: b.seconds[selftest]},
+		{name: "selftest/* : its timers", unit: "x", values: pairs(b.seconds[selftest], b.timers), target: 1.1},
+		{name: "all, in all modes, families", unit: "s", values: b.seconds[everything], target: 1.25 * b.chain},
+		{name: "the kernel's part of it", unit: "s", values: b.seconds[kernelsPart]},
+		{name: "all : the kernel's part", unit: "x", values: pairs(b.seconds[everything], b.seconds[kernelsPart])},
+		{name: "page of everything", unit: "MB", values: []float64{float64(b.page) / 1e6}, target: 5},
 	}
-	if noBrowser == nil {
-		figures = append(figures, figure{name: "the page, opened", unit: "s", values: opened, target: 2})
+	if b.browser {
+		figures = append(figures, figure{name: "the page, opened", unit: "s", values: b.opened, target: 2})
 	}
-	fmt.Printf("rpmig beside the talk's scripts: %d CPUs, %d rounds\n\n", runtime.NumCPU(), rounds)
-	fmt.Printf("%-28s %11s  %-15s %8s %6s\n", "", "median", "min - max", "target", "ratio")
-	for _, f := range figures {
-		fmt.Println(f.line())
-	}
-	fmt.Printf("\nratio: how many times better than the target. What each said last:\n\n")
-	for i, c := range commands {
-		fmt.Printf("%s: %s\n", c.name, said[i])
-	}
-	fmt.Printf("\n%s\n", before.until(after))
-	return nil
+	return figures
 }
 
 // timedFrame is a page that opens the page and says how long it took to load, without the start of the browser.
