@@ -20,32 +20,55 @@ LLVM_STRIP := llvm-strip-14
 GENERATED := 'migrate/*_bpfe[lb].*' 'kernel/trace/*_bpfe[lb].*'
 
 # Programs and files, and the Debian packages that bring them.
-FOR_TEST := iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium
+FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium
 FOR_BENCH := iptables=iptables python3=python3
 FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 	/usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev
 
-# need installs what is missing of such a list where that is possible, and says what is missing where it is not.
-define need
+# look sets missing to the packages of such a list that are not there.
+define look
 missing=(); \
 for want in $(1); do \
 	PATH="$$PATH:/usr/sbin:/sbin" command -v "$${want%%=*}" >/dev/null || [[ -e "$${want%%=*}" ]] || missing+=("$${want#*=}"); \
-done; \
+done
+endef
+
+# check fails if something is missing, and names the target that installs it.
+define check
+$(call look,$(1)); \
 if (($${#missing[@]})); then \
-	if ((EUID == 0)) && command -v apt-get >/dev/null; then \
-		echo "installing $${missing[*]}"; \
-		export DEBIAN_FRONTEND=noninteractive; \
-		install=(apt-get install -qq --yes --no-install-recommends "$${missing[@]}"); \
-		"$${install[@]}" >/dev/null || { apt-get update -qq && "$${install[@]}" >/dev/null; }; \
-	else \
-		echo "make: missing: $${missing[*]}; to have it: sudo apt-get install $${missing[*]}" >&2; \
-	fi; \
+	echo "make: missing: $${missing[*]}; to install: $$( ((EUID == 0)) || echo 'sudo ')make $(2)" >&2; \
+	false; \
+fi
+endef
+
+define install
+$(call look,$(1)); \
+if ((! $${#missing[@]})); then \
+	echo "nothing to install"; \
+elif ((EUID != 0)) || ! command -v apt-get >/dev/null; then \
+	echo "make: missing: $${missing[*]} (as Debian names them); to install them takes root and apt-get: sudo make $@" >&2; \
+	exit 1; \
+else \
+	echo "installing by apt-get: $${missing[*]}"; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	install=(apt-get install -qq --yes --no-install-recommends "$${missing[@]}"); \
+	"$${install[@]}" >/dev/null || { apt-get update -qq && "$${install[@]}" >/dev/null; }; \
 fi
 endef
 
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## install what test and bench use, by apt-get: sudo make deps
+	@$(call install,$(sort $(FOR_TEST) $(FOR_BENCH)))
+
+# Apart: few changes take this compiler, and not every distribution has it.
+.PHONY: deps-generate
+deps-generate: ## install what generate uses, by apt-get: sudo make deps-generate
+	@$(call install,$(FOR_GENERATE))
 
 .PHONY: build
 build: ## build bin/rpmig, one static binary
@@ -57,8 +80,8 @@ run: build ## build rpmig and play every scenario, as root or not; ARGS='--migra
 	bin/rpmig run all $(ARGS)
 
 .PHONY: test
-test: ## install what the tests need, if root; check the format, vet, and run all tests with the race detector
-	@$(call need,$(FOR_TEST))
+test: ## check the format, vet, and run all tests with the race detector; says what is missing, and installs nothing
+	@$(call check,$(FOR_TEST),deps) || echo "make: tests that use it are skipped, with the reason" >&2
 	@unformatted=$$(gofmt -l $$(go list -f '{{.Dir}}' ./...)); [[ -z "$$unformatted" ]] || { echo "not gofmt-ed: $$unformatted" >&2; exit 1; }
 	go vet ./...
 	CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
@@ -78,8 +101,8 @@ lint: $(LINTER) ## run the linters and build for other systems; the first time c
 	echo "linux/arm64 builds; darwin is refused with the reason"
 
 .PHONY: generate
-generate: ## compile the BPF programs anew; installs clang, if root
-	@$(call need,$(FOR_GENERATE))
+generate: ## compile the BPF programs anew, with clang 14
+	@$(call check,$(FOR_GENERATE),deps-generate)
 	BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(LLVM_STRIP) \
 		BPF2GO_CFLAGS="-O2 -g -Wall -Werror -idirafter /usr/include/$$(gcc -dumpmachine)" go generate ./migrate ./kernel/trace
 
@@ -114,7 +137,7 @@ fuzz: ## run every fuzz target for FUZZTIME, 10s each
 
 .PHONY: bench
 bench: build ## measure rpmig beside the talk's two scripts; needs root, takes four minutes
-	@$(call need,$(FOR_BENCH))
+	@$(call check,$(FOR_BENCH),deps)
 	go run ./bench -rpmig bin/rpmig $(ARGS)
 
 .PHONY: clean
