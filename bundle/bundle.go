@@ -1,6 +1,6 @@
 // Package bundle puts a run into one file that can be attached to a report, and verifies such a file. All in it but the
-// captures and what is known of the machine is made from the ledger, so whoever checks a bundle makes it again and
-// compares: a page or a report that says something else than its ledger is refused.
+// captures and what is known of the machine is made from the ledger, so a check makes that again and compares: a page or
+// a report that says something else than its ledger is refused.
 package bundle
 
 import (
@@ -21,7 +21,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rpmig/rpmig/reports"
@@ -72,7 +71,8 @@ type file struct {
 	SHA256 string `json:"sha256"`
 }
 
-const manifestSchema = 1
+// manifestSchema is 2 since the ledger's is, and since environment.json lists what was left out by file.
+const manifestSchema = 2
 
 // entry is a file of a bundle, made when its turn comes.
 type entry struct {
@@ -120,98 +120,108 @@ func free(name string, force bool) error {
 
 // Write writes a bundle. The same source gives the same bytes.
 func Write(ctx context.Context, w io.Writer, src Source) error {
-	var r *redactor
-	if src.Redact {
-		r = newRedactor(src.Identity, src.Run.Header.Kernel, src.Run.Header.Version,
-			src.Environment.Release, src.Environment.Rpmig)
-	}
-	root, err := os.OpenRoot(src.Dir) // a ledger names files, and may be anybody's
+	root, err := os.OpenRoot(src.Dir) // a ledger names files, and may come from a stranger
 	if err != nil {
 		return err
 	}
 	defer func() { _ = root.Close() }()
-
-	env := src.Environment
-	env.LeftOut = slices.Clone(env.LeftOut)
-	var entries []entry
-	if src.KernelConfig != nil {
-		entries = append(entries, entry{configName, func() ([]byte, error) {
-			return []byte(r.text(string(src.KernelConfig))), nil
-		}})
+	p := &packing{root: root, run: &result.Run{Header: src.Run.Header}, env: src.Environment}
+	p.env.LeftOut = slices.Clone(p.env.LeftOut)
+	if src.Redact {
+		p.redactor = newRedactor(src.Identity, p.run.Header.Kernel, p.run.Header.Version, p.env.Release, p.env.Rpmig)
 	}
-	entries = append(entries, programs(root, r)...)
-	clean := &result.Run{Header: src.Run.Header, Cells: make([]result.Cell, len(src.Run.Cells))}
-	if clean.Header.Command, err = redact(r, clean.Header.Command); err != nil {
+	if src.KernelConfig != nil {
+		p.entries = append(p.entries, entry{configName, func() ([]byte, error) { return p.text(src.KernelConfig), nil }})
+	}
+	p.programs()
+	if p.run.Header.Command, err = redact(p.redactor, p.run.Header.Command); err != nil {
 		return err
 	}
-	for i := range src.Run.Cells {
-		c := src.Run.Cells[i]
-		folder := path.Join("cells", c.ID())
-		if c.Evidence != "" {
-			c.Evidence = folder
-		}
-		if c.Capture.File != "" {
-			c.Capture.File = path.Join(folder, captureFile)
-			if isFile(root, c.Capture.File) {
-				entries = append(entries, entry{c.Capture.File, func() ([]byte, error) {
-					data, err := readFile(root, c.Capture.File)
-					return r.capture(data, &c), err
-				}})
-			} else {
-				env.LeftOut = append(env.LeftOut, c.Capture.File+", which is not in the run's folder")
-			}
-		}
-		if name := path.Join(folder, panicFile); isFile(root, name) {
-			entries = append(entries, entry{name, func() ([]byte, error) {
-				data, err := readFile(root, name)
-				return []byte(r.text(string(data))), err
-			}})
-		}
-		if clean.Cells[i], err = redact(r, c); err != nil {
+	for _, c := range src.Run.Cells {
+		if err := p.cell(c); err != nil {
 			return err
 		}
 	}
-	if env, err = redact(r, env); err != nil {
+	if p.env, err = redact(p.redactor, p.env); err != nil {
 		return err
 	}
-	// What is made from the ledger is made from what a reader of the bundle will find in it.
-	ledger, err := renderRun(clean, "jsonl")
+	run, err := reread(p.run)
 	if err != nil {
 		return err
 	}
-	if len(ledger) > maxMemory {
-		return &LimitError{fmt.Sprintf("%s: larger than %d MiB", ledgerName, maxMemory>>20)}
-	}
-	if clean, err = result.Read(bytes.NewReader(ledger)); err != nil {
-		return err
-	}
-	entries = append(entries, derived(clean, &env)...)
+	entries := append(p.entries, derived(run, &p.env)...)
 	slices.SortFunc(entries, compareEntries)
 	return write(ctx, w, entries)
+}
+
+// packing is a bundle as it is put together.
+type packing struct {
+	root     *os.Root  // the run's folder
+	redactor *redactor // nil: nothing is redacted
+	run      *result.Run
+	env      reports.Environment
+	entries  []entry
+}
+
+// take adds a file of the run's folder, made fit for a bundle.
+func (p *packing) take(name string, fit func([]byte) []byte) {
+	p.entries = append(p.entries, entry{name, func() ([]byte, error) {
+		data, err := readFile(p.root, name)
+		return fit(data), err
+	}})
+}
+
+// text redacts a file.
+func (p *packing) text(data []byte) []byte { return []byte(p.redactor.text(string(data))) }
+
+// cell adds a cell of the ledger, and what the run has left of it.
+func (p *packing) cell(c result.Cell) error {
+	if c.Capture.File != "" {
+		c.Capture.File = path.Join(c.Folder(), captureFile)
+		if isFile(p.root, c.Capture.File) {
+			p.take(c.Capture.File, func(data []byte) []byte { return p.redactor.capture(data, &c) })
+		} else {
+			p.env.LeftOut = append(p.env.LeftOut, reports.LeftOut{File: c.Capture.File, Why: "which is not in the run's folder"})
+		}
+	}
+	if name := path.Join(c.Folder(), panicFile); isFile(p.root, name) {
+		p.take(name, p.text)
+	}
+	clean, err := redact(p.redactor, c)
+	p.run.Cells = append(p.run.Cells, clean)
+	return err
+}
+
+// reread returns the run as a reader of the bundle will find it in its ledger: what else is in there is made from that.
+func reread(run *result.Run) (*result.Run, error) {
+	ledger, err := renderRun(run, "jsonl")
+	if err != nil {
+		return nil, err
+	}
+	if len(ledger) > maxMemory {
+		return nil, &LimitError{fmt.Sprintf("%s: larger than %d MiB", ledgerName, maxMemory>>20)}
+	}
+	return result.Read(bytes.NewReader(ledger))
 }
 
 // programFile is what a run leaves of the BPF program that it loaded: the program itself, and of each mode the verifier's
 // log.
 var programFile = regexp.MustCompile(`^bpf/(select\.bpf\.[co]|[a-z0-9]+(-[a-z0-9]+)*\.txt)$`)
 
-// programs are those files. The program is rpmig's own, the same for all, and tells nothing of the machine.
-func programs(root *os.Root, r *redactor) []entry {
-	all, _ := fs.ReadDir(root.FS(), "bpf") // it is not there: then there are none, and the environment says why
-	var entries []entry
+// programs adds those files. The program is rpmig's own, the same for all, and tells nothing of the machine.
+func (p *packing) programs() {
+	all, _ := fs.ReadDir(p.root.FS(), "bpf") // it is not there: then there are none, and the environment says why
 	for _, f := range all {
 		name := path.Join("bpf", f.Name())
-		if !programFile.MatchString(name) || !isFile(root, name) {
+		if !programFile.MatchString(name) || !isFile(p.root, name) {
 			continue
 		}
-		entries = append(entries, entry{name, func() ([]byte, error) {
-			data, err := readFile(root, name)
-			if strings.HasSuffix(name, ".txt") {
-				data = []byte(r.text(string(data)))
-			}
-			return data, err
-		}})
+		fit := func(data []byte) []byte { return data }
+		if path.Ext(name) == ".txt" {
+			fit = p.text
+		}
+		p.take(name, fit)
 	}
-	return entries
 }
 
 // compareEntries puts the report first, which is what a person opens.
@@ -227,7 +237,7 @@ func compareEntries(a, b entry) int {
 
 // derived returns the files that the ledger and the environment make, and these two.
 func derived(run *result.Run, env *reports.Environment) []entry {
-	peers := reports.Peers(run)
+	stories := reports.NewStories(run)
 	entries := []entry{
 		{reportName, func() ([]byte, error) { return []byte(reports.Bundle(run, env)), nil }},
 		{ledgerName, func() ([]byte, error) { return renderRun(run, "jsonl") }},
@@ -240,11 +250,11 @@ func derived(run *result.Run, env *reports.Environment) []entry {
 			continue // it was not played
 		}
 		entries = append(entries,
-			entry{path.Join("cells", c.ID(), "cell.json"), func() ([]byte, error) { return indented(c) }},
-			entry{path.Join("cells", c.ID(), socketsFile), func() ([]byte, error) { return []byte(reports.Sockets(c)), nil }},
-			entry{path.Join("cells", c.ID(), namespaceFile), func() ([]byte, error) { return []byte(reports.Namespace(c)), nil }},
+			entry{path.Join(c.Folder(), "cell.json"), func() ([]byte, error) { return indented(c) }},
+			entry{path.Join(c.Folder(), socketsFile), func() ([]byte, error) { return []byte(reports.Sockets(c)), nil }},
+			entry{path.Join(c.Folder(), namespaceFile), func() ([]byte, error) { return []byte(reports.Namespace(c)), nil }},
 			entry{path.Join("timelines", c.ID()+".txt"), func() ([]byte, error) {
-				return []byte(reports.Timeline(c, peers(c)...)), nil
+				return []byte(stories.Timeline(c)), nil
 			}})
 	}
 	return entries
@@ -256,7 +266,7 @@ func renderRun(run *result.Run, format string) ([]byte, error) {
 		return nil, err
 	}
 	var b bytes.Buffer
-	err = f.Render(&b, run, reports.Options{})
+	err = f.Render(&b, run, reports.Options{Dir: "."}) // a bundle is a run's folder, packed
 	return b.Bytes(), err
 }
 
@@ -283,7 +293,7 @@ func readFile(root *os.Root, name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, MaxBytes+1)) // write refuses the one byte more
 }
 
-// write puts the entries into a tar.gz in which nothing tells when, where or by whom it was made.
+// write puts the entries into a tar.gz that does not tell when and where it was made, or by which user.
 func write(ctx context.Context, w io.Writer, entries []entry) error {
 	if len(entries)+1 > MaxFiles {
 		return &LimitError{fmt.Sprintf("%d files: want no more than %d", len(entries)+1, MaxFiles)}

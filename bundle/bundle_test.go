@@ -29,7 +29,7 @@ func source(t testing.TB) Source {
 	dir := t.TempDir()
 	reset := result.Reset{
 		Time: 0.2, Frame: 6, From: netip.MustParseAddrPort("127.0.0.1:80"), To: netip.MustParseAddrPort("127.0.0.1:4000"),
-		Flavour: result.BareRST, Step: "close A", Reason: "TCP_FLAGS", State: "LISTEN", Owner: result.SurvivingListener,
+		Flavour: result.BareRST, Step: 1, Reason: "TCP_FLAGS", State: "LISTEN", Owner: result.SurvivingListener,
 	}
 	run := &result.Run{
 		Header: result.Header{
@@ -42,8 +42,8 @@ func source(t testing.TB) Source {
 			Connections: result.Connections{Staged: 1, Lost: 1}, Resets: []result.Reset{reset},
 			Checks:  []result.Check{{Name: "accepted", Witness: result.Application, Want: "1", Got: "0 <b>"}},
 			Steps:   []result.Step{{Name: "close A", At: 0.1}},
-			Flow:    []result.Segment{{Time: 0.2, Frame: 6, Text: "R seq 1"}},
-			Capture: result.Capture{Packets: 6}, Evidence: filepath.Join(dir, "cells/quiz2/ipv4/sysctl/1"),
+			Flow:    []result.Segment{{Time: 0.2, Frame: 6, Role: result.RoleReset, Text: "R seq 1"}},
+			Capture: result.Capture{Packets: 6},
 		}, {
 			Scenario: "quiz2", Family: "ipv4", Mode: "off", Repeat: 1, Status: result.Pass, Control: result.IsControl,
 			Reason: "lost, as expected", Connections: result.Connections{Staged: 1, Lost: 1}, Resets: []result.Reset{reset},
@@ -198,13 +198,19 @@ func TestRoundTrip(t *testing.T) {
 			t.Errorf("it took %s", name)
 		}
 	}
-	if was := checked.Run.Cells[0]; was.Evidence != "cells/quiz2/ipv4/sysctl/1" {
-		t.Errorf("evidence in %s", was.Evidence)
-	}
 
 	src.Redact = false
 	if _, err := Check(t.Context(), bytes.NewReader(pack(t, src))); err != nil {
 		t.Errorf("not redacted: %v", err)
+	}
+}
+
+// TestHostOfAModesName: a host that is called as a mode is takes no cell and no file with it.
+func TestHostOfAModesName(t *testing.T) {
+	src := source(t)
+	src.Identity = Identity{Hosts: []string{"sysctl"}, Users: []string{"quiz2"}}
+	if _, err := Check(t.Context(), bytes.NewReader(pack(t, src))); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -358,19 +364,19 @@ func TestHostileLedger(t *testing.T) {
 	src.Run.Header.Command = []string{poison, "--" + poison}
 	src.Environment = reports.Environment{
 		Release: poison, Version: poison, Machine: poison, Tainted: poison, Tables: poison, Rpmig: poison, Go: poison,
-		Sysctls: map[string]string{poison: poison}, Build: map[string]string{poison: poison}, LeftOut: []string{poison},
+		Sysctls: map[string]string{poison: poison}, Build: map[string]string{poison: poison}, LeftOut: []reports.LeftOut{{File: poison, Why: poison}},
 	}
 	for i := range src.Run.Cells {
 		c := &src.Run.Cells[i]
-		c.Reason, c.Bug, c.DropBackend, c.Evidence, c.Capture.File = poison, poison, poison, poison, poison
+		c.Reason, c.Bug, c.DropBackend, c.Capture.File = poison, poison, poison, poison
 		c.Counters = map[string]int64{poison: 1}
 		c.Checks = []result.Check{{Name: poison, Witness: poison, Want: poison, Got: poison}}
 		c.Steps = []result.Step{{Name: poison}}
-		c.Flow = []result.Segment{{Text: poison, Note: "dropped " + poison}}
-		c.Resets[0].Step, c.Resets[0].Reason, c.Resets[0].State, c.Resets[0].Owner, c.Resets[0].Flavour = poison, poison, poison, poison, poison
-		c.Events = []result.Event{{Kind: poison, Reason: poison, State: poison}}
+		c.Flow = []result.Segment{{Role: poison, Dropped: true, Text: poison, Note: poison}}
+		c.Resets[0].Reason, c.Resets[0].State, c.Resets[0].Owner, c.Resets[0].Flavour = poison, poison, poison, poison
+		c.Events = []result.Event{{Kind: poison, Reason: poison, State: poison, Old: poison}}
 		c.Trace = &result.Trace{Missing: []string{poison}}
-		c.Tables = []result.Table{{Step: poison, Sockets: []result.Socket{{State: poison, Name: poison}, {State: "LISTEN", Name: poison}}}}
+		c.Tables = []result.Table{{Step: 1, Sockets: []result.Socket{{State: poison, Name: poison}, {State: "LISTEN", Name: poison}}}}
 		c.Namespace = &result.Namespace{
 			Sysctls: map[string]string{poison: poison}, Rules: []string{poison}, Counters: map[string][2]int64{poison: {1, 2}}, Unknown: []string{poison},
 		}
@@ -498,7 +504,7 @@ func FuzzArchive(f *testing.F) {
 		nil,
 		{reg("../x", "x")},
 		{{tar.Header{Typeflag: tar.TypeSymlink, Name: "x", Linkname: "/"}, nil}},
-		{reg(ledgerName, "{}"), reg(manifestName, `{"schema":1,"files":[{"name":"run.jsonl","size":2}]}`)},
+		{reg(ledgerName, "{}"), reg(manifestName, `{"schema":2,"files":[{"name":"run.jsonl","size":2}]}`)},
 		{{tar.Header{Typeflag: tar.TypeReg, Name: "x", PAXRecords: map[string]string{"RPMIG.x": "y"}}, nil}},
 	} {
 		tarball := unpacked(f, archive(f, all))
@@ -528,7 +534,7 @@ func FuzzArchive(f *testing.F) {
 func FuzzReplay(f *testing.F) {
 	for _, m := range members(f, pack(f, source(f))) {
 		if m.h.Name == ledgerName {
-			f.Add(m.data, []byte(`{"sysctls":{"a":"b"},"left_out":["x, y"],"build":null}`))
+			f.Add(m.data, []byte(`{"sysctls":{"a":"b"},"left_out":[{"file":"x","why":"y"}],"build":null}`))
 		}
 	}
 	f.Fuzz(func(t *testing.T, ledger, environment []byte) {

@@ -27,8 +27,13 @@ type Checked struct {
 	Files int
 }
 
-// Check reads a bundle and verifies it: its manifest lists what is in it, with the right sums, and all that is made
-// from its ledger is what this rpmig makes of it. Nothing is written to disk, whatever the archive names.
+// Check reads a bundle and verifies it. Nothing is written to disk, whatever the archive names. Refused are
+//   - an archive that is cut short, too large, or followed by something;
+//   - a file that is not plain, that is there twice, or whose name is not a clean path below the archive;
+//   - a file that the manifest does not list with its size and sum, or that it lists and that is not there;
+//   - a report, page, table or timeline that is not what this rpmig makes of the ledger: the error is a ReplayError;
+//   - a capture that the ledger names and that is neither there nor among what was left out;
+//   - a file that does not belong in a bundle.
 func Check(ctx context.Context, r io.Reader) (*Checked, error) {
 	a, err := unpack(&interruptible{ctx, r}, MaxBytes)
 	if err != nil {
@@ -223,12 +228,11 @@ func (a *contents) replay(ctx context.Context, run *result.Run, env *reports.Env
 		delete(rest, name)
 	}
 	left := map[string]bool{}
-	for _, s := range env.LeftOut {
-		name, _, _ := strings.Cut(s, ",")
-		left[name] = true
+	for _, l := range env.LeftOut {
+		left[l.File] = true
 	}
 	for i := range run.Cells {
-		folder := path.Join("cells", run.Cells[i].ID())
+		folder := run.Cells[i].Folder()
 		if f := run.Cells[i].Capture.File; f != "" {
 			if f != path.Join(folder, captureFile) {
 				return fmt.Errorf("%s: %s says that its capture is %q", ledgerName, run.Cells[i].ID(), f)

@@ -35,9 +35,11 @@ var (
 
 const macMark = "00:00:5e:00:53:00"
 
-// everyday names are those that machines and users have everywhere. They tell nobody from others, and rpmig's own
-// sentences hold some of them.
-var everyday = []string{"localhost", "root", "nobody", "user", "client", "server", "listener", "host", "linux", "kernel", "rpmig"}
+// everyday names are those that machines and users have everywhere. They identify nothing, and rpmig's own sentences and
+// its names of sockets hold some of them.
+var everyday = []string{
+	"localhost", "root", "nobody", "user", "client", "server", "listener", "host", "linux", "kernel", "rpmig", "request", "child",
+}
 
 // redactor takes an identity out of texts. The nil one leaves them as they are.
 type redactor struct {
@@ -233,7 +235,7 @@ func mark(a netip.Addr) string {
 // the name of a mode with it, and a ledger without it would not be one.
 var own = map[string]bool{
 	"scenario": true, "family": true, "mode": true, "status": true, "control": true, "witness": true, "flavour": true,
-	"owner": true, "kind": true, "state": true,
+	"owner": true, "kind": true, "state": true, "role": true, "old": true, "by": true, "file": true,
 }
 
 // value redacts every text in a value as encoding/json decodes it.
@@ -255,7 +257,7 @@ func (r *redactor) value(v any) any {
 	return v
 }
 
-// redact replaces a value by itself without what identifies anybody.
+// redact returns a value without what identifies a machine or a user.
 func redact[T any](r *redactor, v T) (T, error) {
 	if r == nil {
 		return v, nil

@@ -23,7 +23,7 @@ func frame(src, dst netip.AddrPort, flags Flags, seq, ack uint32, n int) Frame {
 	return Frame{Src: src, Dst: dst, Flags: flags, Seq: seq, Ack: ack, Payload: n}
 }
 
-// numbered gives frames their numbers, from 1.
+// numbered numbers frames, from 1.
 func numbered(frames ...Frame) []Frame {
 	for i := range frames {
 		frames[i].Number = i + 1
@@ -31,7 +31,7 @@ func numbered(frames ...Frame) []Frame {
 	return frames
 }
 
-// packet builds what the wire would show of f.
+// packet builds the packet that would carry f.
 func packet(tb testing.TB, f Frame) Packet {
 	tb.Helper()
 	eth := &layers.Ethernet{SrcMAC: make([]byte, 6), DstMAC: make([]byte, 6)}
@@ -54,7 +54,7 @@ func packet(tb testing.TB, f Frame) Packet {
 	return serialize(tb, tcp.SetNetworkLayerForChecksum(ip), eth, ip, tcp, payload)
 }
 
-// serialize builds a packet of layers, unless err says that they do not fit together.
+// serialize builds a packet of layers. The test fails if err says that they do not fit together.
 func serialize(tb testing.TB, err error, stack ...gopacket.SerializableLayer) Packet {
 	tb.Helper()
 	if err != nil {

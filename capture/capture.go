@@ -1,8 +1,8 @@
 // Package capture records what an interface sends and reads it back: an AF_PACKET ring, a decoder to TCP frames, a flow
 // tracker that gives each frame its role, and a pcapng writer.
 //
-// A recording says how many frames it lost. That something was not seen is evidence only where it lost none and every
-// packet could be decoded.
+// A recording says how many frames it lost. The absence of a frame is evidence only if none was lost and every packet
+// could be decoded.
 package capture
 
 import "time"
@@ -17,7 +17,7 @@ type Packet struct {
 // A Recording is what a Ring held when it was drained.
 type Recording struct {
 	Packets  []Packet // in the order they were sent
-	Received int      // frames offered to the ring, those that it lost included
+	Received int      // frames offered to the ring, with those that it lost
 	Lost     int      // frames dropped because the ring was full
 	SnapLen  int      // the most bytes that a Packet holds
 	Start    time.Time

@@ -11,14 +11,14 @@ import (
 type Role int
 
 const (
-	RoleOther Role = iota // none of the below: no flag that counts and no payload
+	RoleOther Role = iota // none of the below: no payload, and none of their flags
 	RoleSYN
 	RoleSYNRetransmission
 	RoleSYNACK
 	RoleSYNACKRetransmission
 	RoleHandshakeACK // the client's first ACK, of the SYN+ACK, without data
 	RoleData
-	RoleDataRetransmission // brings no byte that was not sent before
+	RoleDataRetransmission // all of its bytes were sent before
 	RoleACK
 	RoleFIN
 	RoleReset
@@ -47,12 +47,12 @@ type Segment struct {
 	FromClient bool
 
 	// RelSeq and RelAck count from the initial sequence number of the side that they belong to, as tshark and tcpdump
-	// show them. Where that number was not seen, the first byte seen of that side is 1. RelAck is 0 without ACK.
+	// show them. If that number was not seen, the first byte seen of that side is 1. RelAck is 0 without ACK.
 	RelSeq uint32
 	RelAck uint32
 }
 
-// String returns the segment as a line of `tcpdump -t -nn` without what does not matter here:
+// String returns the segment as a line of `tcpdump -t -nn`, as far as it matters here:
 //
 //	127.0.0.1.39258 > 127.0.0.1.80: Flags [P.], seq 1:12, ack 1, length 11
 //
@@ -62,12 +62,12 @@ func (s Segment) String() string {
 		s.Src.Addr(), s.Src.Port(), s.Dst.Addr(), s.Dst.Port(), s.Flags, s.numbers(), s.Payload)
 }
 
-// Short is the segment without its ends: "P. seq 1:12, ack 1".
+// Short returns the segment without its addresses: "P. seq 1:12, ack 1".
 func (s Segment) Short() string {
 	return s.Flags.String() + strings.Replace(s.numbers(), ",", "", 1)
 }
 
-// numbers are the segment's sequence numbers, as far as they matter, each behind a comma.
+// numbers returns the segment's sequence numbers, as far as they matter, each after a comma.
 func (s Segment) numbers() string {
 	var b strings.Builder
 	if s.Payload > 0 {
@@ -83,14 +83,14 @@ func (s Segment) numbers() string {
 
 // A Flow is one TCP connection, or an attempt at one.
 type Flow struct {
-	Client   netip.AddrPort // who sent the SYN
+	Client   netip.AddrPort // the end that sent the SYN
 	Server   netip.AddrPort
-	Complete bool      // the SYN was seen; otherwise who is the client is a guess from the first frame
+	Complete bool      // the SYN was seen; otherwise the first frame is guessed to be the client's
 	Frames   []Segment // in the order they were sent, at least one
 }
 
-// Established reports whether the wire shows a full handshake: SYN, SYN+ACK and the client's ACK of it. The ACK was sent;
-// a rule of the INPUT hook may still have dropped it.
+// Established reports whether the wire shows a full handshake: SYN, SYN+ACK and the client's ACK of it. A rule of the
+// INPUT hook may still have dropped that ACK.
 func (f Flow) Established() bool {
 	synAck := false
 	for _, s := range f.Frames {
@@ -111,7 +111,7 @@ const (
 	// ResetWithACK is sent by a socket that is aborted (tcp_send_active_reset), and in answer to a segment without ACK,
 	// such as a SYN to a closed port.
 	ResetWithACK Flavour = "RST+ACK"
-	// BareReset is sent in answer to a segment with ACK that no connection wants (tcp_v4_send_reset).
+	// BareReset is sent in answer to a segment with ACK that belongs to no connection (tcp_v4_send_reset).
 	BareReset Flavour = "bare"
 )
 
@@ -119,7 +119,7 @@ const (
 type Reset struct {
 	Segment
 	Flavour Flavour
-	Trigger int // number of the frame that it answers; 0: none, the sender aborted of its own accord
+	Trigger int // number of the frame that it answers; 0: none, the sender aborted the connection
 }
 
 // Resets returns the resets of the flow, in order.
@@ -138,9 +138,9 @@ func (f Flow) Resets() []Reset {
 	return resets
 }
 
-// trigger returns the number of the last frame that reset is the answer to by RFC 9293, section 3.5.2: a bare RST takes
-// its sequence number from the ACK of what it answers; where there was none to take it from, it is 0 and the RST
-// acknowledges all that was sent.
+// trigger returns the number of the last frame that reset can answer by RFC 9293, section 3.5.2: a bare RST takes its
+// sequence number from the ACK of that frame. If the frame has none, the number is 0, and the RST acknowledges all that
+// was sent.
 func trigger(reset Segment, earlier []Segment) int {
 	for i := len(earlier) - 1; i >= 0; i-- {
 		s := earlier[i]
@@ -154,8 +154,8 @@ func trigger(reset Segment, earlier []Segment) int {
 	return 0
 }
 
-// Flows sorts frames, which are in the order they were sent, into flows, in the order of their first frame. Each frame is
-// in one flow. A SYN that is no retransmission starts a new flow, even between ports that had one.
+// Flows sorts frames into flows. The frames are in the order in which they were sent, the flows in that of their first
+// frames, and each frame is in one flow. A SYN that is no retransmission starts a new flow, even between the same ports.
 func Flows(frames []Frame) []Flow {
 	var all []*tracker
 	latest := make(map[[2]netip.AddrPort]*tracker) // by the two ends, the lower first
@@ -186,12 +186,12 @@ type tracker struct {
 	answered       bool // the client has answered the SYN+ACK
 }
 
-// direction is what is known of the bytes that one side sends.
+// direction is what is known about the bytes that one side sends.
 type direction struct {
 	known  bool   // isn and next are set
-	synced bool   // the side's SYN was seen, so isn is no guess
+	synced bool   // the side's SYN was seen: isn is not guessed
 	isn    uint32 // initial sequence number
-	next   uint32 // after the last that was sent
+	next   uint32 // after the last byte that was sent
 }
 
 func newTracker(first Frame) *tracker {
@@ -228,7 +228,7 @@ func (t *tracker) add(f Frame) {
 	t.flow.Frames = append(t.flow.Frames, s)
 }
 
-// role returns what f does, given what its sender and the other side sent before.
+// role returns the role of f, which depends on what both sides sent before.
 func (t *tracker) role(f Frame, fromClient bool, from, to *direction) Role {
 	again := from.synced && f.Seq == from.isn
 	switch {
@@ -260,11 +260,11 @@ func (t *tracker) role(f Frame, fromClient bool, from, to *direction) Role {
 	return RoleOther
 }
 
-// sent takes note of a frame from this side.
+// sent records a frame from this side.
 func (d *direction) sent(f Frame, r Role) {
 	switch {
 	case r == RoleSYN || r == RoleSYNACK:
-		// A second SYN+ACK with a number of its own is another listener's: the first one is forgotten.
+		// A second SYN+ACK with another number is from another listener, and replaces the first.
 		*d = direction{known: true, synced: true, isn: f.Seq, next: f.end()}
 	case !d.known:
 		*d = direction{known: true, isn: f.Seq - 1, next: f.end()}
@@ -273,7 +273,7 @@ func (d *direction) sent(f Frame, r Role) {
 	}
 }
 
-// acked takes note that the other side acknowledges what this side sent.
+// acked records that the other side acknowledges what this side sent.
 func (d *direction) acked(ack uint32) {
 	if !d.known {
 		*d = direction{known: true, isn: ack - 1, next: ack}

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// line is what a test wants to see of a segment.
+// line is what a test compares of a segment.
 type line struct {
 	Role Role
 	Text string
@@ -220,7 +220,8 @@ func TestFlows(t *testing.T) {
 	}
 }
 
-// Connections that interleave are told apart, and so are those that have the same ends one after the other.
+// TestFlowsAreSeparate: connections at the same time are separate flows, and so are two with the same ends one after the
+// other.
 func TestFlowsAreSeparate(t *testing.T) {
 	frames := numbered(
 		frame(client4, server4, SYN, 100, 0, 0),
@@ -270,7 +271,7 @@ func framesFrom(data []byte) []Frame {
 		frames = append(frames, Frame{
 			Number:  len(frames) + 1,
 			Src:     ends[data[0]&3],
-			Dst:     ends[data[0]>>2&3], // also itself: TCP can connect so
+			Dst:     ends[data[0]>>2&3], // also to itself: TCP can connect like that
 			Flags:   Flags(data[1]),
 			Seq:     binary.BigEndian.Uint32(data[2:]),
 			Ack:     binary.BigEndian.Uint32(data[6:]),
@@ -345,7 +346,7 @@ func FuzzFlows(f *testing.F) {
 func checkNumbers(t *testing.T, f Flow) {
 	t.Helper()
 	if f.Client == f.Server {
-		return // one side that is both
+		return // both sides have the same address
 	}
 	isn := make(map[bool]uint32) // by whether it is the client's
 	check := func(client bool, got uint32, s Segment) {

@@ -9,7 +9,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 )
 
-// Flags are the control bits of a TCP header, with the values that they have there (RFC 9293, section 3.1).
+// Flags are the control bits of a TCP header, with their values on the wire (RFC 9293, section 3.1).
 type Flags uint8
 
 const (
@@ -49,13 +49,13 @@ type Frame struct {
 	Dst     netip.AddrPort
 	Flags   Flags
 	Seq     uint32 // as on the wire
-	Ack     uint32 // as on the wire; means nothing without ACK
+	Ack     uint32 // as on the wire; undefined without ACK
 	Window  uint16 // as on the wire, not scaled
 	Payload int    // bytes of TCP payload on the wire
 	Data    []byte // the payload as captured, a part of the packet's data; shorter than Payload if the packet was cut
 }
 
-// end returns the sequence number after the frame's last. SYN and FIN take one each.
+// end returns the sequence number after the frame's last one. SYN and FIN take one each.
 func (f Frame) end() uint32 {
 	end := f.Seq + uint32(f.Payload)
 	if f.Flags.Has(SYN) {
@@ -67,9 +67,9 @@ func (f Frame) end() uint32 {
 	return end
 }
 
-// Decode returns the packets that carry TCP, and the number of those that may carry it but could not be read: packets
-// that are malformed, fragments, TCP behind an IPv6 extension header or a VLAN tag, and packets longer than the length
-// field of IP can say (BIG TCP). All others are left out, but keep their number.
+// Decode returns the packets that carry TCP, and the number of those that may carry it but cannot be read: malformed
+// packets, fragments, TCP after an IPv6 extension header or a VLAN tag, and packets too long for the length field of IP
+// (BIG TCP). All others are left out, but are counted in Number.
 func Decode(packets []Packet) (frames []Frame, undecodable int) {
 	d := newDecoder()
 	for i, p := range packets {
@@ -85,7 +85,7 @@ func Decode(packets []Packet) (frames []Frame, undecodable int) {
 	return frames, undecodable
 }
 
-// kind is what a packet turned out to be.
+// kind is what a packet is.
 type kind int
 
 const (
@@ -94,7 +94,7 @@ const (
 	isUndecodable
 )
 
-// decoder holds the layers that its parser decodes into, packet after packet.
+// decoder holds the layers that its parser fills, for one packet after the other.
 type decoder struct {
 	parser  *gopacket.DecodingLayerParser
 	decoded []gopacket.LayerType
@@ -107,7 +107,7 @@ type decoder struct {
 func newDecoder() *decoder {
 	d := &decoder{parser: gopacket.NewDecodingLayerParser(layers.LayerTypeEthernet)}
 	d.parser.SetDecodingLayerContainer(gopacket.DecodingLayerArray(nil).Put(&d.eth).Put(&d.ip4).Put(&d.ip6).Put(&d.tcp))
-	d.parser.IgnoreUnsupported = true // such as what TCP carries
+	d.parser.IgnoreUnsupported = true // such as the payload of TCP
 	return d
 }
 
@@ -116,9 +116,9 @@ func (d *decoder) decode(p Packet) (Frame, kind) {
 		return Frame{}, isUndecodable
 	}
 	if cut := p.Length > len(p.Data); d.parser.Truncated && !cut {
-		return Frame{}, isUndecodable // IP claims more bytes than there were
+		return Frame{}, isUndecodable // the IP header claims more bytes than there are
 	}
-	var next gopacket.LayerType // what the last layer said comes next
+	var next gopacket.LayerType // the layer that the last one announces
 	switch d.decoded[len(d.decoded)-1] {
 	case layers.LayerTypeTCP:
 		return d.frame(p)
@@ -130,7 +130,7 @@ func (d *decoder) decode(p Packet) (Frame, kind) {
 		next = d.eth.NextLayerType()
 	}
 	switch next {
-	case layers.LayerTypeIPv4, layers.LayerTypeIPv6, layers.LayerTypeTCP, // announced, with no byte behind
+	case layers.LayerTypeIPv4, layers.LayerTypeIPv6, layers.LayerTypeTCP, // announced, but no byte follows
 		layers.LayerTypeDot1Q, gopacket.LayerTypeFragment:
 		return Frame{}, isUndecodable
 	}
@@ -146,7 +146,7 @@ func (d *decoder) frame(p Packet) (Frame, kind) {
 	var segment int // TCP header and payload, in bytes
 	if d.decoded[len(d.decoded)-2] == layers.LayerTypeIPv4 {
 		src, dst = d.ip4.SrcIP, d.ip4.DstIP
-		// Not ip4.Length: gopacket puts the captured length there if the field is 0.
+		// Not ip4.Length: gopacket sets it to the captured length if the field is 0.
 		segment = int(binary.BigEndian.Uint16(d.ip4.Contents[2:])) - len(d.ip4.Contents)
 	} else {
 		src, dst = d.ip6.SrcIP, d.ip6.DstIP

@@ -56,7 +56,7 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// A packet longer than its slot keeps its length on the wire.
+// TestDecodeCut: a packet that was longer than its slot keeps its length on the wire.
 func TestDecodeCut(t *testing.T) {
 	const captured = 1000
 	for _, ends := range [][2]netip.AddrPort{{client4, server4}, {client6, server6}} {
@@ -73,7 +73,7 @@ func TestDecodeCut(t *testing.T) {
 	}
 }
 
-// Only what cannot be TCP may be passed over in silence.
+// TestDecodeOther: every packet that could be TCP is a frame or counts as undecodable.
 func TestDecodeOther(t *testing.T) {
 	ip4 := func(protocol layers.IPProtocol) *layers.IPv4 {
 		return &layers.IPv4{Version: 4, TTL: 64, Protocol: protocol, SrcIP: client4.Addr().AsSlice(), DstIP: server4.Addr().AsSlice()}
@@ -116,7 +116,7 @@ func TestDecodeOther(t *testing.T) {
 		}), 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// Between two TCP packets, to see that neither takes part in the other.
+			// It is between two TCP packets, and must not change either.
 			frames, undecodable := Decode([]Packet{tcp4(), c.packet, tcp4()})
 			if undecodable != c.undecodable {
 				t.Errorf("%d undecodable, want %d", undecodable, c.undecodable)
@@ -154,7 +154,7 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 
-		// The parser is used again for each packet: none may leave a trace in the next.
+		// One parser decodes all packets: none may change what the next one becomes.
 		wantKnown, _ := Decode([]Packet{known})
 		wantKnown[0].Number = 2
 		among, _ := Decode([]Packet{fuzzed, known, fuzzed})

@@ -10,18 +10,18 @@ import (
 	"github.com/gopacket/gopacket/pcapgo"
 )
 
-// Meta is what a capture file says of its origin. Empty fields are not written.
+// Meta describes where a capture file comes from. Empty fields are not written.
 type Meta struct {
 	Application string
 	OS          string
 	Hardware    string
-	Comment     string // on the file as a whole
+	Comment     string // for the whole file
 	Interface   string
 }
 
-// WritePcapng writes rec as a pcapng file with times in nanoseconds, the comments on each packet, by its number, and the
-// counts of received and lost frames at the end. The same input gives the same bytes. Wireshark cuts a comment after 240
-// bytes, and shows each of many.
+// WritePcapng writes rec as a pcapng file: times in nanoseconds, the comments on each packet by its number, and the
+// counts of received and lost frames at the end. The same input gives the same bytes. Wireshark shows all comments on a
+// packet, and cuts each after 240 bytes.
 //
 // It returns an error if a comment is on a packet that is not in rec or is longer than 65535 bytes.
 func WritePcapng(w io.Writer, rec *Recording, comments map[int][]string, meta Meta) error {

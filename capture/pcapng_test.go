@@ -23,7 +23,7 @@ var testMeta = Meta{
 	Interface:   "lo",
 }
 
-// testRecording is a connection that is reset, the data cut by its slot.
+// testRecording is a connection that is reset; its data were too long for a slot.
 func testRecording(tb testing.TB) *Recording {
 	rec := &Recording{Received: 6, Lost: 1, SnapLen: 1000, Start: epoch.Add(-time.Second), End: epoch.Add(time.Second)}
 	for i, f := range []Frame{
@@ -55,7 +55,7 @@ func writeFile(t *testing.T, rec *Recording, comments map[int][]string) string {
 	return path
 }
 
-// run returns what a program prints. It is an error if it warns of anything.
+// run returns what a program prints. A warning of the program is an error.
 func run(t *testing.T, program string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
@@ -84,7 +84,7 @@ func run(t *testing.T, program string, args ...string) string {
 	return stdout.String()
 }
 
-// pcapgo's own reader gets back all that was written.
+// TestWritePcapng: pcapgo's own reader reads all that was written.
 func TestWritePcapng(t *testing.T) {
 	rec := testRecording(t)
 	comments := map[int][]string{1: {"connect"}, 5: {"close A\nand wait", "the RST"}}

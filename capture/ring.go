@@ -15,27 +15,27 @@ import (
 )
 
 const (
-	// slotSize is the room for one frame and its header. The frames of a scenario are far smaller; opening a ring of
-	// smaller slots is no cheaper.
+	// slotSize is the space for one frame and its header. The frames of a scenario are far smaller, but a ring with smaller
+	// slots is not cheaper to open.
 	slotSize = 512
 
 	// snapLen is what a slot leaves for the frame: tpacket_rcv (net/packet/af_packet.c) puts a TPACKET2_HDRLEN and
 	// alignment before it, 66 bytes with an Ethernet header.
 	snapLen = slotSize - 66
 
-	// blockSize is the unit in which the kernel allocates a ring: larger than a page as that makes fewer mappings,
-	// small enough for a small ring to stay small.
+	// blockSize is the unit in which the kernel allocates a ring: larger than a page, for fewer mappings, and small enough
+	// that a small ring stays small.
 	blockSize = 16 << 10
 
 	slotsPerBlock = blockSize / slotSize
 )
 
-// Ring is a TPACKET_V2 ring that records the frames an interface sends (packet(7), PACKET_RX_RING). Nobody reads it while
-// it records, so it wakes nobody.
+// Ring is a TPACKET_V2 ring that records the frames an interface sends (packet(7), PACKET_RX_RING). It is read after the
+// recording, so it wakes no thread.
 //
-// gopacket's afpacket would do, but for one thing: its getsockopt takes the address of a variable on the stack as a
-// uintptr. When the stack moves in between, the kernel writes the length of PACKET_STATISTICS, 8, to where the variable
-// was; a goroutine returned to address 8 that way. x/sys/unix has safe calls for all that a ring needs.
+// gopacket's afpacket is not used because of its getsockopt: it takes the address of a variable on the stack as a
+// uintptr. If the stack moves in between, the kernel writes the length of PACKET_STATISTICS, 8, to where the variable
+// was. A goroutine returned to address 8 because of that. x/sys/unix has safe calls for all that a ring needs.
 type Ring struct {
 	fd    int
 	iface string
@@ -43,16 +43,16 @@ type Ring struct {
 	start time.Time
 }
 
-// Open returns a Ring that already records what iface, in the network namespace of the calling thread, sends. It holds at
-// least the given number of frames and drops those that come once it is full.
+// Open returns a Ring that already records what iface sends, in the network namespace of the calling thread. It holds at
+// least the given number of frames, and drops further ones when it is full.
 //
-// Open waits for an RCU grace period, some 15 ms, and does little work. It returns an error that wraps EPERM if the thread
-// lacks CAP_NET_RAW in its namespace, and ENETDOWN if iface is not up.
+// Open mostly waits for an RCU grace period, some 15 ms. It returns an error that wraps EPERM if the thread lacks
+// CAP_NET_RAW in its namespace, and ENETDOWN if iface is not up.
 func Open(iface string, frames int) (*Ring, error) {
 	if frames <= 0 {
 		return nil, fmt.Errorf("open packet socket on %s: a ring of %d frames", iface, frames)
 	}
-	// Without a protocol the socket sees nothing before it is bound, when the filter is in and the ring is there.
+	// Without a protocol the socket receives nothing until it is bound. By then it has its filter and its ring.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket on %s: %w", iface, err)
@@ -74,7 +74,7 @@ func (r *Ring) set(frames int) error {
 		Block_size: blockSize, Block_nr: uint32(blocks),
 		Frame_size: slotSize, Frame_nr: uint32(blocks * slotsPerBlock),
 	}
-	// V3 hands frames over by the block, and a block only when it is full or too old.
+	// Not V3: it hands over whole blocks, and only when a block is full or too old.
 	err := errors.Join(
 		unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V2),
 		unix.SetsockoptTpacketReq(r.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req),
@@ -97,16 +97,16 @@ func (r *Ring) set(frames int) error {
 	if err := unix.Bind(r.fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: int(dev.Uint32())}); err != nil {
 		return fmt.Errorf("bind packet socket to %s: %w", r.iface, err)
 	}
-	// To a device that is down the kernel binds, and leaves an error for the next call.
+	// The kernel binds to a device that is down, and reports the error with the next call.
 	if e, err := unix.GetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || e != 0 {
 		return fmt.Errorf("bind packet socket to %s: %w", r.iface, errors.Join(err, unix.Errno(e)))
 	}
 	return nil
 }
 
-// filter makes the ring keep what is sent and only that. Loopback shows a frame twice, as PACKET_OUTGOING and as
-// PACKET_HOST. The first copy is made by dev_queue_xmit_nit (net/core/dev.c) in the context of the sender: when close()
-// has returned, the RST that it sent is in the ring. It also comes before any rule of the INPUT hook.
+// filter makes the ring record only what is sent. Loopback shows a frame twice, as PACKET_OUTGOING and as PACKET_HOST.
+// dev_queue_xmit_nit (net/core/dev.c) makes the first copy in the context of the sender: when close() has returned, the
+// RST that it sent is in the ring. It is also made before any rule of the INPUT hook.
 func (r *Ring) filter() error {
 	program, err := bpf.Assemble([]bpf.Instruction{
 		bpf.LoadExtension{Num: bpf.ExtType},
@@ -128,12 +128,12 @@ func (r *Ring) filter() error {
 	return nil
 }
 
-// Drain returns all that was recorded, in order. It is for the end of a recording: call it once, before Close.
+// Drain returns all that was recorded, in order. Call it once, at the end of the recording and before Close.
 //
-// A frame sent while Drain runs may be counted as received and yet be in none of the packets.
+// A frame that is sent while Drain runs may count as received without being among the packets.
 func (r *Ring) Drain() (*Recording, error) {
 	packets := r.read()
-	// Only now: a drop up to here must be counted. The kernel resets its counters when they are read.
+	// Read last, so that every drop up to here is counted. The kernel resets its counters when they are read.
 	stats, err := unix.GetsockoptTpacketStats(r.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
 	if err != nil {
 		return nil, fmt.Errorf("read packet statistics on %s: %w", r.iface, err)
@@ -148,11 +148,11 @@ func (r *Ring) Drain() (*Recording, error) {
 	}, nil
 }
 
-// read copies the frames out of the ring. No slot is ever given back to the kernel, so it fills them from the first on.
+// read copies the frames out of the ring. No slot is given back to the kernel, so it fills each once, from the first on.
 func (r *Ring) read() []Packet {
 	var packets []Packet
 	for slot := r.mem; len(slot) >= slotSize; slot = slot[slotSize:] {
-		// The kernel writes the status last, behind a barrier (__packet_set_status).
+		// The kernel writes the status last, after a barrier (__packet_set_status).
 		h := (*unix.Tpacket2Hdr)(unsafe.Pointer(&slot[0]))
 		if atomic.LoadUint32(&h.Status)&unix.TP_STATUS_USER == 0 {
 			break

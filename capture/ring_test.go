@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inNamespace runs f on a thread in a network namespace of its own, in which lo is up. f must not call FailNow or Skip:
-// it returns an error instead.
+// inNamespace runs f on a thread in a new network namespace, in which lo is up. f must not call FailNow or Skip: it
+// returns an error instead.
 func inNamespace(tb testing.TB, f func() error) {
 	tb.Helper()
 	done := make(chan error)
@@ -49,7 +49,7 @@ type connection struct {
 	listener, client, server int
 }
 
-// connect makes a connection to a listener of its own.
+// connect opens a listener and connects to it.
 func connect(address netip.Addr) (c connection, err error) {
 	var family int
 	var local unix.Sockaddr
@@ -107,7 +107,7 @@ func record(frames int, f func() error) (*Recording, error) {
 	return ring.Drain()
 }
 
-// Each frame of a connection is there once, in order.
+// TestRing: each frame of a connection is recorded once, in order.
 func TestRing(t *testing.T) {
 	for _, address := range []string{"127.0.0.1", "::1"} {
 		t.Run(address, func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestRing(t *testing.T) {
 					if _, err := unix.Write(c.client, []byte("Hello World")); err != nil {
 						return err
 					}
-					// With the data unread, close would send a RST.
+					// If the data were left unread, close would send a RST.
 					if _, err := unix.Read(c.server, make([]byte, 64)); err != nil {
 						return err
 					}
@@ -144,7 +144,7 @@ func TestRing(t *testing.T) {
 				for _, s := range flows[0].Frames {
 					flags = append(flags, s.Flags.String())
 				}
-				// The client closes first; its FIN is answered by an ACK or by the server's FIN, whichever is sooner.
+				// The client closes first. Its FIN is answered by an ACK or by the server's FIN, whichever is first.
 				want := []string{"S", "S.", ".", "P.", ".", "F."}
 				if len(flags) < len(want) || !slices.Equal(flags[:len(want)], want) {
 					t.Errorf("flags %q, want %q first", flags, want)
@@ -168,7 +168,7 @@ func TestRing(t *testing.T) {
 	}
 }
 
-// A RST is in the ring the moment that close has returned.
+// TestRingHoldsResetAtClose: a RST is in the ring once close has returned.
 func TestRingHoldsResetAtClose(t *testing.T) {
 	inNamespace(t, func() error {
 		const rounds, perRound = 200, 4
@@ -201,7 +201,7 @@ func TestRingHoldsResetAtClose(t *testing.T) {
 	})
 }
 
-// A ring that is too small keeps what came first and says how much it lost.
+// TestRingLoses: a ring that is too small keeps the first frames, and counts those that it lost.
 func TestRingLoses(t *testing.T) {
 	inNamespace(t, func() error {
 		sent := 0
@@ -232,7 +232,7 @@ func TestRingLoses(t *testing.T) {
 	})
 }
 
-// A frame that is larger than a slot is cut, and keeps its length.
+// TestRingCuts: a frame that is larger than a slot is cut, and keeps its length.
 func TestRingCuts(t *testing.T) {
 	inNamespace(t, func() error {
 		const sent = 20000
@@ -290,12 +290,12 @@ func TestOpenFails(t *testing.T) {
 	})
 }
 
-// Without CAP_NET_RAW the error says so in a way that a caller can tell.
+// TestOpenNotPermitted: without CAP_NET_RAW the error wraps EPERM.
 func TestOpenNotPermitted(t *testing.T) {
 	inNamespace(t, func() error {
 		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		none := [2]unix.CapUserData{}
-		if err := unix.Capset(&header, &none[0]); err != nil { // of this thread, which dies
+		if err := unix.Capset(&header, &none[0]); err != nil { // of this thread, which ends
 			return err
 		}
 		if _, err := Open("lo", 1); !errors.Is(err, unix.EPERM) {
@@ -305,7 +305,7 @@ func TestOpenNotPermitted(t *testing.T) {
 	})
 }
 
-// What a ring recorded can be read by tshark.
+// TestRecordingInTshark: tshark can read what a ring recorded.
 func TestRecordingInTshark(t *testing.T) {
 	var rec *Recording
 	inNamespace(t, func() (err error) {

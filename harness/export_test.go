@@ -6,9 +6,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rpmig/rpmig/evidence"
 	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
 
 // PlacesPerCPU is placesPerCPU.
@@ -23,6 +25,13 @@ func TinyRing(f *faults) { f.tinyRing = true }
 // KernelOf makes the kernel behave as in another mode than the one that is judged.
 func KernelOf(m Mode) Fault { return func(f *faults) { f.other = &m } }
 
+// testHost plays a cell alone.
+type testHost struct{}
+
+func (testHost) background(wait func()) { wait() }
+func (testHost) yield()                 {}
+func (testHost) keeps() bool            { return true }
+
 // Play plays one cell for a test and returns what it came to.
 func Play(t *testing.T, s Scenario, f Family, m Mode, connections int, broken ...Fault) result.Cell {
 	t.Helper()
@@ -30,23 +39,22 @@ func Play(t *testing.T, s Scenario, f Family, m Mode, connections int, broken ..
 	for _, b := range broken {
 		b(&cfg.faults)
 	}
-	return play(cfg, func(wait func()) { wait() }, nil).cell
+	p := play(cfg, testHost{})
+	return p.cell("", false)
 }
 
 // Observe plays one cell for a test and returns how it would be judged by any expectation.
-func Observe(t *testing.T, s Scenario, f Family, m Mode) func(Expectation) Verdict {
+func Observe(t *testing.T, s Scenario, f Family, m Mode) func(verdict.Expectation) verdict.Verdict {
 	t.Helper()
-	l := &Lab{cfg: config(t, s, f, m, max(s.Connections, 1)), start: time.Now()}
-	l.later = func(wait func()) { wait() }
-	err := netns.Do(func() error { return l.play(&played{}) })
-	if err != nil {
+	l := &Lab{cfg: config(t, s, f, m, max(s.Connections, 1)), host: testHost{}, yielded: true, record: evidence.Record{Start: time.Now()}}
+	if err := netns.Do(l.play); err != nil {
 		t.Errorf("%s/%s/%s: %v", s.Name, f.Name, m.Name, err)
 		return nil
 	}
-	if most := sockets(&s, l.cfg.Connections); l.held > most {
+	if most := sockets(&s, l.cfg.connections); l.held > most {
 		t.Errorf("%s/%s/%s: held %d sockets, and says that it needs %d", s.Name, f.Name, m.Name, l.held, most)
 	}
-	return func(e Expectation) Verdict { return judge(m, e, &l.obs, nil, false) }
+	return func(e verdict.Expectation) verdict.Verdict { return verdict.Judge(e, &l.obs, nil, false) }
 }
 
 func config(t *testing.T, s Scenario, f Family, m Mode, connections int) cellConfig {
@@ -61,8 +69,8 @@ func config(t *testing.T, s Scenario, f Family, m Mode, connections int) cellCon
 	}
 	t.Cleanup(func() { unix.Close(never) })
 	return cellConfig{
-		Scenario: &s, Family: f, Mode: m, Repeat: 1, Port: 80, Connections: connections, TimeoutMul: 4,
-		Dropper: dropper, cancelled: never, Story: true,
+		Options: &Options{Port: 80, Detail: StoryDetail}, plannedCell: plannedCell{scenario: &s, family: f, mode: m},
+		repeat: 1, connections: connections, timeoutMul: 4, dropper: dropper, cancelled: never,
 	}
 }
 
@@ -70,7 +78,7 @@ func config(t *testing.T, s Scenario, f Family, m Mode, connections int) cellCon
 func Listening(l *Lab) (own, listed []kernel.Socket) {
 	own, err := l.listening()
 	l.must(err)
-	listed, err = l.diag.Sockets(l.cfg.Port, l.cfg.Family.socketFamilies(), kernel.Listen)
+	listed, err = l.diag.Sockets(l.cfg.Port, l.cfg.family.socketFamilies(), kernel.Listen)
 	l.must(err)
 	return own, listed
 }

@@ -14,11 +14,13 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/rpmig/rpmig/evidence"
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/scenarios"
+	"github.com/rpmig/rpmig/verdict"
 )
 
 func TestMain(m *testing.M) {
@@ -111,7 +113,7 @@ func TestBrokenCells(t *testing.T) {
 			result.Error, `1 client connects and sends "Hello World": connect to 127.0.0.1:80: connection refused`},
 		{"a listener closes before the handshake", play(func(l *harness.Lab) {
 			a := l.Listen("A")
-			l.Close(a)
+			a.Close()
 			l.AssertAcceptQueue(a)
 		}), off, 1, nil, result.Error, "all in the accept queue of A"},
 	} {
@@ -139,35 +141,35 @@ func TestWrongExpectations(t *testing.T) {
 				if !s.PlaysFamily(family) {
 					family = harness.Families()[1]
 				}
-				verdict := harness.Observe(t, s, family, m)
-				if verdict == nil {
+				judge := harness.Observe(t, s, family, m)
+				if judge == nil {
 					return
 				}
-				right := func() harness.Expectation {
+				right := func() verdict.Expectation {
 					e := s.Expect(m)
 					e.Counted, e.Facts = maps.Clone(e.Counted), maps.Clone(e.Facts)
 					return e
 				}
-				if v := verdict(right()); v.Status != result.Pass && len(s.Bugs) == 0 {
+				if v := judge(right()); v.Status != result.Pass && len(s.Bugs) == 0 {
 					t.Errorf("as expected: %s: %s", v.Status, v.Reason)
 				}
-				wrong := func(what string, change func(*harness.Expectation)) {
+				wrong := func(what string, change func(*verdict.Expectation)) {
 					e := right()
 					change(&e)
-					if v := verdict(e); v.Status == result.Pass {
+					if v := judge(e); v.Status == result.Pass {
 						t.Errorf("%s wrong: %s: %s", what, v.Status, v.Reason)
 					}
 				}
 				if right().Loss.Unit == "" {
-					wrong("lives", func(e *harness.Expectation) { e.Lives = !e.Lives })
+					wrong("lives", func(e *verdict.Expectation) { e.Lives = !e.Lives })
 				} else {
-					wrong("loss", func(e *harness.Expectation) { e.Loss.Min, e.Loss.Max = 2e6, 3e6 })
+					wrong("loss", func(e *verdict.Expectation) { e.Loss.Min, e.Loss.Max = 2e6, 3e6 })
 				}
 				for name := range right().Counted {
-					wrong(name, func(e *harness.Expectation) { e.Counted[name]++ })
+					wrong(name, func(e *verdict.Expectation) { e.Counted[name]++ })
 				}
 				for name := range right().Facts {
-					wrong(name, func(e *harness.Expectation) { e.Facts[name] = "something else" })
+					wrong(name, func(e *verdict.Expectation) { e.Facts[name] = "something else" })
 				}
 			})
 		}
@@ -205,7 +207,7 @@ func TestUntilFail(t *testing.T) {
 	needNamespace(t)
 	s := scenario(t, "quiz1")
 	honest, plays := s.Expect, 0
-	s.Expect = func(m harness.Mode) harness.Expectation {
+	s.Expect = func(m harness.Mode) verdict.Expectation {
 		e := honest(m)
 		if plays++; plays == 5 {
 			e.Lives = !e.Lives
@@ -278,7 +280,7 @@ func (s *sink) Begin(cells int) error {
 	return nil
 }
 
-func (s *sink) Cell(c *result.Cell, _ harness.Evidence) error {
+func (s *sink) Cell(c *result.Cell, _ evidence.Files) error {
 	s.cells = append(s.cells, *c)
 	return s.err
 }

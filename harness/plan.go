@@ -13,6 +13,7 @@ import (
 	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
+	"github.com/rpmig/rpmig/result"
 )
 
 // Options are the user's choices for a run.
@@ -32,17 +33,24 @@ type Options struct {
 	RealTimers  bool // the talk's kernel timers, not shorter ones; deadlines stretch with them
 	Dropper     netns.Dropper
 	Again       netns.Dropper // of the repeats after the first; nil: the same
-	Progress    *Progress     // nil: nobody asks
+	Progress    *Progress     // nil: there is no live line
 	// Tracer returns the kernel's trace once it is open, which takes as long as a cell needs to get ready; it may be called
-	// from many goroutines. nil, or a nil tracer: no trace. An error ends the run. With one that is HostWide, cells are got
-	// ready side by side, and played one at a time.
+	// from many goroutines. A nil tracer is that there is none; the socket tables are noted at each step all the same. An
+	// error ends the run. With a tracer that is HostWide, cells are got ready side by side, and played one at a time. nil: no
+	// trace and no tables.
 	Tracer func() (*trace.Tracer, error)
-	Tables bool // note the socket tables at each step, which a tracer implies
-	Keep   bool // the evidence of every cell is kept, not only that of FAIL and ERROR
-	// Story says that somebody will read what happened inside each cell: its tables, events, and the connection that is
-	// drawn. Keep implies it, and a cell that is FAIL or ERROR always tells.
-	Story bool
+	// Detail is how much is kept of each cell.
+	Detail Detail
 }
+
+// Detail is how much is kept of a cell, beyond what the judge needs. Of a cell that is FAIL or ERROR all is kept.
+type Detail int
+
+const (
+	VerdictDetail  Detail = iota // nothing more
+	StoryDetail                  // what happened: its socket tables, events, and the connection that is drawn
+	EvidenceDetail               // and its capture, and the state of its namespace
+)
 
 // Select returns the scenarios that a comma list of names and globs, or "all", stands for, in list order, each once.
 func Select(all []Scenario, list string) ([]Scenario, error) {
@@ -69,15 +77,16 @@ func Select(all []Scenario, list string) ([]Scenario, error) {
 }
 
 // slot is a cell of the plan: what is the same in each of its repeats.
-type slot struct {
+type plannedCell struct {
 	scenario *Scenario
 	family   Family
 	mode     Mode
+	order    int    // within its group
 	skip     string // why it cannot run here; empty: it can
 }
 
 // group is a set of cells that share an "off" control.
-type group []slot
+type group []plannedCell
 
 // plan lists what one repeat plays: scenario × family × mode, as far as the scenario makes sense there. A mode other
 // than off brings its control with it. What takes longest comes first, so that nothing waits for it in the end.
@@ -100,7 +109,7 @@ func plan(o Options, cannot func(*Scenario, Family, Mode) string) []group {
 			var g group
 			for _, m := range modes {
 				if s.PlaysMode(m) {
-					g = append(g, slot{scenario: s, family: f, mode: m, skip: cannot(s, f, m)})
+					g = append(g, plannedCell{scenario: s, family: f, mode: m, order: len(g), skip: cannot(s, f, m)})
 				}
 			}
 			groups = append(groups, g)
@@ -124,12 +133,12 @@ const placesPerCPU = 8
 // and a packet ring, some half a megabyte in the kernel.
 const mostPerCPU = 128
 
-// besides is how many files a cell holds open at most that are no TCP sockets: its ring, a program with its maps, an epoll,
+// nonSocketFDs is how many files a cell holds open at most that are no TCP sockets: its ring, a program with its maps, an epoll,
 // netlink sockets, files of /proc, and the pipes of an iptables that it runs.
-const besides = 18
+const nonSocketFDs = 18
 
 // descriptors is how many files a cell holds open at most.
-func descriptors(s *Scenario, connections int) int { return besides + sockets(s, connections) }
+func descriptors(s *Scenario, connections int) int { return nonSocketFDs + sockets(s, connections) }
 
 // sockets is how many of them are TCP sockets.
 func sockets(s *Scenario, connections int) int {
@@ -137,19 +146,19 @@ func sockets(s *Scenario, connections int) int {
 	return cmp.Or(s.Listeners, fewListeners) + cmp.Or(s.Ends, 2)*connections
 }
 
-// reserved is how many descriptors the process holds beside its cells: the standard streams, the ledger, the runtime.
-const reserved = 20
+// processFDs is how many descriptors the process holds beside its cells: the standard streams, the ledger, the runtime.
+const processFDs = 20
 
-// LimitError says that RLIMIT_NOFILE has no room for what was asked for.
-type LimitError struct{ Need, Have, Parallel int }
+// limitError says that RLIMIT_NOFILE has no room for what was asked for.
+type limitError struct{ Need, Have, Parallel int }
 
-func (e *LimitError) Error() string {
+func (e *limitError) Error() string {
 	return fmt.Sprintf("%s side by side need %d file descriptors, and the limit is %d",
-		plural(e.Parallel, "cell", "cells"), e.Need, e.Have)
+		result.Plural(e.Parallel, "cell", "cells"), e.Need, e.Have)
 }
 
 // Hint is what to type next.
-func (e *LimitError) Hint() string {
+func (e *limitError) Hint() string {
 	return fmt.Sprintf("ulimit -n %d, or a smaller --parallel or --connections", e.Need)
 }
 
@@ -170,12 +179,12 @@ func makeRoom(o Options) (room, error) {
 	for i := range o.Scenarios {
 		most = max(most, descriptors(&o.Scenarios[i], o.connections(&o.Scenarios[i])))
 	}
-	r := room{places: o.Parallel, keep: true, files: int(min(lim.Cur, 1<<30)) - reserved}
+	r := room{places: o.Parallel, keep: true, files: int(min(lim.Cur, 1<<30)) - processFDs}
 	if o.Parallel == 0 {
 		r.places, r.keep = placesPerCPU*runtime.NumCPU(), false
 	}
 	if need := max(o.Parallel, 1) * most; need > r.files {
-		return r, &LimitError{Need: need + reserved, Have: int(lim.Cur), Parallel: max(o.Parallel, 1)}
+		return r, &limitError{Need: need + processFDs, Have: int(lim.Cur), Parallel: max(o.Parallel, 1)}
 	}
 	return r, nil
 }

@@ -8,12 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/migrate"
+	"github.com/rpmig/rpmig/verdict"
 )
 
 func named(names ...string) []Scenario {
 	var all []Scenario
 	for _, n := range names {
-		all = append(all, Scenario{Name: n, Section: SectionBeyond, Doc: "title\n\nstory", Path: "p", Play: func(*Lab) {}, Expect: func(Mode) Expectation { return Expectation{} }})
+		all = append(all, Scenario{Name: n, Section: SectionBeyond, Doc: "title\n\nstory", Path: "p", Play: func(*Lab) {}, Expect: func(Mode) verdict.Expectation { return verdict.Expectation{} }})
 	}
 	return all
 }
@@ -92,10 +93,10 @@ func TestMakeRoom(t *testing.T) {
 		}
 	}()
 	one := Options{Scenarios: named("one")}
-	if r, err := makeRoom(one); err != nil || r.keep || r.files != 96-reserved {
+	if r, err := makeRoom(one); err != nil || r.keep || r.files != 96-processFDs {
 		t.Errorf("one connection a cell: room %+v, %v", r, err)
 	}
-	var limit *LimitError
+	var limit *limitError
 	many := one
 	many.Connections = 100
 	if _, err := makeRoom(many); !errors.As(err, &limit) || limit.Hint() == "" {
@@ -110,4 +111,11 @@ func TestMakeRoom(t *testing.T) {
 	if _, err := makeRoom(side); !errors.As(err, &limit) {
 		t.Errorf("64 cells side by side: %v", err)
 	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }

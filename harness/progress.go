@@ -27,9 +27,9 @@ type pool struct {
 
 // playing is a cell while it is played.
 type playing struct {
-	p             *Progress
-	s             *Scenario
-	began, rested time.Time
+	p              *Progress
+	s              *Scenario
+	began, yielded time.Time
 }
 
 // mean of some times.
@@ -85,13 +85,13 @@ func (p *Progress) began(s *Scenario, now time.Time) *playing {
 	return c
 }
 
-// rests takes note that the cell has left its place.
-func (c *playing) rests(now time.Time) {
+// yields takes note that the cell has left its place.
+func (c *playing) yields(now time.Time) {
 	if p := c.p; p != nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.worked[c.s] = p.worked[c.s].add(now.Sub(c.began))
-		c.rested = now
+		c.yielded = now
 	}
 }
 
@@ -105,7 +105,7 @@ func (c *playing) ended(now time.Time) {
 	took := now.Sub(c.began)
 	p.took[c.s] = p.took[c.s].add(took)
 	p.beyond = p.beyond.add(max(took-c.s.Cost, 0))
-	if c.rested.IsZero() {
+	if c.yielded.IsZero() {
 		p.worked[c.s] = p.worked[c.s].add(took)
 	}
 	delete(p.pool(c.s).running, c)
@@ -132,7 +132,7 @@ func (p *Progress) Left(now time.Time) (left time.Duration, known bool) {
 			}
 		}
 		for c := range pool.running {
-			if c.rested.IsZero() {
+			if c.yielded.IsZero() {
 				work += max(p.works(c.s, pool)-now.Sub(c.began), 0)
 			}
 			longest = max(longest, p.takes(c.s)-now.Sub(c.began))

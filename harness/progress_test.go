@@ -42,11 +42,11 @@ func TestProgress(t *testing.T) {
 	p = Progress{}
 	p.plan([]group{slows}, nil, room{places: 2}, 1)
 	one := p.began(slow, at(0))
-	one.rests(at(100))
+	one.yields(at(100))
 	one.ended(at(1100))
 	want(1100, 2450*time.Millisecond, true) // 49 of 100 ms, two at a time
 	for range 49 {
-		p.began(slow, at(1100)).rests(at(1200))
+		p.began(slow, at(1100)).yields(at(1200))
 	}
 	want(1200, 1000*time.Millisecond, true) // all rest
 
@@ -56,7 +56,7 @@ func TestProgress(t *testing.T) {
 	var none *Progress
 	none.plan(nil, nil, room{places: 1}, 1)
 	c := none.began(slow, at(0))
-	c.rests(at(1))
+	c.yields(at(1))
 	c.ended(at(1))
 	if _, known := none.Left(at(1)); known {
 		t.Error("nobody took notice, and yet it is known")

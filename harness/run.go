@@ -14,18 +14,19 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 
+	"github.com/rpmig/rpmig/evidence"
 	"github.com/rpmig/rpmig/kernel"
-	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
 
 // Sink receives a run as it goes. Its methods are never called at the same time.
 type Sink interface {
 	// Begin is told how many cells are planned; 0 when there is no end to it.
 	Begin(cells int) error
-	// Cell takes a finished cell, with what is needed to write its evidence, and may add to it where that was put.
-	Cell(c *result.Cell, e Evidence) error
+	// Cell takes a finished cell, with its evidence.
+	Cell(c *result.Cell, files evidence.Files) error
 }
 
 // Run plays the plan and hands each cell to the sink once it is judged. It returns when every cell that was begun has
@@ -77,7 +78,7 @@ func Run(ctx context.Context, o Options, sink Sink) error {
 	done.Go(func() { r.work(ctx, busy, runtime.NumCPU()) })
 	done.Go(func() { r.work(ctx, idle, room.places) })
 	done.Wait()
-	r.later.Wait()
+	r.inBackground.Wait()
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, errFoundFailure) {
 		return err
 	}
@@ -103,7 +104,7 @@ func probe(o Options) (func(*Scenario, Family, Mode) string, error) {
 		return wrap("probe "+what, err)
 	}
 	err := netns.Do(func() error {
-		if err := netns.SetWeather(netns.Weather(minBacklog, o.Port, true)); err != nil {
+		if err := netns.ApplySysctls(netns.BaseSysctls(minBacklog, o.Port, true)); err != nil {
 			return err
 		}
 		for _, m := range o.Modes {
@@ -112,7 +113,7 @@ func probe(o Options) (func(*Scenario, Family, Mode) string, error) {
 			}
 		}
 		for _, f := range o.Families {
-			fd, err := unix.Socket(f.Domain(), unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			fd, err := unix.Socket(f.domain(), unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 			if errors.Is(err, unix.EAFNOSUPPORT) {
 				err = &kernel.NotSupportedError{Reason: "this kernel has no " + f.Name, Next: "rpmig run all --family=ipv4"}
 			} else if err == nil {
@@ -143,9 +144,10 @@ type runner struct {
 	cancelled int
 	mu        sync.Mutex // around the sink
 	alone     sync.Mutex // around a cell whose trace is host-wide
-	later     sync.WaitGroup
-	room      room
-	files     *semaphore.Weighted // descriptors
+	// inBackground is what cells wait for that have ended.
+	inBackground sync.WaitGroup
+	room         room
+	files        *semaphore.Weighted // descriptors
 }
 
 // work plays groups with that many cells at work at a time. The next one begins where one ends, or waits for a timer.
@@ -156,27 +158,27 @@ func (r *runner) work(ctx context.Context, groups []group, places int) {
 	taken := make(chan struct{}, places)
 	for repeat := 1; r.o.Repeat == 0 || repeat <= r.o.Repeat; repeat++ {
 		for _, g := range groups {
-			c := &contest{runner: r, left: len(g)}
+			pending := &pendingGroup{runner: r, left: len(g)}
 			for i, s := range g {
 				if s.skip != "" {
-					c.done(skipped(s, repeat))
+					pending.done(skipped(s, repeat))
 					continue
 				}
 				files := int64(descriptors(s.scenario, r.o.connections(s.scenario)))
 				select {
 				case taken <- struct{}{}:
 				case <-ctx.Done():
-					c.cut(len(g) - i)
+					pending.cut(len(g) - i)
 					return
 				}
 				if r.files.Acquire(ctx, files) != nil { // only where the run was cancelled
-					c.cut(len(g) - i)
+					pending.cut(len(g) - i)
 					return
 				}
 				playing.Go(func() error {
 					leave := sync.OnceFunc(func() { <-taken })
 					defer leave()
-					c.done(r.play(s, repeat, files, leave))
+					pending.done(r.play(s, repeat, files, leave))
 					return nil
 				})
 			}
@@ -184,118 +186,102 @@ func (r *runner) work(ctx context.Context, groups []group, places int) {
 	}
 }
 
-func skipped(s slot, repeat int) played {
-	return played{cell: result.Cell{
-		Scenario: s.scenario.Name, Family: s.family.Name, Mode: s.mode.Name, Repeat: repeat,
-		Status: result.Skip, Reason: s.skip,
-	}}
+func skipped(s plannedCell, repeat int) played {
+	return played{plannedCell: s, repeat: repeat, verdict: verdict.Verdict{Status: result.Skip, Reason: s.skip}}
 }
 
 // play plays a cell that may hold that many descriptors, and calls leave when another may take its place.
-func (r *runner) play(s slot, repeat int, files int64, leave func()) played {
+func (r *runner) play(s plannedCell, repeat int, files int64, leave func()) played {
 	at := r.o.Progress.began(s.scenario, time.Now())
 	defer func() { at.ended(time.Now()) }()
-	mul := r.o.TimeoutMul
+	cfg := cellConfig{
+		Options: &r.o, plannedCell: s, repeat: repeat, connections: r.o.connections(s.scenario),
+		timeoutMul: r.o.TimeoutMul, dropper: r.o.Dropper, cancelled: r.cancelled, alone: &r.alone,
+	}
 	if r.o.RealTimers {
-		mul *= 5 // the longest wait is the talk's 31 s and what the client's own timer adds to it
+		cfg.timeoutMul *= 5 // the longest wait is the talk's 31 s and what the client's own timer adds to it
 	}
-	dropper := r.o.Dropper
 	if repeat > 1 && r.o.Again != nil {
-		dropper = r.o.Again
+		cfg.dropper = r.o.Again
 	}
-	var rests func() // a busy cell that waits, waits for a processor
-	if !r.room.keep && !s.scenario.Busy {
-		rests = func() {
-			at.rests(time.Now())
-			leave()
-		}
-	}
-	p := play(cellConfig{
-		Scenario: s.scenario, Family: s.family, Mode: s.mode, Repeat: repeat,
-		Port: r.o.Port, Connections: r.o.connections(s.scenario), TimeoutMul: mul, Strict: r.o.Strict, RealTimers: r.o.RealTimers, Dropper: dropper,
-		Bugs:   slices.DeleteFunc(slices.Clone(s.scenario.Bugs), func(b result.Bug) bool { return !b.Affects(r.o.Kernel) }),
-		Tracer: r.o.Tracer, Alone: &r.alone, Tables: r.o.Tables, Keep: r.o.Keep, Story: r.o.Keep || r.o.Story, cancelled: r.cancelled,
-	}, func(wait func()) {
-		files-- // it is held for longer than the others
-		r.later.Go(func() {
-			wait()
-			r.files.Release(1)
-		})
-	}, rests)
-	r.files.Release(files)
+	place := &place{r: r, files: files, leave: leave, at: at, keep: r.room.keep || s.scenario.Busy}
+	p := play(cfg, place)
+	r.files.Release(place.files)
 	if p.fatal != nil {
 		r.cancel(p.fatal)
 	}
 	return p
 }
 
-// contest is a group that is being played. Its cells are held back until their control has ended: whether "no RST was
+// place is the host of a cell.
+type place struct {
+	r     *runner
+	files int64 // descriptors that the cell may still hold
+	leave func()
+	at    *playing
+	keep  bool // a busy cell that waits, waits for a processor
+}
+
+func (p *place) background(wait func()) {
+	p.files-- // it is held for longer than the others
+	p.r.inBackground.Go(func() {
+		wait()
+		p.r.files.Release(1)
+	})
+}
+
+func (p *place) yield() {
+	p.at.yields(time.Now())
+	p.leave()
+}
+
+func (p *place) keeps() bool { return p.keep }
+
+// pendingGroup is a group that is being played. Its cells are held back until their control has ended: whether "no RST was
 // seen" counts depends on it.
-type contest struct {
+type pendingGroup struct {
 	runner *runner
 	left   int
 	ended  []played
 }
 
-func (c *contest) done(p played) {
-	c.runner.mu.Lock()
+func (g *pendingGroup) done(p played) {
+	g.runner.mu.Lock()
 	if !p.cut {
-		c.ended = append(c.ended, p)
+		g.ended = append(g.ended, p)
 	}
-	c.runner.mu.Unlock()
-	c.cut(1)
+	g.runner.mu.Unlock()
+	g.cut(1)
 }
 
-// cut takes cells off the contest, and hands the others over once none is left.
-func (c *contest) cut(cells int) {
-	c.runner.mu.Lock()
-	defer c.runner.mu.Unlock()
-	if c.left -= cells; c.left > 0 {
+// cut takes cells off the group, and hands the others over once none is left.
+func (g *pendingGroup) cut(cells int) {
+	g.runner.mu.Lock()
+	defer g.runner.mu.Unlock()
+	if g.left -= cells; g.left > 0 {
 		return
 	}
-	// All have ended: a group is a handful of cells that take the same time, so nobody waits long for the others.
+	// All have ended: a group is a handful of cells that take the same time, so none waits long for the others.
 	control := result.Status("")
-	for _, p := range c.ended {
-		if p.cell.Mode == migrate.Off().Name {
-			control = p.cell.Status
+	for _, p := range g.ended {
+		if isOff(p.mode) {
+			control = p.verdict.Status
 		}
 	}
-	slices.SortFunc(c.ended, func(a, b played) int { return modeOrder(a.cell.Mode) - modeOrder(b.cell.Mode) })
-	for i := range c.ended {
-		c.runner.hand(&c.ended[i], control)
+	slices.SortFunc(g.ended, func(a, b played) int { return a.order - b.order })
+	for i := range g.ended {
+		g.runner.hand(&g.ended[i], control)
 	}
 }
-
-func modeOrder(name string) int { return slices.Index(migrate.Names(), name) }
 
 // hand gives the sink a cell that has met its control.
 func (r *runner) hand(p *played, control result.Status) {
-	compare(&p.cell, control)
-	if err := r.sink.Cell(&p.cell, p.evidence()); err != nil {
+	c := p.cell(control, r.o.Detail >= EvidenceDetail)
+	if err := r.sink.Cell(&c, p.files); err != nil {
 		r.cancel(err)
 		return
 	}
-	if bad := p.cell.Status == result.Fail || p.cell.Status == result.Error; bad && r.o.UntilFail {
+	if c.Bad() && r.o.UntilFail {
 		r.cancel(errFoundFailure)
-	}
-}
-
-// compare notes what the control is worth to a cell.
-func compare(c *result.Cell, control result.Status) {
-	switch {
-	case c.Mode == migrate.Off().Name:
-		c.Control = result.IsControl
-	case control == result.Pass:
-		c.Control = result.Controlled
-	default:
-		c.Control = result.Uncontrolled
-		if c.Status != result.Pass {
-			return
-		}
-		why := "no off cell was played"
-		if control != "" {
-			why = "the off cell was " + string(control)
-		}
-		c.Reason += "; uncontrolled: " + why
 	}
 }

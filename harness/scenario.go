@@ -1,23 +1,21 @@
-// Package harness is the engine: it plans which scenarios are played in which family and mode, gives each cell a network
-// namespace and witnesses of its own, and judges what they saw.
+// Package harness is the engine: it plans which scenarios are played in which family and mode, and plays each cell in a
+// network namespace with witnesses of its own. The Lab is what a scenario is written in.
 package harness
 
 import (
 	"fmt"
-	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
 
-// What scenarios are written in besides the words of the Lab.
+// What scenarios are written in besides the methods of the Lab.
 type (
 	// Mode is a way to ask the kernel for migration; see package migrate.
 	Mode = migrate.Mode
@@ -33,8 +31,8 @@ type Scenario struct {
 	Section string // of the talk, or one of the other sections below
 	Doc     string // a title, an empty line, and the story
 	Path    string // the kernel functions that decide the connection's fate
-	// Timers names the kernel timers that the case has to sit out, and Cost is what they add up to.
-	Timers string
+	// Timers are the kernel timers that the case has to sit out, and Cost is what they add up to.
+	Timers []Timer
 	Cost   time.Duration
 
 	// Busy is a case that keeps processors busy instead of waiting: only as many are played at a time as there are.
@@ -51,16 +49,16 @@ type Scenario struct {
 	Listeners int
 	// Frames is room in the capture for more than those connections and their clients' retransmissions.
 	Frames int
-	// Weather is what the case wants of its namespace besides netns.Weather.
-	Weather []Sysctl
+	// Sysctls are what the case wants of its namespace besides netns.BaseSysctls.
+	Sysctls []Sysctl
 
 	// Probe tells whether this kernel and this user can play it at all: nil, a kernel.NotSupportedError, or an error
 	// that means it could not find out. It runs in a namespace of netns.Do. Nil: no question.
 	Probe func() error
-	// Play stages the case with the words of the Lab. A word that cannot be done ends the cell as an ERROR.
+	// Play stages the case with the methods of the Lab. One that cannot be done ends the cell as an ERROR.
 	Play func(*Lab)
 	// Expect tells what the kernel should do in a mode.
-	Expect func(Mode) Expectation
+	Expect func(Mode) verdict.Expectation
 	// Bugs are the known kernel bugs that make it do otherwise.
 	Bugs []result.Bug
 }
@@ -94,7 +92,30 @@ func (s *Scenario) Story() string {
 }
 
 // sitsOutSYNACKTimer tells whether the case waits for that timer; all others must be over before it fires.
-func (s *Scenario) sitsOutSYNACKTimer() bool { return strings.Contains(s.Timers, "SYN+ACK timer") }
+func (s *Scenario) sitsOutSYNACKTimer() bool {
+	return slices.ContainsFunc(s.Timers, func(t Timer) bool { return t.SYNACK })
+}
+
+// TimerNames are the names of its kernel timers in a list for people; empty where there are none.
+func (s *Scenario) TimerNames() string {
+	var names []string
+	for _, t := range s.Timers {
+		names = append(names, t.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// Timer is a kernel timer that a case sits out.
+type Timer struct {
+	Name   string // for people
+	SYNACK bool   // it is the SYN+ACK timer; every case without it must be over before that fires
+}
+
+// The timers of most cases.
+var (
+	SYNACKTimer         = Timer{Name: "the SYN+ACK timer (1 s)", SYNACK: true}
+	RetransmissionTimer = Timer{Name: "the client's retransmission timer (200 ms)"}
+)
 
 // PlaysMode tells whether the scenario makes sense in the mode.
 func (s *Scenario) PlaysMode(m Mode) bool { return s.Modes == nil || slices.Contains(s.Modes, m.Name) }
@@ -121,7 +142,7 @@ func Validate(all []Scenario) error {
 			return fmt.Errorf("scenario %s: the doc wants a title, an empty line and a story", s.Name)
 		case s.Path == "" || s.Play == nil || s.Expect == nil:
 			return fmt.Errorf("scenario %s: path, play or expectation is missing", s.Name)
-		case (s.Timers == "") != (s.Cost == 0):
+		case (s.Timers == nil) != (s.Cost == 0):
 			return fmt.Errorf("scenario %s: timers and their cost go together", s.Name)
 		}
 		for _, m := range s.Modes {
@@ -137,126 +158,4 @@ func Validate(all []Scenario) error {
 		seen[s.Name] = true
 	}
 	return nil
-}
-
-// Expectation is what the kernel should do with each of the staged connections.
-type Expectation struct {
-	Lives bool // accepted with its data by some listener; else lost
-	// Flavour is that of the one reset which the server sends for a lost connection.
-	Flavour result.Flavour
-	// Owner is whose reset it is, and Reason why it is sent, in the kernel's words. They are looked at where there is a
-	// trace, and the reason where the kernel gives one (Linux 6.10). Empty is not looked at.
-	Owner  result.Owner
-	Reason string
-	// Migrations is how often each survivor has migrated: what TCPMigrateReqSuccess counts of it.
-	Migrations int
-	// Counted is by how much each counter moves for one connection.
-	Counted map[string]int
-	// Asked is how often a migrate program is asked about migrating one connection.
-	Asked int
-	// Strays is how many segments of one connection find no socket but a listener, so that a program is asked anew.
-	Strays int
-	// Client is what a client's socket says in the end; empty is EAGAIN for the living and ECONNRESET for the lost.
-	Client string
-	// Loss is how many of a million connections may be lost in a Stream.
-	Loss Range
-	// Facts are what the scenario should find out by itself, by name: what Lab.Fact should give; or a Range; or Each,
-	// for what depends on how many connections there are.
-	Facts map[string]any
-}
-
-// Each is an expectation of a Fact: so many for each connection.
-type Each int
-
-// Range is an expectation of a Fact that is a number: from Min to Max, both included.
-type Range struct {
-	Min, Max float64
-	Unit     string
-}
-
-func (r Range) String() string {
-	return strings.TrimSpace(fmt.Sprintf("%g to %g %s", r.Min, r.Max, r.Unit))
-}
-
-// String is the expectation in a few words, for help texts.
-func (e Expectation) String() string {
-	switch {
-	case e.Loss.Unit != "":
-		return "loses " + e.Loss.String()
-	case !e.Lives:
-		return "lost: the server sends " + e.Flavour.String()
-	case e.Migrations == 0:
-		return "lives, without migration"
-	case e.Migrations > 1:
-		return fmt.Sprintf("lives: migrates %d times", e.Migrations)
-	default:
-		return "lives: migrates to the new listener"
-	}
-}
-
-// Family is an address family: where listeners bind and clients connect.
-type Family struct {
-	Name   string
-	Listen netip.Addr // what listeners bind to
-	Dial   netip.Addr // what clients connect to; never looked up by name
-}
-
-// Domain is the listeners' AF_INET or AF_INET6.
-func (f Family) Domain() int { return domain(f.Listen) }
-
-// socketFamilies are those in which sock_diag lists the cell's sockets, both ends of each connection.
-func (f Family) socketFamilies() []uint8 {
-	listen, dial := uint8(domain(f.Listen)), uint8(domain(f.Dial))
-	if listen == dial {
-		return []uint8{listen}
-	}
-	return []uint8{listen, dial}
-}
-
-func domain(a netip.Addr) int {
-	if a.Is4() {
-		return unix.AF_INET
-	}
-	return unix.AF_INET6
-}
-
-var families = []Family{
-	{"ipv4", netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.AddrFrom4([4]byte{127, 0, 0, 1})},
-	{"ipv6", netip.IPv6Loopback(), netip.IPv6Loopback()},
-	// An IPv6 wildcard listener with an IPv4 client, as most servers are set up.
-	{"dual", netip.IPv6Unspecified(), netip.AddrFrom4([4]byte{127, 0, 0, 1})},
-}
-
-// Families returns every family, in the order in which reports show them.
-func Families() []Family { return append([]Family(nil), families...) }
-
-// FamilyNames returns their names.
-func FamilyNames() []string {
-	var names []string
-	for _, f := range families {
-		names = append(names, f.Name)
-	}
-	return names
-}
-
-// ParseFamilies reads a comma list of families, or "all", into table order, each once.
-func ParseFamilies(list string) ([]Family, error) {
-	if list == "all" {
-		return Families(), nil
-	}
-	want := map[string]bool{}
-	for name := range strings.SplitSeq(list, ",") {
-		want[strings.TrimSpace(name)] = true
-	}
-	var found []Family
-	for _, f := range families {
-		if want[f.Name] {
-			found = append(found, f)
-			delete(want, f.Name)
-		}
-	}
-	for name := range want {
-		return nil, fmt.Errorf("no address family %q: want %s, or all", name, strings.Join(FamilyNames(), ", "))
-	}
-	return found, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
 
 // TestTraceIsNotWhole: what the trace cannot tell is said, is held against nobody, and changes no verdict.
@@ -106,7 +107,7 @@ func TestTracefsTells(t *testing.T) {
 				var c result.Cell
 				for n := 0; n < 30; n++ { // the kernel leaves something out now and then, and says so
 					c = run(t, harness.Options{
-						Scenarios: []harness.Scenario{scenario(t, tt.scenario)}, Families: []harness.Family{family}, Modes: modes(t, "off"), Tracer: tr, Story: true,
+						Scenarios: []harness.Scenario{scenario(t, tt.scenario)}, Families: []harness.Family{family}, Modes: modes(t, "off"), Tracer: tr, Detail: harness.StoryDetail,
 					})[0]
 					if c.Status != result.Pass || c.Trace == nil || !c.Trace.HostWide {
 						t.Fatalf("%s: %s: %s: trace %+v", c.ID(), c.Status, c.Reason, c.Trace)
@@ -233,22 +234,23 @@ func TestStory(t *testing.T) {
 	needNamespace(t)
 	right := scenario(t, "quiz1")
 	wrong := right
-	wrong.Expect = func(harness.Mode) harness.Expectation { return harness.Expectation{Lives: true} }
+	wrong.Expect = func(harness.Mode) verdict.Expectation { return verdict.Expectation{Lives: true} }
 	for _, tt := range []struct {
 		scenario harness.Scenario
-		asked    bool
+		detail   harness.Detail
 		status   result.Status
 		told     bool
 	}{
-		{right, false, result.Pass, false},
-		{right, true, result.Pass, true},
-		{wrong, false, result.Fail, true},
+		{right, harness.VerdictDetail, result.Pass, false},
+		{right, harness.StoryDetail, result.Pass, true},
+		{wrong, harness.VerdictDetail, result.Fail, true},
 	} {
 		c := run(t, harness.Options{
-			Scenarios: []harness.Scenario{tt.scenario}, Families: harness.Families()[:1], Modes: modes(t, "off"), Tables: true, Story: tt.asked,
+			Scenarios: []harness.Scenario{tt.scenario}, Families: harness.Families()[:1], Modes: modes(t, "off"), Detail: tt.detail,
+			Tracer: func() (*trace.Tracer, error) { return nil, nil },
 		})[0]
 		if told := len(c.Tables) > 0 && len(c.Flow) > 0; c.Status != tt.status || told != tt.told || (len(c.Tables) > 0) != told {
-			t.Errorf("asked %t: %s, %d tables and %d segments; want %s, told %t", tt.asked, c.Status, len(c.Tables), len(c.Flow), tt.status, tt.told)
+			t.Errorf("detail %d: %s, %d tables and %d segments; want %s, told %t", tt.detail, c.Status, len(c.Tables), len(c.Flow), tt.status, tt.told)
 		}
 	}
 }

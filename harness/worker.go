@@ -10,14 +10,15 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/rpmig/rpmig/netns"
+
+	"golang.org/x/sys/unix"
 )
 
 // Worker is another process of the cell: this program, re-executed in the cell's namespace. It holds sockets that are
 // passed to it, accepts on them when it is told to, and dies with the cell.
 type Worker struct {
+	lab  *Lab
 	name string
 	cmd  *exec.Cmd
 	sock int // SOCK_SEQPACKET: one command or answer a message
@@ -56,50 +57,53 @@ func (l *Lab) Worker(name string) *Worker {
 	l.must(wrap("socketpair", err))
 	theirs := os.NewFile(uintptr(pair[1]), "worker")
 	defer func() { _ = theirs.Close() }()
-	w := &Worker{name: name, sock: pair[0], cmd: exec.Command("/proc/self/exe")}
+	w := &Worker{lab: l, name: name, sock: pair[0], cmd: exec.Command("/proc/self/exe")}
 	l.hold(w.sock)
 	w.cmd.Env = append(os.Environ(), workerEnv+"=1")
 	w.cmd.ExtraFiles = []*os.File{theirs}
 	w.cmd.Stderr = os.Stderr
 	// The thread that forks is the cell's own, so this fires with the cell at the latest.
 	w.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
-	born := netns.Birth()
+	born := netns.BeginExec()
 	defer born()
 	l.must(wrap("start", w.cmd.Start()))
 	l.workers = append(l.workers, w)
-	_, err = l.hear(w) // that it runs
+	_, err = w.hear() // that it runs
 	l.must(err)
 	return w
 }
 
-// Pass hands a listener to a worker over SCM_RIGHTS (unix(7)). This process keeps its own descriptor.
-func (l *Lab) Pass(s *Listener, w *Worker) {
+// PassTo hands a listener to a worker over SCM_RIGHTS (unix(7)). This process keeps its own descriptor.
+func (s *Listener) PassTo(w *Worker) {
+	l := s.lab
 	l.step("pass %s to %s", s.name, w.name)
-	l.must(l.tell(w, order{Do: "hold"}, s.fd))
-	_, err := l.hear(w)
+	l.must(w.tell(order{Do: "hold"}, s.fd))
+	_, err := w.hear()
 	l.must(err)
 }
 
-// HandOver accepts one connection on the listener and passes it to a worker, which reads what the client sent.
-func (l *Lab) HandOver(s *Listener, w *Worker) {
+// HandOverTo accepts one connection on the listener and passes it to a worker, which reads what the client sent.
+func (s *Listener) HandOverTo(w *Worker) {
+	l := s.lab
 	l.step("accept on %s, and pass the connection to %s", s.name, w.name)
 	fd, sa, err := unix.Accept4(s.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	l.must(wrap("accept", err))
 	l.hold(fd)
-	l.must(l.tell(w, order{Do: "read", Bytes: len(l.message()), Timeout: l.scale(handshakeTimeout)}, fd))
+	l.must(w.tell(order{Do: "read", Bytes: len(l.message()), Timeout: l.scale(handshakeTimeout)}, fd))
 	l.must(l.closeFD(fd))
-	got, err := l.hear(w)
+	got, err := w.hear()
 	l.must(err)
 	for _, a := range got.Accepted {
 		l.accepted(w.name, addrPort(sa), string(a.Data))
 	}
 }
 
-// AcceptIn has a worker accept that many connections on the listener that it holds, waiting for them.
-func (l *Lab) AcceptIn(w *Worker, count int) {
+// Accept has a worker accept that many connections on the listener that it holds, waiting for them.
+func (w *Worker) Accept(count int) {
+	l := w.lab
 	l.step("%s accepts %d", w.name, count)
-	l.must(l.tell(w, order{Do: "accept", Count: count, Bytes: len(l.message()), Timeout: l.scale(fateTimeout)}, -1))
-	got, err := l.hear(w)
+	l.must(w.tell(order{Do: "accept", Count: count, Bytes: len(l.message()), Timeout: l.scale(outcomeTimeout)}, -1))
+	got, err := w.hear()
 	for _, a := range got.Accepted {
 		l.accepted(w.name, a.Peer, string(a.Data))
 	}
@@ -107,15 +111,17 @@ func (l *Lab) AcceptIn(w *Worker, count int) {
 }
 
 // Exit has a worker exit; when this returns, all that it held is closed.
-func (l *Lab) Exit(w *Worker) {
+func (w *Worker) Exit() {
+	l := w.lab
 	l.step("process %s exits", w.name)
-	l.must(l.tell(w, order{Do: "exit"}, -1))
+	l.must(w.tell(order{Do: "exit"}, -1))
 	w.dead = true
 	l.must(wrap("wait for the worker", w.cmd.Wait()))
 }
 
 // Kill kills a worker; when this returns, all that it held is closed: exit_files runs before exit_notify (do_exit).
-func (l *Lab) Kill(w *Worker) {
+func (w *Worker) Kill() {
+	l := w.lab
 	l.step("kill -9 process %s", w.name)
 	w.kill()
 }
@@ -128,7 +134,7 @@ func (w *Worker) kill() {
 	}
 }
 
-func (l *Lab) tell(w *Worker, o order, fd int) error {
+func (w *Worker) tell(o order, fd int) error {
 	b, err := json.Marshal(o)
 	if err != nil {
 		return err
@@ -140,9 +146,10 @@ func (l *Lab) tell(w *Worker, o order, fd int) error {
 	return wrap("tell the worker", unix.Sendmsg(w.sock, b, rights, nil, unix.MSG_NOSIGNAL))
 }
 
-func (l *Lab) hear(w *Worker) (answer, error) {
+func (w *Worker) hear() (answer, error) {
+	l := w.lab
 	var a answer
-	if err := l.wait(2*fateTimeout, w.sock, unix.POLLIN, "the worker answers"); err != nil {
+	if err := l.wait(2*outcomeTimeout, w.sock, unix.POLLIN, "the worker answers"); err != nil {
 		return a, err
 	}
 	size, _, err := unix.Recvfrom(w.sock, nil, unix.MSG_PEEK|unix.MSG_TRUNC) // of the message (unix(7))

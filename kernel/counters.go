@@ -1,5 +1,5 @@
-// Package kernel asks the running kernel what it knows: its SNMP counters and its socket tables. Everything is read
-// from the network namespace of the calling thread.
+// Package kernel reads the running kernel's SNMP counters and its socket tables, those of the calling thread's network
+// namespace.
 package kernel
 
 import (
@@ -14,35 +14,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Counters are the kernel's MIB counters by name, as TCPMigrateReqSuccess or OutRsts. Names are those of nstat(8)
-// without their group: no two of Tcp, TcpExt and IpExt are alike. A counter that this kernel lacks is absent.
+// Counters are the kernel's MIB counters by name, such as TCPMigrateReqSuccess or OutRsts. Names are those of nstat(8)
+// without their group: no two of Tcp, TcpExt and IpExt are the same. A counter that this kernel lacks is absent.
 type Counters map[string]int64
 
-// The counters of this trade.
-const (
-	MigrateSuccess = "TCPMigrateReqSuccess" // Linux 5.14, commit 55d444b310c6
-	MigrateFailure = "TCPMigrateReqFailure"
-	OutRsts        = "OutRsts"     // resets sent, RFC 1213 tcpOutRsts
-	EstabResets    = "EstabResets" // ESTABLISHED or CLOSE-WAIT to CLOSED, RFC 1213 tcpEstabResets
-)
-
-// counterGroups are the groups of /proc/net/{snmp,netstat} that are kept.
+// counterGroups are the groups of /proc/net/{snmp,netstat} that Counters has.
 var counterGroups = map[string]bool{"Tcp": true, "TcpExt": true}
 
-// notCounters are in the group Tcp what RFC 1213 wants there and no event ever moves.
+// notCounters are values of the group Tcp that RFC 1213 puts there and that count nothing.
 var notCounters = map[string]bool{"RtoAlgorithm": true, "RtoMin": true, "RtoMax": true, "MaxConn": true}
 
-// MIB is what /proc/net/snmp and /proc/net/netstat said at a moment, not yet parsed.
+// MIB is the text of /proc/net/snmp and /proc/net/netstat at one moment, not parsed.
 type MIB [2][]byte
 
 var mibFiles = [len(MIB{})]string{"snmp", "netstat"}
 
-// Counting reads the counters of one network namespace. It keeps the files open: in a new namespace the kernel makes every
-// entry on the way to them anew, and of a file that is read again it knows how much room its text takes.
+// Counting reads the counters of one network namespace. It keeps the files open, for speed: in a new namespace the kernel
+// creates every directory entry on the path to them, and when it reads a file again it knows how large its text is.
 type Counting struct{ fds [len(MIB{})]int }
 
-// OpenCounting opens the files of the calling thread's namespace. (/proc/net is that of the main thread.) They may be read
-// from any thread.
+// OpenCounting opens the files of the calling thread's namespace (/proc/net is that of the main thread). Any thread may
+// read them.
 func OpenCounting() (*Counting, error) {
 	c := &Counting{}
 	folder, err := unix.Open("/proc/thread-self/net", unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -68,7 +60,7 @@ func (c *Counting) Close() {
 	}
 }
 
-// MIB reads them.
+// MIB reads the files.
 func (c *Counting) MIB() (MIB, error) {
 	var m MIB
 	for i, fd := range c.fds {
@@ -80,7 +72,7 @@ func (c *Counting) MIB() (MIB, error) {
 	return m, nil
 }
 
-// ReadMIB reads the counters of the calling thread's namespace, for who wants them once.
+// ReadMIB reads the files of the calling thread's namespace once.
 func ReadMIB() (MIB, error) {
 	c, err := OpenCounting()
 	if err != nil {
@@ -99,10 +91,10 @@ func (c *Counting) Read() (Counters, error) {
 	return m.Counters()
 }
 
-// Counters are those of TCP.
+// Counters returns the counters of TCP.
 func (m MIB) Counters() (Counters, error) { return m.parse(false) }
 
-// All is every counter of every group, by a name with the group in front, as TcpExt.TCPMigrateReqSuccess.
+// All returns every counter of every group. A name starts with its group, as in TcpExt.TCPMigrateReqSuccess.
 func (m MIB) All() (Counters, error) { return m.parse(true) }
 
 func (m MIB) parse(all bool) (Counters, error) {
@@ -117,7 +109,7 @@ func (m MIB) parse(all bool) (Counters, error) {
 	return c, nil
 }
 
-// slurp reads a file of /proc from its begin, in one go.
+// slurp reads a file of /proc from its start, in one read.
 func slurp(fd int) ([]byte, error) {
 	b := make([]byte, 0, 8<<10)
 	for {
@@ -133,7 +125,7 @@ func slurp(fd int) ([]byte, error) {
 	}
 }
 
-// interned are the names of counters, which are the same each time.
+// interned holds the names of counters, which are the same each time.
 var interned struct {
 	sync.Mutex
 	names map[string]string
@@ -143,7 +135,7 @@ var interned struct {
 func intern(name []byte) string {
 	s, ok := interned.names[string(name)]
 	if !ok {
-		if len(interned.names) > 1<<12 || interned.names == nil { // no kernel has as many
+		if len(interned.names) > 1<<12 || interned.names == nil { // no kernel has so many
 			interned.names = map[string]string{}
 		}
 		s = string(name)
@@ -152,8 +144,8 @@ func intern(name []byte) string {
 	return s
 }
 
-// parseCounters adds what a file in the format of /proc/net/snmp holds: pairs of lines, names and then values, both
-// behind the same "Group:". All adds those of every group, with its name in front.
+// parseCounters adds the counters of a file in the format of /proc/net/snmp: pairs of lines, names and then values, which
+// both start with the same "Group:". With all it adds those of every group, with the group in the name.
 func parseCounters(c Counters, file []byte, all bool) error {
 	for len(file) > 0 {
 		names, rest, _ := bytes.Cut(file, []byte("\n"))
@@ -190,14 +182,14 @@ func parseCounters(c Counters, file []byte, all bool) error {
 				c[intern(name)] = v
 			}
 		}
-		if len(names) != len(values) { // one of them is used up
+		if len(names) != len(values) { // one list is shorter
 			return fmt.Errorf("names and values of %q do not pair", group)
 		}
 	}
 	return nil
 }
 
-// field cuts the first of some fields that are a space apart.
+// field cuts off the first of some fields that spaces separate.
 func field(line []byte) (first, rest []byte) {
 	for len(line) > 0 && line[0] == ' ' {
 		line = line[1:]
@@ -213,7 +205,8 @@ func field(line []byte) (first, rest []byte) {
 	return line[:end], rest
 }
 
-// Since returns what was counted since before, leaving out what did not move. A counter that was absent stays absent.
+// Since returns how much each counter has grown since before, without those that have not. A counter that is absent stays
+// absent.
 func (c Counters) Since(before Counters) Counters {
 	delta := Counters{}
 	for name, v := range c {

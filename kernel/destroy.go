@@ -12,7 +12,7 @@ import (
 // sockDestroy is SOCK_DESTROY of linux/sock_diag.h, which x/sys lacks.
 const sockDestroy = 21
 
-// ProbeDestroy asks for a socket to be destroyed that is not there: EOPNOTSUPP means that none ever is.
+// ProbeDestroy tries to destroy a socket that does not exist: EOPNOTSUPP means that this kernel destroys none.
 func ProbeDestroy() error {
 	d, err := OpenDiag()
 	if err != nil {
@@ -32,8 +32,8 @@ func (d *Diag) destroy(r *diagRequest) error {
 
 // Destroy closes a listener over sock_diag(7), as ss -K does. It needs CAP_NET_ADMIN and CONFIG_INET_DIAG_DESTROY.
 //
-// The kernel looks the listener up as it would for a SYN, so among several of a port the hash decides which is found; the
-// cookie keeps it from destroying another, and the remote port is varied until the right one is found.
+// The kernel looks the listener up as it would for a SYN, so the hash decides which of a port's listeners it finds. The
+// cookie keeps it from destroying another one. Destroy tries remote ports until the kernel finds the right one.
 func (d *Diag) Destroy(at netip.AddrPort, inode uint32) error {
 	family := uint8(unix.AF_INET6)
 	if at.Addr().Is4() {
@@ -52,10 +52,10 @@ func (d *Diag) Destroy(at netip.AddrPort, inode uint32) error {
 		}
 		binary.BigEndian.PutUint16(r.SrcPort[:], at.Port())
 		copy(r.Src[:], at.Addr().AsSlice())
-		const tries = 4096 // with a handful of listeners a few will do
+		const tries = 4096 // with a handful of listeners a few are enough
 		for port := range uint16(tries) {
 			binary.BigEndian.PutUint16(r.DstPort[:], port+1)
-			if err := d.destroy(&r); !errors.Is(err, unix.ENOENT) { // that is another's cookie too
+			if err := d.destroy(&r); !errors.Is(err, unix.ENOENT) { // also the answer to another listener's cookie
 				if err != nil {
 					return fmt.Errorf("sock_diag destroy: %w", err)
 				}

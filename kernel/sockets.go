@@ -15,19 +15,19 @@ import (
 type Socket struct {
 	State         State
 	Local, Remote netip.AddrPort
-	Queue         int // LISTEN: connections that wait for accept (sk_ack_backlog); others: bytes that nobody has read
-	Backlog       int // LISTEN: how many may wait (sk_max_ack_backlog); others: bytes that were not acknowledged
+	Queue         int // LISTEN: connections that wait for accept (sk_ack_backlog); others: bytes that were not read
+	Backlog       int // LISTEN: how many may wait (sk_max_ack_backlog); others: bytes that are not acknowledged
 	Inode         uint32
 	Cookie        uint64
-	Retries       int     // retransmissions so far, a SYN+ACK's for a request
+	Retries       int     // retransmissions so far; for a request socket, of the SYN+ACK
 	Timer         float64 // seconds until it fires; 0: none runs
 }
 
-// State is a socket's state, as the kernel numbers them (include/net/tcp_states.h). A request socket, which has seen the
-// SYN and not the final ACK (TCP_NEW_SYN_RECV), is shown as SynRecv, as is a TCP Fast Open child until then.
+// State is a socket's state, with the kernel's numbers (include/net/tcp_states.h). A request socket (TCP_NEW_SYN_RECV) is
+// shown as SynRecv, and so is a TCP Fast Open child before the final ACK.
 type State uint8
 
-// The states that somebody asks for by name.
+// The states that have a use here.
 const (
 	Established State = 1
 	SynRecv     State = 3
@@ -48,35 +48,35 @@ func (s State) String() string {
 	return fmt.Sprintf("state %d", uint8(s))
 }
 
-// Connected are all states but Listen.
+// Connected are all states except Listen.
 var Connected = []State{1, 2, 3, 4, 5, 6, 7, 8, 9, 11}
 
-// Diag asks sock_diag(7) about the TCP sockets of the namespace in which it was opened. It is our own, since a cell asks
-// many times: it keeps its socket, has the kernel leave out states that nobody wants, and reads into one buffer.
+// Diag asks sock_diag(7) about the TCP sockets of the namespace in which it was opened. It uses no library, because a cell
+// asks many times: it keeps its socket, asks the kernel only for the states that are needed, and reads into one buffer.
 type Diag struct {
 	fd  int
 	seq uint32
 	buf []byte
 }
 
-// OpenDiag opens one in the calling thread's namespace.
+// OpenDiag opens a Diag in the calling thread's namespace.
 func OpenDiag() (*Diag, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_INET_DIAG)
 	if err != nil {
 		return nil, fmt.Errorf("open sock_diag netlink: %w", err)
 	}
-	// The kernel fills no more than 32 KiB at a time (net/netlink/af_netlink.c:netlink_recvmsg).
+	// The kernel writes at most 32 KiB at a time (net/netlink/af_netlink.c:netlink_recvmsg).
 	return &Diag{fd: fd, buf: make([]byte, 32<<10)}, nil
 }
 
 // Close frees the socket.
 func (d *Diag) Close() error { return unix.Close(d.fd) }
 
-// diagRequest is struct inet_diag_req_v2 of linux/inet_diag.h, behind its netlink header.
+// diagRequest is struct inet_diag_req_v2 of linux/inet_diag.h, after its netlink header.
 type diagRequest struct {
 	Header                     unix.NlMsghdr
 	Family, Protocol, Ext, Pad uint8
-	States                     uint32 // a bit each
+	States                     uint32 // one bit each
 	SrcPort, DstPort           [2]byte
 	Src, Dst                   [16]byte
 	Interface                  uint32
@@ -95,13 +95,13 @@ type diagMessage struct {
 	UID, Inode                    uint32
 }
 
-// Dump is a list of sockets that nobody has read yet: to take it costs the kernel's time and little of ours.
+// Dump is a list of sockets that is not converted yet, so that taking it costs little more than the kernel's time.
 type Dump struct {
 	Count int           // sockets
 	first []diagMessage // of them
 }
 
-// Sockets reads it.
+// Sockets converts the list.
 func (d Dump) Sockets() []Socket {
 	var all []Socket
 	for i := range d.first {
@@ -110,8 +110,8 @@ func (d Dump) Sockets() []Socket {
 	return all
 }
 
-// Dump lists the sockets of AF_INET, AF_INET6 or both that have the port at either end and are in one of the states; none
-// given means all. It counts them, and keeps no more than most.
+// Dump lists the sockets of AF_INET, AF_INET6 or both that have the port at either end and are in one of the states. No
+// states means all of them. It counts every socket, and keeps at most the given number.
 func (d *Diag) Dump(port uint16, families []uint8, most int, states ...State) (Dump, error) {
 	var all Dump
 	for _, family := range families {
@@ -137,7 +137,7 @@ func (d *Diag) Dump(port uint16, families []uint8, most int, states ...State) (D
 	return all, nil
 }
 
-// Sockets is Dump, read.
+// Sockets returns the sockets of a Dump.
 func (d *Diag) Sockets(port uint16, families []uint8, states ...State) ([]Socket, error) {
 	all, err := d.Dump(port, families, math.MaxInt, states...)
 	return all.Sockets(), err
@@ -156,7 +156,7 @@ func (m *diagMessage) socket() Socket {
 	return s
 }
 
-// end unmaps IPv4 addresses of IPv6 sockets.
+// end returns one end of a socket. It unmaps IPv4 addresses of IPv6 sockets.
 func (m *diagMessage) end(a *[16]byte, port uint16) netip.AddrPort {
 	if m.Family == unix.AF_INET {
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(a[:4])), port)
@@ -164,7 +164,7 @@ func (m *diagMessage) end(a *[16]byte, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(*a).Unmap(), port)
 }
 
-// ask sends a request and hands each message of the answer on, until the kernel says that there are no more.
+// ask sends a request, and calls each for every message of the answer, until the kernel says that there are no more.
 func (d *Diag) ask(r *diagRequest, kind, flags uint16, each func(*diagMessage)) error {
 	d.seq++
 	const size = unsafe.Sizeof(*r)
@@ -186,11 +186,11 @@ func (d *Diag) ask(r *diagRequest, kind, flags uint16, each func(*diagMessage)) 
 	}
 }
 
-// errBadDiag says that the kernel's answer is no answer (netlink(7)).
+// errBadDiag says that the kernel's answer is malformed (netlink(7)).
 var errBadDiag = errors.New("a netlink message that makes no sense")
 
-// parseDiag hands on what a datagram holds, and tells whether it was the last of the answer: NLMSG_DONE ends a dump, and
-// NLMSG_ERROR, with 0 for success, all else.
+// parseDiag calls each for every message of a datagram, and tells whether it was the last one of the answer. A dump ends
+// with NLMSG_DONE, any other answer with NLMSG_ERROR, which is 0 for success.
 func parseDiag(b []byte, seq uint32, each func(*diagMessage)) (done bool, err error) {
 	var m diagMessage
 	for len(b) >= unix.SizeofNlMsghdr {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSockets compares what Diag says with what a library says that asks the same kernel.
+// TestSockets compares Diag with a library that asks the same kernel.
 func TestSockets(t *testing.T) {
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -65,7 +65,7 @@ func TestSockets(t *testing.T) {
 	if len(want) != 81 {
 		t.Errorf("the library shows %d sockets, want both ends of 40 connections, and the listener", len(want))
 	}
-	// Timers have run on since.
+	// The timers are still running.
 	if diff := cmp.Diff(want, got, cmpopts.EquateApprox(0, 1), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 		t.Error(diff)
 	}
@@ -78,7 +78,7 @@ func TestSockets(t *testing.T) {
 	}
 }
 
-// FuzzParseDiag feeds the parser what no kernel sends.
+// FuzzParseDiag feeds the parser messages that no kernel sends.
 func FuzzParseDiag(f *testing.F) {
 	message := func(kind uint16, body ...byte) []byte {
 		b := binary.NativeEndian.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(body)))

@@ -12,5 +12,5 @@ func (e *NotSupportedError) Error() string { return e.Reason }
 
 func (e *NotSupportedError) Unwrap() error { return ErrNotSupported }
 
-// Hint is what to type next.
+// Hint returns what to do next.
 func (e *NotSupportedError) Hint() string { return e.Next }

@@ -12,12 +12,12 @@ import (
 //go:embed select.bpf.c
 var source []byte
 
-// Source is the program of all modes that have one: as it was written, and the object that is loaded.
+// Source returns the program of all modes that have one: its C source, and the object that is loaded.
 func Source() (c, object []byte) { return source, _ChooseBytes }
 
-// Inspect loads the mode's program once more, as in a cell, and tells what was loaded and what the kernel's verifier
-// said of it, which is too slow for every cell. It is also to be asked where the mode cannot be had. Empty: the mode has
-// no program.
+// Inspect loads the mode's program once more, as a cell does, and returns what was loaded and the log of the kernel's
+// verifier, which is too slow for every cell. It also works where the mode is not supported. It returns "" for a mode
+// without a program.
 func (m Mode) Inspect() string {
 	if !m.HasProgram() {
 		return ""

@@ -19,7 +19,7 @@ func TestParse(t *testing.T) {
 		"bpf":             {"bpf"},
 		"bpf,off":         {"off", "bpf"},
 		"sysctl, bpf,bpf": {"sysctl", "bpf"},
-		"all":             {"off", "sysctl", "bpf", "bpf-pass", "bpf-drop", "bpf-select"},
+		"all":             Names(),
 		"":                nil,
 		"bgp":             nil,
 		"off,":            nil,
@@ -36,7 +36,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestProbe: on this kernel and for this user each mode can be had, or a probe says clearly that it cannot.
+// TestProbe: this kernel and this user can have each mode, or a probe says clearly that they cannot.
 func TestProbe(t *testing.T) {
 	if err := netns.Probe(); err != nil {
 		t.Skipf("needs network namespaces (run as root, or under unshare -Urn): %v", err)
@@ -56,7 +56,7 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// TestExplainLoad: only a clear "no" is a no; the library's advice about MEMLOCK is beside the point.
+// TestExplainLoad: only a clear "no" wraps ErrNotSupported, and the library's advice about MEMLOCK is dropped.
 func TestExplainLoad(t *testing.T) {
 	for _, tt := range []struct {
 		err error

@@ -14,7 +14,7 @@ import (
 
 //go:generate go tool bpf2go -target bpfel choose select.bpf.c
 
-// Answer is what the program says when it is asked to place a migrating socket; the order is that of enum answer in
+// Answer is what the program answers when it is asked about a migration. The order is that of enum answer in
 // select.bpf.c.
 type Answer uint32
 
@@ -41,20 +41,19 @@ func (a Answer) String() string {
 // Slots are how many listeners a program can choose from.
 const Slots = 256
 
-// Policy is what the program does from now on.
+// Policy is what the program does.
 type Policy struct {
 	Answer  Answer // to a migration
 	Arrive  uint32 // slot of the listener for a SYN, or another segment that belongs to no connection
 	Migrate uint32 // slot of the listener for what migrates
-	Spread  uint32 // the client's port modulo this is added to either slot; 0 and 1 add nothing
+	Spread  uint32 // the client's port modulo this is added to both slots; 0 and 1 add nothing
 }
 
-// Program is a loaded reuseport program. It is in force from Attach on, for as long as its reuseport group lives.
+// Program is a loaded reuseport program. From Attach on it is in force for as long as the reuseport group exists.
 type Program struct{ objs chooseObjects }
 
-// choose is the program as it was compiled, parsed once.
-//
-// Its types and source lines are for people who ask the kernel about it; a cell does without, which loads in half the time.
+// choose is the compiled program, parsed once. It has no types and no source lines, which are for people who inspect the
+// program in the kernel: without them it loads in half the time.
 var choose = sync.OnceValues(func() (*ebpf.CollectionSpec, error) {
 	spec, err := loadChoose()
 	if err != nil {
@@ -73,7 +72,7 @@ var choose = sync.OnceValues(func() (*ebpf.CollectionSpec, error) {
 	return spec, nil
 })
 
-// load puts the program into the kernel. It wraps kernel.ErrNotSupported where this kernel or this user cannot have it.
+// load loads the program. It wraps kernel.ErrNotSupported if this kernel or this user cannot have it.
 func load(attach ebpf.AttachType, p Policy) (*Program, error) {
 	parsed, err := choose()
 	if err != nil {
@@ -92,11 +91,11 @@ func load(attach ebpf.AttachType, p Policy) (*Program, error) {
 }
 
 // explainLoad tells a clear "no" from a failure to find out. The library answers EPERM with advice about MEMLOCK, which
-// is beside the point on every kernel that can migrate.
+// is wrong on every kernel that can migrate.
 func explainLoad(err error) error {
 	var verifier *ebpf.VerifierError
 	switch {
-	case errors.Is(err, unix.EPERM): // and not EACCES, which is the verifier's word
+	case errors.Is(err, unix.EPERM): // EACCES is from the verifier
 		return &kernel.NotSupportedError{
 			Reason: "BPF needs CAP_BPF and CAP_NET_ADMIN outside any user namespace",
 			Next:   "run it as root: sudo rpmig …",
@@ -113,7 +112,7 @@ func explainLoad(err error) error {
 	}
 }
 
-// Set changes what the program does; it takes effect with its next run.
+// Set changes what the program does, from its next run on.
 func (p *Program) Set(policy Policy) error {
 	err := errors.Join(
 		p.objs.Answer.Set(uint32(policy.Answer)),
@@ -127,7 +126,7 @@ func (p *Program) Set(policy Policy) error {
 	return nil
 }
 
-// Attach puts the program in force for the reuseport group of the listener.
+// Attach attaches the program to the reuseport group of the listener.
 func (p *Program) Attach(listener int) error {
 	err := unix.SetsockoptInt(listener, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_EBPF, p.objs.ChooseListener.FD())
 	if err != nil {
@@ -136,7 +135,7 @@ func (p *Program) Attach(listener int) error {
 	return nil
 }
 
-// Detach takes the program out of force for the group of the listener (Linux 5.3).
+// Detach detaches the program from the group of the listener (Linux 5.3).
 func Detach(listener int) error {
 	if err := unix.SetsockoptInt(listener, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0); err != nil {
 		return fmt.Errorf("detach BPF program: %w", err)
@@ -144,7 +143,7 @@ func Detach(listener int) error {
 	return nil
 }
 
-// Put names the listener of a slot. The kernel empties the slot by itself when the listener is closed or shut down.
+// Put puts a listener into a slot. The kernel empties the slot when the listener is closed or shut down.
 func (p *Program) Put(slot uint32, listener int) error {
 	if err := p.objs.Listeners.Put(slot, uint64(listener)); err != nil {
 		return fmt.Errorf("put a listener into slot %d: %w", slot, err)
@@ -160,17 +159,17 @@ func (p *Program) Take(slot uint32) error {
 	return nil
 }
 
-// Asked is how often the kernel has run a program, and about what.
+// Asked is how often the kernel has run a program, and for what.
 type Asked struct {
 	SYN         uint64 // a SYN
-	Stray       uint64 // a segment that found no socket but a listener: the connection is forgotten
-	Established uint64 // an ESTABLISHED child that is to migrate from an accept queue
-	SYNRecv     uint64 // a SYN_RECV child, of TCP Fast Open, likewise
-	NewSYNRecv  uint64 // a request socket that is to migrate
-	Other       uint64 // a socket in any other state that is to migrate
+	Stray       uint64 // a segment for which only a listener was found: its connection is gone
+	Established uint64 // an ESTABLISHED child that should migrate from an accept queue
+	SYNRecv     uint64 // the same for a SYN_RECV child of TCP Fast Open
+	NewSYNRecv  uint64 // a request socket that should migrate
+	Other       uint64 // a socket in any other state that should migrate
 }
 
-// Migrated is how often it was asked to place a migrating socket.
+// Migrated is how often the program was asked about a migration.
 func (a Asked) Migrated() uint64 { return a.Established + a.SYNRecv + a.NewSYNRecv + a.Other }
 
 // Asked reads the program's counts.
@@ -186,5 +185,5 @@ func (p *Program) Asked() (a Asked, err error) {
 	return a, nil
 }
 
-// Close drops this process's hold on the program; a group to which it is attached keeps it.
+// Close releases the program. A group to which it is attached keeps it.
 func (p *Program) Close() error { return p.objs.Close() }

@@ -18,22 +18,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dropper puts in the rule of Quiz 2: in the INPUT hook, drop TCP segments to a port that carry ACK and not SYN. It is
-// the final ACK of a handshake, and all that follows it, that this takes away.
+// Dropper installs the rule of Quiz 2: in the INPUT hook, drop TCP segments to a port that carry ACK and not SYN. That is
+// the final ACK of a handshake, and all that follows it.
 type Dropper interface {
-	// Name is what the report says put the rule in.
+	// Name is the backend's name in reports.
 	Name() string
-	// Drop puts the rule in, in the calling thread's namespace.
+	// Drop installs the rule in the calling thread's namespace.
 	Drop(v6 bool, port uint16) (Rule, error)
 }
 
-// Rule is a rule that is in. Its methods act on the calling thread's namespace.
+// Rule is an installed rule. Its methods act on the calling thread's namespace.
 type Rule interface {
 	Packets() (uint64, error) // dropped so far
-	// Text is the chain that the rule is in, as Packets last read it, with its counters: a line a rule.
+	// Text is the chain that has the rule, as Packets last read it, with its counters: one line for each rule.
 	Text() []string
-	// Close frees what was needed to talk to the kernel. It may be called on any thread, and waits some 15 ms once the rule
-	// was removed, so overlap it with other work.
+	// Close frees the connection to the kernel. It may be called on any thread. After Remove it waits some 15 ms, so overlap
+	// it with other work.
 	Close()
 	Remove() error
 }
@@ -41,8 +41,8 @@ type Rule interface {
 // DropBackends are the values of --drop.
 var DropBackends = []string{"auto", "iptables", "nftables"}
 
-// NewDropper returns the backend of that name. "auto" is iptables where the binary works in a namespace of ours, and
-// nftables over netlink, which needs no binary, where it does not.
+// NewDropper returns the backend of that name. "auto" is iptables if the binary works in a new namespace, and otherwise
+// nftables over netlink, which needs no binary.
 func NewDropper(backend string) (Dropper, error) {
 	switch backend {
 	case "nftables":
@@ -60,25 +60,25 @@ func NewDropper(backend string) (Dropper, error) {
 	}
 }
 
-// ipt drives the iptables and ip6tables binaries; they act on the namespace of the thread that starts them.
+// ipt runs the iptables and ip6tables binaries, which act on the namespace of the thread that starts them.
 type ipt struct {
-	nft    bool // the binary drives nf_tables
+	nft    bool // the binary is iptables-nft
 	v4, v6 *iptables.IPTables
 }
 
-// ErrNoIPTables says that the binaries are missing or cannot put a rule in.
+// ErrNoIPTables says that the binaries are missing or cannot install a rule.
 var ErrNoIPTables = errors.New("iptables does not work here")
 
 func newIPT() (*ipt, error) {
-	// The legacy binary locks a file that all namespaces share and that would stay behind on the host; rules of a
-	// private namespace need no lock. iptables(8) of 1.8.3 and later reads the variable, iptables-nft has no lock.
+	// The legacy binary locks a file that all namespaces share and that would stay on the host. Rules of a private
+	// namespace need no lock. iptables(8) 1.8.3 and later reads the variable, and iptables-nft has no lock.
 	if err := os.Setenv("XTABLES_LOCKFILE", os.DevNull); err != nil {
 		return nil, err
 	}
 	d := &ipt{}
-	// A bound on the wait for a lock, in seconds; 0 would wait for ever.
+	// The longest wait for a lock, in seconds; 0 would wait for ever.
 	var err4, err6 error
-	var asking sync.WaitGroup // each runs a binary
+	var asking sync.WaitGroup // both run a binary
 	asking.Go(func() { d.v4, err4 = iptables.New(iptables.IPFamily(iptables.ProtocolIPv4), iptables.Timeout(5)) })
 	asking.Go(func() { d.v6, err6 = iptables.New(iptables.IPFamily(iptables.ProtocolIPv6), iptables.Timeout(5)) })
 	asking.Go(func() { d.nft = iptablesDrivesNFT() })
@@ -86,14 +86,14 @@ func newIPT() (*ipt, error) {
 	if err := cmp.Or(err4, err6); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoIPTables, err)
 	}
-	// A binary that is there may still lack its kernel modules or its rights.
+	// A binary that exists may still lack its kernel modules or the rights.
 	if err := tried(d); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoIPTables, err)
 	}
 	return d, nil
 }
 
-// tried puts a rule in, in a namespace of its own, with which it goes: to take it out would be to wait some 15 ms.
+// tried installs a rule in a new namespace. The rule goes with the namespace: to remove it would take some 15 ms.
 func tried(d Dropper) error {
 	return Do(func() error {
 		r, err := d.Drop(false, 1)
@@ -105,8 +105,8 @@ func tried(d Dropper) error {
 	})
 }
 
-// Cheapest returns the backend that costs least where many rules are put in: nftables, which starts no process, if it
-// works here; else the one of "auto". Starting iptables takes 3 ms of CPU, a third of a whole cell.
+// Cheapest returns the backend that costs least for many rules: nftables, which starts no process, if it works here, and
+// otherwise the one of "auto". Starting iptables takes 3 ms of CPU, a third of a whole cell.
 func Cheapest() (Dropper, error) {
 	if tried(nft{}) != nil {
 		return NewDropper("auto")
@@ -134,9 +134,9 @@ func (d *ipt) Drop(v6 bool, port uint16) (Rule, error) {
 	if v6 {
 		r.tables = d.v6
 	}
-	born := Birth()
+	over := BeginExec()
 	err := r.tables.Append("filter", "INPUT", r.spec...)
-	born()
+	over()
 	if interrupted(err) {
 		return nil, fmt.Errorf("put the drop rule in: %w", ErrInterrupted)
 	} else if err != nil {
@@ -145,13 +145,13 @@ func (d *ipt) Drop(v6 bool, port uint16) (Rule, error) {
 	if !d.nft {
 		return r, nil
 	}
-	// iptables-nft leaves an nf_tables rule behind like any other. Reading it and taking it out over netlink saves two
-	// more runs of the binary, each 3 ms of CPU and the latter 15 ms of waiting.
+	// A rule of iptables-nft is an nf_tables rule. To read it and to remove it over netlink saves two more runs of the
+	// binary, each with 3 ms of CPU, and the second with 15 ms of waiting.
 	return newNFTRule("filter", "INPUT", v6)
 }
 
-// ErrInterrupted says that a signal ended iptables: a terminal's Ctrl-C reaches the children too, before rpmig has told
-// anyone that the run is over.
+// ErrInterrupted says that a signal ended iptables: a terminal's Ctrl-C reaches the children too, perhaps before rpmig has
+// cancelled the run.
 var ErrInterrupted = errors.New("iptables was interrupted")
 
 func interrupted(err error) bool {
@@ -163,7 +163,7 @@ func interrupted(err error) bool {
 	return ok && ws.Signaled() && (ws.Signal() == unix.SIGINT || ws.Signal() == unix.SIGTERM || ws.Signal() == unix.SIGHUP)
 }
 
-// iptRule is a rule of the legacy variant, which only the binary can read.
+// iptRule is a rule of the legacy iptables, which only its binary can read.
 type iptRule struct {
 	tables *iptables.IPTables
 	spec   []string
@@ -171,7 +171,7 @@ type iptRule struct {
 }
 
 func (r *iptRule) Packets() (uint64, error) {
-	defer Birth()()
+	defer BeginExec()()
 	stats, err := r.tables.StructuredStats("filter", "INPUT")
 	if err != nil {
 		return 0, fmt.Errorf("read the drop rule's counter: %w", err)
@@ -183,7 +183,7 @@ func (r *iptRule) Packets() (uint64, error) {
 	return stats[0].Packets, nil
 }
 
-// Text is in the words of iptables -nvL.
+// Text returns the rules in the format of iptables -nvL.
 func (r *iptRule) Text() []string {
 	var lines []string
 	for _, s := range r.seen {
@@ -195,14 +195,14 @@ func (r *iptRule) Text() []string {
 func (*iptRule) Close() {}
 
 func (r *iptRule) Remove() error {
-	defer Birth()()
+	defer BeginExec()()
 	if err := r.tables.Delete("filter", "INPUT", r.spec...); err != nil {
 		return fmt.Errorf("take the drop rule out: %w", err)
 	}
 	return nil
 }
 
-// nft sets the same hook over netlink.
+// nft uses the same hook over netlink.
 type nft struct{}
 
 func (nft) Name() string { return "nftables" }
@@ -244,7 +244,7 @@ type nftRule struct {
 }
 
 func newNFTRule(table, chain string, v6 bool) (*nftRule, error) {
-	// One socket for all: to close one is to wait until what was removed over any is freed, a grace period later
+	// One socket for everything: closing one waits a grace period until all that was removed over any socket is freed
 	// (net/netfilter/nf_tables_api.c:nft_rcv_nl_event).
 	c, err := nftables.New(nftables.AsLasting())
 	if err != nil {
@@ -274,7 +274,7 @@ func (r *nftRule) Packets() (uint64, error) {
 	return 0, errors.New("read the drop rule's counter: the rule is gone")
 }
 
-// Text is in the words of nft(8).
+// Text returns the rules in the format of nft(8).
 func (r *nftRule) Text() []string {
 	var lines []string
 	for _, rule := range r.seen {

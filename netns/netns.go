@@ -1,6 +1,6 @@
-// Package netns makes the places in which scenarios play: network namespaces with pinned sysctls, the rule that drops
-// packets in them, and the user namespace that lends an unprivileged user the rights for both. Nothing here outlives the
-// process: namespaces are never named or mounted, so the kernel drops them with the last thread or socket inside.
+// Package netns creates the network namespaces in which scenarios are played, with fixed sysctls, the rule that drops
+// packets in them, and the user namespace that gives an unprivileged user the rights for both. Nothing here outlives the
+// process: namespaces have no name and no mount, so the kernel frees them with the last thread or socket inside.
 package netns
 
 import (
@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Do runs f on a thread of its own in a fresh network namespace whose lo is up, and waits for it. The thread dies with
-// f, so whatever f does to it (namespaces, signal masks) ends there. f must not start goroutines that need the
-// namespace; sockets that it opened stay in the namespace wherever they are used.
+// Do runs f on a new thread in a new network namespace whose lo is up, and waits for it. The thread ends with f, so
+// whatever f does to it (namespaces, signal masks) ends there too. f must not start goroutines that need the namespace.
+// Sockets that f opens stay in the namespace, whichever thread uses them.
 func Do(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -29,7 +29,7 @@ func Do(f func() error) error {
 }
 
 func enter() error {
-	from, err := nursery()
+	from, err := parentNS()
 	if err != nil {
 		return err
 	}
@@ -41,14 +41,14 @@ func enter() error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return &UnshareError{Err: err}
 	}
-	// ENETDOWN awaits whoever captures on a device that is down, so lo comes up first of all.
+	// To capture on a device that is down fails with ENETDOWN, so lo comes up first.
 	if err := setUp("lo"); err != nil {
 		return fmt.Errorf("set lo up: %w", err)
 	}
 	return nil
 }
 
-// setUp sets a device up (netdevice(7)); over netlink that would cost ten times as much.
+// setUp brings a device up (netdevice(7)). Over netlink that would cost ten times as much.
 func setUp(device string) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -63,11 +63,11 @@ func setUp(device string) error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
 }
 
-// nursery is a namespace from which all others are made, so that each gets a table of connections of its own. In the
-// host's table, of a quarter million buckets, every sock_diag dump would walk past all of them. The kernel reads the
-// wish from the namespace of the thread that makes the new one (Linux 6.1, commit d1e5e6408b30); before that there is
-// no nursery, and this is -1. It goes with the process.
-var nursery = sync.OnceValues(func() (fd int, err error) {
+// parentNS is a namespace from which all others are made, so that each gets its own hash table of connections. Otherwise
+// every sock_diag dump would walk the host's table with its quarter of a million buckets. The kernel reads
+// tcp_child_ehash_entries from the namespace of the thread that makes the new one (Linux 6.1, commit d1e5e6408b30). An
+// older kernel has no such sysctl, and fd is -1. The namespace goes with the process.
+var parentNS = sync.OnceValues(func() (fd int, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -79,7 +79,7 @@ var nursery = sync.OnceValues(func() (fd int, err error) {
 		}
 		entries := Sysctl{"net.ipv4.tcp_child_ehash_entries", "512"}
 		if entries.Set() != nil {
-			return // it saves time, and nothing hangs on it
+			return // it only saves time
 		}
 		if fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 			err = fmt.Errorf("open the parent namespace: %w", err)
@@ -89,17 +89,17 @@ var nursery = sync.OnceValues(func() (fd int, err error) {
 	return fd, err
 })
 
-// UnshareError says that the kernel gave no network namespace.
+// UnshareError says that the kernel refused a new network namespace.
 type UnshareError struct{ Err error }
 
 func (e *UnshareError) Error() string { return "unshare network namespace: " + e.Err.Error() }
 
 func (e *UnshareError) Unwrap() error { return e.Err }
 
-// NotAllowed tells whether it is for lack of CAP_SYS_ADMIN, which a user namespace would give.
+// NotAllowed tells whether CAP_SYS_ADMIN is missing, which a user namespace would give.
 func (e *UnshareError) NotAllowed() bool { return errors.Is(e.Err, unix.EPERM) }
 
-// Hint is what to type next; unshare(2) lists the errors.
+// Hint returns what to do next; unshare(2) lists the errors.
 func (e *UnshareError) Hint() string {
 	switch {
 	case errors.Is(e.Err, unix.EPERM):

@@ -30,7 +30,7 @@ func namespace(t *testing.T) string {
 	return ns
 }
 
-// TestDo: the namespace is another one, its lo is up, and nothing of it reaches the caller's.
+// TestDo: the namespace is new, its lo is up, and it changes nothing in the caller's namespace.
 func TestDo(t *testing.T) {
 	needNamespace(t)
 	outside := namespace(t)
@@ -69,14 +69,14 @@ func TestDo(t *testing.T) {
 	}
 }
 
-func TestWeather(t *testing.T) {
+func TestBaseSysctls(t *testing.T) {
 	needNamespace(t)
 	err := Do(func() error {
-		weather := Weather(10000, 8080, true)
-		if err := SetWeather(weather); err != nil {
+		sysctls := BaseSysctls(10000, 8080, true)
+		if err := ApplySysctls(sysctls); err != nil {
 			return err
 		}
-		for _, s := range weather {
+		for _, s := range sysctls {
 			switch got, err := Get(s.Name); {
 			case errors.Is(err, fs.ErrNotExist):
 				t.Logf("this kernel has no %s", s.Name)
@@ -93,7 +93,7 @@ func TestWeather(t *testing.T) {
 	}
 }
 
-// TestDroppers: each backend drops what it should and counts it, lets the rest pass, and is gone when it is removed.
+// TestDroppers: each backend's rule drops what it should and counts it, lets the rest pass, and can be removed.
 func TestDroppers(t *testing.T) {
 	needNamespace(t)
 	for _, backend := range []string{"iptables", "nftables"} {
@@ -162,7 +162,7 @@ func tryDropper(t *testing.T, d Dropper, v6 bool) error {
 	if accepted(0) {
 		t.Error("the handshake was completed through the rule")
 	}
-	// The ACK, and with it the FIN of the client's close.
+	// The ACK, and then the FIN of the client's close.
 	for deadline := time.Now().Add(2 * time.Second); ; {
 		n, err := rule.Packets()
 		if err != nil {
@@ -204,7 +204,7 @@ func TestNewDropper(t *testing.T) {
 	}
 }
 
-// TestRuleWords: what is not known is named, and nothing is left out.
+// TestRuleWords: an unknown expression is named, and nothing is left out.
 func TestRuleWords(t *testing.T) {
 	th := expr.PayloadBaseTransportHeader
 	for _, tt := range []struct {

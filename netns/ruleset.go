@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ruleWords writes a rule as nft(8) would take it, as far as the expressions go that rules of ours are made of, by
-// whichever backend. What is not known is named and not hidden.
+// ruleWords writes a rule in the syntax of nft(8). It knows the expressions that the backends use for our rules; any other
+// is named instead of left out.
 func ruleWords(exprs []expr.Any) string {
 	var words []string
 	loaded := map[uint32]operand{} // by register
@@ -48,7 +48,7 @@ func ruleWords(exprs []expr.Any) string {
 	return strings.Join(words, " ")
 }
 
-// operand is what a register holds, and how values are written that it is compared with.
+// operand is what a register holds, and how to write a value that it is compared with.
 type operand struct {
 	words string
 	value func([]byte) string

@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inUserNS marks the environment of a re-executed rpmig, so that it never tries a second time.
+// inUserNS is set in the environment of a re-executed rpmig, so that it does not try a second time.
 const inUserNS = "RPMIG_IN_USER_NAMESPACE"
 
 // InUserNS tells whether this process is rpmig re-executed by Reexec.
 func InUserNS() bool { return os.Getenv(inUserNS) != "" }
 
-// NoRightsError says that neither this user nor a user namespace may make network namespaces.
+// NoRightsError says that this user may not make network namespaces, and that there is no user namespace to do it in.
 type NoRightsError struct{ Err error }
 
 func (e *NoRightsError) Error() string {
@@ -27,7 +27,7 @@ func (e *NoRightsError) Error() string {
 
 func (e *NoRightsError) Unwrap() error { return e.Err }
 
-// Hint is what to type next.
+// Hint returns what to do next.
 func (e *NoRightsError) Hint() string {
 	return "run it as root (sudo rpmig …), or allow user namespaces: sudo sysctl -w user.max_user_namespaces=10000"
 }
@@ -42,11 +42,11 @@ func ProbeUserNS() error {
 	return nil
 }
 
-// Reexec runs this program again with the same arguments in a new user and network namespace, where the user is root
-// over the network and over nothing else (user_namespaces(7)), and returns its exit status. The error is a
-// NoRightsError where the kernel or its policy gives no user namespace.
+// Reexec runs this program again with the same arguments in a new user and network namespace, and returns its exit
+// status. The user is root there, but only over that network (user_namespaces(7)). The error is a NoRightsError if the
+// kernel or its policy refuses a user namespace.
 func Reexec() (status int, err error) {
-	// Pdeathsig fires when the *thread* that forked goes (prctl(2)), so it must not go before the process does.
+	// Pdeathsig fires when the *thread* that forked ends (prctl(2)), so the thread must not end before the process does.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
@@ -57,9 +57,9 @@ func Reexec() (status int, err error) {
 		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNET,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-		Pdeathsig:   unix.SIGKILL, // a killed parent leaves no child
+		Pdeathsig:   unix.SIGKILL, // if the parent is killed, the child is too
 	}
-	// The child cleans up and chooses the exit status; this process only passes on what it is told.
+	// The child cleans up and chooses the exit status; this process only passes signals on.
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer signal.Stop(signals)
@@ -72,8 +72,8 @@ func Reexec() (status int, err error) {
 		for {
 			select {
 			case s := <-signals:
-				// A terminal's Ctrl-C reaches the child by itself, being of the same process group; a second
-				// one would make it give up cleaning.
+				// A terminal's Ctrl-C reaches the child directly, because it is in the same process group. A second
+				// one would make it stop cleaning up.
 				if s != unix.SIGINT {
 					_ = cmd.Process.Signal(s)
 				}

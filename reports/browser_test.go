@@ -158,7 +158,7 @@ func TestBrowserWalksTheSteps(t *testing.T) {
 			c := cells[mode]
 			at := fmt.Sprintf("%d of %d, at %s: %s", step+1, len(c.Steps), seconds(c.Steps[step].At), c.Steps[step].Name)
 			v := walk(c)[step]
-			want := shown{Step: c.Steps[step].Name, Changes: v.Changes, Output: at, Value: at, Later: step < len(c.Steps)-1}
+			want := shown{Step: c.Steps[step].Name, Changes: lines(v.Changes), Output: at, Value: at, Later: step < len(c.Steps)-1}
 			// What the tables show is judged below, in words; here it is that of this step.
 			if len(got[mode].Requests) != len(v.Requests) || len(got[mode].Children) != len(v.Children) || len(got[mode].Listen) != len(v.Listeners) {
 				t.Errorf("%s, step %d: tables %+v, want %+v", mode, step+1, got[mode], v)

@@ -25,7 +25,20 @@ type Environment struct {
 	Rpmig   string            `json:"rpmig"`    // the version that made the bundle
 	Go      string            `json:"go"`
 	Build   map[string]string `json:"build"`    // the settings of that rpmig's build
-	LeftOut []string          `json:"left_out"` // what the bundle lacks, and why
+	LeftOut []LeftOut         `json:"left_out"` // what the bundle lacks
+}
+
+// LeftOut is something that a bundle could have and does not.
+type LeftOut struct {
+	File string `json:"file,omitempty"` // its name in the bundle; empty where it is several files
+	Why  string `json:"why"`            // what goes on after "FILE, ", or a sentence of its own
+}
+
+func (l LeftOut) String() string {
+	if l.File == "" {
+		return l.Why
+	}
+	return l.File + ", " + l.Why
 }
 
 // The report of a bundle is read in a mail, so it quotes no more cells than a maintainer would scroll through.
@@ -36,100 +49,140 @@ const (
 )
 
 // Bundle is the report that goes with a bundle, to be pasted into a mail to those who maintain the kernel. It is a pure
-// function of what the bundle holds, so that whoever has the bundle can make it again.
+// function of what the bundle holds, so that a person who has the bundle can make it again.
 func Bundle(run *result.Run, env *Environment) string {
+	m := newMail(run, env)
+	m.line(printable(subject(run, m.shown))) // never folded: it is to be a subject
+	m.played()
+	m.judged()
+	m.reasons()
+	m.turns()
+	m.again()
+	m.where()
+	m.timelines()
+	m.enclosed()
+	return m.String()
+}
+
+// mail is the report of a bundle as it is written, a section a method.
+type mail struct {
+	*page
+	run      *result.Run
+	env      *Environment
+	stories  *Stories
+	shown    []*result.Cell // what the report is about: FAIL and ERROR, or else all that was played
+	quoted   []*result.Cell // some of those
+	alike    map[*result.Cell][]string
+	unquoted int
+}
+
+func newMail(run *result.Run, env *Environment) *mail {
+	m := &mail{page: &page{width: mailWidth}, run: run, env: env, stories: NewStories(run)}
 	all := sorted(run)
-	shown := slices.DeleteFunc(slices.Clone(all), func(c *result.Cell) bool { return !bad(c) })
-	if len(shown) == 0 {
-		shown = slices.DeleteFunc(slices.Clone(all), func(c *result.Cell) bool { return c.Status == result.Skip })
+	m.shown = slices.DeleteFunc(slices.Clone(all), func(c *result.Cell) bool { return !c.Bad() })
+	if len(m.shown) == 0 {
+		m.shown = slices.DeleteFunc(all, func(c *result.Cell) bool { return c.Status == result.Skip })
 	}
-	quoted, alike := quote(shown)
-	more := max(len(quoted)-mailCells, 0)
-	quoted = quoted[:len(quoted)-more]
-	peers := Peers(run)
+	m.quoted, m.alike = quote(m.shown)
+	m.unquoted = max(len(m.quoted)-mailCells, 0)
+	m.quoted = m.quoted[:len(m.quoted)-m.unquoted]
+	return m
+}
 
-	p := &page{width: mailWidth}
-	p.line(printable(subject(run, shown))) // never folded: it is to be a subject
+func (m *mail) played() {
+	m.heading("What was run")
+	m.fold("rpmig " + quoteAll(m.run.Header.Command))
+	m.fold(m.run.Summary())
+	m.fold("Each cell is one scenario in one address family and one mode of migration, in a network namespace of its own, over loopback.")
+}
 
-	h := run.Header
-	p.heading("What was run")
-	p.fold("rpmig " + quoteAll(h.Command))
-	p.fold(run.Summary())
-	p.fold("Each cell is one scenario in one address family and one mode of migration, in a network namespace of its own, over loopback.")
-
-	p.heading("What was expected, and what was seen")
-	for _, c := range quoted {
-		p.fold(fmt.Sprintf("%s: %s, %s: %s", place(c), c.Status, c.Fact(), c.Reason))
+func (m *mail) judged() {
+	m.heading("What was expected, and what was seen")
+	for _, c := range m.quoted {
+		m.fold(fmt.Sprintf("%s: %s, %s: %s", place(c), c.Status, c.Fact(), c.Reason))
 		failed := c.Failed()
 		for _, k := range failed[:min(len(failed), mailLines)] {
-			p.say(4, 6, plain, "", printable(fmt.Sprintf("%s (%s)", k.Name, k.Witness)))
-			p.say(6, 11, plain, "want ", printable(k.Want))
-			p.say(6, 11, plain, "got  ", printable(k.Got))
+			m.say(4, 6, plain, "", printable(fmt.Sprintf("%s (%s)", k.Name, k.Witness)))
+			m.say(6, 11, plain, "want ", printable(k.Want))
+			m.say(6, 11, plain, "got  ", printable(k.Got))
 		}
-		p.more(len(failed)-mailLines, "checks that did not hold")
-		if also := alike[c]; len(also) > 0 {
-			p.say(4, 6, plain, "", printable("and so in "+strings.Join(also, " and ")+", which are in page.html"))
+		m.more(len(failed)-mailLines, "checks that did not hold")
+		if also := m.alike[c]; len(also) > 0 {
+			m.say(4, 6, plain, "", printable("and so in "+strings.Join(also, " and ")+", which are in page.html"))
 		}
 	}
-	p.more(more, "cells; page.html has all")
+	m.more(m.unquoted, "cells; page.html has all")
+}
 
-	p.heading("Why")
-	for _, c := range quoted {
-		p.why(c, peers(c))
+func (m *mail) reasons() {
+	m.heading("Why")
+	for _, c := range m.quoted {
+		m.why(c, m.stories)
 	}
-	p.more(more, "cells; page.html has all")
+	m.more(m.unquoted, "cells; page.html has all")
+}
 
-	if slices.ContainsFunc(quoted, func(c *result.Cell) bool { return len(c.Tables) > 0 }) {
-		p.heading("The sockets, before a listener went and at the end")
-		for _, c := range quoted {
-			p.turn(c)
-		}
-		p.more(more, "cells; cells/ has all, step by step")
+func (m *mail) turns() {
+	if !slices.ContainsFunc(m.quoted, func(c *result.Cell) bool { return len(c.Tables) > 0 }) {
+		return
 	}
-
-	p.heading("How to repeat it")
-	if len(shown) > 0 {
-		p.line("  " + repeatLine(h.Command, shown)) // never folded: it is to be pasted
+	m.heading("The sockets, before a listener went and at the end")
+	for _, c := range m.quoted {
+		m.turn(c)
 	}
-	p.fold("rpmig doctor tells what a machine lacks for that.")
+	m.more(m.unquoted, "cells; cells/ has all, step by step")
+}
 
-	p.heading("Where")
-	p.fold(fmt.Sprintf("kernel: Linux %s %s", h.Kernel, h.Machine))
-	p.fold("rpmig: " + h.Version)
-	p.sysctls(quoted)
-	p.fold("All below was gathered when this bundle was made, not during the run, and outside its namespaces.")
+func (m *mail) again() {
+	m.heading("How to repeat it")
+	if len(m.shown) > 0 {
+		m.line("  " + repeatLine(&m.run.Header, m.shown)) // never folded: it is to be pasted
+	}
+	m.fold("rpmig doctor tells what a machine lacks for that.")
+}
+
+func (m *mail) where() {
+	h, env := &m.run.Header, m.env
+	m.heading("Where")
+	m.fold(fmt.Sprintf("kernel: Linux %s %s", h.Kernel, h.Machine))
+	m.fold("rpmig: " + h.Version)
+	m.sysctls(m.quoted)
+	m.fold("All below was gathered when this bundle was made, not during the run, and outside its namespaces.")
 	if env.Release != h.Kernel || env.Machine != h.Machine {
-		p.fold(fmt.Sprintf("That was on another kernel than the run's: Linux %s %s.", env.Release, env.Machine))
+		m.fold(fmt.Sprintf("That was on another kernel than the run's: Linux %s %s.", env.Release, env.Machine))
 	}
-	p.fold("kernel build: " + cmp.Or(env.Version, "not known"))
-	p.fold("tainted: " + taint(env.Tainted))
-	p.fold("iptables: " + cmp.Or(env.Tables, "none"))
-	if backends := dropBackends(all); len(backends) > 0 {
-		p.fold("packets were dropped by: " + strings.Join(backends, " and "))
+	m.fold("kernel build: " + cmp.Or(env.Version, "not known"))
+	m.fold("tainted: " + taint(env.Tainted))
+	m.fold("iptables: " + cmp.Or(env.Tables, "none"))
+	if backends := dropBackends(sorted(m.run)); len(backends) > 0 {
+		m.fold("packets were dropped by: " + strings.Join(backends, " and "))
 	}
 	for _, name := range slices.Sorted(maps.Keys(env.Sysctls)) {
-		p.fold(name + " = " + env.Sysctls[name])
+		m.fold(name + " = " + env.Sysctls[name])
 	}
 	if env.UserNS {
-		p.fold("These sysctls were read in a user and network namespace of rpmig's own.")
+		m.fold("These sysctls were read in a user and network namespace of rpmig's own.")
 	}
-	p.fold(fmt.Sprintf("bundle made by rpmig %s, built with %s", env.Rpmig, env.Go))
+	m.fold(fmt.Sprintf("bundle made by rpmig %s, built with %s", env.Rpmig, env.Go))
+}
 
-	p.heading("Timelines")
-	for _, c := range quoted {
-		p.fold(c.ID() + ":")
-		p.line("")
-		p.WriteString(Timeline(c, peers(c)...))
-		p.line("")
+func (m *mail) timelines() {
+	m.heading("Timelines")
+	for _, c := range m.quoted {
+		m.fold(c.ID() + ":")
+		m.line("")
+		m.WriteString(m.stories.Timeline(c))
+		m.line("")
 	}
-	p.more(more, "cells; timelines/ has all")
+	m.more(m.unquoted, "cells; timelines/ has all")
+}
 
-	p.heading("With this report")
-	p.fold("run.jsonl, from which rpmig makes this and every other report again; page.html; timelines/; cells/, each with its capture, its socket tables, and what its namespace was like: sysctls, rules, counters; bpf/, the program and what the verifier said; environment.json; manifest.json, with a sum of each file.")
-	for _, s := range env.LeftOut {
-		p.fold("Not here: " + s)
+func (m *mail) enclosed() {
+	m.heading("With this report")
+	m.fold("run.jsonl, from which rpmig makes this and every other report again; page.html; timelines/; cells/, each with its capture, its socket tables, and what its namespace was like: sysctls, rules, counters; bpf/, the program and what the verifier said; environment.json; manifest.json, with a sum of each file.")
+	for _, l := range m.env.LeftOut {
+		m.fold("Not here: " + l.String())
 	}
-	return p.String()
 }
 
 // quote picks those cells that a report quotes: of a scenario in a mode that ended in the same way the first. It tells the
@@ -154,30 +207,11 @@ func quote(shown []*result.Cell) (quoted []*result.Cell, alike map[*result.Cell]
 	return quoted, alike
 }
 
-// bad tells whether a cell is what a report is written for.
-func bad(c *result.Cell) bool { return c.Status == result.Fail || c.Status == result.Error }
-
-// Peers returns a function that gives those cells of the same scenario and family that Timeline looks at: the first that
-// was played of each mode that may save a connection, and an off cell that lost some. All others, of a run with many
-// repeats, would be gone through for each cell in vain.
-func Peers(run *result.Run) func(*result.Cell) []*result.Cell {
-	groups := map[[2]string][]*result.Cell{}
-	seen := map[[3]string]bool{}
-	for _, c := range sorted(run) {
-		useful := remedies[c.Mode] != "" && c.Connections.Staged > 0 || c.Mode == "off" && c.Connections.Lost > 0
-		if k := [3]string{c.Scenario, c.Family, c.Mode}; useful && !seen[k] {
-			seen[k] = true
-			groups[[2]string(k[:2])] = append(groups[[2]string(k[:2])], c)
-		}
-	}
-	return func(c *result.Cell) []*result.Cell { return groups[[2]string{c.Scenario, c.Family}] }
-}
-
 // subject is the first line: what a maintainer sees in a list of mails.
 func subject(run *result.Run, shown []*result.Cell) string {
 	what := "nothing could be played"
 	switch {
-	case len(shown) > 0 && !bad(shown[0]):
+	case len(shown) > 0 && !shown[0].Bad():
 		what = run.Summary()
 	case len(shown) == 1:
 		what = fmt.Sprintf("%s: %s, %s", place(shown[0]), shown[0].Status, shown[0].Fact())
@@ -198,8 +232,8 @@ func (p *page) more(n int, what string) {
 }
 
 // why says what became of the connections of a cell and in whose name.
-func (p *page) why(c *result.Cell, peers []*result.Cell) {
-	happened, remedy := Outcome(c, peers...)
+func (p *page) why(c *result.Cell, stories *Stories) {
+	happened, remedy := stories.Outcome(c)
 	if c.Bug != "" {
 		happened = fmt.Sprintf("This is what the known bug %s does, which a kernel of this version should have (rpmig list --bugs). %s", c.Bug, happened)
 	}
@@ -207,7 +241,7 @@ func (p *page) why(c *result.Cell, peers []*result.Cell) {
 	p.say(4, 6, plain, "", remedy)
 	resets := killers(c)
 	for _, r := range resets[:min(len(resets), mailLines)] {
-		line := resetLine(r)
+		line := resetLine(c, r)
 		if r.State != "" {
 			line += printable(", sent by a socket in " + r.State)
 		}
@@ -267,9 +301,9 @@ func (p *page) turn(c *result.Cell) {
 	}
 	p.fold(place(c) + ", " + c.Fact() + ":")
 	if before != after {
-		p.sockets(before, 4)
+		p.sockets(c, before, 4)
 	}
-	p.sockets(after, 4)
+	p.sockets(c, after, 4)
 }
 
 // sysctls says how the namespaces were set: all of the first cell's, and of others what differs from those.
@@ -299,7 +333,7 @@ func (p *page) sysctls(cells []*result.Cell) {
 func dropped(c *result.Cell) int {
 	n := 0
 	for _, s := range c.Flow {
-		if (&moment{segment: s}).dropped() {
+		if s.Dropped {
 			n++
 		}
 	}
@@ -327,7 +361,7 @@ var runFlags = map[string]struct{ value, keep bool }{
 }
 
 // repeatLine is the command that plays these cells again. Their controls come by themselves.
-func repeatLine(command []string, cells []*result.Cell) string {
+func repeatLine(h *result.Header, cells []*result.Cell) string {
 	var scenarios, families, modes []string
 	add := func(list []string, s string) []string {
 		if slices.Contains(list, s) {
@@ -338,8 +372,9 @@ func repeatLine(command []string, cells []*result.Cell) string {
 	for _, c := range cells {
 		scenarios, families, modes = add(scenarios, c.Scenario), add(families, c.Family), add(modes, c.Mode)
 	}
-	slices.SortFunc(modes, compareModes)
+	slices.SortFunc(modes, modeOrder(h))
 	words := []string{"run", strings.Join(scenarios, ","), "--family=" + strings.Join(families, ","), "--migrate=" + strings.Join(modes, ",")}
+	command := h.Command
 	for i := 0; i < len(command); i++ {
 		name, _, joined := strings.Cut(strings.TrimLeft(command[i], "-"), "=")
 		f, known := runFlags[name]

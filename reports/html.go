@@ -101,7 +101,7 @@ type htmlCount struct {
 }
 
 // htmlCell is a cell. The page holds its sentences and its timeline as they are, so that it can be read without a
-// script; what has pictures is in its row's Chunk and is unpacked when somebody looks at it.
+// script; what has pictures is in its row's Chunk and is unpacked when it is looked at.
 type htmlCell struct {
 	*result.Cell
 	Anchor           string // id of its element: what a link's fragment says
@@ -110,13 +110,32 @@ type htmlCell struct {
 	Doubtful         string
 	Gaps             string // of the kernel's trace
 	Timeline         string
+	Evidence         string // its folder, where that is known
 }
 
 // renderHTML writes one file that needs nothing beside it and asks no network: links lead to the captures by relative
 // paths. A policy in the page itself allows the page's own script and style, by their hashes, and nothing else.
-func renderHTML(w io.Writer, run *result.Run, _ Options) error {
+func renderHTML(w io.Writer, run *result.Run, o Options) error {
 	cells := sorted(run)
-	p := htmlPage{
+	p := newHTMLPage(run, cells)
+	d := htmlDrawer{NewStories(run), NewStories(&result.Run{Header: run.Header}), p.Modes, o}
+	var err error
+	if p.Rows, err = d.rows(htmlRows(cells)); err != nil {
+		return fmt.Errorf("write html: %w", err)
+	}
+	var buf bytes.Buffer
+	if err := pageTemplate().Execute(&buf, p); err != nil {
+		return fmt.Errorf("write html: %w", err)
+	}
+	if _, err := w.Write(buf.Bytes()); err != nil {
+		return fmt.Errorf("write html: %w", err)
+	}
+	return nil
+}
+
+// newHTMLPage is a page without its rows.
+func newHTMLPage(run *result.Run, cells []*result.Cell) *htmlPage {
+	p := &htmlPage{
 		Header: run.Header, Command: strings.Join(append([]string{"rpmig"}, run.Header.Command...), " "),
 		Summary: run.Summary(), Missing: run.Missing(),
 		CSS: template.CSS(pageCSS), JS: template.JS(pageJS), Policy: policy(pageJS, pageCSS),
@@ -137,47 +156,9 @@ func renderHTML(w io.Writer, run *result.Run, _ Options) error {
 		}
 		p.AnyTables = p.AnyTables || len(c.Tables) > 0
 	}
-	slices.SortFunc(p.Modes, compareModes)
+	slices.SortFunc(p.Modes, modeOrder(&run.Header))
 	p.Uncontrolled = places(doubted)
-
-	var rows []rowCells
-	taken := map[string]bool{}
-	for len(cells) > 0 {
-		n := 1
-		for n < len(cells) && cells[n].Scenario == cells[0].Scenario && cells[n].Family == cells[0].Family {
-			n++
-		}
-		r := rowCells{id: unique("row="+anchor(cells[0].Scenario+"/"+cells[0].Family), taken), cells: cells[:n]}
-		for _, c := range r.cells {
-			r.anchors = append(r.anchors, unique("cell="+anchor(c.ID()), taken))
-		}
-		rows, cells = append(rows, r), cells[n:]
-	}
-	// A row takes milliseconds, most of them in its template, and there may be hundreds.
-	p.Rows = make([]*htmlRow, len(rows))
-	errs := make([]error, len(rows))
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(rows)) {
-		workers.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(rows); i = int(next.Add(1)) - 1 {
-				p.Rows[i], errs[i] = newHTMLRow(rows[i], p.Modes)
-			}
-		})
-	}
-	workers.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("write html: %w", err)
-	}
-
-	var buf bytes.Buffer
-	if err := pageTemplate().Execute(&buf, &p); err != nil {
-		return fmt.Errorf("write html: %w", err)
-	}
-	if _, err := w.Write(buf.Bytes()); err != nil {
-		return fmt.Errorf("write html: %w", err)
-	}
-	return nil
+	return p
 }
 
 // policy forbids all that the page does not need; the network is part of it.
@@ -196,22 +177,58 @@ type rowCells struct {
 	anchors []string
 }
 
-func newHTMLRow(row rowCells, modes []string) (*htmlRow, error) {
+// htmlRows groups sorted cells.
+func htmlRows(cells []*result.Cell) []rowCells {
+	var rows []rowCells
+	taken := map[string]bool{}
+	for len(cells) > 0 {
+		n := 1
+		for n < len(cells) && cells[n].Scenario == cells[0].Scenario && cells[n].Family == cells[0].Family {
+			n++
+		}
+		r := rowCells{id: unique("row="+anchor(cells[0].Scenario+"/"+cells[0].Family), taken), cells: cells[:n]}
+		for _, c := range r.cells {
+			r.anchors = append(r.anchors, unique("cell="+anchor(c.ID()), taken))
+		}
+		rows, cells = append(rows, r), cells[n:]
+	}
+	return rows
+}
+
+// htmlDrawer makes the rows of a page.
+type htmlDrawer struct {
+	stories *Stories
+	alone   *Stories // for the timeline of a cell beside which the outcome stands already
+	modes   []string
+	o       Options
+}
+
+// rows makes several at a time: one takes milliseconds, most of them in its template, and there may be hundreds.
+func (d *htmlDrawer) rows(of []rowCells) ([]*htmlRow, error) {
+	rows, errs := make([]*htmlRow, len(of)), make([]error, len(of))
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(of)) {
+		workers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(of); i = int(next.Add(1)) - 1 {
+				rows[i], errs[i] = d.row(of[i])
+			}
+		})
+	}
+	workers.Wait()
+	return rows, errors.Join(errs...)
+}
+
+func (d *htmlDrawer) row(row rowCells) (*htmlRow, error) {
 	cells := row.cells
 	r := &htmlRow{ID: row.id, Href: template.URL("#" + row.id), Scenario: cells[0].Scenario, Family: cells[0].Family}
-	left, right := pair(cells)
-	var peers []*result.Cell // the first of each mode
-	for i, c := range cells {
-		if i == 0 || c.Mode != cells[i-1].Mode {
-			peers = append(peers, c)
-		}
-	}
+	left, right := d.pair(cells)
 	pictures := map[string]int{}
 	shown := map[string]*htmlCell{} // by mode, the cell that the matrix links to
 	var packed, drawn bytes.Buffer
 	z := gzip.NewWriter(&packed)
 	for i, c := range cells {
-		h := &htmlCell{Cell: c, Anchor: row.anchors[i], Title: place(c), Gaps: gaps(c.Trace)}
+		h := &htmlCell{Cell: c, Anchor: row.anchors[i], Title: place(c), Gaps: gaps(c.Trace), Evidence: d.o.evidence(c)}
 		if doubtful(c) {
 			h.Doubtful = doubt
 		}
@@ -222,21 +239,21 @@ func newHTMLRow(row rowCells, modes []string) (*htmlRow, error) {
 		if !first && c.Status == result.Pass {
 			continue // one of a kind is enough; its verdict is counted in the matrix
 		}
-		h.Happened, h.Remedy = Outcome(c, peers...)
+		h.Happened, h.Remedy = d.stories.Outcome(c)
 		if c == left || c == right {
 			if len(c.Flow) > 0 {
-				h.Timeline = Timeline(c, peers...)
+				h.Timeline = d.stories.Timeline(c)
 			}
 			r.Pair = append(r.Pair, h)
 		} else {
 			r.Others = append(r.Others, h)
 		}
 		if pictures[c.Mode]++; pictures[c.Mode] <= maxPictures {
-			if err := cellTemplate().Execute(z, newHTMLDetails(h)); err != nil {
+			if err := cellTemplate().Execute(z, d.details(h)); err != nil {
 				return nil, err
 			}
 			if len(c.Steps)+len(c.Flow) > 0 {
-				fmt.Fprintf(&drawn, `<div class="drawing" data-of="%s">%s</div>`, h.Anchor, sequence(c))
+				fmt.Fprintf(&drawn, `<div class="drawing" data-of="%s">%s</div>`, h.Anchor, sequence(d.stories.header, c))
 			}
 		}
 	}
@@ -248,7 +265,7 @@ func newHTMLRow(row rowCells, modes []string) (*htmlRow, error) {
 		return nil, err
 	}
 	r.Chunk = template.HTML(base64.StdEncoding.EncodeToString(packed.Bytes())) // no letter in it needs escaping
-	for _, mode := range modes {
+	for _, mode := range d.modes {
 		r.Entries = append(r.Entries, newHTMLEntry(cells, mode, shown[mode]))
 	}
 	return r, nil
@@ -256,13 +273,13 @@ func newHTMLRow(row rowCells, modes []string) (*htmlRow, error) {
 
 // pair picks the two cells that stand side by side: the off cell, and the first of the migrating modes that saved the
 // connection, or the first there is.
-func pair(cells []*result.Cell) (left, right *result.Cell) {
+func (d *htmlDrawer) pair(cells []*result.Cell) (left, right *result.Cell) {
 	for _, c := range cells {
-		if c.Mode == "off" && left == nil {
+		if c.Control == result.IsControl && left == nil {
 			left = c
 		}
 		better := right == nil || right.Connections.Lost > 0 && c.Connections.Lost == 0
-		if remedies[c.Mode] != "" && c.Connections.Staged > 0 && better {
+		if d.stories.saves(c.Mode) != "" && c.Connections.Staged > 0 && better {
 			right = c
 		}
 	}
@@ -297,7 +314,7 @@ func newHTMLEntry(cells []*result.Cell, mode string, shown *htmlCell) htmlEntry 
 	return e
 }
 
-// unknown returns the statuses that no rpmig writes; a ledger may come from anybody.
+// unknown returns the statuses that no rpmig writes; a ledger may be of another program.
 func unknown(count map[result.Status]int) []result.Status {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(count)), func(s result.Status) bool {
 		return slices.Contains(result.Statuses(), s)
@@ -332,7 +349,7 @@ func sentence(s string) template.HTML {
 	return template.HTML(settings.ReplaceAllString(template.HTMLEscapeString(s), "<code>$0</code>"))
 }
 
-// mark is a shape for each verdict: nobody needs to tell green from red.
+// mark is a shape for each verdict, for readers who cannot tell green from red.
 func mark(s result.Status) string {
 	switch s {
 	case result.Pass:
@@ -382,71 +399,64 @@ type htmlStage struct {
 	Known bool
 }
 
-func newHTMLDetails(h *htmlCell) *htmlDetails {
+func (d *htmlDrawer) details(h *htmlCell) *htmlDetails {
 	c := h.Cell
-	d := &htmlDetails{
+	out := &htmlDetails{
 		htmlCell: h, Last: len(c.Steps) - 1, Tables: len(c.Tables) > 0, Many: c.Connections.Staged > 1,
 	}
 	if h.Timeline == "" && len(c.Flow) > 0 {
-		d.Text = Timeline(c)
+		out.Text = d.alone.Timeline(c)
 	}
 	views := walk(c)
-	d.Decides = decisive(c, views)
+	out.Decides = decisive(c, views)
 	for i, s := range c.Steps {
 		stage := htmlStage{Step: s}
 		if views != nil {
 			stage.view, stage.Known = views[i], views[i].Known
 		}
-		d.Stages = append(d.Stages, stage)
+		out.Stages = append(out.Stages, stage)
 	}
-	d.Checks = c.Failed()
+	out.Checks = c.Failed()
 	for _, k := range c.Checks {
 		if k.OK {
-			d.Checks = append(d.Checks, k)
+			out.Checks = append(out.Checks, k)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Counters)) {
-		d.Counters = append(d.Counters, htmlCounter{name, c.Counters[name]})
+		out.Counters = append(out.Counters, htmlCounter{name, c.Counters[name]})
 	}
 	const most = 8
 	for i, r := range killers(c) {
 		if i == most {
-			d.Resets = append(d.Resets, fmt.Sprintf("and more: %d resets in all", len(c.Resets)))
+			out.Resets = append(out.Resets, fmt.Sprintf("and more: %d resets in all", len(c.Resets)))
 			break
 		}
-		d.Resets = append(d.Resets, resetLine(r))
+		out.Resets = append(out.Resets, resetLine(c, r))
 	}
 	if client, ok := flowClient(c); ok {
-		d.Client = client.String()
+		out.Client = client.String()
 	}
 	// A path that leads out of the ledger's folder, or to another scheme or host, is shown and not linked.
 	if f := c.Capture.File; f != "" && filepath.IsLocal(f) {
-		d.Capture = (&url.URL{Path: "./" + f}).String()
+		out.Capture = (&url.URL{Path: "./" + f}).String()
 	}
-	return d
+	return out
 }
 
 // decisive returns the step in which the connection was reset, or in which it was seen at its new listener, or the last.
 func decisive(c *result.Cell, views []view) int {
+	last := max(len(c.Steps)-1, 0)
 	if r, ok := ending(c); ok && c.Connections.Lost > 0 {
-		step := 0
-		for i, s := range c.Steps {
-			if s.At <= r.Time {
-				step = i
-			}
-		}
-		return step
+		return min(max(r.Step-1, 0), last)
 	}
 	for i, v := range views {
 		closed := slices.ContainsFunc(v.Listeners, func(l listenerView) bool { return l.State == "closed" })
-		moved := slices.ContainsFunc(v.Changes, func(s string) bool {
-			return strings.HasPrefix(s, "moved ") || strings.HasPrefix(s, "now a ") || strings.HasPrefix(s, "cloned ")
-		})
+		moved := slices.ContainsFunc(v.Changes, func(c change) bool { return c.moves })
 		if closed && moved {
 			return i
 		}
 	}
-	return max(len(c.Steps)-1, 0)
+	return last
 }
 
 // slots is how an accept queue is drawn: as many places as hold something, with what is known of each.

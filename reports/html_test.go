@@ -43,34 +43,36 @@ func traced(scenario, mode string, clientPort uint16) result.Cell {
 	c.Steps, c.Flow, c.Tables = nil, nil, nil
 	step := func(at float64, name string, sockets ...result.Socket) {
 		c.Steps = append(c.Steps, result.Step{Name: name, At: at})
-		c.Tables = append(c.Tables, result.Table{Step: name, At: at + 0.0001, Sockets: sockets})
+		c.Tables = append(c.Tables, result.Table{Step: len(c.Steps), At: at + 0.0001, Sockets: sockets})
 	}
-	segment := func(at float64, fromClient bool, text, note string) {
-		c.Flow = append(c.Flow, result.Segment{Time: at, Frame: len(c.Flow) + 1, FromClient: fromClient, Text: text, Note: note})
+	segment := func(at float64, fromClient bool, role result.Role, text, note string) *result.Segment {
+		c.Flow = append(c.Flow, result.Segment{Time: at, Frame: len(c.Flow) + 1, FromClient: fromClient, Role: role, Text: text, Note: note})
+		return &c.Flow[len(c.Flow)-1]
 	}
-	event := func(at float64, kind, reason, state string, from, to netip.AddrPort) {
+	event := func(at float64, kind, reason, state string, from, to netip.AddrPort) *result.Event {
 		c.Events = append(c.Events, result.Event{Time: at, Kind: kind, Reason: reason, State: state, From: from, To: to})
+		return &c.Events[len(c.Events)-1]
 	}
 	const rule = "; dropped by the iptables (nf_tables) rule in the INPUT hook"
 
 	if scenario == "quiz1" {
 		step(0, "A listens", a)
 		step(0.0001, `1 client connects and sends "Hello World"`, fullA, far("ESTABLISHED"), child)
-		segment(0.00011, true, "S seq 0", "the client connects")
-		segment(0.00012, false, "S. seq 0, ack 1", "")
-		segment(0.00013, true, ". ack 1", "the final ACK of the handshake")
-		event(0.000135, "inet_sock_set_state", "", "SYN_RECV → ESTABLISHED", server, client)
-		segment(0.00014, true, "P. seq 1:12, ack 1", "the client sends")
-		segment(0.00015, false, ". ack 12", "")
+		segment(0.00011, true, result.RoleSYN, "S seq 0", "the client connects")
+		segment(0.00012, false, result.RoleSYNACK, "S. seq 0, ack 1", "")
+		segment(0.00013, true, result.RoleHandshakeACK, ". ack 1", "the final ACK of the handshake")
+		event(0.000135, "inet_sock_set_state", "", "ESTABLISHED", server, client).Old = "SYN_RECV"
+		segment(0.00014, true, result.RoleData, "P. seq 1:12, ack 1", "the client sends")
+		segment(0.00015, false, result.RoleACK, ". ack 12", "")
 		step(0.0004, "B listens", fullA, b, far("ESTABLISHED"), child)
 		step(0.0006, "all in the accept queue of A", fullA, b, far("ESTABLISHED"), child)
 		if lost {
 			step(0.0008, "close A", b)
 			event(0.00081, "tcp_send_reset", "TCP_STATE", "CLOSE", server, client)
-			segment(0.00082, false, "R. seq 1, ack 12", "this reset ends the connection")
+			segment(0.00082, false, result.RoleReset, "R. seq 1, ack 12", "this reset ends the connection")
 			event(0.00083, "tcp_receive_reset", "", "ESTABLISHED", server, client)
 			step(0.0010, "accept on B", b)
-			c.Resets = []result.Reset{{Time: 0.00082, Frame: 6, From: server, To: client, Flavour: result.RSTACK, Step: "close A",
+			c.Resets = []result.Reset{{Time: 0.00082, Frame: 6, From: server, To: client, Flavour: result.RSTACK, Step: 5,
 				Reason: "TCP_STATE", State: "CLOSE", Owner: result.ClosingListener}}
 		} else {
 			step(0.0008, "close A", fullB, far("ESTABLISHED"), child)
@@ -82,11 +84,11 @@ func traced(scenario, mode string, clientPort uint16) result.Cell {
 	step(0, "A listens", a)
 	step(0.0002, "drop ACKs to port 80", a)
 	step(0.0671, `1 client connects and sends "Hello World"`, a, far("ESTABLISHED"), request)
-	segment(0.06711, true, "S seq 0", "the client connects")
-	segment(0.06712, false, "S. seq 0, ack 1", "")
-	segment(0.06713, true, ". ack 1", "the final ACK of the handshake"+rule)
+	segment(0.06711, true, result.RoleSYN, "S seq 0", "the client connects")
+	segment(0.06712, false, result.RoleSYNACK, "S. seq 0, ack 1", "")
+	segment(0.06713, true, result.RoleHandshakeACK, ". ack 1", "the final ACK of the handshake"+rule).Dropped = true
 	event(0.067135, "kfree_skb", "NETFILTER_DROP", "", client, server)
-	segment(0.06714, true, "P. seq 1:12, ack 1", "the client sends"+rule)
+	segment(0.06714, true, result.RoleData, "P. seq 1:12, ack 1", "the client sends"+rule).Dropped = true
 	event(0.067145, "kfree_skb", "NETFILTER_DROP", "", client, server)
 	step(0.0675, "B listens", a, b, far("ESTABLISHED"), request)
 	step(0.0678, "all request sockets, none accepted by A", a, b, far("ESTABLISHED"), request)
@@ -94,20 +96,20 @@ func traced(scenario, mode string, clientPort uint16) result.Cell {
 	step(0.0698, "stop dropping", b, far("ESTABLISHED"), request)
 	c.Steps = append(c.Steps, result.Step{Name: "await the retransmission", At: 0.0714})
 	event(0.2744, "tcp_retransmit_skb", "", "ESTABLISHED", client, server)
-	segment(0.2745, true, "P. seq 1:12, ack 1", "the client retransmits")
-	after := result.Table{Step: "await the retransmission", At: 0.2748, Sockets: []result.Socket{b}}
+	segment(0.2745, true, result.RoleData, "P. seq 1:12, ack 1", "the client retransmits").Again = true
+	after := result.Table{Step: 8, At: 0.2748, Sockets: []result.Socket{b}}
 	if lost {
 		// A reset that a listener sends has no client's port in the trace.
 		event(0.2746, "tcp_send_reset", "TCP_FLAGS", "LISTEN", server, netip.AddrPort{})
-		segment(0.2747, false, "R seq 1", "this reset ends the connection")
+		segment(0.2747, false, result.RoleReset, "R seq 1", "this reset ends the connection")
 		c.Resets = []result.Reset{{Time: 0.2747, Frame: 6, From: server, To: client, Flavour: result.BareRST,
-			Step: "await the retransmission", Reason: "TCP_FLAGS", State: "LISTEN", Owner: result.SurvivingListener}}
+			Step: 8, Reason: "TCP_FLAGS", State: "LISTEN", Owner: result.SurvivingListener}}
 		c.Tables = append(c.Tables, after)
 		step(0.2750, "accept on B", b)
 		return c
 	}
-	event(0.2746, "inet_sock_set_state", "", "SYN_RECV → ESTABLISHED", server, client)
-	segment(0.2747, false, ". ack 12", "")
+	event(0.2746, "inet_sock_set_state", "", "ESTABLISHED", server, client).Old = "SYN_RECV"
+	segment(0.2747, false, result.RoleACK, ". ack 12", "")
 	after.Sockets = []result.Socket{fullB, far("ESTABLISHED"), child}
 	c.Tables = append(c.Tables, after)
 	step(0.2750, "accept on B", b, far("ESTABLISHED"), accepted)
@@ -141,7 +143,7 @@ func crowd() result.Cell {
 			for n := range 12 {
 				s.Remote = netip.AddrPortFrom(s.Remote.Addr(), uint16(40000+n))
 				s.Cookie = uint64(100 + n)
-				if t.Step == "stop dropping" {
+				if c.StepName(t.Step) == "stop dropping" {
 					s.Cookie, s.Retries = uint64(200+n), 1
 				}
 				sockets = append(sockets, s)
@@ -155,51 +157,51 @@ func crowd() result.Cell {
 
 func TestOutcome(t *testing.T) {
 	run := quizzes()
-	var peers []*result.Cell
-	for i := range run.Cells {
-		peers = append(peers, &run.Cells[i])
-	}
 	byID := func(id string) *result.Cell {
-		i := slices.IndexFunc(peers, func(c *result.Cell) bool { return c.ID() == id })
-		return peers[i]
+		i := slices.IndexFunc(run.Cells, func(c result.Cell) bool { return c.ID() == id })
+		return &run.Cells[i]
 	}
-	alone := traced("quiz2", "off", 1)
-	hopeless := []*result.Cell{byID("quiz2/ipv4/off/1")}
+	alone := &result.Run{Header: run.Header}
+	hopeless := &result.Run{Header: run.Header, Cells: []result.Cell{*byID("quiz2/ipv4/off/1")}}
 	for _, mode := range []string{"sysctl", "bpf"} {
 		c := traced("quiz2", "off", 1)
-		c.Mode = mode
-		hopeless = append(hopeless, &c)
+		c.Mode, c.Control = mode, result.Controlled
+		hopeless.Cells = append(hopeless.Cells, c)
 	}
 	unplayed := result.Cell{Reason: noBPF, Status: result.Skip}
-	drop := traced("quiz2", "bpf-drop", 1)
+	drop, plain := traced("quiz2", "bpf-drop", 1), traced("quiz2", "bpf-select", 1)
+	const needs = "Migration needs another listener of the same reuseport group in LISTEN when the old one closes."
 	for _, tt := range []struct {
 		name             string
 		c                *result.Cell
-		peers            []*result.Cell
+		run              *result.Run
 		happened, remedy string
 	}{
 		{
-			"quiz1 off", byID("quiz1/ipv4/off/1"), peers,
+			"quiz1 off", byID("quiz1/ipv4/off/1"), run,
 			`The connection was lost: the closing listener reset it with an RST+ACK (frame 6, during "close A"). It waited in that listener's accept queue, and closing aborts what is in there. The kernel's reason: TCP_STATE, by a socket in CLOSE.`,
 			"Migration would have saved it: in this run it lived with the sysctl net.ipv4.tcp_migrate_req=1, and with --migrate=bpf.",
 		},
 		{
-			"quiz2 off", byID("quiz2/ipv4/off/1"), peers,
+			"quiz2 off", byID("quiz2/ipv4/off/1"), run,
 			`The connection was lost: the surviving listener reset it with a bare RST (frame 6, during "await the retransmission"). Its handshake was tied to the listener that had closed, so the client's next segment found one that knew nothing of it. The kernel's reason: TCP_FLAGS, by a socket in LISTEN.`,
 			"Migration would have saved it: in this run it lived with the sysctl net.ipv4.tcp_migrate_req=1, and with --migrate=bpf.",
 		},
 		{
-			"quiz2 sysctl", byID("quiz2/ipv4/sysctl/1"), peers,
+			"quiz2 sysctl", byID("quiz2/ipv4/sysctl/1"), run,
 			"The connection lived: the kernel moved what the closing listener held to another listener (TCPMigrateReqSuccess +1), whose accept() returned it.",
 			"It was saved by the sysctl net.ipv4.tcp_migrate_req=1; with --migrate=off it was lost.",
 		},
-		{"lost in every mode", hopeless[0], hopeless, "-", "Migration does not save it: it was lost with --migrate=sysctl and --migrate=bpf too. Migration needs another listener of the same reuseport group in LISTEN when the old one closes."},
-		{"alone", &alone, nil, "-", "What may save it is migration: the sysctl net.ipv4.tcp_migrate_req=1 (Linux 5.14), or a BPF program. Migration needs another listener of the same reuseport group in LISTEN when the old one closes."},
-		{"refused", &drop, nil, "-", "The program refused (SK_DROP). One that returns SK_PASS would have let the connection migrate."},
-		{"not played", &unplayed, nil, "Nothing is known of a connection: " + noBPF, "Nothing was there to save."},
+		{"lost in every mode", &hopeless.Cells[0], hopeless, "-", "Migration does not save it: it was lost with --migrate=sysctl and --migrate=bpf too. " + needs},
+		{"alone", byID("quiz2/ipv4/off/1"), alone, "-", "What may save it is migration: the sysctl net.ipv4.tcp_migrate_req=1 (Linux 5.14), or a BPF program. " + needs},
+		{"lost with the sysctl", &hopeless.Cells[1], alone, "-", needs},
+		{"of a ledger without modes", byID("quiz2/ipv4/off/1"), &result.Run{}, "-", needs},
+		{"refused", &drop, alone, "-", "The program refused (SK_DROP). One that returns SK_PASS would have let the connection migrate."},
+		{"not asked", &plain, alone, "-", "The program is attached as plain SELECT, which takes no part in migration: attach it as SELECT_OR_MIGRATE."},
+		{"not played", &unplayed, alone, "Nothing is known of a connection: " + noBPF, "Nothing was there to save."},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			happened, remedy := Outcome(tt.c, tt.peers...)
+			happened, remedy := NewStories(tt.run).Outcome(tt.c)
 			if tt.happened != "-" {
 				if diff := cmp.Diff(tt.happened, happened); diff != "" {
 					t.Errorf("-want +got:\n%s", diff)
@@ -212,16 +214,25 @@ func TestOutcome(t *testing.T) {
 	}
 }
 
+// lines are what is said of changes.
+func lines(changes []change) []string {
+	var all []string
+	for _, c := range changes {
+		all = append(all, c.String())
+	}
+	return all
+}
+
 // TestWalk holds what is said of the tables against what certainly follows from them.
 func TestWalk(t *testing.T) {
 	twoListen := traced("quiz2", "off", 56564)
-	// B listened before the request came: nobody can tell whose it is.
+	// B listened before the request came: it does not follow whose it is.
 	twoListen.Tables[2].Sockets = append(twoListen.Tables[2].Sockets, result.Socket{State: "LISTEN", Name: "B", Cookie: 2})
 	crowded := crowd()
 	timer := traced("quiz2", "sysctl", 56564)
 	for i := range timer.Tables {
 		for j := range timer.Tables[i].Sockets {
-			if timer.Tables[i].Step == "stop dropping" {
+			if timer.StepName(timer.Tables[i].Step) == "stop dropping" {
 				timer.Tables[i].Sockets[j].Timer = 1.99
 			}
 		}
@@ -277,7 +288,7 @@ func TestWalk(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var got []string
 			for _, v := range walk(&tt.c) {
-				got = append(got, strings.Join(v.Changes, "; "))
+				got = append(got, strings.Join(lines(v.Changes), "; "))
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
@@ -288,20 +299,20 @@ func TestWalk(t *testing.T) {
 
 func TestTimeline(t *testing.T) {
 	run := quizzes()
-	for i := range run.Cells[:6] {
+	stories := NewStories(run)
+	for i := range run.Cells {
 		c := &run.Cells[i]
 		if c.Mode == "bpf" {
 			continue
 		}
 		t.Run(c.Scenario+"-"+c.Mode, func(t *testing.T) {
-			got := Timeline(c, &run.Cells[i-i%3], &run.Cells[i-i%3+1], &run.Cells[i-i%3+2])
-			golden(t, c.Scenario+"-"+c.Mode+".timeline", got)
+			golden(t, c.Scenario+"-"+c.Mode+".timeline", stories.Timeline(c))
 		})
 	}
 }
 
 // TestSequenceFollowsTheConnection: what the server has of the connection is a bar, which is cut off where that is gone,
-// and becomes the connection's where that has migrated. Without a client nobody knows which to follow.
+// and becomes the connection's where that has migrated. Without a client it is not known which to follow.
 func TestSequenceFollowsTheConnection(t *testing.T) {
 	const request, socket, cut = `<g class="conn request"`, `<g class="conn connection"`, `<path class="closed"`
 	draw := func(mode string, known bool) (drawn []bool) {
@@ -309,7 +320,7 @@ func TestSequenceFollowsTheConnection(t *testing.T) {
 		if !known {
 			c.Client = netip.AddrPort{}
 		}
-		svg := sequence(&c)
+		svg := sequence(&result.Header{}, &c)
 		for _, what := range []string{request, socket} {
 			drawn = append(drawn, strings.Contains(svg, what))
 		}
@@ -334,8 +345,9 @@ func TestSequenceFollowsTheConnection(t *testing.T) {
 // TestTimelineFits holds for whatever a ledger says.
 func TestTimelineFits(t *testing.T) {
 	for name, run := range htmlRuns() {
+		stories := NewStories(run)
 		for i := range run.Cells {
-			for _, line := range strings.Split(Timeline(&run.Cells[i]), "\n") {
+			for _, line := range strings.Split(stories.Timeline(&run.Cells[i]), "\n") {
 				if columns(line) > 80 {
 					t.Errorf("%s: %d columns: %q", name, columns(line), line)
 				}
@@ -356,10 +368,13 @@ func poisoned() *result.Run {
 	run := quizzes()
 	h := &run.Header
 	h.Version, h.Kernel, h.Machine, h.Command = poison, poison, poison, []string{poison}
+	for i := range h.Modes {
+		h.Modes[i].Doc, h.Modes[i].Saves, h.Modes[i].Advice = poison, poison, poison
+	}
 	zone := netip.MustParseAddr("fe80::1").WithZone(poison)
 	for i := range run.Cells {
 		c := &run.Cells[i]
-		c.Scenario, c.Family, c.Reason, c.Bug, c.DropBackend, c.Evidence = poison, poison, poison, poison, poison, poison
+		c.Scenario, c.Family, c.Reason, c.Bug, c.DropBackend = poison, poison, poison, poison, poison
 		if c.Mode == "bpf" {
 			c.Mode = poison
 		}
@@ -371,20 +386,20 @@ func poisoned() *result.Run {
 		c.Checks = append(c.Checks, result.Check{Name: poison, Witness: poison, Want: poison, Got: poison})
 		for j := range c.Resets {
 			r := &c.Resets[j]
-			r.Step, r.Reason, r.State, r.Flavour, r.Owner = poison, poison, poison, poison, poison
+			r.Reason, r.State, r.Flavour, r.Owner = poison, poison, poison, poison
 			r.To = netip.AddrPortFrom(zone, 1)
 		}
 		for j := range c.Steps {
 			c.Steps[j].Name = poison
 		}
 		for j := range c.Flow {
-			c.Flow[j].Text, c.Flow[j].Note = poison, "dropped "+poison
+			c.Flow[j].Text, c.Flow[j].Note, c.Flow[j].Dropped = poison, poison, true
 		}
 		for j := range c.Events {
-			c.Events[j].Kind, c.Events[j].Reason, c.Events[j].State = poison, poison, poison
+			c.Events[j].Kind, c.Events[j].Reason, c.Events[j].State, c.Events[j].Old = poison, poison, poison, poison
 		}
+		c.Tables = append(c.Tables, result.Table{Step: -1}, result.Table{Step: 99})
 		for j := range c.Tables {
-			c.Tables[j].Step = poison
 			for k := range c.Tables[j].Sockets {
 				s := &c.Tables[j].Sockets[k]
 				if s.State == "LISTEN" {

@@ -63,7 +63,7 @@ func (s junitSecond) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%.
 
 // renderJUnit writes a testsuite a scenario and a testcase a cell. XFAIL is "skipped", as JUnit has no word for it and a
 // known bug must not turn a pipeline red. Cells that were planned and not played are one error in a suite of their own.
-func renderJUnit(w io.Writer, run *result.Run, _ Options) error {
+func renderJUnit(w io.Writer, run *result.Run, o Options) error {
 	all := junitSuites{Name: "rpmig"}
 	properties := []junitProperty{
 		{"kernel", printable(run.Header.Kernel)},
@@ -84,7 +84,7 @@ func renderJUnit(w io.Writer, run *result.Run, _ Options) error {
 		scenario := cells[0].Scenario
 		var cases []junitCase
 		for len(cells) > 0 && cells[0].Scenario == scenario {
-			cases = append(cases, junitCell(cells[0]))
+			cases = append(cases, junitCell(cells[0], o))
 			cells = cells[1:]
 		}
 		add(printable(scenario), cases...)
@@ -117,12 +117,12 @@ func (n *junitCounts) count(c *junitCase) {
 	}
 }
 
-func junitCell(c *result.Cell) junitCase {
+func junitCell(c *result.Cell, o Options) junitCase {
 	out := junitCase{
 		Name:   printable(c.Family + "/" + c.Mode),
 		Class:  printable("rpmig." + c.Scenario),
 		Time:   junitSecond(c.Elapsed),
-		Output: &junitText{junitFacts(c)},
+		Output: &junitText{junitFacts(c, o)},
 	}
 	if c.Repeat > 1 {
 		out.Name += fmt.Sprintf(" #%d", c.Repeat)
@@ -155,7 +155,7 @@ func junitChecks(c *result.Cell) string {
 	return b.String()
 }
 
-func junitFacts(c *result.Cell) string {
+func junitFacts(c *result.Cell, o Options) string {
 	var b strings.Builder
 	line := func(format string, args ...any) {
 		b.WriteByte('\n')
@@ -169,7 +169,7 @@ func junitFacts(c *result.Cell) string {
 		line("%s", said)
 	}
 	for _, r := range c.Resets {
-		line("reset: %s", resetLine(r))
+		line("reset: %s", resetLine(c, r))
 	}
 	for _, s := range c.Steps {
 		line("step: %s %s", seconds(s.At), s.Name)
@@ -183,8 +183,8 @@ func junitFacts(c *result.Cell) string {
 	if c.Capture.File != "" {
 		line("capture: %s", captureLine(c))
 	}
-	if c.Evidence != "" {
-		line("evidence: %s", c.Evidence)
+	if folder := o.evidence(c); folder != "" {
+		line("evidence: %s", folder)
 	}
 	b.WriteByte('\n')
 	return b.String()

@@ -13,12 +13,12 @@ import (
 // renderKTAP writes a test a cell, after Linux Documentation/dev-tools/ktap.rst: version, plan, then for each test its
 // diagnostic lines and its result line. The totals are those of kselftest.h (ksft_print_cnts).
 //
-// A run that was cut short ends with one more test that failed, and the plan counts it: whoever reads only result lines
-// must not take half a run for a whole one.
-func renderKTAP(w io.Writer, run *result.Run, _ Options) error {
+// A run that was cut short ends with one more test that failed, and the plan counts it: a parser that reads result
+// lines alone must not take half a run for a whole one.
+func renderKTAP(w io.Writer, run *result.Run, o Options) error {
 	k := &ktap{}
 	for _, c := range sorted(run) {
-		k.cell(c)
+		k.cell(c, o)
 	}
 	if n := run.Missing(); n > 0 {
 		k.result("not ok", missingName, fmt.Sprintf("ERROR %d planned cells were not played", n))
@@ -46,7 +46,7 @@ type ktap struct {
 	pass, fail, xfail, xpass, skip, error int
 }
 
-func (k *ktap) cell(c *result.Cell) {
+func (k *ktap) cell(c *result.Cell, o Options) {
 	name := ktapName(c)
 	k.diagnostic(name, c.Fact()+": "+c.Reason)
 	if doubtful(c) {
@@ -58,8 +58,8 @@ func (k *ktap) cell(c *result.Cell) {
 	for _, check := range c.Failed() {
 		k.diagnostic(name, check.String())
 	}
-	if c.Evidence != "" {
-		k.diagnostic(name, "evidence in "+c.Evidence)
+	if folder := o.evidence(c); folder != "" {
+		k.diagnostic(name, "evidence in "+folder)
 	}
 
 	// kselftest says "ok" where it says XFAIL: what was expected to fail did (kselftest.h, ksft_test_result_xfail).

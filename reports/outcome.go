@@ -1,6 +1,7 @@
 package reports
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -9,33 +10,47 @@ import (
 	"github.com/rpmig/rpmig/result"
 )
 
-const (
-	migrated = "TCPMigrateReqSuccess"
-	refused  = "TCPMigrateReqFailure"
-)
-
-// remedies are the modes that can save a connection, in words that a person can act on.
-var remedies = map[string]string{
-	"sysctl":   "the sysctl net.ipv4.tcp_migrate_req=1",
-	"bpf":      "a BPF program that selects the new listener",
-	"bpf-pass": "a BPF program that leaves the choice to the kernel",
+// Stories tells what happened in the cells of a run, and why.
+type Stories struct {
+	header *result.Header
+	peers  map[[2]string][]*result.Cell // by scenario and family: see NewStories
 }
 
-// Outcome says in two sentences what happened to the connection of a cell and why, and what would have saved it. Peers
-// are cells of the same run; those of the same scenario and family show what the other modes did, so that the second
-// sentence leans on what was seen. Without them it says what can be said.
-func Outcome(c *result.Cell, peers ...*result.Cell) (happened, remedy string) {
-	peers = slices.DeleteFunc(slices.Clone(peers), func(p *result.Cell) bool {
-		return p.Scenario != c.Scenario || p.Family != c.Family || p.Connections.Staged == 0
-	})
+// NewStories returns the stories of a run. What would have saved a connection leans on what the other modes of the same
+// scenario and family did: the first cell that was played of each mode that may save one, and an off cell that lost some.
+// All others, of a run with many repeats, would be gone through for each cell in vain. A run that has a header and no
+// cells gives stories in which each cell stands alone.
+func NewStories(run *result.Run) *Stories {
+	s := &Stories{&run.Header, map[[2]string][]*result.Cell{}}
+	seen := map[[3]string]bool{}
+	for _, c := range sorted(run) {
+		useful := s.saves(c.Mode) != "" && c.Connections.Staged > 0 || c.Control == result.IsControl && c.Connections.Lost > 0
+		if k := [3]string{c.Scenario, c.Family, c.Mode}; useful && !seen[k] {
+			seen[k] = true
+			group := [2]string(k[:2])
+			s.peers[group] = append(s.peers[group], c)
+		}
+	}
+	return s
+}
+
+// of returns the cells that a cell is compared with, by mode; it may be among them.
+func (s *Stories) of(c *result.Cell) []*result.Cell { return s.peers[[2]string{c.Scenario, c.Family}] }
+
+// saves is what saves a connection in a mode; empty where nothing does.
+func (s *Stories) saves(mode string) string { return s.header.Mode(mode).Saves }
+
+// Outcome says in two sentences what happened to the connection of a cell and why, and what would have saved it.
+func (s *Stories) Outcome(c *result.Cell) (happened, remedy string) {
 	switch {
 	case c.Connections.Staged == 0:
-		return printable("Nothing is known of a connection: " + c.Reason), "Nothing was there to save."
+		happened, remedy = "Nothing is known of a connection: "+c.Reason, "Nothing was there to save."
 	case c.Connections.Lost == 0:
-		return survival(c), saviour(c, peers)
+		happened, remedy = survival(c), s.saviour(c)
 	default:
-		return printable(loss(c)), printable(rescue(c, peers))
+		happened, remedy = loss(c), s.rescue(c)
 	}
+	return printable(happened), printable(remedy)
 }
 
 func survival(c *result.Cell) string {
@@ -43,23 +58,22 @@ func survival(c *result.Cell) string {
 	if n := c.Connections.Staged; n > 1 {
 		who = fmt.Sprintf("All %d connections lived", n)
 	}
-	if n := c.Counters[migrated]; n > 0 {
+	if n := c.Counters[result.MigrateSuccess]; n > 0 {
 		return fmt.Sprintf("%s: the kernel moved what the closing listener held to another listener (%s %+d), whose accept() returned it.",
-			who, migrated, n)
+			who, result.MigrateSuccess, n)
 	}
 	return who + ", and no migration was needed or counted."
 }
 
-func saviour(c *result.Cell, peers []*result.Cell) string {
-	if c.Counters[migrated] == 0 {
+func (s *Stories) saviour(c *result.Cell) string {
+	if c.Counters[result.MigrateSuccess] == 0 {
 		return "Nothing had to save it."
 	}
-	how := remedies[c.Mode]
-	if how == "" {
-		how = "--migrate=" + printable(c.Mode)
-	}
-	if slices.ContainsFunc(peers, func(p *result.Cell) bool { return p.Mode == "off" && p.Connections.Lost > 0 }) {
-		return "It was saved by " + how + "; with --migrate=off it was lost."
+	how := cmp.Or(s.saves(c.Mode), "--migrate="+c.Mode)
+	for _, p := range s.of(c) {
+		if p.Control == result.IsControl && p.Connections.Lost > 0 {
+			return "It was saved by " + how + "; with --migrate=" + p.Mode + " it was lost."
+		}
 	}
 	return "It was saved by " + how + "."
 }
@@ -78,8 +92,8 @@ func loss(c *result.Cell) string {
 		article = "a"
 	}
 	with := fmt.Sprintf("%s %s (frame %d", article, r.Flavour, r.Frame)
-	if r.Step != "" {
-		with += fmt.Sprintf(", during %q", r.Step)
+	if step := c.StepName(r.Step); step != "" {
+		with += fmt.Sprintf(", during %q", step)
 	}
 	with += ")"
 	var why string
@@ -110,10 +124,10 @@ func loss(c *result.Cell) string {
 	return who + ": " + why
 }
 
-func rescue(c *result.Cell, peers []*result.Cell) string {
+func (s *Stories) rescue(c *result.Cell) string {
 	var saved, tried []string
-	for _, p := range peers {
-		if remedies[p.Mode] == "" || p.Mode == c.Mode || slices.Contains(tried, p.Mode) {
+	for _, p := range s.of(c) {
+		if s.saves(p.Mode) == "" || p.Mode == c.Mode {
 			continue
 		}
 		tried = append(tried, p.Mode)
@@ -121,24 +135,20 @@ func rescue(c *result.Cell, peers []*result.Cell) string {
 			saved = append(saved, p.Mode)
 		}
 	}
-	slices.SortFunc(saved, compareModes)
 	const needs = "Migration needs another listener of the same reuseport group in LISTEN when the old one closes"
+	advice := s.header.Mode(c.Mode).Advice
 	switch {
 	case len(saved) > 0:
 		// A mode may be lost in one repeat and live in the next: that is a FAIL beside this sentence, not against it.
-		s := "Migration would have saved it: in this run it lived with " + remedies[saved[0]]
+		said := "Migration would have saved it: in this run it lived with " + s.saves(saved[0])
 		if len(saved) > 1 {
-			s += ", and with --migrate=" + strings.Join(saved[1:], " and --migrate=")
+			said += ", and with --migrate=" + strings.Join(saved[1:], " and --migrate=")
 		}
-		return s + "."
+		return said + "."
 	case len(tried) > 0:
 		return fmt.Sprintf("Migration does not save it: it was lost with --migrate=%s too. %s.", strings.Join(tried, " and --migrate="), needs)
-	case c.Mode == "bpf-drop":
-		return "The program refused (SK_DROP). One that returns SK_PASS would have let the connection migrate."
-	case c.Mode == "bpf-select":
-		return "The program is attached as plain SELECT, which takes no part in migration: attach it as SELECT_OR_MIGRATE."
-	case c.Mode == "off" && c.Counters[refused] == 0:
-		return "What may save it is migration: " + remedies["sysctl"] + " (Linux 5.14), or a BPF program. " + needs + "."
+	case advice != "" && (c.Control != result.IsControl || c.Counters[result.MigrateFailure] == 0):
+		return advice
 	default:
 		return needs + "."
 	}

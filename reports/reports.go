@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,16 +20,17 @@ import (
 
 // Options are what a renderer may depend on besides the run.
 type Options struct {
-	Color   bool // ANSI colours
-	Width   int  // of the terminal, in columns; none or more than 80 means 80, less than 60 means 60
-	Verbose bool // the story, counters and checks of every cell
+	Color   bool   // ANSI colours
+	Width   int    // of the terminal, in columns; none or more than 80 means 80, less than 60 means 60
+	Verbose bool   // the story, counters and checks of every cell
+	Dir     string // the run's folder, as the user named it; empty: not known, and no report says where evidence is
 }
 
 // Format is a way to write a run. Render fails only where w or the run's encoding fails.
 type Format struct {
 	Name   string
 	Doc    string // one phrase
-	Story  bool   // it shows what happened inside each cell, even where nobody asks for more
+	Story  bool   // it shows what happened inside each cell, even without Options.Verbose
 	Render func(w io.Writer, run *result.Run, o Options) error
 }
 
@@ -55,17 +57,13 @@ func Lookup(name string) (Format, error) {
 	return Format{}, fmt.Errorf("unknown format %q: want one of %s", name, strings.Join(names, ", "))
 }
 
-// modes is the order in which modes are shown; others follow, sorted by name.
-var modes = []string{"off", "sysctl", "bpf", "bpf-pass", "bpf-drop", "bpf-select"}
-
-func compareModes(a, b string) int {
-	rank := func(mode string) int {
-		if i := slices.Index(modes, mode); i >= 0 {
-			return i
-		}
-		return len(modes)
+// modeOrder compares modes by the ledger's order; those that it does not list follow, sorted by name.
+func modeOrder(h *result.Header) func(a, b string) int {
+	rank := map[string]int{} // below zero, which is the rank of others
+	for i, m := range h.Modes {
+		rank[m.Name] = i - len(h.Modes)
 	}
-	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
+	return func(a, b string) int { return cmp.Or(cmp.Compare(rank[a], rank[b]), cmp.Compare(a, b)) }
 }
 
 // sorted returns the cells in the order of reports. A ledger has them in the order in which they ended, which differs
@@ -75,6 +73,7 @@ func sorted(run *result.Run) []*result.Cell {
 	for i := range run.Cells {
 		cells[i] = &run.Cells[i]
 	}
+	compareModes := modeOrder(&run.Header)
 	slices.SortStableFunc(cells, func(a, b *result.Cell) int {
 		return cmp.Or(
 			cmp.Compare(a.Scenario, b.Scenario),
@@ -103,10 +102,10 @@ func printable(s string) string {
 }
 
 // resetLine says all that is known of a reset: its frame, flavour, ends, time and step.
-func resetLine(r result.Reset) string {
+func resetLine(c *result.Cell, r result.Reset) string {
 	line := fmt.Sprintf("frame %d, %s from %s to %s at %s", r.Frame, r.Flavour, r.From, r.To, seconds(r.Time))
-	if r.Step != "" {
-		line += `, during "` + r.Step + `"`
+	if step := c.StepName(r.Step); step != "" {
+		line += `, during "` + step + `"`
 	}
 	if r.Owner != "" {
 		line += ", of " + ownerPhrase(r.Owner)
@@ -120,6 +119,14 @@ func resetLine(r result.Reset) string {
 // captureLine says where the packets are and whether all of them are there.
 func captureLine(c *result.Cell) string {
 	return fmt.Sprintf("%d frames and %d lost in %s", c.Capture.Packets, c.Capture.Lost, c.Capture.File)
+}
+
+// evidence is where a cell's evidence is; empty where it has left none, or where that is not known.
+func (o Options) evidence(c *result.Cell) string {
+	if o.Dir == "" || !c.HasEvidence() {
+		return ""
+	}
+	return filepath.Join(o.Dir, filepath.FromSlash(c.Folder()))
 }
 
 // killers returns the first reset of each connection. Later ones answer what was still under way.

@@ -42,6 +42,20 @@ func golden(t *testing.T, name, got string) {
 
 const noBPF = "bpf modes need root, or CAP_BPF and CAP_NET_ADMIN"
 
+// modes are those of a ledger, in its order.
+func modes() []result.Mode {
+	return []result.Mode{
+		{Name: "off", Doc: "no migration: the kernel's default",
+			Advice: "What may save it is migration: the sysctl net.ipv4.tcp_migrate_req=1 (Linux 5.14), or a BPF program. " +
+				"Migration needs another listener of the same reuseport group in LISTEN when the old one closes."},
+		{Name: "sysctl", Doc: "net.ipv4.tcp_migrate_req=1: the kernel picks the new listener by hash", Saves: "the sysctl net.ipv4.tcp_migrate_req=1"},
+		{Name: "bpf", Doc: "a migrate program picks the new listener", Saves: "a BPF program that selects the new listener"},
+		{Name: "bpf-pass", Doc: "a migrate program leaves the pick to the kernel", Saves: "a BPF program that leaves the choice to the kernel"},
+		{Name: "bpf-drop", Doc: "a migrate program refuses", Advice: "The program refused (SK_DROP). One that returns SK_PASS would have let the connection migrate."},
+		{Name: "bpf-select", Doc: "a program attached as plain SELECT: the kernel does not ask it to migrate", Advice: "The program is attached as plain SELECT, which takes no part in migration: attach it as SELECT_OR_MIGRATE."},
+	}
+}
+
 // play is a cell that went as its mode promises.
 func play(scenario, family, mode string, repeat int) result.Cell {
 	host := "127.0.0.1"
@@ -62,12 +76,12 @@ func play(scenario, family, mode string, repeat int) result.Cell {
 		},
 	}
 	c.Capture.File = "cells/" + c.ID() + "/capture.pcapng"
-	reset := result.Reset{Frame: 6, Time: 0.0012, From: server, To: client, Flavour: result.RSTACK, Step: "close A"}
+	reset := result.Reset{Frame: 6, Time: 0.0012, From: server, To: client, Flavour: result.RSTACK, Step: 4}
 	if scenario == "quiz2" {
 		c.DropBackend = "iptables (nf_tables)"
 		c.Elapsed = 0.2214
 		c.Steps = append(c.Steps, result.Step{Name: "wait for the retransmission", At: 0.0014})
-		reset.Time, reset.Flavour, reset.Step = 0.2071, result.BareRST, "wait for the retransmission"
+		reset.Time, reset.Flavour, reset.Step = 0.2071, result.BareRST, 5
 	}
 	if mode == "off" {
 		c.Control = result.IsControl
@@ -79,7 +93,7 @@ func play(scenario, family, mode string, repeat int) result.Cell {
 	case "off", "bpf-drop", "bpf-select":
 		c.Connections.Lost = 1
 		c.Resets = []result.Reset{reset}
-		c.Reason = fmt.Sprintf("lost, as expected: %s during %s", reset.Flavour, reset.Step)
+		c.Reason = fmt.Sprintf("lost, as expected: %s during %s", reset.Flavour, c.StepName(reset.Step))
 		c.Counters = map[string]int64{"OutRsts": 1, "EstabResets": 2}
 		c.Checks = []result.Check{
 			{Name: "accept on B", Witness: result.Application, Want: "EAGAIN", Got: "EAGAIN", OK: true},
@@ -103,7 +117,7 @@ func play(scenario, family, mode string, repeat int) result.Cell {
 func mixed() *result.Run {
 	run := &result.Run{Header: result.Header{
 		Schema: result.Schema, Version: "0.1.0", Kernel: "6.18.5", Machine: "x86_64",
-		Command: []string{"run", "all", "--migrate=all", "--family=all"}, Cells: 24,
+		Command: []string{"run", "all", "--migrate=all", "--family=all"}, Cells: 24, Port: 80, Modes: modes(),
 	}}
 	for _, mode := range []string{"bpf-select", "off", "bpf", "sysctl", "bpf-drop", "bpf-pass"} {
 		for _, family := range []string{"ipv6", "ipv4"} {
@@ -113,7 +127,7 @@ func mixed() *result.Run {
 				case "quiz2/ipv4/bpf/1":
 					fail(&c)
 				case "quiz2/ipv6/sysctl/1":
-					c.Status, c.Evidence = result.Error, "/tmp/rpmig-2291/cells/"+c.ID()
+					c.Status = result.Error
 					c.Reason = "the witnesses disagree: B accepted the connection, and TCPMigrateReqSuccess did not move"
 					c.Counters = nil
 					c.Checks = append(c.Checks, result.Check{
@@ -141,7 +155,7 @@ func mixed() *result.Run {
 }
 
 func fail(c *result.Cell) {
-	c.Status, c.Evidence = result.Fail, "/tmp/rpmig-2291/cells/"+c.ID()
+	c.Status = result.Fail
 	c.Reason = "not migrated: the sysctl is there and the code is not"
 	c.Connections = result.Connections{Staged: 1, Lost: 1}
 	c.Resets = play(c.Scenario, c.Family, "off", c.Repeat).Resets
@@ -154,11 +168,11 @@ func fail(c *result.Cell) {
 // repeated has twenty of each cell, one of which failed, and was cut short.
 func repeated() *result.Run {
 	run := &result.Run{Header: mixed().Header}
-	run.Header.Cells = 20 * 2 * len(modes)
+	run.Header.Cells = 20 * 2 * len(run.Header.Modes)
 	for repeat := 20; repeat > 0; repeat-- {
 		for _, family := range []string{"ipv4", "ipv6"} {
-			for _, mode := range modes {
-				c := play("quiz1", family, mode, repeat)
+			for _, mode := range run.Header.Modes {
+				c := play("quiz1", family, mode.Name, repeat)
 				if c.ID() == "quiz1/ipv6/bpf/7" {
 					fail(&c)
 				}
@@ -170,14 +184,14 @@ func repeated() *result.Run {
 	return run
 }
 
-// hostile holds what somebody wrote to harm whoever reads the reports. Read would refuse its names, but renderers take
+// hostile holds what was written to harm a reader of the reports. Read would refuse its names, but renderers take
 // any Run.
 func hostile() *result.Run {
 	evil := "\x1b[2J\x1b]0;title\x07\r\nok 99 forged # SKIP <&]]>\x00\u202e\u2028\ufffe\x9b日本" + strings.Repeat("漢x", 90)
 	c := play("quiz2", "ipv6", "off", 1<<40)
-	c.Scenario, c.Mode, c.Reason, c.Evidence, c.DropBackend = "a # b"+evil, evil, evil, evil, evil
+	c.Scenario, c.Mode, c.Reason, c.DropBackend = "a # b"+evil, evil, evil, evil
 	c.Connections = result.Connections{Staged: 1 << 60, Survived: 1 << 59, Lost: 1 << 60}
-	c.Resets[0].Step, c.Resets[0].Time = evil, 1e300
+	c.Resets[0].Step, c.Resets[0].Time = 1, 1e300
 	c.Resets[0].To = netip.MustParseAddrPort("[fe80::1%\x1b[2J]:80")
 	c.Steps[0].Name, c.Capture.File = evil, evil
 	c.Counters = map[string]int64{evil: -1 << 63}
@@ -186,8 +200,10 @@ func hostile() *result.Run {
 	skip := c
 	skip.Status = result.Skip
 	return &result.Run{
-		Header: result.Header{Version: evil, Kernel: evil, Machine: evil, Cells: 1 << 60},
-		Cells:  []result.Cell{c, skip},
+		Header: result.Header{
+			Version: evil, Kernel: evil, Machine: evil, Cells: 1 << 60, Modes: []result.Mode{{Name: evil, Saves: evil, Advice: evil}},
+		},
+		Cells: []result.Cell{c, skip},
 	}
 }
 
@@ -211,20 +227,21 @@ func render(t *testing.T, format string, run *result.Run, o Options) string {
 }
 
 func TestGolden(t *testing.T) {
+	const dir = "/tmp/rpmig-2291"
 	for _, tt := range []struct {
 		file, format string
 		run          *result.Run
 		o            Options
 	}{
-		{"mixed.text", "text", mixed(), Options{}},
-		{"mixed-color.text", "text", mixed(), Options{Color: true}},
-		{"mixed-verbose.text", "text", mixed(), Options{Verbose: true}},
-		{"mixed-narrow.text", "text", mixed(), Options{Width: 60}},
+		{"mixed.text", "text", mixed(), Options{Dir: dir}},
+		{"mixed-color.text", "text", mixed(), Options{Dir: dir, Color: true}},
+		{"mixed-verbose.text", "text", mixed(), Options{Dir: dir, Verbose: true}},
+		{"mixed-narrow.text", "text", mixed(), Options{Dir: dir, Width: 60}},
 		{"quizzes-verbose.text", "text", quizzes(), Options{Verbose: true}},
 		{"quizzes-verbose-narrow.text", "text", quizzes(), Options{Verbose: true, Width: 60}},
-		{"repeated.text", "text", repeated(), Options{}},
-		{"mixed.ktap", "ktap", mixed(), Options{}},
-		{"mixed.junit", "junit", mixed(), Options{}},
+		{"repeated.text", "text", repeated(), Options{Dir: dir}},
+		{"mixed.ktap", "ktap", mixed(), Options{Dir: dir}},
+		{"mixed.junit", "junit", mixed(), Options{Dir: dir}},
 		{"mixed.jsonl", "jsonl", mixed(), Options{}},
 	} {
 		t.Run(tt.file, func(t *testing.T) {
@@ -241,7 +258,7 @@ func TestVerboseExplains(t *testing.T) {
 			all := render(t, "text", run, o)
 			for i := range run.Cells {
 				c := &run.Cells[i]
-				if told := Explain(c, Peers(run)(c), o); !strings.Contains(all, "\n"+told) {
+				if told := NewStories(run).Explain(c, o); !strings.Contains(all, "\n"+told) {
 					t.Errorf("%s: not in the report with -v: %q", name, told)
 				}
 			}
@@ -399,6 +416,24 @@ func TestJSONLIsTheLedgerAgain(t *testing.T) {
 	}
 }
 
+func TestEvidence(t *testing.T) {
+	kept, bad, none := play("quiz1", "ipv4", "off", 1), play("quiz1", "ipv4", "off", 1), play("quiz1", "ipv4", "off", 1)
+	bad.Capture.File, none.Capture.File = "", ""
+	bad.Status = result.Error // before anything was captured
+	for _, tt := range []struct {
+		dir  string
+		c    *result.Cell
+		want string
+	}{
+		{"out/", &kept, "out/cells/quiz1/ipv4/off/1"}, {"/tmp/x", &bad, "/tmp/x/cells/quiz1/ipv4/off/1"},
+		{".", &kept, "cells/quiz1/ipv4/off/1"}, {"", &kept, ""}, {"", &bad, ""}, {"out", &none, ""},
+	} {
+		if got := (Options{Dir: tt.dir}).evidence(tt.c); got != tt.want {
+			t.Errorf("%q: want %q, got %q", tt.dir, tt.want, got)
+		}
+	}
+}
+
 func TestKillers(t *testing.T) {
 	a, b := netip.MustParseAddrPort("127.0.0.1:80"), netip.MustParseAddrPort("127.0.0.1:39258")
 	other := netip.MustParseAddrPort("127.0.0.1:39259")
@@ -468,8 +503,8 @@ func TestWrap(t *testing.T) {
 
 func TestModesComeInOrder(t *testing.T) {
 	got := []string{"zeta", "bpf-select", "alpha", "sysctl", "bpf-drop", "off", "bpf-pass", "bpf"}
-	slices.SortFunc(got, compareModes)
-	want := append(slices.Clone(modes), "alpha", "zeta")
+	slices.SortFunc(got, modeOrder(&mixed().Header))
+	want := []string{"off", "sysctl", "bpf", "bpf-pass", "bpf-drop", "bpf-select", "alpha", "zeta"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

@@ -29,12 +29,12 @@ const (
 // as it lives and one for what the server has of the connection, and between them what Timeline shows as text. Everything
 // that belongs to a step is in a group with the step's number. It has no ids and no styles of its own, so that a page may
 // hold many.
-func sequence(c *result.Cell) string {
+func sequence(h *result.Header, c *result.Cell) string {
 	d := &diagram{y: seqTop}
 	views := walk(c)
 	client, known := flowClient(c)
 	last := 0.0
-	for i, m := range moments(c) {
+	for i, m := range moments(h, c) {
 		if i > 0 && m.at-last >= seqWait && m.at-last < 1e6 {
 			d.y += 4
 			d.group(m.step, "wait")
@@ -121,31 +121,36 @@ func (d *diagram) step(m *moment) {
 	d.end(12 + 15*len(lines))
 }
 
-func (d *diagram) segment(m *moment) {
-	class, note := "segment", ""
-	from, to := seqClient, seqServer
-	switch {
-	case m.dropped() && m.again():
-		class, note = "segment dropped", "sent again, and dropped by the rule"
-	case m.dropped():
-		class, note = "segment dropped", "dropped by the rule: the server never sees it"
-	case m.again():
-		class, note = "segment again", "sent again: nothing had acknowledged it"
-	case m.resets():
-		class, note = "segment reset", "reset"
-		if m.reset != nil {
-			note = m.reset.Flavour.String()
-			if m.reset.Owner != "" {
-				note += ", by " + ownerWords(m.reset.Owner)
-			}
-			if m.reset.Reason != "" {
-				note += ": " + m.reset.Reason
-			}
-		}
-	case m.segment.Note == "the final ACK of the handshake":
-		note = m.segment.Note
+// segmentWords are the class of a segment and what is said under its arrow.
+func segmentWords(m *moment) (class, note string) {
+	switch s := &m.segment; {
+	case s.Dropped && s.Again:
+		return "segment dropped", "sent again, and dropped by the rule"
+	case s.Dropped:
+		return "segment dropped", "dropped by the rule: the server never sees it"
+	case s.Again:
+		return "segment again", "sent again: nothing had acknowledged it"
+	case s.Role == result.RoleHandshakeACK:
+		return "segment", "the final ACK of the handshake"
+	case s.Role != result.RoleReset:
+		return "segment", ""
+	case m.reset == nil:
+		return "segment reset", "reset"
 	}
-	if m.dropped() {
+	note = m.reset.Flavour.String()
+	if m.reset.Owner != "" {
+		note += ", by " + ownerWords(m.reset.Owner)
+	}
+	if m.reset.Reason != "" {
+		note += ": " + m.reset.Reason
+	}
+	return "segment reset", note
+}
+
+func (d *diagram) segment(m *moment) {
+	class, note := segmentWords(m)
+	from, to := seqClient, seqServer
+	if m.segment.Dropped {
 		to = seqRule
 	}
 	if !m.segment.FromClient {
@@ -159,7 +164,7 @@ func (d *diagram) segment(m *moment) {
 		tip = -7
 	}
 	fmt.Fprintf(&d.body, `<path class="line" d="M%d %dH%d"/>`, from, y, to)
-	if m.dropped() {
+	if m.segment.Dropped {
 		// It ends at the rule, before the server.
 		fmt.Fprintf(&d.body, `<path class="rule" d="M%d %dv20"/><path class="cross" d="M%d %dl12 12m0 -12l-12 12"/>`, seqRule, y-10, seqRule-6, y-6)
 	} else {
@@ -169,9 +174,9 @@ func (d *diagram) segment(m *moment) {
 	if note != "" {
 		below, width := 35, 46
 		switch {
-		case m.dropped():
+		case m.segment.Dropped:
 			below, height = below+4, height+4 // clear of the rule's mark
-		case m.resets():
+		case m.segment.Role == result.RoleReset:
 			width = 38 // in bold
 		}
 		lines := wrap(printable(note), width, width)

@@ -27,15 +27,19 @@ func Sockets(c *result.Cell) string {
 		if i > 0 {
 			p.line("")
 		}
-		p.sockets(&c.Tables[i], 0)
+		p.sockets(c, &c.Tables[i], 0)
 	}
 	return p.String()
 }
 
-// sockets writes a table, indented. A socket's second line has what ss(8) shows with -o and -e.
-func (p *page) sockets(t *result.Table, indent int) {
+// sockets writes a table of a cell, indented. A socket's second line has what ss(8) shows with -o and -e.
+func (p *page) sockets(c *result.Cell, t *result.Table, indent int) {
 	in := strings.Repeat(" ", indent)
-	p.say(indent, indent+2, plain, "", printable(fmt.Sprintf("after %q, at %s:", t.Step, seconds(t.At))))
+	when := "at " + seconds(t.At)
+	if step := c.StepName(t.Step); step != "" {
+		when = fmt.Sprintf("after %q, %s", step, when)
+	}
+	p.say(indent, indent+2, plain, "", printable(when+":"))
 	p.line(in + "State      Recv-Q Send-Q Local Address:Port  Peer Address:Port")
 	for _, s := range t.Sockets {
 		state := cmp.Or(socketStates[s.State], strings.ReplaceAll(s.State, "_", "-"))

@@ -24,7 +24,7 @@ func row(c *result.Cell) string { return c.Scenario + " " + c.Family }
 // table writes scenario and family by mode, each entry as "1/1 PASS": lived of staged, summed over the repeats, and the
 // verdict. Where repeats differ, each verdict has its count and a line of its own under the fact. Modes that do not fit
 // the width follow in a table of their own.
-func (p *page) table(cells []*result.Cell) {
+func (p *page) table(h *result.Header, cells []*result.Cell) {
 	if len(cells) == 0 {
 		return
 	}
@@ -48,7 +48,7 @@ func (p *page) table(cells []*result.Cell) {
 			modes = append(modes, c.Mode)
 		}
 	}
-	slices.SortFunc(modes, compareModes)
+	slices.SortFunc(modes, modeOrder(h))
 
 	left := column{cells: [][]tableCell{nil}}
 	for _, r := range rows {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/rpmig/rpmig/result"
 )
@@ -18,7 +17,7 @@ type view struct {
 	Children  []socketView // full sockets of the server that are not known to wait in an accept queue
 	Clients   []socketView
 	More      int
-	Changes   []string // against the step before
+	Changes   []change // against the step before
 }
 
 type listenerView struct {
@@ -45,7 +44,7 @@ func (s socketView) Port() uint16 { return s.End.Port() }
 
 // walk returns a view for each step of the cell, and nil if the ledger has no tables. sock_diag does not tell which
 // listener a request belongs to, nor in which accept queue a connection waits: only what follows with certainty from
-// who listened at the time is said.
+// the listeners of that time is said.
 func walk(c *result.Cell) []view {
 	if len(c.Tables) == 0 || len(c.Steps) == 0 {
 		return nil
@@ -67,18 +66,12 @@ func walk(c *result.Cell) []view {
 	return views
 }
 
-// byStep gives each step the last table that was made of it. Steps may share a name.
+// byStep gives each step the last table that was made of it.
 func byStep(c *result.Cell) []*result.Table {
 	tables := make([]*result.Table, len(c.Steps))
-	at := 0
 	for i := range c.Tables {
-		t := &c.Tables[i]
-		for s := at; s < len(c.Steps); s++ {
-			// Only the last step of a name is left where the name comes again before the table was made.
-			if c.Steps[s].Name == t.Step && (s+1 == len(c.Steps) || c.Steps[s+1].Name != t.Step || t.At < c.Steps[s+1].At) {
-				tables[s], at = t, s
-				break
-			}
+		if n := c.Tables[i].Step; n >= 1 && n <= len(tables) {
+			tables[n-1] = &c.Tables[i]
 		}
 	}
 	return tables
@@ -239,8 +232,51 @@ func find(sockets []socketView, end netip.AddrPort) (socketView, bool) {
 }
 
 // changes says what became of each socket since the view before, those with the same fate together.
-func (v *view) changes(prev *view) []string {
-	var said changes
+func (v *view) changes(prev *view) []change {
+	var all changes
+	all.ofListeners(v, prev)
+	all.ofRequests(v, prev)
+	all.ofConnections(v, prev)
+	all.ofGone(v, prev)
+	all.ofClients(v, prev)
+	return all
+}
+
+// change is the same fate of one socket or several.
+type change struct {
+	fate  string // "new"; of a listener the whole sentence
+	noun  string // "request socket"; empty of a listener
+	in    string // " in the accept queue of A"
+	of    string // " made for A"
+	moves bool   // it is how a migration shows: a clone, a connection made of a request, or another accept queue
+	ports []uint16
+}
+
+func (c change) String() string {
+	switch {
+	case c.noun == "":
+		return c.fate
+	case len(c.ports) == 1:
+		return fmt.Sprintf("%s: %s%s of port %d%s", c.fate, c.noun, c.in, c.ports[0], c.of)
+	default:
+		return fmt.Sprintf("%s: %d %ss%s%s", c.fate, len(c.ports), c.noun, c.in, c.of)
+	}
+}
+
+type changes []change
+
+// add notes what became of a socket.
+func (cs *changes) add(s socketView, c change) {
+	i := slices.IndexFunc(*cs, func(o change) bool { return o.fate == c.fate && o.noun == c.noun && o.in == c.in && o.of == c.of })
+	if i < 0 {
+		i = len(*cs)
+		*cs = append(*cs, c)
+	}
+	(*cs)[i].ports = append((*cs)[i].ports, s.Port())
+}
+
+func (cs *changes) ofListeners(v, prev *view) {
+	line := func(format string, args ...any) { *cs = append(*cs, change{fate: fmt.Sprintf(format, args...)}) }
 	for i, l := range v.Listeners {
 		was := listenerView{State: "not yet"}
 		if i < len(prev.Listeners) {
@@ -248,77 +284,93 @@ func (v *view) changes(prev *view) []string {
 		}
 		switch {
 		case l.State == "LISTEN" && was.State != "LISTEN":
-			said.line(fmt.Sprintf("new: listener %s", l.Name))
+			line("new: listener %s", l.Name)
 		case l.State == "closed" && was.State == "LISTEN" && was.Queue > 0:
-			said.line(fmt.Sprintf("closed: listener %s, with %d in its accept queue", l.Name, was.Queue))
+			line("closed: listener %s, with %d in its accept queue", l.Name, was.Queue)
 		case l.State == "closed" && was.State == "LISTEN":
-			said.line(fmt.Sprintf("closed: listener %s", l.Name))
+			line("closed: listener %s", l.Name)
 		}
 		if l.State == "LISTEN" && l.Queue != was.Queue {
-			said.line(fmt.Sprintf("accept queue of %s: %d → %d", l.Name, was.Queue, l.Queue))
+			line("accept queue of %s: %d → %d", l.Name, was.Queue, l.Queue)
 		}
 	}
-	server, wasServer := v.server(), prev.server()
+}
+
+const (
+	requestNoun    = "request socket"
+	connectionNoun = "connection"
+	clientNoun     = "client's socket"
+)
+
+func (cs *changes) ofRequests(v, prev *view) {
 	for _, s := range v.Requests {
 		was, ok := find(prev.Requests, s.End)
 		switch {
 		case !ok && prev.More > 0: // it may have been there
 		case !ok:
-			said.add("new", "request socket", madeFor(s.Of), s)
+			cs.add(s, change{fate: "new", noun: requestNoun, of: madeFor(s.Of)})
 		case cloned(was, s) != "":
-			said.add("cloned for "+cmp.Or(s.Of, "another listener")+" ("+s.Cloned+")", "request socket", "", s)
+			fate := "cloned for " + cmp.Or(s.Of, "another listener") + " (" + s.Cloned + ")"
+			cs.add(s, change{fate: fate, noun: requestNoun, moves: true})
 		case s.Retries > was.Retries:
-			said.add("SYN+ACK sent again", "request socket", "", s)
+			cs.add(s, change{fate: "SYN+ACK sent again", noun: requestNoun})
 		case s.OfGone && !was.OfGone:
-			said.add("left without its listener "+s.Of, "request socket", "", s)
+			cs.add(s, change{fate: "left without its listener " + s.Of, noun: requestNoun})
 		}
 	}
-	for _, s := range server {
-		was, ok := find(wasServer, s.End)
+}
+
+// ofConnections is of full sockets of the server.
+func (cs *changes) ofConnections(v, prev *view) {
+	before := prev.server()
+	for _, s := range v.server() {
+		was, ok := find(before, s.End)
 		request, half := find(prev.Requests, s.End)
-		where := "connection"
+		in := ""
 		if s.Of != "" {
-			where = "connection in the accept queue of " + s.Of
+			in = " in the accept queue of " + s.Of
 		}
 		switch {
 		case !ok && half:
-			said.add("now a "+where, "request socket", madeFor(request.Of), s)
-		case !ok && prev.More > 0:
+			cs.add(s, change{fate: "now a " + connectionNoun + in, noun: requestNoun, of: madeFor(request.Of), moves: true})
+		case !ok && prev.More > 0: // it may have been there
 		case !ok:
-			said.add("new", where, "", s)
+			cs.add(s, change{fate: "new", noun: connectionNoun, in: in})
 		case s.Owned && !was.Owned:
-			said.add("accepted", "connection", "", s)
+			cs.add(s, change{fate: "accepted", noun: connectionNoun})
 		case s.Of != was.Of && s.Of != "" && was.Of != "":
-			said.add("moved from the accept queue of "+was.Of+" to that of "+s.Of, "connection", "", s)
+			cs.add(s, change{fate: "moved from the accept queue of " + was.Of + " to that of " + s.Of, noun: connectionNoun, moves: true})
 		case s.State != was.State:
-			said.add(was.State+" → "+s.State, "connection", "", s)
+			cs.add(s, change{fate: was.State + " → " + s.State, noun: connectionNoun})
 		}
 	}
-	// What does not fit a table may still be there.
-	if v.More == 0 {
-		for _, was := range prev.Requests {
-			_, still := find(v.Requests, was.End)
-			if _, grown := find(server, was.End); !still && !grown {
-				said.add("gone", "request socket", madeFor(was.Of), was)
-			}
-		}
-		for _, was := range wasServer {
-			if _, still := find(server, was.End); !still {
-				said.add("gone", "connection", "", was)
-			}
-		}
-		for _, was := range prev.Clients {
-			if _, still := find(v.Clients, was.End); !still {
-				said.add("gone", "client's socket", "", was)
+}
+
+func (cs *changes) ofGone(v, prev *view) {
+	if v.More > 0 {
+		return // what does not fit a table may still be there
+	}
+	server := v.server()
+	gone := func(before, now []socketView, what func(was socketView) change) {
+		for _, was := range before {
+			if _, still := find(now, was.End); !still {
+				cs.add(was, what(was))
 			}
 		}
 	}
+	gone(prev.Requests, slices.Concat(v.Requests, server), func(was socketView) change {
+		return change{fate: "gone", noun: requestNoun, of: madeFor(was.Of)}
+	})
+	gone(prev.server(), server, func(socketView) change { return change{fate: "gone", noun: connectionNoun} })
+	gone(prev.Clients, v.Clients, func(socketView) change { return change{fate: "gone", noun: clientNoun} })
+}
+
+func (cs *changes) ofClients(v, prev *view) {
 	for _, s := range v.Clients {
 		if was, ok := find(prev.Clients, s.End); ok && was.State != s.State {
-			said.add(was.State+" → "+s.State, "client's socket", "", s)
+			cs.add(s, change{fate: was.State + " → " + s.State, noun: clientNoun})
 		}
 	}
-	return said.lines()
 }
 
 func madeFor(listener string) string {
@@ -326,42 +378,4 @@ func madeFor(listener string) string {
 		return ""
 	}
 	return " made for " + listener
-}
-
-// changes collects sentences, of which equal ones about several sockets become one.
-type changes struct{ list []*change }
-
-type change struct {
-	fate, noun, of string
-	ports          []uint16
-}
-
-func (cs *changes) line(s string) { cs.list = append(cs.list, &change{fate: s}) }
-
-func (cs *changes) add(fate, noun, of string, s socketView) {
-	i := slices.IndexFunc(cs.list, func(c *change) bool { return c.fate == fate && c.noun == noun && c.of == of })
-	if i < 0 {
-		i = len(cs.list)
-		cs.list = append(cs.list, &change{fate: fate, noun: noun, of: of})
-	}
-	cs.list[i].ports = append(cs.list[i].ports, s.Port())
-}
-
-func (cs *changes) lines() []string {
-	var lines []string
-	for _, c := range cs.list {
-		switch {
-		case c.noun == "":
-			lines = append(lines, c.fate)
-		case len(c.ports) == 1:
-			lines = append(lines, fmt.Sprintf("%s: %s of port %d%s", c.fate, c.noun, c.ports[0], c.of))
-		default:
-			noun, rest, _ := strings.Cut(c.noun, " in ")
-			if rest != "" {
-				rest = " in " + rest
-			}
-			lines = append(lines, fmt.Sprintf("%s: %d %ss%s%s", c.fate, len(c.ports), noun, rest, c.of))
-		}
-	}
-	return lines
 }

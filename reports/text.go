@@ -28,16 +28,16 @@ func renderText(w io.Writer, run *result.Run, o Options) error {
 	if backends := dropBackends(cells); len(backends) > 0 {
 		p.say(0, 2, plain, "", "packets dropped by "+strings.Join(backends, " and by "))
 	}
-	p.table(cells)
+	p.table(&h, cells)
 	if o.Verbose {
-		p.details(cells, Peers(run))
+		p.details(cells, NewStories(run))
 	}
 	p.streams(cells)
 	p.lost(cells, o.Verbose)
 	p.doubts(cells)
 	p.gaps(cells)
 	p.skips(cells)
-	p.problems(cells)
+	p.problems(cells, o)
 	p.line("")
 	p.say(0, 2, bold, run.Summary(), "")
 
@@ -115,11 +115,11 @@ func (p *page) lost(cells []*result.Cell, all bool) {
 		resets := killers(c)
 		unseen := c.Connections.Lost - len(resets)
 		if more := len(resets) - 1; more > 0 && !all {
-			lines = append(lines, line{place(c) + ": ", fmt.Sprintf("%s; and %d more", resetLine(resets[0]), more), len(resets)})
+			lines = append(lines, line{place(c) + ": ", fmt.Sprintf("%s; and %d more", resetLine(c, resets[0]), more), len(resets)})
 			resets = nil
 		}
 		for _, r := range resets {
-			lines = append(lines, line{place(c) + ": ", resetLine(r), 1})
+			lines = append(lines, line{place(c) + ": ", resetLine(c, r), 1})
 		}
 		if unseen > 0 {
 			lines = append(lines, line{place(c) + ": ", fmt.Sprintf("%d lost without a reset in the capture", unseen), unseen})
@@ -172,7 +172,7 @@ func (p *page) skips(cells []*result.Cell) {
 }
 
 // problems shows every cell that did not go as the mode promises, with what was wanted and seen under each other.
-func (p *page) problems(cells []*result.Cell) {
+func (p *page) problems(cells []*result.Cell, o Options) {
 	for _, c := range cells {
 		if c.Status != result.Pass && c.Status != result.Skip {
 			p.line("")
@@ -181,8 +181,8 @@ func (p *page) problems(cells []*result.Cell) {
 			for _, k := range c.Failed() {
 				p.check(k)
 			}
-			if c.Evidence != "" {
-				p.say(2, 4, plain, "", "evidence in "+printable(c.Evidence))
+			if folder := o.evidence(c); folder != "" {
+				p.say(2, 4, plain, "", "evidence in "+printable(folder))
 			}
 		}
 	}
@@ -195,10 +195,10 @@ func (p *page) check(k result.Check) {
 }
 
 // details tells the story of each cell, and what the verdict leans on.
-func (p *page) details(cells []*result.Cell, peers func(*result.Cell) []*result.Cell) {
+func (p *page) details(cells []*result.Cell, stories *Stories) {
 	for _, c := range cells {
 		p.line("")
-		p.story(c, peers(c))
+		p.story(c, stories)
 		if len(c.Steps) > 0 {
 			p.line("")
 		}

@@ -31,12 +31,6 @@ type moment struct {
 	reset   *result.Reset  // what is known of it, if the segment is one
 }
 
-func (m *moment) dropped() bool { return strings.Contains(m.segment.Note, "dropped") }
-func (m *moment) again() bool   { return strings.Contains(m.segment.Note, "retransmits") }
-func (m *moment) resets() bool {
-	return m.reset != nil || strings.HasPrefix(m.segment.Text, "R")
-}
-
 // reason is the kernel's, of a reset.
 func (m *moment) reason() string {
 	if m.reset == nil {
@@ -46,7 +40,7 @@ func (m *moment) reason() string {
 }
 
 // moments returns all that there is to draw of a cell, in the order in which it happened.
-func moments(c *result.Cell) []moment {
+func moments(h *result.Header, c *result.Cell) []moment {
 	var all []moment
 	for i, s := range c.Steps {
 		all = append(all, moment{at: s.At, step: i, kind: stepMoment, text: s.Name})
@@ -60,7 +54,7 @@ func moments(c *result.Cell) []moment {
 		}
 		all = append(all, m)
 	}
-	port := serverPort(c)
+	port := serverPort(h, c)
 	for _, e := range flowEvents(c) {
 		all = append(all, moment{at: e.Time, kind: eventMoment, text: eventText(e, port)})
 	}
@@ -70,7 +64,7 @@ func moments(c *result.Cell) []moment {
 			continue
 		}
 		for _, change := range views[i].Changes {
-			all = append(all, moment{at: t.At, step: i, kind: tableMoment, text: change})
+			all = append(all, moment{at: t.At, step: i, kind: tableMoment, text: change.String()})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b moment) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.kind, b.kind)) })
@@ -99,12 +93,10 @@ func flowEvents(c *result.Cell) []result.Event {
 	return events
 }
 
-// serverPort is the port of the listeners; 0: not known.
-func serverPort(c *result.Cell) uint16 {
-	for _, e := range c.Events {
-		if strings.HasSuffix(e.State, " → LISTEN") {
-			return e.From.Port()
-		}
+// serverPort is the port of the listeners; 0: not known. An old ledger has it in its tables alone.
+func serverPort(h *result.Header, c *result.Cell) uint16 {
+	if h.Port != 0 {
+		return h.Port
 	}
 	for _, t := range c.Tables {
 		for _, s := range t.Sockets {
@@ -130,8 +122,8 @@ func eventText(e result.Event, port uint16) string {
 		text += " " + e.Reason
 	}
 	switch {
-	case strings.Contains(e.State, " → "):
-		text += " " + e.State
+	case e.Old != "":
+		text += " " + e.Old + " → " + e.State
 	case e.State != "":
 		text += ", in " + e.State
 	}
@@ -144,13 +136,13 @@ func eventText(e result.Event, port uint16) string {
 	return text
 }
 
-// happenedAt is the end whose socket an event is of: who sent the segment, or who received what was dropped or reset. A
-// drop without a socket is of none.
+// happenedAt is the end whose socket an event is of: the sender's, or the receiver's of a reset or of what was dropped. A
+// drop without a socket is of neither.
 func happenedAt(e result.Event) (end netip.AddrPort, known bool) {
-	switch {
-	case strings.HasSuffix(e.Kind, "kfree_skb"):
+	switch e.Kind[strings.LastIndexByte(e.Kind, ':')+1:] { // without the tracepoint's group
+	case "kfree_skb":
 		return e.To, e.State != ""
-	case strings.HasSuffix(e.Kind, "tcp_receive_reset"):
+	case "tcp_receive_reset":
 		return e.To, true
 	default:
 		return e.From, true
@@ -160,31 +152,31 @@ func happenedAt(e result.Event) (end netip.AddrPort, known bool) {
 // Timeline draws one connection of a cell in 80 columns: the client on the left, the server on the right, segments as
 // arrows in tcpdump's words; between them, in the order in which they happened, the steps (*), what the kernel's trace
 // told (!) and what changed in the socket tables (=). It ends with what Outcome says. Times are seconds.
-func Timeline(c *result.Cell, peers ...*result.Cell) string {
+func (s *Stories) Timeline(c *result.Cell) string {
 	p := &page{width: 80}
-	p.timeline(c, peers)
+	p.timeline(c, s)
 	return p.String()
 }
 
 // Explain tells a cell's story: the verdict, and the Timeline.
-func Explain(c *result.Cell, peers []*result.Cell, o Options) string {
+func (s *Stories) Explain(c *result.Cell, o Options) string {
 	p := newPage(o)
-	p.story(c, peers)
+	p.story(c, s)
 	return p.String()
 }
 
-func (p *page) story(c *result.Cell, peers []*result.Cell) {
+func (p *page) story(c *result.Cell, stories *Stories) {
 	p.say(0, 2, statusStyles[c.Status], string(c.Status),
 		printable(fmt.Sprintf(" %s: %s, %s", c.ID(), c.Fact(), seconds(c.Elapsed))))
 	p.say(2, 4, plain, "", printable(c.Reason))
 	if len(c.Steps) > 0 {
 		p.line("")
-		p.timeline(c, peers)
+		p.timeline(c, stories)
 	}
 }
 
-func (p *page) timeline(c *result.Cell, peers []*result.Cell) {
-	all := moments(c)
+func (p *page) timeline(c *result.Cell, stories *Stories) {
+	all := moments(stories.header, c)
 	legend := "seconds  * a step"
 	for _, sign := range []struct {
 		kind momentKind
@@ -205,7 +197,7 @@ func (p *page) timeline(c *result.Cell, peers []*result.Cell) {
 		p.say(0, 13, plain, fmt.Sprintf("%9s  %s ", clock(m.at), [...]string{stepMoment: "*", eventMoment: "    !", tableMoment: "    ="}[m.kind]),
 			printable(m.text))
 	}
-	happened, remedy := Outcome(c, peers...)
+	happened, remedy := stories.Outcome(c)
 	p.line("")
 	p.say(0, 2, plain, "", happened)
 	p.say(0, 2, plain, "", remedy)
@@ -234,20 +226,20 @@ func arrow(m *moment) (line, told string) {
 	line = "|<" + left + " " + text + " " + right + "|"
 	if m.segment.FromClient {
 		tip := ">"
-		if m.dropped() {
+		if m.segment.Dropped {
 			tip = "x"
 		}
 		line = "|" + left + " " + text + " " + right + tip + "|"
 	}
 	fate := ""
 	switch {
-	case m.dropped() && m.again():
+	case m.segment.Dropped && m.segment.Again:
 		fate = "again, dropped"
-	case m.dropped():
+	case m.segment.Dropped:
 		fate = "dropped"
-	case m.again():
+	case m.segment.Again:
 		fate = "again"
-	case m.resets():
+	case m.segment.Role == result.RoleReset:
 		fate = "reset " + printable(m.reason())
 	}
 	return line, strings.Trim(told+" "+fate, " ")

@@ -34,10 +34,8 @@ type Writer struct {
 // NewWriter starts a ledger: it writes the header line, with Schema as its schema.
 func NewWriter(w io.Writer, h Header) (*Writer, error) {
 	h.Schema = Schema
-	if h.Command == nil {
-		h.Command = []string{}
-	}
 	lw := &Writer{w: w}
+	h.fill()
 	if err := lw.line(h); err != nil {
 		return nil, err
 	}
@@ -72,6 +70,16 @@ func (lw *Writer) line(v any) error {
 	return lw.err
 }
 
+// fill replaces what is nil by what is empty.
+func (h *Header) fill() {
+	if h.Command == nil {
+		h.Command = []string{}
+	}
+	if h.Modes == nil {
+		h.Modes = []Mode{}
+	}
+}
+
 // filled replaces what is nil by what is empty, so that no reader of the JSON meets a null.
 func filled(c Cell) Cell {
 	if c.Resets == nil {
@@ -87,7 +95,7 @@ func filled(c Cell) Cell {
 		c.Flow = []Segment{}
 	}
 	if c.Steps == nil {
-		c.Steps = []Step{}
+		c.Steps = Steps{}
 	}
 	return c
 }
@@ -110,6 +118,7 @@ func read(r io.Reader) (*Run, error) {
 	lines.Split(splitLines)
 
 	var run *Run
+	schema := 0              // of the file
 	seen := map[string]int{} // ID → line
 	n := 0
 	for lines.Scan() {
@@ -120,13 +129,14 @@ func read(r io.Reader) (*Run, error) {
 			if err != nil {
 				return nil, err
 			}
-			run = &Run{Header: *h}
+			run, schema = &Run{Header: *h}, h.Schema
+			run.Header.Schema = Schema // as it is in memory, and if it is written again
 			continue
 		}
 		if cutShort(text) {
 			break
 		}
-		c, err := parseCell(text)
+		c, err := parseCell(text, schema)
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
@@ -190,15 +200,22 @@ func parseHeader(line []byte) (*Header, error) {
 	if h.Cells < 0 {
 		return nil, fmt.Errorf("line 1: cells is negative: %d", h.Cells)
 	}
-	if h.Command == nil {
-		h.Command = []string{}
+	if h.Schema == 1 {
+		h.upgrade()
 	}
+	h.fill()
 	return &h, nil
 }
 
-func parseCell(line []byte) (*Cell, error) {
+func parseCell(line []byte, schema int) (*Cell, error) {
 	var c Cell
-	if err := json.Unmarshal(line, &c); err != nil {
+	var err error
+	if schema == 1 {
+		err = c.parseSchema1(line)
+	} else {
+		err = json.Unmarshal(line, &c)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := validate(&c); err != nil {

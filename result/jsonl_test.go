@@ -4,6 +4,7 @@ import (
 	"bytes"
 	_ "embed"
 	"errors"
+	"math"
 	"net/netip"
 	"strings"
 	"testing"
@@ -15,12 +16,18 @@ import (
 //go:embed run.schema.json
 var lineSchema string
 
+// schema1 is a ledger that an rpmig of schema 1 wrote, of quiz1, quiz2 and synack-timer on Linux 6.18.
+//
+//go:embed testdata/schema1.jsonl
+var schema1 string
+
 var equalAddrs = cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
 
 func header(cells int) Header {
 	return Header{
 		Schema: Schema, Version: "0.1.0", Kernel: "6.18.5", Machine: "x86_64",
-		Command: []string{"run", "quiz2", "--migrate=bpf"}, Cells: cells,
+		Command: []string{"run", "quiz2", "--migrate=bpf"}, Cells: cells, Port: 80,
+		Modes: []Mode{{Name: "off", Doc: "no migration"}, {Name: "bpf", Doc: "a program", Saves: "a BPF program"}},
 	}
 }
 
@@ -30,7 +37,7 @@ func passed() Cell {
 		Status: Pass, Reason: "lost, as expected: RST <- ACK of the handshake", Control: IsControl,
 		Connections: Connections{Staged: 1, Lost: 1},
 		Resets: []Reset{{
-			Time: 0.2071, Frame: 6, Flavour: BareRST, Step: "wait for the retransmission",
+			Time: 0.2071, Frame: 6, Flavour: BareRST, Step: 2,
 			From: netip.MustParseAddrPort("127.0.0.1:80"), To: netip.MustParseAddrPort("127.0.0.1:39258"),
 		}},
 		Counters: map[string]int64{"OutRsts": 1},
@@ -55,7 +62,6 @@ func failed() Cell {
 	c.Resets[0].From, c.Resets[0].To = netip.MustParseAddrPort("[::1]:80"), netip.MustParseAddrPort("[::1]:39258")
 	c.Program = &Program{SYN: 1}
 	c.Checks = []Check{{Name: "accept on B", Witness: Application, Want: "1 connection", Got: "EAGAIN"}}
-	c.Evidence = "/tmp/rpmig-1/cells/quiz2/ipv4/bpf/1"
 	return c
 }
 
@@ -216,8 +222,87 @@ func TestReadNewerSchema(t *testing.T) {
 	if !errors.As(err, &schemaErr) || *schemaErr != (SchemaError{Got: 7, Known: Schema}) {
 		t.Fatalf("want a SchemaError, got %v", err)
 	}
-	if want := "this ledger has schema 7; this rpmig reads up to 1; use a newer rpmig"; schemaErr.Error() != want {
+	if want := "this ledger has schema 7; this rpmig reads up to 2; use a newer rpmig"; schemaErr.Error() != want {
 		t.Errorf("want %q\ngot  %q", want, schemaErr)
+	}
+}
+
+// TestReadSchema1: what an old ledger said in words is in the fields that have taken their place.
+func TestReadSchema1(t *testing.T) {
+	run, err := Read(strings.NewReader(schema1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cells := map[string]*Cell{}
+	for i := range run.Cells {
+		cells[run.Cells[i].Scenario+" "+run.Cells[i].Mode] = &run.Cells[i]
+	}
+	if run.Header.Schema != Schema || run.Header.Mode("sysctl").Saves == "" || run.Header.Mode("off").Saves != "" {
+		t.Errorf("header: %+v", run.Header)
+	}
+	for _, tt := range []struct{ cell, reset, flow string }{
+		{"quiz1 off", "close A", "syn, syn+ack, handshake ack, data, ack, reset"},
+		{"quiz2 off", "await the retransmission", "syn, syn+ack, handshake ack dropped, data dropped, data again, reset"},
+		{"synack-timer sysctl", "", "syn, syn+ack, handshake ack dropped, data dropped, data again dropped, data again dropped, data again dropped, " +
+			"syn+ack again, ack dropped, data again, ack"},
+	} {
+		c := cells[tt.cell]
+		var flow []string
+		for _, s := range c.Flow {
+			words := string(s.Role)
+			if s.Again {
+				words += " again"
+			}
+			if s.Dropped {
+				words += " dropped"
+			}
+			flow = append(flow, words)
+		}
+		if got := strings.Join(flow, ", "); got != tt.flow {
+			t.Errorf("%s: flow: %s\nwant %s", tt.cell, got, tt.flow)
+		}
+		reset := ""
+		if len(c.Resets) > 0 {
+			reset = c.StepName(c.Resets[0].Step)
+		}
+		if reset != tt.reset {
+			t.Errorf("%s: the reset was sent during %q, want %q", tt.cell, reset, tt.reset)
+		}
+		if len(c.Tables) != len(c.Steps) {
+			t.Errorf("%s: %d tables of %d steps", tt.cell, len(c.Tables), len(c.Steps))
+		}
+		for i, table := range c.Tables {
+			if table.Step != i+1 {
+				t.Errorf("%s: table %d is of step %d", tt.cell, i+1, table.Step)
+			}
+		}
+		changes := 0
+		for _, e := range c.Events {
+			if e.Old != "" {
+				changes++
+			}
+			if strings.Contains(e.State, "→") {
+				t.Errorf("%s: state %q", tt.cell, e.State)
+			}
+		}
+		if changes == 0 {
+			t.Errorf("%s: no socket changed its state", tt.cell)
+		}
+	}
+}
+
+// TestEstimate: the interval after Wilson, against the values of R's prop.test(correct=FALSE).
+func TestEstimate(t *testing.T) {
+	for _, tt := range []struct {
+		lost, n         int
+		rate, low, high float64
+	}{{0, 100, 0, 0, 36994}, {5, 100, 50000, 21543, 111752}, {200, 200, 1e6, 981155, 1e6}, {0, 0, 0, 0, 1e6}} {
+		s := Stream{Connections: tt.n, Lost: tt.lost}
+		s.Estimate()
+		near := func(a, b float64) bool { return math.Abs(a-b) < 10 }
+		if !near(s.PerMillion, tt.rate) || !near(s.Low, tt.low) || !near(s.High, tt.high) {
+			t.Errorf("%d of %d: %.0f (%.0f to %.0f)", tt.lost, tt.n, s.PerMillion, s.Low, s.High)
+		}
 	}
 }
 
@@ -319,7 +404,8 @@ func FuzzRead(f *testing.F) {
 	whole := ledger(f, header(3), passed(), failed(), skipped())
 	f.Add([]byte(whole))
 	f.Add([]byte(whole[:len(whole)-40]))
-	f.Add([]byte(strings.Replace(whole, `"schema":1`, `"schema":2`, 1)))
+	f.Add([]byte(strings.Replace(whole, `"schema":2`, `"schema":3`, 1)))
+	f.Add([]byte(schema1))
 	f.Add([]byte("\x00\xff{]\n\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		run, err := Read(bytes.NewReader(data))

@@ -5,12 +5,14 @@ package result
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 )
 
-// Schema is the version of the JSON lines this package writes. Readers refuse a newer one.
-const Schema = 1
+// Schema is the version of the JSON lines this package writes. Readers refuse a newer one, and read older ones: see
+// schema1.go for what has changed.
+const Schema = 2
 
 // Status is the verdict on one cell.
 type Status string
@@ -53,6 +55,29 @@ type Header struct {
 	Machine string   `json:"machine"` // architecture, as uname -m
 	Command []string `json:"command"` // the arguments, without the program's path
 	Cells   int      `json:"cells"`   // how many lines follow when the run was not cut short
+	Port    uint16   `json:"port"`    // of the listeners, in each cell's namespace
+	// Modes are all that this rpmig has, in the order in which reports show them.
+	Modes []Mode `json:"modes"`
+}
+
+// Mode is a way to ask the kernel for migration, as far as a reader of the ledger needs to know it.
+type Mode struct {
+	Name string `json:"name"`
+	Doc  string `json:"doc"` // in a few words
+	// Saves is what saves a connection in this mode, as a noun: "the sysctl …"; empty where nothing does.
+	Saves string `json:"saves,omitempty"`
+	// Advice is why a connection is lost in this mode and what would have saved it, in sentences.
+	Advice string `json:"advice,omitempty"`
+}
+
+// Mode returns the mode of that name; only its name is known of one that the ledger does not list.
+func (h *Header) Mode(name string) Mode {
+	for _, m := range h.Modes {
+		if m.Name == name {
+			return m
+		}
+	}
+	return Mode{Name: name}
 }
 
 // Cell is one scenario in one family and one mode, played once. Times are seconds since the cell began.
@@ -76,7 +101,7 @@ type Cell struct {
 	Counters    map[string]int64 `json:"counters"` // deltas; a counter that this kernel lacks is absent
 	Program     *Program         `json:"program,omitempty"`
 	Checks      []Check          `json:"checks"`
-	Steps       []Step           `json:"steps"`
+	Steps       Steps            `json:"steps"`
 	Client      netip.AddrPort   `json:"client,omitzero"`  // its end of the connection in Flow
 	Flow        []Segment        `json:"flow"`             // one connection: the first that was lost, or the first
 	Tables      []Table          `json:"tables,omitempty"` // the socket tables, step by step; absent with --trace=off
@@ -86,14 +111,25 @@ type Cell struct {
 	Namespace   *Namespace       `json:"namespace,omitempty"`    // of a cell whose evidence is kept
 	DropBackend string           `json:"drop_backend,omitempty"` // what put the packet-drop rule in; empty: no rule
 	Capture     Capture          `json:"capture"`
-	Evidence    string           `json:"evidence,omitempty"` // folder with what this cell left behind
 	Elapsed     float64          `json:"elapsed"`
 }
 
-// ID names a cell within its run; it is also its folder under --out.
+// ID names a cell within its run.
 func (c *Cell) ID() string {
 	return fmt.Sprintf("%s/%s/%s/%d", c.Scenario, c.Family, c.Mode, c.Repeat)
 }
+
+// Folder is where a cell's evidence is, if it has left any, relative to the ledger's folder, with slashes.
+func (c *Cell) Folder() string { return "cells/" + c.ID() }
+
+// Bad tells whether the cell is a FAIL or an ERROR, which always leaves evidence.
+func (c *Cell) Bad() bool { return c.Status == Fail || c.Status == Error }
+
+// HasEvidence tells whether the cell has left any.
+func (c *Cell) HasEvidence() bool { return c.Bad() || c.Capture.File != "" }
+
+// StepName is the name of a step by its number, as in Reset.Step; empty where there is none.
+func (c *Cell) StepName(n int) string { return c.Steps.Name(n) }
 
 // Fact is what happened, whatever was expected: "1 of 1 lived".
 func (c *Cell) Fact() string {
@@ -137,7 +173,9 @@ type Reset struct {
 	From    netip.AddrPort `json:"from"`
 	To      netip.AddrPort `json:"to"`
 	Flavour Flavour        `json:"flavour"`
-	Step    string         `json:"step,omitempty"` // the step that was running when it was sent
+	// FromClient tells that a client sent it, and not the server.
+	FromClient bool `json:"from_client,omitempty"`
+	Step       int  `json:"step,omitempty"` // the step that was running when it was sent, counted from 1; 0: none
 	// Why, in the kernel's words, as far as its trace tells: absent without privilege and before Linux 6.10.
 	Reason string `json:"reason,omitempty"` // enum sk_rst_reason, without its prefix
 	State  string `json:"state,omitempty"`  // of the socket that sent it
@@ -157,7 +195,7 @@ const (
 
 // Table is the TCP sockets of the port at a moment, as sock_diag shows them.
 type Table struct {
-	Step    string   `json:"step"` // the step that had just ended
+	Step    int      `json:"step"` // the step that had just ended, counted from 1
 	At      float64  `json:"at"`
 	Sockets []Socket `json:"sockets"`        // listeners first; no more than 16
 	More    int      `json:"more,omitempty"` // sockets left out
@@ -180,9 +218,10 @@ type Socket struct {
 // Event is something that the kernel's trace told.
 type Event struct {
 	Time   float64        `json:"time"`
-	Kind   string         `json:"kind"`             // the tracepoint, as tcp_send_reset
+	Kind   string         `json:"kind"`             // the tracepoint, as tcp:tcp_send_reset
 	Reason string         `json:"reason,omitempty"` // of a reset or a drop
-	State  string         `json:"state,omitempty"`  // of the socket; of inet_sock_set_state: "OLD → NEW"
+	State  string         `json:"state,omitempty"`  // of the socket, once that has happened
+	Old    string         `json:"old,omitempty"`    // the state before, of inet_sock_set_state
 	From   netip.AddrPort `json:"from"`
 	To     netip.AddrPort `json:"to"`
 	// By is "address" or "thread" where the event most probably is the cell's, by no more than that: another namespace may
@@ -216,6 +255,14 @@ type Program struct {
 	Migrated uint64 `json:"migrated"` // asked to choose a listener for a socket that is to migrate
 }
 
+// The counters that verdicts and reports know by name, as nstat(8) has them.
+const (
+	MigrateSuccess = "TCPMigrateReqSuccess" // Linux 5.14, commit 55d444b310c6
+	MigrateFailure = "TCPMigrateReqFailure"
+	OutRsts        = "OutRsts"     // resets sent, RFC 1213 tcpOutRsts
+	EstabResets    = "EstabResets" // ESTABLISHED or CLOSE-WAIT to CLOSED, RFC 1213 tcpEstabResets
+)
+
 // Witness is the source of a fact.
 type Witness string
 
@@ -230,6 +277,11 @@ const (
 	After       Witness = "aftercare"   // fresh clients, once the case is over
 	Agreement   Witness = "agreement"   // two witnesses held against each other
 )
+
+// Witnesses lists every witness.
+func Witnesses() []Witness {
+	return []Witness{Staging, Application, Wire, Counters, ProgramSaid, TraceSaid, Scenario, After, Agreement}
+}
 
 // Check is one thing that was expected and one that was seen, in the same notation.
 type Check struct {
@@ -251,16 +303,64 @@ type Step struct {
 	At   float64 `json:"at"`
 }
 
-// Stream is what clients met who connected to a server that reloads.
+// Steps are those of a cell, in the order in which they were played. They are numbered from 1.
+type Steps []Step
+
+// Name is the name of a step by its number; empty where there is none.
+func (s Steps) Name(n int) string {
+	if n < 1 || n > len(s) {
+		return ""
+	}
+	return s[n-1].Name
+}
+
+// At is the number of the step that was running at a time; 0 before the first.
+func (s Steps) At(time float64) int {
+	n := 0
+	for i := range s {
+		if s[i].At <= time {
+			n = i + 1
+		}
+	}
+	return n
+}
+
+// Stream is what a server that reloads and its clients saw.
 type Stream struct {
-	Reloads     int     `json:"reloads"`
-	Connections int     `json:"connections"`
-	InQueue     int     `json:"in_queue"`     // lost out of an accept queue
-	InHandshake int     `json:"in_handshake"` // lost before the handshake was done
-	PerMillion  float64 `json:"per_million"`  // lost, of a million connections
-	Low         float64 `json:"low"`          // 95 % confidence interval of that, after Wilson
-	High        float64 `json:"high"`
-	Lingered    float64 `json:"lingered"` // seconds that an old listener was kept beside the new one, on average
+	Reloads     int `json:"reloads"`
+	Connections int `json:"connections"`  // by clients, each of which sent a byte and waited for one
+	Refused     int `json:"refused"`      // failed while connecting
+	Lost        int `json:"lost"`         // were connected, and then reset or left without an answer
+	AtStake     int `json:"at_stake"`     // in the old listener's accept queue when it was retired, summed up
+	Drained     int `json:"drained"`      // accepted from an old listener's queue before it was closed, summed up
+	InQueue     int `json:"in_queue"`     // ended by an RST+ACK of the server: they were in an accept queue
+	InHandshake int `json:"in_handshake"` // ended by a bare RST: the handshake was not done for the server
+	// PerMillion is how many of a million connections were lost, Low and High its 95 % confidence interval.
+	PerMillion float64 `json:"per_million"`
+	Low        float64 `json:"low"`
+	High       float64 `json:"high"`
+	Lingered   float64 `json:"lingered"` // seconds that an old listener was kept beside the new one, on average
+}
+
+// Estimate sets the loss per million connections and its confidence interval, after Wilson (1927, "Probable inference, the
+// law of succession, and statistical inference", J. Am. Stat. Assoc. 22).
+func (s *Stream) Estimate() {
+	n, lost := float64(s.Connections), float64(s.Lost+s.Refused)
+	if n == 0 {
+		s.PerMillion, s.Low, s.High = 0, 0, 1e6
+		return
+	}
+	const z = 1.96
+	p := lost / n
+	mid := (p + z*z/(2*n)) / (1 + z*z/n)
+	half := z / (1 + z*z/n) * math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
+	s.PerMillion, s.Low, s.High = p*1e6, max(mid-half, 0)*1e6, min(mid+half, 1)*1e6
+}
+
+// String is the stream in a sentence.
+func (s *Stream) String() string {
+	return fmt.Sprintf("%d connections over %d reloads: %d lost in the queue, %d in the handshake, %.0f per million (%.0f to %.0f); the old listener lingered %.4f s each time",
+		s.Connections, s.Reloads, s.InQueue, s.InHandshake, s.PerMillion, s.Low, s.High, s.Lingered)
 }
 
 // Segment is a TCP segment of one connection.
@@ -268,9 +368,27 @@ type Segment struct {
 	Time       float64 `json:"time"`
 	Frame      int     `json:"frame"`
 	FromClient bool    `json:"from_client"`
-	Text       string  `json:"text"`           // as tcpdump prints it, with relative numbers: "P. seq 1:12, ack 1"
-	Note       string  `json:"note,omitempty"` // why it matters
+	Role       Role    `json:"role"`
+	Again      bool    `json:"again,omitempty"`   // brings nothing that was not sent before: a retransmission
+	Dropped    bool    `json:"dropped,omitempty"` // by the scenario's own packet-drop rule
+	Text       string  `json:"text"`              // as tcpdump prints it, with relative numbers: "P. seq 1:12, ack 1"
+	Note       string  `json:"note,omitempty"`    // why it matters
 }
+
+// Role is what a segment does in its connection. One that does several things has the first of: reset, SYN+ACK, SYN, FIN,
+// data, ACK.
+type Role string
+
+const (
+	RoleSYN          Role = "syn"
+	RoleSYNACK       Role = "syn+ack"
+	RoleHandshakeACK Role = "handshake ack" // the client's first ACK, of the SYN+ACK, without data
+	RoleData         Role = "data"
+	RoleACK          Role = "ack"
+	RoleFIN          Role = "fin"
+	RoleReset        Role = "reset"
+	RoleOther        Role = "other"
+)
 
 // Capture says what the packet socket recorded.
 type Capture struct {
@@ -331,10 +449,7 @@ func (r *Run) Summary() string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, s))
 		}
 	}
-	line := fmt.Sprintf("%d cells", len(r.Cells))
-	if len(r.Cells) == 1 {
-		line = "1 cell"
-	}
+	line := Plural(len(r.Cells), "cell", "cells")
 	if len(parts) > 0 {
 		line += ": " + strings.Join(parts, ", ")
 	}
@@ -342,4 +457,12 @@ func (r *Run) Summary() string {
 		line += fmt.Sprintf("; %d planned and not played", m)
 	}
 	return line
+}
+
+// Plural counts things in words: "1 cell", "2 cells".
+func Plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }

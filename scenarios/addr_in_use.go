@@ -1,6 +1,9 @@
 package scenarios
 
-import "github.com/rpmig/rpmig/harness"
+import (
+	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/verdict"
+)
 
 var addrInUse = harness.Scenario{
 	Name:    "addr-in-use",
@@ -8,10 +11,10 @@ var addrInUse = harness.Scenario{
 	Doc: `two listeners on one port
 
 Without SO_REUSEPORT only one socket may listen on a port: bind fails with
-EADDRINUSE for the second. It does so too when only the second asks for
-SO_REUSEPORT, since all must agree (inet_csk_bind_conflict). With the option
-on both, both listen, and a client reaches either of them. Migration has no
-say in this.`,
+EADDRINUSE for the second. It also fails when only the second sets
+SO_REUSEPORT, because all must set it (inet_csk_bind_conflict). With the
+option on both, both listen, and a client reaches one of them. Migration
+changes nothing here.`,
 	Path:  "inet_csk_get_port → inet_csk_bind_conflict; reuseport_add_sock",
 	Modes: []string{"off", "sysctl"},
 	Play: func(l *harness.Lab) {
@@ -20,7 +23,7 @@ say in this.`,
 		l.Fact("neither has SO_REUSEPORT", said)
 		_, said = l.TryListen("second")
 		l.Fact("only the second has SO_REUSEPORT", said)
-		l.Close(alone)
+		alone.Close()
 		a := l.Listen("A")
 		b, said := l.TryListen("B")
 		l.Fact("both have SO_REUSEPORT", said)
@@ -28,11 +31,11 @@ say in this.`,
 			return
 		}
 		l.Connect()
-		l.AwaitFates(a, b)
-		l.AcceptAll(a)
-		l.AcceptAll(b)
+		l.AwaitOutcomes(a, b)
+		a.AcceptAll()
+		b.AcceptAll()
 	},
-	Expect: func(m harness.Mode) harness.Expectation {
+	Expect: func(m harness.Mode) verdict.Expectation {
 		e := lives(m)
 		e.Facts = map[string]any{
 			"neither has SO_REUSEPORT":         "EADDRINUSE",

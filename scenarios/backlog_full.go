@@ -6,13 +6,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/harness"
-	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
 
-// overfull is the expectation of a case in which a connection that migrates finds no room a number of times first.
-// failures is how many of those times count as failed migrations.
-func overfull(e harness.Expectation, refusals, failures int) harness.Expectation {
+// overfull is the expectation of a case in which a full accept queue refuses each connection some times before it
+// migrates. failures is how many of those refusals count as failed migrations.
+func overfull(e verdict.Expectation, refusals, failures int) verdict.Expectation {
 	if !e.Lives {
 		refusals, failures = 0, 0
 	}
@@ -20,7 +20,7 @@ func overfull(e harness.Expectation, refusals, failures int) harness.Expectation
 		e.Asked += failures
 	}
 	e.Counted["ListenOverflows"], e.Counted["ListenDrops"] = refusals, refusals
-	e.Counted[kernel.MigrateFailure] += failures
+	e.Counted[result.MigrateFailure] += failures
 	return e
 }
 
@@ -28,24 +28,23 @@ var backlogFullQueue = harness.Scenario{
 	Name:        "backlog-full-queue",
 	Section:     harness.SectionBeyond,
 	Connections: 25,
-	Doc: `an accept queue that is too short for what migrates from another
+	Doc: `more connections migrate than the new accept queue may hold
 
-As quiz1, but B has called listen(1): two connections, and its accept queue
-is full. All the same it gets whatever A had. inet_csk_reqsk_queue_add does
-not look at the backlog, and inet_csk_listen_stop does not ask
-sk_acceptq_is_full either, as tcp_v4_syn_recv_sock does. Nothing is counted
-as an overflow.`,
+As quiz1, but B has called listen(1), so its accept queue is full with two
+connections. B still gets all that A had: inet_csk_reqsk_queue_add does not
+look at the backlog, and inet_csk_listen_stop does not check
+sk_acceptq_is_full, as tcp_v4_syn_recv_sock does. No overflow is counted.`,
 	Path: "inet_csk_listen_stop → inet_csk_reqsk_queue_add",
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A")
 		l.Connect()
 		b := l.Listen("B", harness.Backlog(1))
 		l.AssertAcceptQueue(a)
-		l.Close(a)
-		l.Fact("in B's accept queue", l.Share(l.Queued(b)))
-		l.AcceptAll(b)
+		a.Close()
+		l.Fact("in B's accept queue", l.Share(b.Queued()))
+		b.AcceptAll()
 	},
-	Expect: func(m harness.Mode) harness.Expectation {
+	Expect: func(m harness.Mode) verdict.Expectation {
 		e := overfull(migrates(result.RSTACK, 2)(m), 0, 0)
 		e.Facts = map[string]any{"in B's accept queue": allIf(e.Lives)}
 		return e
@@ -55,37 +54,37 @@ as an overflow.`,
 // backlogFullConnections is how many find B's accept queue full; one more has filled it.
 const backlogFullConnections = 5
 
-// patientClients keep retransmissions and tail loss probes out of the way: the scenarios send again by themselves. Before
-// Linux 6.11, which brought the first of these, there are the usual 200 ms for that.
+// patientClients delays retransmissions and turns tail loss probes off: the scenarios send again by themselves. Linux
+// before 6.11 lacks the first sysctl, and the scenario has the usual 200 ms there.
 var patientClients = []harness.Sysctl{
 	{Name: "net.ipv4.tcp_rto_min_us", Value: "5000000"},
 	{Name: "net.ipv4.tcp_early_retrans", Value: "0"},
 }
 
-// untilData has a listener keep connections in the handshake until their first data (TCP_DEFER_ACCEPT), for some 30 s.
-// It takes no rule then to hold them up, and no ACK comes near the SYN+ACK timer.
+// untilData makes a listener keep connections in the handshake until their first data (TCP_DEFER_ACCEPT), for some 30 s.
+// So no rule has to hold them up, and no ACK comes near the SYN+ACK timer.
 var untilData = harness.SockOpt(unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 30)
 
-// backlogFull plays the paths of the request sockets: their listener closes, the accept queue of the next one is full,
-// and whatever is to happen before the clients send happens in between.
+// backlogFull plays the paths of the request sockets: their listener closes, the accept queue of the new one is filled,
+// before runs, and then the clients send.
 func backlogFull(before func(*harness.Lab)) func(*harness.Lab) {
 	return func(l *harness.Lab) {
 		a := l.Listen("A", untilData)
-		l.Hurry() // a request socket that its timer has moved to B finds no room there in another way
+		l.RaisePriority() // once its timer has moved a request socket to B, a full queue counts in another way
 		l.ConnectSilently()
 		b := l.Listen("B", untilData, harness.Backlog(l.Connections()))
 		l.AssertHalfOpen(a)
-		l.Close(a)
+		a.Close()
 		l.Bystanders(l.Connections() + 1)
 		before(l)
 		l.Send()
 		l.AwaitRefusals(1)
 		l.SendAgain()
 		l.AwaitRefusals(2)
-		l.AcceptAll(b)
+		b.AcceptAll()
 		l.SendAgain()
-		l.AwaitFates(b)
-		l.AcceptAll(b)
+		l.AwaitOutcomes(b)
+		b.AcceptAll()
 	}
 }
 
@@ -95,40 +94,40 @@ var backlogFullHashdance = harness.Scenario{
 	Connections: backlogFullConnections,
 	Ends:        4,
 	Frames:      2 * backlogFullConnections * harness.FramesServed,
-	Weather:     patientClients,
-	Doc: `no room for a handshake that would migrate
+	Sysctls:     patientClients,
+	Doc: `a handshake cannot migrate to a full accept queue
 
 The connections are in the handshake, and A closes. Before the clients send
-what would complete it, others fill B's accept queue. tcp_v4_syn_recv_sock
-creates no socket then, and the request socket stays what it was, A's:
-nothing is sent, and nobody is reset. Each segment of the client tries anew,
-asks the migrate program anew, and counts as ListenOverflows, ListenDrops and
-TCPMigrateReqFailure (tcp_check_req, listen_overflow). Once B has accepted
-what it has, the next segment gets through.`,
+the data that would complete it, others fill B's accept queue.
+tcp_v4_syn_recv_sock then creates no socket, and the request socket stays
+with A: nothing is sent, and no client is reset. Each segment of the client
+tries again, runs the migrate program again, and counts as ListenOverflows,
+ListenDrops and TCPMigrateReqFailure (tcp_check_req, listen_overflow). Once B
+has accepted the others, the next segment gets through.`,
 	Path:   "tcp_v[46]_rcv → tcp_check_req → tcp_v[46]_syn_recv_sock",
 	Play:   backlogFull(func(*harness.Lab) {}),
-	Expect: func(m harness.Mode) harness.Expectation { return overfull(migrates(result.BareRST, 1)(m), 2, 2) },
+	Expect: func(m harness.Mode) verdict.Expectation { return overfull(migrates(result.BareRST, 1)(m), 2, 2) },
 }
 
 var backlogFullTimer = harness.Scenario{
 	Name:        "backlog-full-timer",
 	Section:     harness.SectionBeyond,
-	Timers:      "the SYN+ACK timer (1 s)",
+	Timers:      []harness.Timer{harness.SYNACKTimer},
 	Cost:        time.Second,
 	Connections: backlogFullConnections,
 	Ends:        4,
 	Frames:      2 * backlogFullConnections * harness.FramesServed,
-	Weather:     patientClients,
-	Doc: `no room for a handshake that the SYN+ACK timer has migrated
+	Sysctls:     patientClients,
+	Doc: `a handshake that the SYN+ACK timer has migrated meets a full accept queue
 
 As backlog-full-hashdance, but the SYN+ACK timer fires before the clients
-send. The timer does not mind that B's accept queue is full: request sockets
-are not in there, so they migrate, and count as migrated. From then on they
-are B's own, and B's being full is no matter of migration: each segment
+send. The timer does not look at B's accept queue, because request sockets
+are not in it: they migrate, and count as migrated. From then on they belong
+to B, and its full queue has nothing to do with migration: each segment
 counts as ListenOverflows and ListenDrops, but not as TCPMigrateReqFailure
-(tcp_check_req: sk is req->rsk_listener), and no program is asked. Once B has
-accepted what it has, the next segment gets through.`,
+(tcp_check_req: sk is req->rsk_listener), and no program runs. Once B has
+accepted the others, the next segment gets through.`,
 	Path:   "reqsk_timer_handler; tcp_check_req → tcp_v[46]_syn_recv_sock",
 	Play:   backlogFull((*harness.Lab).AwaitSYNACKTimers),
-	Expect: func(m harness.Mode) harness.Expectation { return overfull(migrates(result.BareRST, 1)(m), 2, 0) },
+	Expect: func(m harness.Mode) verdict.Expectation { return overfull(migrates(result.BareRST, 1)(m), 2, 0) },
 }

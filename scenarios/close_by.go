@@ -7,13 +7,14 @@ import (
 
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
 
-// ending is a way for a listener to end, or to look as if it did.
+// ending is a way to end a listener, or a call that looks like one.
 type ending struct {
 	name, title string
 	story       string
-	path        string // how it gets to inet_csk_listen_stop
+	path        string // how the kernel gets to inet_csk_listen_stop
 	probe       func() error
 	end         func(*harness.Lab, *harness.Listener)
 	stays       bool // it still listens
@@ -22,77 +23,77 @@ type ending struct {
 var endings = []ending{
 	{
 		name: "close", title: "close()",
-		story: `The plain case, beside which the others are held.`,
+		story: `The plain case, with which the others are compared.`,
 		path:  "tcp_close",
-		end:   (*harness.Lab).Close,
+		end:   func(_ *harness.Lab, a *harness.Listener) { a.Close() },
 	},
 	{
 		name: "exit", title: "the exit of its process",
-		story: `Only another process has A any more, and that process exits: the kernel
-closes its descriptors for it (exit_files).`,
+		story: `Another process is the last that has A, and it exits: the kernel closes its
+descriptors (exit_files).`,
 		path: "do_exit → exit_files → tcp_close",
 		end: func(l *harness.Lab, a *harness.Listener) {
 			w := l.Worker("old")
-			l.Pass(a, w)
-			l.LetGo(a)
-			l.Exit(w)
+			a.PassTo(w)
+			a.CloseHere()
+			w.Exit()
 		},
 	},
 	{
 		name: "sigkill", title: "the death of its process",
-		story: `Only another process has A any more, and that process is killed with SIGKILL,
-as by the OOM killer: the kernel closes its descriptors for it (exit_files).`,
+		story: `Another process is the last that has A, and it is killed with SIGKILL, as by
+the OOM killer: the kernel closes its descriptors (exit_files).`,
 		path: "do_exit → exit_files → tcp_close",
 		end: func(l *harness.Lab, a *harness.Listener) {
 			w := l.Worker("old")
-			l.Pass(a, w)
-			l.LetGo(a)
-			l.Kill(w)
+			a.PassTo(w)
+			a.CloseHere()
+			w.Kill()
 		},
 	},
 	{
 		name: "shut-rd", title: "shutdown(SHUT_RD)",
-		story: `The socket lives on, but inet_shutdown takes it out of LISTEN just as close()
-does (tcp_disconnect).`,
+		story: `The socket stays, but inet_shutdown takes it out of LISTEN, as close() does
+(tcp_disconnect).`,
 		path: "inet_shutdown → tcp_disconnect",
-		end:  func(l *harness.Lab, a *harness.Listener) { l.Shutdown(a, unix.SHUT_RD) },
+		end:  func(_ *harness.Lab, a *harness.Listener) { a.Shutdown(unix.SHUT_RD) },
 	},
 	{
 		name: "shut-rdwr", title: "shutdown(SHUT_RDWR)",
-		story: `The socket lives on, but inet_shutdown takes it out of LISTEN just as close()
-does (tcp_disconnect). The kernel's own selftest ends its listeners like this.`,
+		story: `The socket stays, but inet_shutdown takes it out of LISTEN, as close() does
+(tcp_disconnect). The kernel's selftest ends its listeners like this.`,
 		path: "inet_shutdown → tcp_disconnect",
-		end:  func(l *harness.Lab, a *harness.Listener) { l.Shutdown(a, unix.SHUT_RDWR) },
+		end:  func(_ *harness.Lab, a *harness.Listener) { a.Shutdown(unix.SHUT_RDWR) },
 	},
 	{
 		name: "shut-wr", title: "shutdown(SHUT_WR)",
-		story: `A listener sends nothing, and so inet_shutdown leaves it alone unless it is to
-stop receiving (RCV_SHUTDOWN): A goes on listening, keeps what it has, and in
-every mode nothing is lost and nothing migrates.`,
+		story: `A listener has no sending side: inet_shutdown does nothing to it unless it
+shall stop receiving (RCV_SHUTDOWN). A goes on listening and keeps what it
+has, and in every mode nothing is lost and nothing migrates.`,
 		path:  "inet_shutdown; inet_csk_listen_stop is not called",
-		end:   func(l *harness.Lab, a *harness.Listener) { l.Shutdown(a, unix.SHUT_WR) },
+		end:   func(_ *harness.Lab, a *harness.Listener) { a.Shutdown(unix.SHUT_WR) },
 		stays: true,
 	},
 	{
 		name: "sock-destroy", title: "SOCK_DESTROY",
-		story: `Somebody destroys it over sock_diag, as "ss -K" does: tcp_abort takes it out
-of LISTEN and empties its accept queue as close() does, although the process
-still holds the socket.`,
+		story: `The listener is destroyed over sock_diag, as by "ss -K": tcp_abort takes it
+out of LISTEN and empties its accept queue as close() does, although the
+process still has the socket.`,
 		path:  "inet_diag_handler_cmd → tcp_abort",
 		probe: harness.ProbeDestroy,
-		end:   (*harness.Lab).Destroy,
+		end:   func(_ *harness.Lab, a *harness.Listener) { a.Destroy() },
 	},
 	{
 		name: "disconnect", title: "connect(AF_UNSPEC)",
-		story: `connect(2) to an address of family AF_UNSPEC dissolves what a socket is
-associated with. For a listener that is its being one: __inet_stream_connect
-calls tcp_disconnect, as shutdown() does.`,
+		story: `connect(2) to an address of family AF_UNSPEC disconnects a socket. A listener
+stops listening: __inet_stream_connect calls tcp_disconnect, as shutdown()
+does.`,
 		path: "__inet_stream_connect → tcp_disconnect",
-		end:  (*harness.Lab).Disconnect,
+		end:  func(_ *harness.Lab, a *harness.Listener) { a.Disconnect() },
 	},
 }
 
-// closeBy is quiz1 and quiz2 with every ending.
+// closeBy returns quiz1 and quiz2 with every ending.
 func closeBy() []harness.Scenario {
 	var all []harness.Scenario
 	for _, e := range endings {
@@ -105,7 +106,7 @@ func closeBy() []harness.Scenario {
 			Section: harness.SectionBeyond,
 			Modes:   mainModes,
 			Doc: "quiz1, with the listener ended by " + e.title + "\n\n" + e.story + `
-The connections are in the accept queue by then, as in quiz1.`,
+The connections are in its accept queue, as in quiz1.`,
 			Path:  e.path + " → inet_csk_listen_stop",
 			Probe: e.probe,
 			Play: func(l *harness.Lab) {
@@ -115,9 +116,9 @@ The connections are in the accept queue by then, as in quiz1.`,
 				l.AssertAcceptQueue(a)
 				e.end(l, a)
 				if e.stays {
-					l.AcceptAll(a)
+					a.AcceptAll()
 				}
-				l.AcceptAll(b)
+				b.AcceptAll()
 				l.Fact("accepted by A", l.Share(l.Accepted("A")))
 			},
 			Expect: expect1,
@@ -125,10 +126,10 @@ The connections are in the accept queue by then, as in quiz1.`,
 			Name:    "close-by-" + e.name + "-quiz2",
 			Section: harness.SectionBeyond,
 			Modes:   mainModes,
-			Timers:  "the client's retransmission timer (200 ms)",
+			Timers:  []harness.Timer{harness.RetransmissionTimer},
 			Cost:    200 * time.Millisecond,
 			Doc: "quiz2, with the listener ended by " + e.title + "\n\n" + e.story + `
-The connections are still in the handshake by then, as in quiz2.`,
+The connections are still in the handshake, as in quiz2.`,
 			Path:  e.path + "; tcp_v[46]_rcv",
 			Probe: e.probe,
 			Play: func(l *harness.Lab) {
@@ -140,12 +141,12 @@ The connections are still in the handshake by then, as in quiz2.`,
 				e.end(l, a)
 				l.StopDropping()
 				if e.stays {
-					l.AwaitFates(a, b)
-					l.AcceptAll(a)
+					l.AwaitOutcomes(a, b)
+					a.AcceptAll()
 				} else {
-					l.AwaitFates(b)
+					l.AwaitOutcomes(b)
 				}
-				l.AcceptAll(b)
+				b.AcceptAll()
 				l.Fact("accepted by A", l.Share(l.Accepted("A")))
 			},
 			Expect: expect2,
@@ -155,13 +156,13 @@ The connections are still in the handshake by then, as in quiz2.`,
 }
 
 // staysWithA is the expectation of a case in which every connection stays with A in every mode.
-func staysWithA(m harness.Mode) harness.Expectation {
+func staysWithA(m harness.Mode) verdict.Expectation {
 	e := lives(m)
 	e.Facts = map[string]any{"accepted by A": "all"}
 	return e
 }
 
-// allIf words in the manner of Lab.Share what is true of every connection or of none.
+// allIf returns what Lab.Share says of every connection, or of none.
 func allIf(all bool) string {
 	if all {
 		return "all"

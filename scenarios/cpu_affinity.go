@@ -5,9 +5,10 @@ import (
 
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
 
-// incomingCPU is that SO_INCOMING_CPU is ignored in groups.
+// incomingCPU is the bug that SO_INCOMING_CPU is ignored in reuseport groups.
 var incomingCPU = []result.Bug{{
 	ID:    "b261eda84ec1",
 	Doc:   "SO_INCOMING_CPU does nothing in a reuseport group",
@@ -18,8 +19,8 @@ var incomingCPU = []result.Bug{{
 
 const acceptedBy = "accepted by"
 
-// listenPerCPU opens three listeners that each ask for another CPU, and returns them, ours in the middle. That a CPU
-// does not exist is no matter.
+// listenPerCPU opens three listeners that ask for one CPU each, and returns them: the one that asks for cpu is in the
+// middle. The other CPUs need not exist.
 func listenPerCPU(l *harness.Lab, cpu int) []*harness.Listener {
 	var all []*harness.Listener
 	for i, name := range []string{"the one before", "ours", "the last"} {
@@ -28,12 +29,12 @@ func listenPerCPU(l *harness.Lab, cpu int) []*harness.Listener {
 	return all
 }
 
-// acceptPerCPU accepts on all of them, and notes who has got anything.
+// acceptPerCPU accepts on all of them, and notes which of them got connections.
 func acceptPerCPU(l *harness.Lab, all []*harness.Listener, names ...string) {
-	got := "nobody"
+	got := "none"
 	for i, name := range names {
-		switch n := l.AcceptAll(all[i]); {
-		case n > 0 && got == "nobody":
+		switch n := all[i].AcceptAll(); {
+		case n > 0 && got == "none":
 			got = name
 		case n > 0:
 			got += " and " + name
@@ -47,12 +48,12 @@ var cpuAffinityQuiz1 = harness.Scenario{
 	Section: harness.SectionBeyond,
 	Doc: `SO_INCOMING_CPU names the new listener: the accept queue
 
-Three listeners ask for the connections of three CPUs (SO_INCOMING_CPU), one
-of them for that on which A is closed. Where the kernel picks, it starts from
-the hash and goes round until it finds the listener of the current CPU
-(reuseport_select_sock_by_hash; since Linux 6.2, commit b261eda84ec1): the
-CPU of close(), not that on which the connection came in. A migrate program
-that selects has the last word, and selects another here.`,
+Each of three listeners asks for the connections of one CPU (SO_INCOMING_CPU),
+and "ours" for those of the CPU on which A is closed. Where the kernel picks,
+it starts from the hash and goes round until it finds the listener of the
+current CPU, which is that of close() (reuseport_select_sock_by_hash; since
+Linux 6.2, commit b261eda84ec1). A migrate program that selects overrides
+this, and selects another listener here.`,
 	Path:        "inet_csk_listen_stop → reuseport_migrate_sock → …_select_sock_by_hash",
 	Connections: 25,
 	Play: func(l *harness.Lab) {
@@ -60,7 +61,7 @@ that selects has the last word, and selects another here.`,
 		l.Connect()
 		all := listenPerCPU(l, l.PinCPU())
 		l.AssertAcceptQueue(a)
-		l.Close(a)
+		a.Close()
 		acceptPerCPU(l, all, "the one before", "ours", "the last")
 	},
 	Expect: perCPU(result.RSTACK, 2, 0),
@@ -73,9 +74,9 @@ var cpuAffinityQuiz2 = harness.Scenario{
 	Doc: `SO_INCOMING_CPU names the new listener: handshakes
 
 As cpu-affinity-quiz1, with connections that TCP_DEFER_ACCEPT keeps
-half-open: it is the CPU on which the completing segment is received that
-counts. The client sends it on the CPU to which the case is pinned, and lo
-delivers it there.`,
+half-open. The current CPU is now the one that receives the segment which
+completes the handshake. The case is pinned to one CPU: the client sends
+there, and lo delivers on the same CPU.`,
 	Path:        "tcp_v[46]_rcv → reuseport_migrate_sock → …_select_sock_by_hash",
 	Connections: 25,
 	Play: func(l *harness.Lab) {
@@ -84,27 +85,27 @@ delivers it there.`,
 		all := listenPerCPU(l, l.PinCPU())
 		l.AwaitCounter(deferDrop, l.Connections())
 		l.AssertHalfOpen(a)
-		l.Close(a)
+		a.Close()
 		l.Send()
-		l.AwaitFates(all...)
+		l.AwaitOutcomes(all...)
 		acceptPerCPU(l, all, "the one before", "ours", "the last")
 	},
 	Expect: perCPU(result.BareRST, 1, 1),
 	Bugs:   incomingCPU,
 }
 
-func perCPU(flavour result.Flavour, estabResets, deferDrops int) func(harness.Mode) harness.Expectation {
-	return func(m harness.Mode) harness.Expectation {
+func perCPU(flavour result.Flavour, estabResets, deferDrops int) func(harness.Mode) verdict.Expectation {
+	return func(m harness.Mode) verdict.Expectation {
 		e := migrates(flavour, estabResets)(m)
 		e.Counted[deferDrop] = deferDrops
-		who := "nobody"
+		by := "none"
 		switch {
 		case m.Migrates && m.HasProgram() && m.Answer == harness.Choose:
-			who = "the last" // the program's choice
+			by = "the last" // the program's choice
 		case m.Migrates:
-			who = "ours"
+			by = "ours"
 		}
-		e.Facts = map[string]any{acceptedBy: who}
+		e.Facts = map[string]any{acceptedBy: by}
 		return e
 	}
 }

@@ -7,37 +7,38 @@ import (
 
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
 
-// fastOpenWeather is TCP Fast Open for clients and servers, both without a cookie (ip-sysctl.rst); the kernel's selftest
-// sets the same.
-var fastOpenWeather = []harness.Sysctl{
+// fastOpenSysctls switch TCP Fast Open on for clients and servers, both without a cookie (ip-sysctl.rst). The kernel's
+// selftest sets the same.
+var fastOpenSysctls = []harness.Sysctl{
 	{Name: "net.ipv4.tcp_fastopen", Value: fmt.Sprint(0x1 | 0x2 | 0x4 | 0x200)},
 	{Name: "net.ipv4.tcp_fastopen_blackhole_timeout_sec", Value: "0"},
 }
 
-// fastOpen lets a listener have that many connections that are open before their handshake is done.
+// fastOpen lets a listener have that many connections whose handshake is not complete.
 func fastOpen(pending int) harness.ListenOption {
 	return harness.SockOpt(unix.IPPROTO_TCP, unix.TCP_FASTOPEN, pending)
 }
 
-// migratesChildren is migrates for TCP Fast Open children. A lost one is reset out of SYN_RECV, which EstabResets does
-// not count: it moves for the client alone.
+// migratesChildren is migrates for TCP Fast Open children. A lost one is reset in SYN_RECV, which EstabResets does not
+// count: it counts the client's socket alone.
 var migratesChildren = migrates(result.RSTACK, 1)
 
 var fastopen = harness.Scenario{
 	Name:        "fastopen",
 	Section:     harness.SectionWhere,
 	Connections: 25,
-	Weather:     fastOpenWeather,
+	Sysctls:     fastOpenSysctls,
 	Doc: `TCP Fast Open: accepted, and still in the handshake
 
 With TCP Fast Open the data come with the SYN, and the connection is in the
 accept queue at once: a full socket, in SYN_RECV. A rule drops the final ACKs,
 and A closes. Without migration inet_csk_listen_stop resets the children.
 With migration it moves them to B, which accepts them and reads their data
-while they are in SYN_RECV still. The rule goes, the client's next segment
-brings the ACK, and the handshake is done.`,
+while they are still in SYN_RECV. The rule is removed, the client's next
+segment brings the ACK, and the handshake is complete.`,
 	Path: "inet_csk_listen_stop → reuseport_migrate_sock, child in SYN_RECV",
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A", fastOpen(l.Connections()))
@@ -45,16 +46,16 @@ brings the ACK, and the handshake is done.`,
 		l.ConnectFast()
 		b := l.Listen("B", fastOpen(l.Connections()))
 		l.AssertChildren(a)
-		l.Close(a)
-		l.AcceptAll(b)
+		a.Close()
+		b.AcceptAll()
 		l.Fact("in SYN_RECV when accepted", l.Share(l.Requests()))
-		l.Fact("of SYN_RECV, the program was asked about", l.Share(int(l.Asked().SYNRecv)))
+		l.Fact("of SYN_RECV, the program was asked about", l.Share(int(l.Program().Asked().SYNRecv)))
 		l.StopDropping()
 		l.SendAgain()
 		l.AwaitRequests(0)
 		l.Fact("established in the end", l.Share(l.Children()))
 	},
-	Expect: func(m harness.Mode) harness.Expectation {
+	Expect: func(m harness.Mode) verdict.Expectation {
 		e := migratesChildren(m)
 		e.Counted["TCPFastOpenPassive"] = 1
 		e.Facts = map[string]any{

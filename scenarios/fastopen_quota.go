@@ -5,9 +5,10 @@ import (
 
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
 
-// quotaFact is found out about B in a mode in which something has migrated to it.
+// quotaFact is what B is asked in a mode in which connections have migrated to it.
 const quotaFact = "pending TFO requests that B takes"
 
 // quotaConnections is how many migrate, and the limit of either listener.
@@ -19,18 +20,18 @@ var fastOpenQuota = harness.Scenario{
 	Connections: quotaConnections,
 	Ends:        6,
 	Frames:      2 * 2 * quotaConnections * harness.FramesServed,
-	Weather:     fastOpenWeather,
+	Sysctls:     fastOpenSysctls,
 	Doc: `the limit of pending TCP Fast Open requests, after a migration
 
 TCP_FASTOPEN limits how many connections of a listener may be open while
-their handshake is not done. A has as many as it may have, and closes; they
-migrate to B, which accepts them, and their handshakes get done. B has none
-pending now, and twice as many as its limit come: it should take as many as
-that, and have the others go through a full handshake first. But what
-migrates is not added to B's count (inet_csk_listen_stop, inet_reqsk_clone),
-while reqsk_fastopen_remove takes it off there when its handshake is done.
-The count goes below zero, and B takes more by as many as have migrated to
-it.`,
+their handshake is not complete. A has as many as its limit, and closes; they
+migrate to B, which accepts them, and their handshakes complete. B has none
+pending now, and twice its limit come: B should take as many as its limit,
+and the others should need a full handshake first. But a kernel with the bug
+does not add what migrates to B's count (inet_csk_listen_stop,
+inet_reqsk_clone), and reqsk_fastopen_remove subtracts it there when its
+handshake is complete. The count goes below zero, and B takes too many: one
+more for each connection that has migrated to it.`,
 	Path: "inet_csk_listen_stop; reqsk_fastopen_remove; tcp_fastopen_queue_check",
 	Play: func(l *harness.Lab) {
 		limit := l.Connections()
@@ -39,8 +40,8 @@ it.`,
 		l.ConnectFast()
 		b := l.Listen("B", fastOpen(limit), harness.Backlog(4*limit))
 		l.AssertChildren(a)
-		l.Close(a)
-		l.AcceptAll(b)
+		a.Close()
+		b.AcceptAll()
 		l.StopDropping()
 		l.SendAgain()
 		l.AwaitRequests(0)
@@ -49,18 +50,18 @@ it.`,
 		l.FastBystanders(2 * limit)
 		l.AwaitRequests(2 * limit) // of either kind
 		took := "as its limit says"
-		if n := l.Queued(b); n != limit {
+		if n := b.Queued(); n != limit {
 			took = fmt.Sprintf("%d, and the limit is %d", n, limit)
 		}
-		// Under a name of its own where it cannot show the bug.
+		// The fact has another name where it cannot show the bug.
 		if l.Mode().Migrates {
 			l.Fact(quotaFact, took)
 		} else {
 			l.Fact(quotaFact+" without a migration", took)
 		}
-		l.AcceptAll(b)
+		b.AcceptAll()
 	},
-	Expect: func(m harness.Mode) harness.Expectation {
+	Expect: func(m harness.Mode) verdict.Expectation {
 		e := migratesChildren(m)
 		if m.Migrates {
 			e.Facts = map[string]any{quotaFact: "as its limit says"}

@@ -13,8 +13,8 @@ var fdPassQuiz1 = harness.Scenario{
 
 The old process sends its listening socket to the new one over SCM_RIGHTS and
 closes its own descriptor. That is not the last close of the socket, so its
-accept queue stays as it is, in every mode, and nothing migrates. Nor can the
-new process change what bind and listen have settled.`,
+accept queue stays as it is, in every mode, and nothing migrates. The new
+process gets the socket as the old one has set it up.`,
 	Path:        "unix_attach_fds; inet_csk_listen_stop is not called",
 	Connections: 25,
 	Play: func(l *harness.Lab) {
@@ -22,9 +22,9 @@ new process change what bind and listen have settled.`,
 		l.Connect()
 		l.AssertAcceptQueue(a)
 		next := l.Worker("the new server")
-		l.Pass(a, next)
-		l.LetGo(a)
-		l.AcceptIn(next, l.Connections())
+		a.PassTo(next)
+		a.CloseHere()
+		next.Accept(l.Connections())
 	},
 	Expect: lives,
 }
@@ -34,11 +34,12 @@ var fdPassQuiz2 = harness.Scenario{
 	Section: harness.SectionWorkround,
 	Doc: `the listener itself is passed on, with the connections still in the handshake
 
-As fd-pass-quiz1, but the final ACK of each handshake is held up until the old
-process has closed its descriptor. The request sockets stay with a listener
-that never closed, and are accepted by the new process, in every mode.`,
+As fd-pass-quiz1, but a rule drops the final ACK of each handshake until the
+old process has closed its descriptor. The listener itself never closes, so
+the request sockets stay with it, and the new process accepts the
+connections, in every mode.`,
 	Path:        "tcp_check_req; reuseport_migrate_sock is not called",
-	Timers:      "the client's retransmission timer (200 ms)",
+	Timers:      []harness.Timer{harness.RetransmissionTimer},
 	Cost:        200 * time.Millisecond,
 	Connections: 25,
 	Play: func(l *harness.Lab) {
@@ -47,10 +48,10 @@ that never closed, and are accepted by the new process, in every mode.`,
 		l.Connect()
 		l.AssertRequests(a)
 		next := l.Worker("the new server")
-		l.Pass(a, next)
-		l.LetGo(a)
+		a.PassTo(next)
+		a.CloseHere()
 		l.StopDropping()
-		l.AcceptIn(next, l.Connections())
+		next.Accept(l.Connections())
 	},
 	Expect: lives,
 }

@@ -4,59 +4,59 @@ import (
 	"time"
 
 	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/verdict"
 )
 
-// perMillion are bounds of the loss under a stream of clients.
-func perMillion(low, high float64) harness.Range {
-	return harness.Range{Min: low, Max: high, Unit: "per million"}
+// perMillion returns bounds of the loss under a stream of clients.
+func perMillion(low, high float64) verdict.Range {
+	return verdict.Range{Min: low, Max: high, Unit: "per million"}
 }
 
-// gap is what may be lost with migration on: some of 200 connections, where without it each reload loses one or more.
-// The kernel leaves a window of some microseconds. A final ACK finds its listener in LISTEN, the listener closes, and
-// inet_csk_reqsk_queue_add then resets the child (inet_child_forget): neither a success nor a failure is counted.
+// gap is what may be lost with migration on: a few of 200 connections. Without migration each reload loses one or more.
+// The kernel leaves a window of some microseconds: a final ACK finds its listener in LISTEN, the listener closes, and
+// inet_csk_reqsk_queue_add then resets the child (inet_child_forget). Neither a success nor a failure is counted.
 var gap = perMillion(0, 20000)
 
-// reloads is how often a server reloads in a cell, and servedBetween how many clients it serves before the next time.
+// reloads is how often a server reloads in a cell, and servedBetween how many clients it serves between two reloads.
 const (
 	reloads       = 30
 	servedBetween = 5
 )
 
-// hotReload is the talk's real world: a server that reloads while clients connect.
-func hotReload(how, title, story string, modes []string, times int, reload harness.Reload, loss func(harness.Mode) harness.Range) harness.Scenario {
+// hotReload is the talk's case from practice: a server that reloads while clients connect.
+func hotReload(how, title, story string, modes []string, times int, reload harness.Reload, loss func(harness.Mode) verdict.Range) harness.Scenario {
 	return harness.Scenario{
 		Name:    "hot-reload-" + how,
 		Section: harness.SectionWorkround,
 		Doc: title + `
 
 Four clients connect, are served and connect again, as fast as they can. The
-server serves a few, brings a new listener up (step 1), removes the old one
+server serves a few, opens a new listener (step 1), removes the old one
 (step 2) and goes on. ` + story,
 		Path:  "inet_csk_listen_stop, tcp_v[46]_rcv → reuseport_migrate_sock",
 		Modes: modes,
 		Busy:  true,
-		// Old and new, and both ends of each client's.
+		// Old and new, and both ends of each client's connection.
 		Listeners: 12,
-		// What differs between the families is looked at elsewhere; this is about numbers.
+		// Other scenarios compare the families; this one counts.
 		Families: []string{"ipv4"},
-		// Ten frames a connection, and what is served while the old listener lingers.
+		// Ten frames a connection, and those that are served while the old listener stays.
 		Frames: 16 * (reloads*servedBetween + 1000),
 		Play: func(l *harness.Lab) {
 			l.HotReload(times, servedBetween, reload)
 		},
-		Expect: func(m harness.Mode) harness.Expectation {
-			return harness.Expectation{Lives: true, Loss: loss(m)}
+		Expect: func(m harness.Mode) verdict.Expectation {
+			return verdict.Expectation{Lives: true, Loss: loss(m)}
 		},
 	}
 }
 
 var hotReloadPlain = hotReload("plain", "a server reloads under a stream of clients, and just closes the old listener",
-	`Whoever waits in the old accept queue at
-that moment is reset, and so is whoever is in the handshake. With migration
-both move on, but for a gap of microseconds: a handshake that is completed for
-a listener which has just left LISTEN is reset by inet_csk_reqsk_queue_add,
-and not counted.`, nil, reloads, harness.ReloadByClosing,
-	func(m harness.Mode) harness.Range {
+	`Without migration, what the old
+listener holds at that moment is lost. With migration it moves to the new one,
+but a gap of microseconds is left: if a handshake is completed for a listener
+that has just left LISTEN, inet_csk_reqsk_queue_add resets it.`, nil, reloads, harness.ReloadByClosing,
+	func(m harness.Mode) verdict.Range {
 		if m.Migrates {
 			return gap
 		}
@@ -66,14 +66,14 @@ and not counted.`, nil, reloads, harness.ReloadByClosing,
 var hotReloadDrain = func() harness.Scenario {
 	s := hotReload("drain", "a server reloads under a stream of clients, and drains the old listener",
 		`It accepts on the old listener until
-there is nothing left. What comes in after that, and before the close, is
-lost: the gap is small, and draining does not close it.`, nil, reloads, harness.ReloadByDraining,
-		func(m harness.Mode) harness.Range {
+its accept queue is empty. A connection that comes after that and before the
+close can still be lost: the gap is small, and draining does not close it.`, nil, reloads, harness.ReloadByDraining,
+		func(m harness.Mode) verdict.Range {
 			if m.Migrates {
 				return gap
 			}
-			// Each reload loses up to all of the four clients, should the server be kept from running in the gap; usually it
-			// loses none.
+			// Usually a reload loses no client. It can lose all four if the server does not get to run between the last
+			// accept and the close.
 			return perMillion(0, 400000)
 		})
 	play, expect := s.Play, s.Expect
@@ -81,7 +81,7 @@ lost: the gap is small, and draining does not close it.`, nil, reloads, harness.
 		play(l)
 		l.Fact(drainedFact, l.Drained())
 	}
-	s.Expect = func(m harness.Mode) harness.Expectation {
+	s.Expect = func(m harness.Mode) verdict.Expectation {
 		e := expect(m)
 		e.Facts = map[string]any{drainedFact: "all"}
 		return e
@@ -92,20 +92,20 @@ lost: the gap is small, and draining does not close it.`, nil, reloads, harness.
 const drainedFact = "drained, of those in the old queues when the new listeners came"
 
 var hotReloadFDPass = hotReload("fd-pass", "a server reloads under a stream of clients, and passes its listener on",
-	`There is no old listener to remove,
-only a descriptor of it: nothing is ever lost.`, nil, reloads, harness.ReloadByPassing,
-	func(harness.Mode) harness.Range { return perMillion(0, 0) })
+	`No listener is removed, only the old
+descriptor of it: nothing is lost.`, nil, reloads, harness.ReloadByPassing,
+	func(harness.Mode) verdict.Range { return perMillion(0, 0) })
 
 var hotReloadBPFDrain = func() harness.Scenario {
 	s := hotReload("bpf-drain", "a server reloads under a stream of clients, with BPF draining",
 		`The program sends what arrives to the
-new listener. The old one is served until its last request socket must be
-gone (here after 1 s, with tcp_synack_retries=0), drained and closed. Nothing
-is lost, and each old listener lingers for that second.`,
+new listener. The server serves the old one until its last request socket
+must be gone (here after 1 s, with tcp_synack_retries=0), drains it and closes
+it. Nothing is lost, but each old listener stays for that second.`,
 		[]string{"bpf", "bpf-pass", "bpf-drop", "bpf-select"}, 2, harness.ReloadByBPFDraining(1100*time.Millisecond),
-		func(harness.Mode) harness.Range { return perMillion(0, 0) })
-	s.Weather = []harness.Sysctl{{Name: "net.ipv4.tcp_synack_retries", Value: "0"}}
-	s.Timers, s.Cost = "the SYN+ACK timer (1 s), for each of two reloads", 2200*time.Millisecond
-	s.Busy = false // it waits, most of the time
+		func(harness.Mode) verdict.Range { return perMillion(0, 0) })
+	s.Sysctls = []harness.Sysctl{{Name: "net.ipv4.tcp_synack_retries", Value: "0"}}
+	s.Timers, s.Cost = []harness.Timer{{Name: "the SYN+ACK timer (1 s), for each of two reloads", SYNACK: true}}, 2200*time.Millisecond
+	s.Busy = false // it waits most of the time
 	return s
 }()

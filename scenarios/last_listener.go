@@ -4,20 +4,20 @@ import (
 	"time"
 
 	"github.com/rpmig/rpmig/harness"
-	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
 
-// nobodyLeft is the expectation of a case in which there is no listener to migrate to: every connection is lost in every
-// mode, which the talk calls acceptable. A failure is counted where the closed listener was migration-capable.
-func nobodyLeft(flavour result.Flavour, estabResets int, owner result.Owner, reason string) func(harness.Mode) harness.Expectation {
-	return func(m harness.Mode) harness.Expectation {
+// noListenerLeft is the expectation of a case in which there is no listener to migrate to: every connection is lost in
+// every mode, which the talk calls acceptable. A failure is counted where the closed listener was migration-capable.
+func noListenerLeft(flavour result.Flavour, estabResets int, owner result.Owner, reason string) func(harness.Mode) verdict.Expectation {
+	return func(m harness.Mode) verdict.Expectation {
 		failures := 0
 		if m.Asks {
 			failures = 1
 		}
-		return harness.Expectation{Flavour: flavour, Owner: owner, Reason: reason, Counted: map[string]int{
-			kernel.MigrateSuccess: 0, kernel.MigrateFailure: failures, kernel.OutRsts: 1, kernel.EstabResets: estabResets,
+		return verdict.Expectation{Flavour: flavour, Owner: owner, Reason: reason, Counted: map[string]int{
+			result.MigrateSuccess: 0, result.MigrateFailure: failures, result.OutRsts: 1, result.EstabResets: estabResets,
 		}}
 	}
 }
@@ -27,18 +27,19 @@ var lastListenerQuiz1 = harness.Scenario{
 	Section: harness.SectionMisbehave,
 	Doc: `the only listener closes, with connections in its accept queue
 
-With nobody left on the port the connections are reset, migration or not: this
-loss is acceptable. reuseport_migrate_sock finds no listener in the group and
-counts a failure, but only where migration was asked for; no program is run.`,
+No listener is left on the port, and the connections are reset with and
+without migration: this loss is acceptable. reuseport_migrate_sock finds no
+listener in the group and counts a failure, but only where migration was
+asked for. No program runs.`,
 	Path:        "inet_csk_listen_stop → reuseport_migrate_sock",
 	Connections: 25,
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A")
 		l.Connect()
 		l.AssertAcceptQueue(a)
-		l.Close(a)
+		a.Close()
 	},
-	Expect: nobodyLeft(result.RSTACK, 2, result.ClosingListener, "TCP_STATE"),
+	Expect: noListenerLeft(result.RSTACK, 2, result.ClosingListener, "TCP_STATE"),
 }
 
 var lastListenerQuiz2 = harness.Scenario{
@@ -46,10 +47,10 @@ var lastListenerQuiz2 = harness.Scenario{
 	Section: harness.SectionMisbehave,
 	Doc: `the only listener closes, with connections still in the handshake
 
-The request socket dies when the client's retransmission comes, and the
-segment finds no socket at all: the reset is nobody's.`,
+The request socket is dropped when the client's retransmission comes. The
+segment then finds no socket at all, and the reset is sent without one.`,
 	Path:        "tcp_v[46]_rcv → reuseport_migrate_sock → tcp_v[46]_send_reset",
-	Timers:      "the client's retransmission timer (200 ms)",
+	Timers:      []harness.Timer{harness.RetransmissionTimer},
 	Cost:        200 * time.Millisecond,
 	Connections: 25,
 	Play: func(l *harness.Lab) {
@@ -57,11 +58,11 @@ segment finds no socket at all: the reset is nobody's.`,
 		l.DropACKs()
 		l.Connect()
 		l.AssertRequests(a)
-		l.Close(a)
+		a.Close()
 		l.StopDropping()
-		l.AwaitFates()
+		l.AwaitOutcomes()
 	},
-	Expect: nobodyLeft(result.BareRST, 1, result.NoSocket, "NO_SOCKET"),
+	Expect: noListenerLeft(result.BareRST, 1, result.NoSocket, "NO_SOCKET"),
 }
 
 var lateListenerQuiz1 = harness.Scenario{
@@ -77,10 +78,10 @@ accept queue is emptied inside close(), when there is no other listener yet.`,
 		a := l.Listen("A")
 		l.Connect()
 		l.AssertAcceptQueue(a)
-		l.Close(a)
-		l.AcceptAll(l.Listen("B"))
+		a.Close()
+		l.Listen("B").AcceptAll()
 	},
-	Expect: nobodyLeft(result.RSTACK, 2, result.ClosingListener, "TCP_STATE"),
+	Expect: noListenerLeft(result.RSTACK, 2, result.ClosingListener, "TCP_STATE"),
 }
 
 var lateListenerQuiz2 = harness.Scenario{
@@ -88,12 +89,11 @@ var lateListenerQuiz2 = harness.Scenario{
 	Section: harness.SectionHow,
 	Doc: `close the old listener, then open the new one: the handshake
 
-When the client's retransmission comes B is there, and still it is no help: B
-started a reuseport group of its own, since the last listener of the old one
-had taken the group with it. The request socket looks for a listener in the
-group of A, finds none, and B resets the client.`,
+When the client's retransmission comes, B listens, but in a new reuseport
+group: B found no listener whose group it could join. The kernel looks for a
+listener in A's group, finds none, and B resets the client.`,
 	Path:        "tcp_v[46]_rcv → reuseport_migrate_sock → tcp_v[46]_send_reset",
-	Timers:      "the client's retransmission timer (200 ms)",
+	Timers:      []harness.Timer{harness.RetransmissionTimer},
 	Cost:        200 * time.Millisecond,
 	Connections: 25,
 	Play: func(l *harness.Lab) {
@@ -101,12 +101,12 @@ group of A, finds none, and B resets the client.`,
 		l.DropACKs()
 		l.Connect()
 		l.AssertRequests(a)
-		l.Close(a)
+		a.Close()
 		b := l.Listen("B")
 		l.StopDropping()
-		l.AwaitFates(b)
-		l.AcceptAll(b)
+		l.AwaitOutcomes(b)
+		b.AcceptAll()
 	},
 	// The program stays with A's group, so it is not asked about the stray segments.
-	Expect: nobodyLeft(result.BareRST, 1, result.SurvivingListener, "TCP_FLAGS"),
+	Expect: noListenerLeft(result.BareRST, 1, result.SurvivingListener, "TCP_FLAGS"),
 }

@@ -7,40 +7,43 @@ import (
 
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
 
-// otherGroups are listeners of the same port that clients would reach, and that are of another group than A.
-var otherGroups = []struct {
+// otherGroup is a listener of A's port that clients could reach, and that is in another group than A.
+type otherGroup struct {
 	name, title, story string
-	listen             func(l *harness.Lab) *harness.Listener // nil: it may not listen
+	listen             func(l *harness.Lab) *harness.Listener // returns nil if it may not listen
 	facts              map[string]any
 	probe              func() error
-}{
+}
+
+var otherGroups = []otherGroup{
 	{
-		name: "address", title: "a listener on another address is no target",
+		name: "address", title: "no migration to a listener on another address",
 		story: `A listens on the address that clients connect to, B on the wildcard (in
-family dual, where A has the IPv6 wildcard, B has that of IPv4). B is of
-another group (inet_reuseport_add_sock compares family and address), which is
-no matter to new clients: they reach B once A is gone. What A holds is lost
-in every mode.`,
+family dual A has the IPv6 wildcard, and B that of IPv4). B is in another
+group (inet_reuseport_add_sock compares family and address). New clients
+reach B once A is closed, but what A holds is lost in every mode.`,
 		listen: func(l *harness.Lab) *harness.Listener { return l.Listen("B", harness.At(l.OtherAddress())) },
 	},
 	{
-		name: "device", title: "a listener bound to a device is no target",
-		story: `A listens on all devices, B on lo alone (SO_BINDTOIFINDEX). New clients reach
-B even while A is there, for it scores higher (compute_score), and yet B is
-of another group (inet_reuseport_add_sock compares the device). What A holds
-is lost in every mode.`,
+		name: "device", title: "no migration to a listener bound to a device",
+		story: `A listens on all devices, B on lo alone (SO_BINDTOIFINDEX). New clients would
+reach B even while A listens, because B scores higher (compute_score). Still
+B is in another group (inet_reuseport_add_sock compares the device), and what
+A holds is lost in every mode.`,
 		listen: func(l *harness.Lab) *harness.Listener {
 			return l.Listen("B", harness.SockOpt(unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, harness.Loopback))
 		},
 	},
 	{
-		name: "uid", title: "another user's listener is no target, and cannot even be",
-		story: `A is ours, B belongs to another user. Whoever shares a port has to be the
-same user, lest somebody steal the connections of another's server: bind says
-EADDRINUSE to B (inet_csk_bind_conflict compares sk_uid). Nobody else listens
-when A closes, and what it holds is lost in every mode.`,
+		name: "uid", title: "another user cannot even listen on the port",
+		story: `A is ours, B belongs to another user. Listeners that share a port must belong
+to one user, so that nobody can take connections from another user's server:
+bind fails for B with EADDRINUSE (inet_csk_bind_conflict compares sk_uid). No
+other listener is there when A closes, and what A holds is lost in every
+mode.`,
 		listen: func(l *harness.Lab) *harness.Listener {
 			b, said := l.TryListen("B", harness.Owner(harness.OtherUID))
 			l.Fact("another user's bind", said)
@@ -51,88 +54,96 @@ when A closes, and what it holds is lost in every mode.`,
 	},
 }
 
-// otherGroupScenarios are all of them, for both quizzes, and the user who changes when it is too late to matter.
+// otherGroupScenarios returns each other group with both quizzes, and the user that changes too late to matter.
 func otherGroupScenarios() []harness.Scenario {
 	var all []harness.Scenario
 	for _, o := range otherGroups {
-		expect := func(flavour result.Flavour, estabResets int) func(harness.Mode) harness.Expectation {
-			return func(m harness.Mode) harness.Expectation {
-				e := nobodyLeft(flavour, estabResets, "", "")(m)
-				e.Facts = o.facts
-				return e
-			}
-		}
-		accept := func(l *harness.Lab, b *harness.Listener) {
-			if b != nil {
-				l.AcceptAll(b)
-			}
-		}
-		all = append(all, harness.Scenario{
-			Name:        "other-group-" + o.name + "-quiz1",
-			Section:     harness.SectionBeyond,
-			Modes:       mainModes,
-			Doc:         o.title + " (quiz1)\n\n" + o.story,
-			Path:        "inet_csk_listen_stop → reuseport_migrate_sock, which finds the group empty",
-			Connections: 25,
-			Probe:       o.probe,
-			Play: func(l *harness.Lab) {
-				a := l.Listen("A")
-				l.Connect()
-				b := o.listen(l)
-				l.AssertAcceptQueue(a)
-				l.Close(a)
-				accept(l, b)
-			},
-			Expect: expect(result.RSTACK, 2),
-		}, harness.Scenario{
-			Name:        "other-group-" + o.name + "-quiz2",
-			Section:     harness.SectionBeyond,
-			Modes:       mainModes,
-			Doc:         o.title + " (quiz2)\n\n" + o.story,
-			Path:        "tcp_v[46]_rcv → reuseport_migrate_sock, which finds the group empty",
-			Timers:      "the client's retransmission timer (200 ms)",
-			Cost:        200 * time.Millisecond,
-			Connections: 25,
-			Probe:       o.probe,
-			Play: func(l *harness.Lab) {
-				a := l.Listen("A")
-				l.DropACKs()
-				l.Connect()
-				b := o.listen(l)
-				l.AssertRequests(a)
-				l.Close(a)
-				l.StopDropping()
-				if b != nil {
-					l.AwaitFates(b)
-				} else {
-					l.AwaitFates()
-				}
-				accept(l, b)
-			},
-			Expect: expect(result.BareRST, 1),
-		})
+		all = append(all, o.quiz1(), o.quiz2())
 	}
-	return append(all, harness.Scenario{
-		Name:    "other-group-uid-later",
-		Section: harness.SectionBeyond,
-		Modes:   mainModes,
-		Doc: `a listener that is given to another user stays in the group
+	return append(all, otherGroupUIDLater)
+}
 
-Users are compared when a socket binds and listens, and never again: B
-listens as ours, is then given to another user (fchown), and is a target all
-the same.`,
-		Path:        "inet_csk_listen_stop → reuseport_migrate_sock",
+func (o otherGroup) quiz1() harness.Scenario {
+	return harness.Scenario{
+		Name:        "other-group-" + o.name + "-quiz1",
+		Section:     harness.SectionBeyond,
+		Modes:       mainModes,
+		Doc:         o.title + " (quiz1)\n\n" + o.story,
+		Path:        "inet_csk_listen_stop → reuseport_migrate_sock, which finds the group empty",
 		Connections: 25,
-		Probe:       harness.ProbeOwner,
+		Probe:       o.probe,
 		Play: func(l *harness.Lab) {
 			a := l.Listen("A")
 			l.Connect()
-			b := l.Listen("B")
-			l.Chown(b, harness.OtherUID)
+			b := o.listen(l)
 			l.AssertAcceptQueue(a)
-			l.Close(a)
-			l.AcceptAll(b)
+			a.Close()
+			if b != nil {
+				b.AcceptAll()
+			}
 		},
-		Expect: migrates(result.RSTACK, 2),
-	})
+		Expect: o.expect(result.RSTACK, 2),
+	}
+}
+
+func (o otherGroup) quiz2() harness.Scenario {
+	return harness.Scenario{
+		Name:        "other-group-" + o.name + "-quiz2",
+		Section:     harness.SectionBeyond,
+		Modes:       mainModes,
+		Doc:         o.title + " (quiz2)\n\n" + o.story,
+		Path:        "tcp_v[46]_rcv → reuseport_migrate_sock, which finds the group empty",
+		Timers:      []harness.Timer{harness.RetransmissionTimer},
+		Cost:        200 * time.Millisecond,
+		Connections: 25,
+		Probe:       o.probe,
+		Play: func(l *harness.Lab) {
+			a := l.Listen("A")
+			l.DropACKs()
+			l.Connect()
+			b := o.listen(l)
+			l.AssertRequests(a)
+			a.Close()
+			l.StopDropping()
+			if b == nil {
+				l.AwaitOutcomes()
+				return
+			}
+			l.AwaitOutcomes(b)
+			b.AcceptAll()
+		},
+		Expect: o.expect(result.BareRST, 1),
+	}
+}
+
+func (o otherGroup) expect(flavour result.Flavour, estabResets int) func(harness.Mode) verdict.Expectation {
+	return func(m harness.Mode) verdict.Expectation {
+		e := noListenerLeft(flavour, estabResets, "", "")(m)
+		e.Facts = o.facts
+		return e
+	}
+}
+
+var otherGroupUIDLater = harness.Scenario{
+	Name:    "other-group-uid-later",
+	Section: harness.SectionBeyond,
+	Modes:   mainModes,
+	Doc: `a listener that is given to another user stays in the group
+
+Users are compared when a socket binds and listens, and not again later: B
+listens as ours, is then given to another user (fchown), and connections
+still migrate to it.`,
+	Path:        "inet_csk_listen_stop → reuseport_migrate_sock",
+	Connections: 25,
+	Probe:       harness.ProbeOwner,
+	Play: func(l *harness.Lab) {
+		a := l.Listen("A")
+		l.Connect()
+		b := l.Listen("B")
+		b.Chown(harness.OtherUID)
+		l.AssertAcceptQueue(a)
+		a.Close()
+		b.AcceptAll()
+	},
+	Expect: migrates(result.RSTACK, 2),
 }

@@ -11,18 +11,19 @@ var quiz1 = harness.Scenario{
 	Doc: `connections in the accept queue of a listener that closes
 
 Listener A has a client's connection in its accept queue: the handshake is
-done, "Hello World" has arrived, nobody has called accept. Listener B comes
-up on the same port, and A closes. The kernel empties A's accept queue inside
-close(): without migration it resets what it finds there, although B listens.
-With migration it moves the connection to B, whose accept returns it.`,
+complete, "Hello World" has arrived, and the server has not called accept.
+Listener B comes up on the same port, and A closes. The kernel empties A's
+accept queue inside close(). Without migration it resets what it finds there,
+although B listens. With migration it moves the connection to B, and B's
+accept returns it.`,
 	Path: "inet_csk_listen_stop → reuseport_migrate_sock",
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A")
 		l.Connect()
 		b := l.Listen("B")
 		l.AssertAcceptQueue(a)
-		l.Close(a)
-		l.AcceptAll(b)
+		a.Close()
+		b.AcceptAll()
 	},
 	// RST+ACK from tcp_send_active_reset; both ends leave ESTABLISHED.
 	Expect: migrates(result.RSTACK, 2),

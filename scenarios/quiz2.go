@@ -10,17 +10,16 @@ import (
 var quiz2 = harness.Scenario{
 	Name:    "quiz2",
 	Section: harness.SectionMisbehave,
-	Timers:  "the client's retransmission timer (200 ms)",
+	Timers:  []harness.Timer{harness.RetransmissionTimer},
 	Cost:    200 * time.Millisecond,
 	Doc: `connections still in the handshake when the listener closes
 
-A packet-drop rule takes the final ACK of the handshake away, so that the
-client believes to be connected while the server holds a request socket,
-tied to listener A. Listener B comes up, A closes, the rule goes, and the
-client retransmits "Hello World". Without migration the request socket dies
-with A's name on it, and B, which knows nothing of it, resets the client.
-With migration the request socket is cloned for B, whose accept returns the
-connection.`,
+A rule drops the final ACK of the handshake. The client is connected, while
+the server still has a request socket, tied to listener A. Listener B comes
+up, A closes, the rule is removed, and the client retransmits "Hello World".
+Without migration the request socket is dropped because A is closed, and B,
+which knows nothing of it, resets the client. With migration the request
+socket is cloned for B, and B's accept returns the connection.`,
 	Path: "tcp_v[46]_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A")
@@ -28,10 +27,10 @@ connection.`,
 		l.Connect()
 		b := l.Listen("B")
 		l.AssertRequests(a)
-		l.Close(a)
+		a.Close()
 		l.StopDropping()
-		l.AwaitFates(b)
-		l.AcceptAll(b)
+		l.AwaitOutcomes(b)
+		b.AcceptAll()
 	},
 	// A bare RST from tcp_v4_send_reset, B being in LISTEN; only the client leaves ESTABLISHED.
 	Expect: migrates(result.BareRST, 1),

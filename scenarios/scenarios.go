@@ -5,8 +5,8 @@ import (
 	"slices"
 
 	"github.com/rpmig/rpmig/harness"
-	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
 
 // All returns every scenario, in the order of the talk.
@@ -54,33 +54,33 @@ func All() []harness.Scenario {
 	)
 }
 
-// mainModes are enough for variations of a case that is played in every mode elsewhere.
+// mainModes are enough for a variation of a case that another scenario plays in every mode.
 var mainModes = []string{"off", "sysctl", "bpf"}
 
-// migrates is the expectation of a case in which only migration saves a connection. A lost one is answered with a reset
-// of the flavour; estabResets is by how much EstabResets moves then, client and server sharing the namespace. A bare RST
-// answers a stray segment, which is looked up among the listeners first.
-func migrates(flavour result.Flavour, estabResets int) func(harness.Mode) harness.Expectation {
-	return func(m harness.Mode) harness.Expectation {
-		e := harness.Expectation{Lives: m.Migrates, Counted: map[string]int{
-			kernel.MigrateSuccess: 0, kernel.MigrateFailure: 0, kernel.OutRsts: 0, kernel.EstabResets: 0,
+// migrates is the expectation of a case in which only migration saves a connection. A lost one is reset with the given
+// flavour. estabResets is how much EstabResets grows then for both ends, since client and server share the namespace. A
+// bare RST answers a stray segment, for which the kernel looks up a listener first.
+func migrates(flavour result.Flavour, estabResets int) func(harness.Mode) verdict.Expectation {
+	return func(m harness.Mode) verdict.Expectation {
+		e := verdict.Expectation{Lives: m.Migrates, Counted: map[string]int{
+			result.MigrateSuccess: 0, result.MigrateFailure: 0, result.OutRsts: 0, result.EstabResets: 0,
 		}}
 		if m.Asks && m.HasProgram() {
 			e.Asked = 1
 		}
 		switch {
 		case e.Lives:
-			e.Counted[kernel.MigrateSuccess], e.Migrations = 1, 1
+			e.Counted[result.MigrateSuccess], e.Migrations = 1, 1
 		case m.Asks:
-			e.Counted[kernel.MigrateFailure] = 1
+			e.Counted[result.MigrateFailure] = 1
 		}
 		if !e.Lives {
 			e.Flavour, e.Owner, e.Reason = flavour, result.ClosingListener, "TCP_STATE"
 			if flavour == result.BareRST {
 				e.Strays, e.Owner, e.Reason = 1, result.SurvivingListener, "TCP_FLAGS"
 			}
-			e.Counted[kernel.OutRsts] = 1
-			e.Counted[kernel.EstabResets] = estabResets
+			e.Counted[result.OutRsts] = 1
+			e.Counted[result.EstabResets] = estabResets
 		}
 		return e
 	}

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/harness"
-	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
 
 // The kernel's selftest (tools/testing/selftests/bpf/prog_tests/migrate_reuseport.c, commit c9d0bdef89a6) has as many.
@@ -22,21 +22,21 @@ type selftestCase struct {
 	name, title string
 	story       string
 	path        string
-	timers      string
+	timers      []harness.Timer
 	cost        time.Duration
 	modes       []string
-	weather     []harness.Sysctl
+	sysctls     []harness.Sysctl
 	options     []harness.ListenOption
-	// stage connects the clients, and asserts that they are where the case wants them, between the start of the first
-	// four servers and of the last.
+	// stage connects the clients once the first four servers listen and before the last one does, and asserts that they are
+	// where the case needs them.
 	stage func(l *harness.Lab, first []*harness.Listener)
-	// migrate has them migrate once the first four servers have been shut down.
+	// migrate makes the connections migrate once the first four servers have been shut down.
 	migrate func(l *harness.Lab, servers []*harness.Listener)
-	expect  func(harness.Mode) harness.Expectation
+	expect  func(harness.Mode) verdict.Expectation
 }
 
-// selftestQueue are the modes in which a case of the accept queue has an exact outcome: where the kernel chooses by
-// itself it may send a connection through more than one of the servers that are shut down one after another.
+// selftestQueue are the modes in which a case of the accept queue has an exact outcome. The servers are shut down one
+// after another: where the kernel picks by hash, a connection may migrate to one of them and has to migrate again.
 var selftestQueue = []string{"off", "bpf", "bpf-drop", "bpf-select"}
 
 var selftestCases = []selftestCase{
@@ -44,7 +44,7 @@ var selftestCases = []selftestCase{
 		name: "established", title: "TCP_ESTABLISHED, inet_csk_listen_stop",
 		story: `The connections are in the accept queues. They migrate to server 4, which the
 program picks; back to server 1, which listens again; and to server 4 again.
-Those two are the kernel's pick: who was shut down is in the map no more.`,
+The kernel picks the last two: a shutdown takes a listener out of the map.`,
 		path:  "inet_csk_listen_stop → reuseport_migrate_sock, three times",
 		modes: selftestQueue,
 		stage: func(l *harness.Lab, first []*harness.Listener) {
@@ -52,7 +52,7 @@ Those two are the kernel's pick: who was shut down is in the map no more.`,
 			l.AssertAcceptQueue(first...)
 		},
 		migrate: func(l *harness.Lab, servers []*harness.Listener) {
-			l.Fact(selftestAsked, l.Share(int(l.Asked().Established)))
+			l.Fact(selftestAsked, l.Share(int(l.Program().Asked().Established)))
 			selftestDance(l, servers)
 		},
 		expect: selftestDanced(migrates(result.RSTACK, 2)),
@@ -61,11 +61,11 @@ Those two are the kernel's pick: who was shut down is in the map no more.`,
 		name: "syn-recv", title: "TCP_SYN_RECV, inet_csk_listen_stop",
 		story: `TCP Fast Open connections are in the accept queues, still in SYN_RECV. They
 migrate to server 4, which the program picks; back to server 1, which listens
-again; and to server 4 again. Those two are the kernel's pick: who was shut
-down is in the map no more.`,
+again; and to server 4 again. The kernel picks the last two: a shutdown takes
+a listener out of the map.`,
 		path:    "inet_csk_listen_stop → reuseport_migrate_sock, three times",
 		modes:   selftestQueue,
-		weather: fastOpenWeather,
+		sysctls: fastOpenSysctls,
 		options: []harness.ListenOption{fastOpen(5 * selftestClients)},
 		stage: func(l *harness.Lab, first []*harness.Listener) {
 			l.DropACKs()
@@ -73,19 +73,19 @@ down is in the map no more.`,
 			l.AssertChildren(first...)
 		},
 		migrate: func(l *harness.Lab, servers []*harness.Listener) {
-			l.Fact(selftestAsked, l.Share(int(l.Asked().SYNRecv)))
+			l.Fact(selftestAsked, l.Share(int(l.Program().Asked().SYNRecv)))
 			selftestDance(l, servers)
 		},
 		expect: selftestDanced(migratesChildren),
 	},
 	{
 		name: "new-syn-recv-timer", title: "TCP_NEW_SYN_RECV, reqsk_timer_handler",
-		story: `Request sockets wait for their ACK. The SYN+ACK timer fires before it comes
-and has them migrate to server 4, which the program picks. The selftest sleeps
-for a second there, and its clients then wait for their retransmission timer;
-here the timer is waited for, and the clients send once it has fired.`,
+		story: `Request sockets wait for their ACK. The SYN+ACK timer fires first, and they
+migrate to server 4, which the program picks. The selftest sleeps for a
+second, and its clients then wait for their retransmission timer. Here the
+scenario waits for the SYN+ACK timer, and the clients send once it has fired.`,
 		path:   "reqsk_timer_handler → reuseport_migrate_sock",
-		timers: "the SYN+ACK timer (1 s)", cost: time.Second,
+		timers: []harness.Timer{harness.SYNACKTimer}, cost: time.Second,
 		stage: func(l *harness.Lab, first []*harness.Listener) {
 			l.DropACKs()
 			l.ConnectSilently()
@@ -93,13 +93,13 @@ here the timer is waited for, and the clients send once it has fired.`,
 		},
 		migrate: func(l *harness.Lab, servers []*harness.Listener) {
 			l.AwaitSYNACKTimers()
-			l.Fact("migrated by the timer", l.Share(l.Counter(kernel.MigrateSuccess)))
-			l.Fact(selftestAsked, l.Share(int(l.Asked().NewSYNRecv)))
+			l.Fact("migrated by the timer", l.Share(l.Counter(result.MigrateSuccess)))
+			l.Fact(selftestAsked, l.Share(int(l.Program().Asked().NewSYNRecv)))
 			l.StopDropping()
 			l.Send()
-			l.AwaitFates(servers[4])
+			l.AwaitOutcomes(servers[4])
 		},
-		expect: func(m harness.Mode) harness.Expectation {
+		expect: func(m harness.Mode) verdict.Expectation {
 			e := migrates(result.BareRST, 1)(m)
 			e.Facts = map[string]any{"migrated by the timer": allIf(e.Lives)}
 			return e
@@ -110,7 +110,7 @@ here the timer is waited for, and the clients send once it has fired.`,
 		story: `Request sockets wait for their ACK. It comes, and they migrate to server 4,
 which the program picks.`,
 		path:   "tcp_v[46]_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
-		timers: "the client's retransmission timer (200 ms)", cost: 200 * time.Millisecond,
+		timers: []harness.Timer{harness.RetransmissionTimer}, cost: 200 * time.Millisecond,
 		stage: func(l *harness.Lab, first []*harness.Listener) {
 			l.DropACKs()
 			l.Connect()
@@ -118,39 +118,39 @@ which the program picks.`,
 		},
 		migrate: func(l *harness.Lab, servers []*harness.Listener) {
 			l.StopDropping()
-			l.AwaitFates(servers[4])
-			l.Fact(selftestAsked, l.Share(int(l.Asked().NewSYNRecv)))
+			l.AwaitOutcomes(servers[4])
+			l.Fact(selftestAsked, l.Share(int(l.Program().Asked().NewSYNRecv)))
 		},
 		expect: migrates(result.BareRST, 1),
 	},
 }
 
-// selftestAsked is what the selftest's program counts: sockets in the state that the case is about. In the cases that
-// migrate three times it is found out after the first, the only one that the selftest's program counts too.
+// selftestAsked is what the selftest's program counts: sockets in the state that the case is about. The cases that
+// migrate three times read it after the first migration, the only one that the selftest's program counts too.
 const selftestAsked = "the program was asked about"
 
-// selftestDance is the selftest's migrate_dance, as far as it goes beyond shutting the first four servers down.
+// selftestDance is what the selftest's migrate_dance does after the first four servers have been shut down.
 func selftestDance(l *harness.Lab, servers []*harness.Listener) {
-	l.Relisten(servers[1])
-	l.Shutdown(servers[4], unix.SHUT_RDWR)
-	l.Relisten(servers[4])
-	l.Shutdown(servers[1], unix.SHUT_RDWR)
+	servers[1].Relisten()
+	servers[4].Shutdown(unix.SHUT_RDWR)
+	servers[4].Relisten()
+	servers[1].Shutdown(unix.SHUT_RDWR)
 }
 
-// selftestDanced is an expectation with three migrations in place of one.
-func selftestDanced(once func(harness.Mode) harness.Expectation) func(harness.Mode) harness.Expectation {
-	return func(m harness.Mode) harness.Expectation {
+// selftestDanced is an expectation of three migrations instead of one.
+func selftestDanced(once func(harness.Mode) verdict.Expectation) func(harness.Mode) verdict.Expectation {
+	return func(m harness.Mode) verdict.Expectation {
 		e := once(m)
 		if e.Lives {
 			e.Migrations *= 3
 			e.Asked *= 3
-			e.Counted[kernel.MigrateSuccess] *= 3
+			e.Counted[result.MigrateSuccess] *= 3
 		}
 		return e
 	}
 }
 
-// selftest is the selftest under its own names.
+// selftest returns the cases of the kernel's selftest, under its own names.
 func selftest() []harness.Scenario {
 	var all []harness.Scenario
 	for _, family := range []string{"ipv4", "ipv6"} {
@@ -161,38 +161,38 @@ func selftest() []harness.Scenario {
 				Families:    []string{family},
 				Modes:       c.modes,
 				Connections: selftestClients,
-				Weather:     c.weather,
+				Sysctls:     c.sysctls,
 				Timers:      c.timers, Cost: c.cost,
 				Path: c.path,
-				Doc: c.title + ", " + family + "\n\n" + `Servers 0 to 3 listen, 25 clients connect, the kernel spreads them; server 4
-comes up, and the others are shut down.
+				Doc: c.title + ", " + family + "\n\n" + `Servers 0 to 3 listen, 25 clients connect, and the kernel spreads them; server
+4 comes up, and the others are shut down.
 
 ` + c.story + `
 
 The selftest counts what server 4 accepts and what its program picked. Here
-sock_diag shows beforehand where all clients are; the wire shows that nobody
-is reset and the clients' sockets that all live; the kernel's counters agree
-with the program's; the data are all there; server 4 serves new clients
-afterwards; and without migration, or when the program refuses, the same
-steps lose every connection.`,
+sock_diag shows beforehand where all connections are; the wire shows no reset,
+and the clients' sockets show that all live; the kernel's counters agree with
+the program's; all data arrive; server 4 serves new clients afterwards; and
+without migration, or when the program refuses, the same steps lose every
+connection.`,
 				Play: func(l *harness.Lab) {
 					var servers []*harness.Listener
 					for i := range selftestServers {
 						if i == 4 {
 							// An empty slot: the program leaves what arrives to the kernel, as the selftest's does.
-							l.EmptySlot(0)
+							l.Program().Empty(0)
 							c.stage(l, servers)
 						}
 						servers = append(servers, l.Listen(fmt.Sprint("server ", i), c.options...))
 					}
 					for _, s := range servers[:4] {
-						l.Shutdown(s, unix.SHUT_RDWR)
+						s.Shutdown(unix.SHUT_RDWR)
 					}
 					c.migrate(l, servers)
-					l.AcceptAll(servers[4])
+					servers[4].AcceptAll()
 					l.Fact("accepted by server 4", l.Share(l.Accepted("server 4")))
 				},
-				Expect: func(m harness.Mode) harness.Expectation {
+				Expect: func(m harness.Mode) verdict.Expectation {
 					e := c.expect(m)
 					if e.Facts == nil {
 						e.Facts = map[string]any{}

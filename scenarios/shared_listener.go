@@ -1,6 +1,9 @@
 package scenarios
 
-import "github.com/rpmig/rpmig/harness"
+import (
+	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/verdict"
+)
 
 // sharedListeners are the ways to serve one port with several processes before there was SO_REUSEPORT.
 var sharedListeners = []harness.Scenario{
@@ -9,23 +12,23 @@ var sharedListeners = []harness.Scenario{
 		Section: harness.SectionWhat,
 		Doc: `the traditional way: workers that accept on one shared listener
 
-A master opens the one listener of the port, without SO_REUSEPORT, and two
-workers have it too. Worker 1 exits while clients wait in the accept queue.
-The queue belongs to the socket and not to the process, and the socket lives
-as long as anybody holds it: close_files drops one reference, and nothing
-reaches tcp_close. Worker 2 accepts them all. Nothing is lost and nothing has
-to migrate, but all workers contend for one queue.`,
+A master opens the one listener of the port, without SO_REUSEPORT, and passes
+it to two workers. Worker 1 exits while clients wait in the accept queue. The
+queue belongs to the socket and not to the process, and the socket stays open
+as long as a process has it: close_files drops one reference, and tcp_close
+is not called. Worker 2 accepts all clients. Nothing is lost and nothing has
+to migrate, but all workers share one queue.`,
 		Path:        "do_exit → close_files → fput; the last reference is elsewhere",
 		Connections: 25,
 		Play: func(l *harness.Lab) {
 			a := l.Listen("the listener", harness.WithoutReuseport())
 			worker1, worker2 := l.Worker("worker 1"), l.Worker("worker 2")
-			l.Pass(a, worker1)
-			l.Pass(a, worker2)
+			a.PassTo(worker1)
+			a.PassTo(worker2)
 			l.Connect()
 			l.AssertAcceptQueue(a)
-			l.Exit(worker1)
-			l.AcceptIn(worker2, l.Connections())
+			worker1.Exit()
+			worker2.Accept(l.Connections())
 			l.Fact("accepted by worker 2", portion(l.Accepted("worker 2"), l.Connections()))
 		},
 		Expect: sharedListener,
@@ -38,9 +41,9 @@ to migrate, but all workers contend for one queue.`,
 
 The leader alone has the listener, without SO_REUSEPORT; it accepts, and
 passes each connection to a worker over SCM_RIGHTS. Worker 1 exits while
-clients wait in the accept queue, which is none of its business: the leader
-hands them all to worker 2. Nothing is lost and nothing has to migrate, but
-every connection goes through one process.`,
+clients wait in the accept queue, which is the leader's: the leader hands all
+of them to worker 2. Nothing is lost and nothing has to migrate, but every
+connection goes through one process.`,
 		Path:        "inet_csk_accept; unix_stream_sendmsg → scm_fp_copy",
 		Connections: 25,
 		Play: func(l *harness.Lab) {
@@ -48,9 +51,9 @@ every connection goes through one process.`,
 			worker1, worker2 := l.Worker("worker 1"), l.Worker("worker 2")
 			l.Connect()
 			l.AssertAcceptQueue(a)
-			l.Exit(worker1)
+			worker1.Exit()
 			for range l.Connections() {
-				l.HandOver(a, worker2)
+				a.HandOverTo(worker2)
 			}
 			l.Fact("accepted by worker 2", portion(l.Accepted("worker 2"), l.Connections()))
 		},
@@ -59,7 +62,7 @@ every connection goes through one process.`,
 	},
 }
 
-func sharedListener(m harness.Mode) harness.Expectation {
+func sharedListener(m harness.Mode) verdict.Expectation {
 	e := lives(m)
 	e.Facts = map[string]any{"accepted by worker 2": "all"}
 	return e

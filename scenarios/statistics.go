@@ -8,7 +8,7 @@ import (
 // falseAlarm is the chance that a fair kernel is taken for an unfair one.
 const falseAlarm = 1e-6
 
-// portion says how many of all in a word where that will do, so that an expectation need not know how many there are.
+// portion returns "none" or "all" where it can, so that an expectation need not know how many there are.
 func portion(k, of int) string {
 	switch k {
 	case 0:
@@ -20,9 +20,9 @@ func portion(k, of int) string {
 	}
 }
 
-// chiSquare is how far counts are from being even, and the chance that even odds give something as far or farther off.
-// The number of counts has to be odd: with an even number of degrees of freedom, k, the chance has a closed form,
-// e^(-x/2) times the sum of (x/2)^i/i! over i < k/2.
+// chiSquare returns how far counts are from being even, and the chance that even odds give counts as far off, or
+// farther. The number of counts has to be odd: with an even number of degrees of freedom, k, the chance has a closed
+// form, e^(-x/2) times the sum of (x/2)^i/i! over i < k/2.
 func chiSquare(counts []int) (x, significance float64) {
 	total := 0
 	for _, n := range counts {
@@ -40,7 +40,7 @@ func chiSquare(counts []int) (x, significance float64) {
 	return x, significance
 }
 
-// coin is the chance that a fair coin, thrown n times, comes up heads k times or is as far or farther off n/2.
+// coin is the chance that a fair coin, thrown n times, comes up heads k times or a number as far from n/2, or farther.
 func coin(k, n int) float64 {
 	off := func(k int) int { return max(2*k-n, n-2*k) }
 	lgamma := func(n int) float64 { x, _ := math.Lgamma(float64(n + 1)); return x }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestChiSquare: quantiles from tables.
+// TestChiSquare compares with quantiles from tables.
 func TestChiSquare(t *testing.T) {
 	for _, tt := range []struct {
 		counts  []int

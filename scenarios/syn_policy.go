@@ -5,45 +5,46 @@ import (
 
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
 
 var synPolicy = harness.Scenario{
 	Name:    "syn-policy",
 	Section: harness.SectionHow,
-	Doc: `migration across a rule that a program keeps for SYNs
+	Doc: `a program that routes SYNs, and migration that ignores its rule
 
 There are two kinds of listener, for even and for odd client ports, and a
 program that routes SYNs by that rule. 100 clients from odd ports wait in the
-accept queue of the old listener of the odd kind, a new one comes up, and the
-old one closes. The sysctl knows nothing of the rule: the kernel picks by
-hash, and about half of the connections land with the even kind. A migrate
-program that selects keeps to the rule for each of them; one that answers
-SK_PASS leaves it to the hash again. In the modes without a migrate program
-the rule is kept by a classic BPF program (SO_ATTACH_REUSEPORT_CBPF), which
-is not asked about migrations, as a plain SELECT program is not
-(reuseport_migrate_sock). That the hash is fair to both kinds is rejected at
-a significance below 1e-6.`,
+accept queue of the old odd listener, a new one comes up, and the old one
+closes. With the sysctl the kernel knows nothing of the rule: it picks by
+hash, and about half of the connections go to the even listener. A migrate
+program that selects follows the rule for each of them; one that answers
+SK_PASS leaves the pick to the hash again. In the modes without a BPF program
+a classic one routes the SYNs (SO_ATTACH_REUSEPORT_CBPF); the kernel does not
+ask it about migrations, nor a plain SELECT program (reuseport_migrate_sock).
+The test that the hash is fair to both kinds fails at a significance below
+1e-6.`,
 	Path:        "inet_csk_listen_stop → reuseport_migrate_sock → run_bpf_filter or hash",
 	Connections: 100,
 	Play: func(l *harness.Lab) {
 		even := l.Listen("even")
 		odd := l.Listen("odd, old")
-		l.RouteByParity(even)
+		even.RouteByParity()
 		l.ConnectFromOddPorts()
 		next := l.Listen("odd, new") // in the old one's slot
 		l.AssertAcceptQueue(odd)
-		l.Close(odd)
-		astray, kept := l.AcceptAll(even), l.AcceptAll(next)
+		odd.Close()
+		astray, kept := even.AcceptAll(), next.AcceptAll()
 		l.Fact("with the wrong kind", portion(astray, astray+kept))
-		l.Fact("significance of the unevenness", fmt.Sprintf("%.3g (%d went to the even kind, %d to the odd)",
-			coin(astray, astray+kept), astray, kept))
+		l.FactNumber("significance of the unevenness", coin(astray, astray+kept),
+			fmt.Sprintf("%d went to the even kind, %d to the odd", astray, kept))
 	},
-	Expect: func(m harness.Mode) harness.Expectation {
+	Expect: func(m harness.Mode) verdict.Expectation {
 		e := migrates(result.RSTACK, 2)(m)
 		if m.HasProgram() && m.Answer == harness.Choose {
 			e.Facts = map[string]any{"with the wrong kind": "none"}
 		} else {
-			e.Facts = map[string]any{"significance of the unevenness": harness.Range{Min: falseAlarm, Max: 1}}
+			e.Facts = map[string]any{"significance of the unevenness": verdict.Range{Min: falseAlarm, Max: 1}}
 		}
 		return e
 	},

@@ -5,6 +5,7 @@ import (
 
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
 
 var synackTimer = harness.Scenario{
@@ -13,13 +14,13 @@ var synackTimer = harness.Scenario{
 	Doc: `the SYN+ACK timer finds the listener of a handshake gone
 
 As quiz2, but the rule stays until the timer that would send the SYN+ACK again
-has fired. Without migration the timer drops the request socket without a
-word: nobody is told, and whatever the client sends next is answered with a
-reset. With migration the timer clones the request socket for B, sends the
-SYN+ACK again, and the handshake is completed there. A migrate program that
-refuses is asked by the timer, and never again.`,
+has fired. Without migration the timer drops the request socket and sends
+nothing; the client's next segment is answered with a reset. With migration
+the timer clones the request socket for B and sends the SYN+ACK again, and
+the handshake completes there. A migrate program that refuses is asked by the
+timer, and not again.`,
 	Path:        "reqsk_timer_handler → reuseport_migrate_sock",
-	Timers:      "the SYN+ACK timer (1 s), the client's second retransmission (0.6 s in)",
+	Timers:      []harness.Timer{harness.SYNACKTimer, {Name: "the client's second retransmission (0.6 s in)"}},
 	Cost:        1800 * time.Millisecond,
 	Connections: 5,
 	Play: func(l *harness.Lab) {
@@ -28,7 +29,7 @@ refuses is asked by the timer, and never again.`,
 		l.Connect()
 		b := l.Listen("B")
 		l.AssertRequests(a)
-		l.Close(a)
+		a.Close()
 		if l.Mode().Migrates {
 			// Counted once the request is B's, before the SYN+ACK is sent for it.
 			l.AwaitCounterByTimer("TCPSynRetrans", l.Connections())
@@ -38,12 +39,12 @@ refuses is asked by the timer, and never again.`,
 			l.Fact("request sockets once the timer has fired", l.Requests())
 		}
 		l.StopDropping()
-		l.AwaitFates(b)
-		l.AcceptAll(b)
+		l.AwaitOutcomes(b)
+		b.AcceptAll()
 	},
-	Expect: func(m harness.Mode) harness.Expectation {
+	Expect: func(m harness.Mode) verdict.Expectation {
 		e := migrates(result.BareRST, 1)(m)
-		left := harness.Each(0)
+		left := verdict.Each(0)
 		if e.Lives {
 			left = 1
 		}

@@ -3,41 +3,41 @@ package scenarios
 import (
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
 
-// wokenFact is found out about who sleeps on B in a mode in which something migrates to it.
+// wokenFact is what became of the thread that sleeps on B, in a mode in which a connection migrates to B.
 const wokenFact = "the thread that waits for B"
 
-// wakeup is quiz1 with somebody asleep on B.
-func wakeup(name, call string, asleep func(*harness.Lab, *harness.Listener, func()) string) harness.Scenario {
+// wakeup is quiz1 with a thread that sleeps on B.
+func wakeup(name, call string, asleep func(*harness.Listener, func()) string) harness.Scenario {
 	expect := migrates(result.RSTACK, 2)
 	return harness.Scenario{
 		Name:    "wakeup-" + name,
 		Section: harness.SectionBeyond,
-		Doc: "who sleeps in " + call + ` on the new listener is woken
+		Doc: "a thread that sleeps in " + call + ` on the new listener is woken
 
 As quiz1, but before A closes a thread already waits for B in ` + call + `.
-To put a connection into B's accept queue is not enough then:
+It is not enough to put a connection into B's accept queue then:
 inet_csk_listen_stop has to call B's sk_data_ready too, and did not before
-6.18.27, 6.12.86 and 6.1.175. The connection had migrated and was counted,
-and its server slept on until some other connection came. The non-blocking
-accept of the quizzes does not show it. Where nothing migrates the thread
-sleeps on, and should.`,
+6.18.27, 6.12.86 and 6.1.175. The connection was migrated and counted, and
+the thread slept on. The non-blocking accept of the quizzes does not show
+this. Where nothing migrates, the thread has to sleep on.`,
 		Path: "inet_csk_listen_stop → inet_csk_reqsk_queue_add, sk_data_ready",
 		Play: func(l *harness.Lab) {
 			a := l.Listen("A")
 			l.Connect()
 			b := l.Listen("B")
 			l.AssertAcceptQueue(a)
-			// Under a name of its own where it cannot show the bug.
+			// The fact has another name where it cannot show the bug.
 			fact := wokenFact
 			if !l.Mode().Migrates {
 				fact += " in vain"
 			}
-			l.Fact(fact, asleep(l, b, func() { l.Close(a) }))
-			l.AcceptAll(b)
+			l.Fact(fact, asleep(b, func() { a.Close() }))
+			b.AcceptAll()
 		},
-		Expect: func(m harness.Mode) harness.Expectation {
+		Expect: func(m harness.Mode) verdict.Expectation {
 			e := expect(m)
 			if m.Migrates {
 				e.Facts = map[string]any{wokenFact: "woken"}
@@ -48,7 +48,7 @@ sleeps on, and should.`,
 		},
 		Bugs: []result.Bug{{
 			ID:    "CVE-2026-46015",
-			Doc:   "who sleeps on the new listener is not woken by what migrates from an accept queue",
+			Doc:   "a thread that sleeps on the new listener is not woken when connections migrate from an accept queue",
 			Link:  "https://nvd.nist.gov/vuln/detail/CVE-2026-46015",
 			Fixed: []string{"6.1.175", "6.12.86", "6.18.27"},
 			Check: wokenFact,
@@ -57,6 +57,6 @@ sleeps on, and should.`,
 }
 
 var (
-	wakeupEpoll  = wakeup("epoll", "epoll_wait", (*harness.Lab).AsleepInEpoll)
-	wakeupAccept = wakeup("accept", "accept", (*harness.Lab).AsleepInAccept)
+	wakeupEpoll  = wakeup("epoll", "epoll_wait", (*harness.Listener).AsleepInEpoll)
+	wakeupAccept = wakeup("accept", "accept", (*harness.Listener).AsleepInAccept)
 )

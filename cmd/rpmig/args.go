@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/urfave/cli/v2"
 )
@@ -118,4 +119,14 @@ func badUsage(c *cli.Context, err error, _ bool) error {
 		}
 	}
 	return &usageError{what, strings.TrimSpace(c.Command.HelpName) + " --help"}
+}
+
+// quote makes one word of a text in a shell.
+func quote(text string) string {
+	if text != "" && !strings.ContainsFunc(text, func(r rune) bool {
+		return !strings.ContainsRune("+,-./:=@_", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }

@@ -71,10 +71,7 @@ func (e *env) bundleCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if info, err := os.Stat(from); err == nil && !info.IsDir() {
-				from = filepath.Dir(from)
-			}
-			if err := writeBundle(c.Context, to, from, run, c.Bool("redact"), c.Bool("force")); err != nil {
+			if err := writeBundle(c.Context, to, runDir(from), run, c.Bool("redact"), c.Bool("force")); err != nil {
 				return err
 			}
 			fmt.Fprintf(e.stderr, "rpmig: the bundle is %s\n", printable(to))
@@ -103,7 +100,7 @@ func (e *env) checkBundle(c *cli.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return e.render(c, format, checked.Run)
+	return e.render(c, format, checked.Run, ".")
 }
 
 func writeBundle(ctx context.Context, to, dir string, run *result.Run, redact, force bool) error {
@@ -139,7 +136,7 @@ func existsError(to, force string) error {
 	return &usageError{fmt.Sprintf("bundle: %s is there already", to), "choose another file, or " + force}
 }
 
-// freeForBundle refuses a file before work is done for it. How tells how to write over one.
+// freeForBundle refuses a file to which no bundle can be written, before there is one. how says how to write over a file.
 func freeForBundle(to string, force bool, how string) error {
 	if info, err := os.Lstat(to); err == nil && info.IsDir() {
 		return &usageError{fmt.Sprintf("bundle: %s is a folder", to), "choose a file: " + quote(filepath.Join(to, "run.tar.gz"))}
@@ -210,12 +207,12 @@ func bundleSource(ctx context.Context, dir string, run *result.Run) (bundle.Sour
 		Release: unix.ByteSliceToString(u.Release[:]), Version: unix.ByteSliceToString(u.Version[:]), Machine: unix.ByteSliceToString(u.Machine[:]),
 		UserNS: netns.InUserNS(), Sysctls: sysctls(), Tables: iptablesVersion(ctx),
 		Rpmig: version, Go: runtime.Version(), Build: map[string]string{},
-		LeftOut: []string{},
+		LeftOut: []reports.LeftOut{},
 	}
 	if s := programLeftOut(dir, run); s != "" {
-		env.LeftOut = append(env.LeftOut, s)
+		env.LeftOut = append(env.LeftOut, reports.LeftOut{Why: s})
 	}
-	// Not there: not known.
+	// Where it cannot be read it is not known.
 	tainted, _ := os.ReadFile("/proc/sys/kernel/tainted")
 	env.Tainted = strings.TrimSpace(string(tainted))
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -231,9 +228,9 @@ func bundleSource(ctx context.Context, dir string, run *result.Run) (bundle.Sour
 	}
 	switch config := kernelConfig(env.Release); {
 	case config == nil:
-		env.LeftOut = append(env.LeftOut, "kernel.config, which was found neither in /proc/config.gz nor in /boot or /lib/modules")
+		env.LeftOut = append(env.LeftOut, reports.LeftOut{File: "kernel.config", Why: "which was found neither in /proc/config.gz nor in /boot or /lib/modules"})
 	case env.Release != run.Header.Kernel:
-		env.LeftOut = append(env.LeftOut, "kernel.config, as the one found here is not of the run's kernel")
+		env.LeftOut = append(env.LeftOut, reports.LeftOut{File: "kernel.config", Why: "as the one found here is not of the run's kernel"})
 	default:
 		src.KernelConfig = config
 	}
@@ -256,7 +253,7 @@ func programLeftOut(dir string, run *result.Run) string {
 	return ""
 }
 
-// identity is what tells this machine and this user from others. What cannot be found out is not in any text either.
+// identity is what tells this machine and this user from others. What rpmig cannot find out is in none of its texts either.
 func identity() bundle.Identity {
 	var id bundle.Identity
 	if h, err := os.Hostname(); err == nil {

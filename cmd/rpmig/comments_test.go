@@ -74,8 +74,7 @@ func untold(c *result.Cell, frames []commented) []string {
 	left := map[string]int{} // events, by what has to stand on a frame between the same ends
 	for _, e := range c.Events {
 		if e.Kind == change {
-			from, to, _ := strings.Cut(e.State, " → ")
-			left[fmt.Sprint(change, " ", from, " ", to, " ", e.To, e.From)]++ // the segment came from the other end
+			left[fmt.Sprint(change, " ", e.Old, " ", e.State, " ", e.To, e.From)]++ // the segment came from the other end
 		} else {
 			left[fmt.Sprint(e.Kind, " ", e.Reason, "  ", e.From, e.To)]++
 		}
@@ -121,6 +120,29 @@ func untold(c *result.Cell, frames []commented) []string {
 	return wrong
 }
 
+// wantedComment is one that has to be read in each cell whose trace tells of an event like that.
+type wantedComment struct {
+	cell    string
+	event   string // its kind, its reason, or the state after and before it
+	comment string
+	found   bool
+}
+
+// wantedComments are what has to be read where the trace told of it; it may miss something, and then says so.
+func wantedComments() []wantedComment {
+	return []wantedComment{
+		{cell: "quiz1/.*/off", event: "tcp_send_reset", comment: `^this reset ends the connection: RST\+ACK of the closing listener\nstep: close A\nkernel: tcp:tcp_send_reset TCP_STATE, by a socket in CLOSE, inside the close of its listener\n`},
+		{cell: "quiz1/.*/off", event: "QUEUE_PURGE", comment: `^the client sends\nstep: 2 clients connect .*\nkernel: skb:kfree_skb QUEUE_PURGE, by a socket in CLOSE, during "close A"$`},
+		{cell: "quiz2/.*", event: "NETFILTER_DROP", comment: `^the final ACK of the handshake; dropped by the .* rule in the INPUT hook\nstep: .*\nkernel: skb:kfree_skb NETFILTER_DROP$`},
+		{cell: "quiz2/.*/off", event: "tcp_send_reset", comment: `^this reset ends the connection: bare RST of the surviving listener B\nstep: .*\nkernel: tcp:tcp_send_reset TCP_FLAGS, by listener B \(in LISTEN\), in softirq, in answer to frame \d+\n`},
+		{cell: "quiz2/.*/off", event: "tcp_send_reset", comment: `^the client retransmits\n.*\n(?s:.*)kernel: answers with the reset of frame \d+\n`},
+		{cell: "quiz2/.*", event: "tcp_retransmit_skb", comment: `^the client retransmits\n.*\nkernel: tcp:tcp_retransmit_skb, by a socket in ESTABLISHED`},
+		{cell: "quiz2/.*/sysctl", event: "ESTABLISHED SYN_RECV", comment: `^the client retransmits\n.*\n(?s:.*)\nkernel: .* SYN_RECV → ESTABLISHED, of the server's socket\nmoved: the request was made for A, and the handshake is completed on B$`},
+		{cell: "synack-timer/.*/sysctl", event: "tcp_retransmit_synack", comment: `^the server retransmits its SYN\+ACK\n.*\nkernel: tcp:tcp_retransmit_synack, for listener B(: the request's SYN\+ACK timer fired)?\nmoved: the request was made for A and is now with B(\n|$)`},
+		{cell: "last-listener-quiz2/.*/off", event: "NO_SOCKET", comment: `^this reset ends the connection: bare RST, sent for no socket\n.*\nkernel: tcp:tcp_send_reset NO_SOCKET, by no socket, in softirq, in answer to frame \d+\n`},
+	}
+}
+
 // TestComments: the story is in the capture, as tshark reads it, and it is the story of the ledger.
 func TestComments(t *testing.T) {
 	t.Parallel()
@@ -142,21 +164,7 @@ func TestComments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What has to be read where the trace told of it; it may miss something, and then says so.
-	wants := []struct {
-		cell, event, comment string
-		found                bool
-	}{
-		{cell: "quiz1/.*/off", event: "tcp_send_reset", comment: `^this reset ends the connection: RST\+ACK of the closing listener\nstep: close A\nkernel: tcp:tcp_send_reset TCP_STATE, by a socket in CLOSE, inside the close of its listener\n`},
-		{cell: "quiz1/.*/off", event: "QUEUE_PURGE", comment: `^the client sends\nstep: 2 clients connect .*\nkernel: skb:kfree_skb QUEUE_PURGE, by a socket in CLOSE, during "close A"$`},
-		{cell: "quiz2/.*", event: "NETFILTER_DROP", comment: `^the final ACK of the handshake; dropped by the .* rule in the INPUT hook\nstep: .*\nkernel: skb:kfree_skb NETFILTER_DROP$`},
-		{cell: "quiz2/.*/off", event: "tcp_send_reset", comment: `^this reset ends the connection: bare RST of the surviving listener B\nstep: await the retransmission\nkernel: tcp:tcp_send_reset TCP_FLAGS, by listener B \(in LISTEN\), in softirq, in answer to frame \d+\n`},
-		{cell: "quiz2/.*/off", event: "tcp_send_reset", comment: `^the client retransmits\n.*\n(?s:.*)kernel: answers with the reset of frame \d+\n`},
-		{cell: "quiz2/.*", event: "tcp_retransmit_skb", comment: `^the client retransmits\n.*\nkernel: tcp:tcp_retransmit_skb, by a socket in ESTABLISHED`},
-		{cell: "quiz2/.*/sysctl", event: "SYN_RECV → ESTABLISHED", comment: `^the client retransmits\n.*\n(?s:.*)\nkernel: .* SYN_RECV → ESTABLISHED, of the server's socket\nmoved: the request was made for A, and the handshake is completed on B$`},
-		{cell: "synack-timer/.*/sysctl", event: "tcp_retransmit_synack", comment: `^the server retransmits its SYN\+ACK\n.*\nkernel: tcp:tcp_retransmit_synack, for listener B(: the request's SYN\+ACK timer fired)?\nmoved: the request was made for A and is now with B(\n|$)`},
-		{cell: "last-listener-quiz2/.*/off", event: "NO_SOCKET", comment: `^this reset ends the connection: bare RST, sent for no socket\n.*\nkernel: tcp:tcp_send_reset NO_SOCKET, by no socket, in softirq, in answer to frame \d+\n`},
-	}
+	wants := wantedComments()
 	for i := range run.Cells {
 		c := &run.Cells[i]
 		frames := readComments(t, filepath.Join(p.dir, "out", c.Capture.File))
@@ -197,7 +205,7 @@ func spoil(t *testing.T, c *result.Cell, frames []commented) {
 		was := frames[i].lines
 		frames[i].lines = lines
 		if untold(c, frames) == nil {
-			t.Errorf("%s: frame %d: nobody notices that %s: %q", c.ID(), i+1, what, was)
+			t.Errorf("%s: frame %d: it goes unnoticed that %s: %q", c.ID(), i+1, what, was)
 		}
 		frames[i].lines = was
 	}

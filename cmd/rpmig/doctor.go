@@ -11,11 +11,13 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/capture"
+	"github.com/rpmig/rpmig/evidence"
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/kernel/trace"
@@ -24,14 +26,24 @@ import (
 	"github.com/rpmig/rpmig/result"
 )
 
-// symptom is one line of the doctor's: what was asked of this machine, and the answer.
-type symptom struct {
+// checked is one line of the doctor's: what was asked of this machine, and the answer.
+type checked struct {
 	Name   string `json:"name"`
 	Answer string `json:"answer"` // yes, no, or unknown where the question could not be put
 	Detail string `json:"detail"`
 	Hint   string `json:"hint,omitempty"`
 	// Needed tells whether "run all" wants a yes here.
 	Needed bool `json:"needed"`
+}
+
+// check is a question to this machine.
+type check struct {
+	name   string
+	needed bool // by "run all"
+	first  bool // without a yes nothing below can be asked
+	// ask returns the detail of a yes, or an error. One that says that this kernel or this user cannot is a no; any other
+	// means that it could not be found out.
+	ask func() (detail string, err error)
 }
 
 func (e *env) doctorCommand() *cli.Command {
@@ -45,22 +57,23 @@ func (e *env) doctorCommand() *cli.Command {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			if status, done, err := elsewhere(); done && err == nil {
-				return exitStatus(status)
+			var status exitStatus
+			if errors.As(reexecInUserNS(), &status) {
+				return status
 			}
-			symptoms := e.examine(c.Context)
+			answers := runChecks(e.checks(c.Context))
 			if c.Bool("json") {
 				enc := json.NewEncoder(e.stdout)
 				enc.SetEscapeHTML(false)
 				enc.SetIndent("", "  ")
-				if err := enc.Encode(symptoms); err != nil {
+				if err := enc.Encode(answers); err != nil {
 					return err
 				}
 			} else {
-				e.prescribe(symptoms, e.colorOut && !c.Bool("no-color"))
+				e.printChecks(answers, e.colorOut && !c.Bool("no-color"))
 			}
-			for _, s := range symptoms {
-				if s.Needed && s.Answer != "yes" {
+			for _, a := range answers {
+				if a.Needed && a.Answer != "yes" {
 					return exitStatus(result.ExitFail)
 				}
 			}
@@ -69,111 +82,144 @@ func (e *env) doctorCommand() *cli.Command {
 	}
 }
 
-// examine asks, in the order in which a user would mend things.
-func (e *env) examine(ctx context.Context) []symptom {
-	var all []symptom
-	ask := func(name string, needed bool, question func() (string, error)) bool {
-		s := symptom{Name: name, Answer: "yes", Needed: needed}
-		detail, err := question()
-		if s.Detail = detail; err != nil {
-			s.Answer, s.Detail = "unknown", err.Error()
-			var no *kernel.NotSupportedError
-			var refused *netns.UnshareError
-			if errors.As(err, &no) || errors.As(err, &refused) || errors.Is(err, netns.ErrNoIPTables) {
-				s.Answer = "no"
-			}
-			var hinted interface{ Hint() string }
-			if errors.As(err, &hinted) {
-				s.Hint = hinted.Hint()
-			}
-		}
-		all = append(all, s)
-		return err == nil
+// checks are in the order in which a user would fix what is missing.
+func (e *env) checks(ctx context.Context) []check {
+	iptables, nftables := sync.OnceValues(askIPTables), sync.OnceValues(inNS(askNFTables))
+	return []check{
+		{name: "kernel", ask: askKernel},
+		{name: "privileges", ask: askPrivileges},
+		{name: "user namespaces", ask: yes("usable without root", netns.ProbeUserNS)},
+		{name: "network namespaces", needed: true, first: true, ask: yes("made and left again", netns.Probe)},
+		{name: "sysctls", needed: true, ask: inNS(yes("writable inside the namespace", func() error {
+			return netns.ApplySysctls(netns.BaseSysctls(1, 80, true))
+		}))},
+		{name: "capture", needed: true, ask: inNS(askCapture)},
+		{name: "iptables", ask: iptables},
+		{name: "nftables", ask: nftables},
+		{name: "drop rule", needed: true, ask: func() (string, error) { return askDropRule(iptables, nftables) }},
+		{name: "sysctl tcp_migrate_req", needed: true, ask: inNS(yes("the file is there, which proves nothing yet", probeMode("sysctl")))},
+		{name: "BPF migrate program", needed: true, ask: inNS(yes("the verifier accepts it", probeMode("bpf")))},
+		{name: "kernel's trace", ask: inNS(askTrace)},
+		{name: "migration by sysctl", needed: true, ask: func() (string, error) { return e.askMigration(ctx, "sysctl") }},
+		{name: "migration by bpf", needed: true, ask: func() (string, error) { return e.askMigration(ctx, "bpf") }},
 	}
-	inNS := func(question func() (string, error)) func() (string, error) {
-		return func() (detail string, err error) {
-			err = netns.Do(func() (err error) { detail, err = question(); return err })
-			return detail, err
-		}
-	}
-	modeProbe := func(name string) func() error {
-		modes, err := migrate.Parse(name)
-		if err != nil {
-			return func() error { return err }
-		}
-		return modes[0].Probe
-	}
-
-	ask("kernel", false, func() (string, error) {
-		release, machine, err := uname()
-		return "Linux " + release + " " + machine, err
-	})
-	ask("privileges", false, func() (string, error) {
-		switch {
-		case netns.InUserNS():
-			return "an ordinary user, in a user namespace of its own", nil
-		case os.Geteuid() == 0:
-			return "root", nil
-		default:
-			return fmt.Sprintf("user %d", os.Geteuid()), nil
-		}
-	})
-	ask("user namespaces", false, func() (string, error) { return "usable without root", netns.ProbeUserNS() })
-	if !ask("network namespaces", true, func() (string, error) { return "made and left again", netns.Probe() }) {
-		return all
-	}
-	ask("sysctls", true, inNS(func() (string, error) {
-		return "writable inside the namespace", netns.SetWeather(netns.Weather(1, 80, true))
-	}))
-	ask("capture", true, inNS(func() (string, error) {
-		ring, err := capture.Open("lo", 1)
-		if err == nil {
-			ring.Close()
-		}
-		return "AF_PACKET ring on lo", err
-	}))
-	ask("iptables", false, func() (string, error) {
-		d, err := netns.NewDropper("iptables")
-		if err != nil {
-			return "", err
-		}
-		return d.Name(), nil
-	})
-	ask("nftables", false, inNS(func() (string, error) {
-		d, err := netns.NewDropper("nftables")
-		if err != nil {
-			return "", err
-		}
-		r, err := d.Drop(false, 80)
-		if err != nil {
-			return "", err
-		}
-		return "over netlink, without a binary", r.Remove()
-	}))
-	ask("drop rule", true, func() (string, error) {
-		for _, s := range all {
-			if (s.Name == "iptables" || s.Name == "nftables") && s.Answer == "yes" {
-				return "by " + s.Name, nil
-			}
-		}
-		return "", &kernel.NotSupportedError{
-			Reason: "neither iptables nor nftables works", Next: "modprobe nf_tables, or apt-get install iptables"}
-	})
-	ask("sysctl tcp_migrate_req", true, inNS(func() (string, error) {
-		return "the file is there, which proves nothing yet", modeProbe("sysctl")()
-	}))
-	ask("BPF migrate program", true, inNS(func() (string, error) {
-		return "the verifier accepts it", modeProbe("bpf")()
-	}))
-	ask("kernel's trace", false, inNS(traced))
-	for _, mode := range []string{"sysctl", "bpf"} {
-		ask("migration by "+mode, true, func() (string, error) { return e.stage(ctx, mode) })
-	}
-	return all
 }
 
-// traced proves that the kernel tells why it resets, by having a connection refused in this thread's namespace.
-func traced() (string, error) {
+// runChecks asks one after the other.
+func runChecks(all []check) []checked {
+	var done []checked
+	for _, c := range all {
+		d := c.run()
+		done = append(done, d)
+		if c.first && d.Answer != "yes" {
+			break
+		}
+	}
+	return done
+}
+
+func (c *check) run() checked {
+	d := checked{Name: c.name, Needed: c.needed}
+	detail, err := c.ask()
+	if err == nil {
+		d.Answer, d.Detail = "yes", detail
+		return d
+	}
+	d.Answer, d.Detail = "unknown", err.Error()
+	var refused *netns.UnshareError
+	if errors.Is(err, kernel.ErrNotSupported) || errors.As(err, &refused) || errors.Is(err, netns.ErrNoIPTables) {
+		d.Answer = "no"
+	}
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		d.Hint = hinted.Hint()
+	}
+	return d
+}
+
+// yes is a question with one good answer, that detail.
+func yes(detail string, ask func() error) func() (string, error) {
+	return func() (string, error) { return detail, ask() }
+}
+
+// inNS asks in a network namespace of its own.
+func inNS(ask func() (string, error)) func() (string, error) {
+	return func() (detail string, err error) {
+		err = netns.Do(func() (err error) { detail, err = ask(); return err })
+		return detail, err
+	}
+}
+
+// probeMode asks whether this kernel and this user can have the mode.
+func probeMode(name string) func() error {
+	return func() error {
+		modes, err := migrate.Parse(name)
+		if err != nil {
+			return err
+		}
+		return modes[0].Probe()
+	}
+}
+
+func askKernel() (string, error) {
+	release, machine, err := uname()
+	return "Linux " + release + " " + machine, err
+}
+
+func askPrivileges() (string, error) {
+	switch {
+	case netns.InUserNS():
+		return "an ordinary user, in a user namespace of its own", nil
+	case os.Geteuid() == 0:
+		return "root", nil
+	default:
+		return fmt.Sprintf("user %d", os.Geteuid()), nil
+	}
+}
+
+func askCapture() (string, error) {
+	ring, err := capture.Open("lo", 1)
+	if err == nil {
+		ring.Close()
+	}
+	return "AF_PACKET ring on lo", err
+}
+
+func askIPTables() (string, error) {
+	d, err := netns.NewDropper("iptables")
+	if err != nil {
+		return "", err
+	}
+	return d.Name(), nil
+}
+
+func askNFTables() (string, error) {
+	d, err := netns.NewDropper("nftables")
+	if err != nil {
+		return "", err
+	}
+	r, err := d.Drop(false, 80)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	return "over netlink, without a binary", r.Remove()
+}
+
+// askDropRule asks whether there is any way to drop the ACK.
+func askDropRule(iptables, nftables func() (string, error)) (string, error) {
+	if _, err := iptables(); err == nil {
+		return "by iptables", nil
+	}
+	if _, err := nftables(); err == nil {
+		return "by nftables", nil
+	}
+	return "", &kernel.NotSupportedError{
+		Reason: "neither iptables nor nftables works", Next: "modprobe nf_tables, or apt-get install iptables"}
+}
+
+// askTrace asks whether the kernel tells why it resets, by having a connection refused in this thread's namespace.
+func askTrace() (string, error) {
 	t, err := trace.Open()
 	if err != nil {
 		return "", err
@@ -200,7 +246,7 @@ func traced() (string, error) {
 // nobodyListens is an address in a fresh namespace.
 var nobodyListens = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 80)
 
-// refused connects to where nobody listens.
+// refused connects to a port without a listener.
 func refused() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -241,8 +287,8 @@ func whatItTells(said *trace.Recording) (string, error) {
 	return tells, nil
 }
 
-// stage proves that migration happens, by playing quiz1 in the mode and in its control.
-func (e *env) stage(ctx context.Context, mode string) (string, error) {
+// askMigration asks whether migration happens, by playing quiz1 in the mode and in its control.
+func (e *env) askMigration(ctx context.Context, mode string) (string, error) {
 	modes, err := migrate.Parse(mode)
 	if err != nil {
 		return "", err
@@ -255,7 +301,7 @@ func (e *env) stage(ctx context.Context, mode string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var cells sinkhole
+	var cells collector
 	err = harness.Run(ctx, harness.Options{
 		Scenarios: quiz, Families: families, Modes: modes,
 		Repeat: 1, Connections: 1, Port: 80, TimeoutMul: 1,
@@ -275,33 +321,33 @@ func (e *env) stage(ctx context.Context, mode string) (string, error) {
 	return fmt.Sprintf("%s staged one: lost when off, saved when on", quiz[0].Name), nil
 }
 
-// sinkhole keeps the cells of a run and writes nothing.
-type sinkhole []result.Cell
+// collector is a harness.Sink that keeps the cells of a run and writes nothing.
+type collector []result.Cell
 
-func (*sinkhole) Begin(int) error { return nil }
+func (*collector) Begin(int) error { return nil }
 
-func (s *sinkhole) Cell(c *result.Cell, _ harness.Evidence) error {
+func (s *collector) Cell(c *result.Cell, _ evidence.Files) error {
 	*s = append(*s, *c)
 	return nil
 }
 
-// prescribe prints the symptoms, each hint under its line.
-func (e *env) prescribe(all []symptom, color bool) {
+// printChecks prints the answers, each hint under its line.
+func (e *env) printChecks(all []checked, color bool) {
 	paint := map[string]string{"yes": "\x1b[32m", "no": "\x1b[31m", "unknown": "\x1b[33m"}
-	for _, s := range all {
-		answer := fmt.Sprintf("%-7s", s.Answer)
+	for _, c := range all {
+		answer := fmt.Sprintf("%-7s", c.Answer)
 		if color {
-			answer = paint[s.Answer] + answer + "\x1b[0m"
+			answer = paint[c.Answer] + answer + "\x1b[0m"
 		}
 		star := " "
-		if s.Needed {
+		if c.Needed {
 			star = "*"
 		}
 		const indent = 35
-		detail := strings.Join(wrapWords(printable(s.Detail), 80-indent), "\n"+strings.Repeat(" ", indent))
-		fmt.Fprintf(e.stdout, "%s %s %-23s  %s\n", answer, star, s.Name, detail)
-		if s.Hint != "" {
-			hint := strings.Join(wrapWords(s.Hint, 80-indent-6), "\n"+strings.Repeat(" ", indent+6))
+		detail := strings.Join(wrapWords(printable(c.Detail), 80-indent), "\n"+strings.Repeat(" ", indent))
+		fmt.Fprintf(e.stdout, "%s %s %-23s  %s\n", answer, star, c.Name, detail)
+		if c.Hint != "" {
+			hint := strings.Join(wrapWords(c.Hint, 80-indent-6), "\n"+strings.Repeat(" ", indent+6))
 			fmt.Fprintf(e.stdout, "%*shint: %s\n", indent, "", hint)
 		}
 	}

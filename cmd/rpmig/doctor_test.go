@@ -6,6 +6,8 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/kernel/trace"
 )
@@ -60,5 +62,29 @@ func TestWhatTheTraceTells(t *testing.T) {
 				t.Errorf("%v: no hint", err)
 			}
 		})
+	}
+}
+
+// TestRunChecks: what this kernel cannot is a no, what could not be asked is unknown, and some answers end the questions.
+func TestRunChecks(t *testing.T) {
+	answer := func(detail string, err error) func() (string, error) {
+		return func() (string, error) { return detail, err }
+	}
+	no := &kernel.NotSupportedError{Reason: "too old", Next: "boot another"}
+	got := runChecks([]check{
+		{name: "a", needed: true, first: true, ask: answer("well", nil)},
+		{name: "b", ask: answer("half", no)},
+		{name: "c", needed: true, ask: answer("", errors.New("busy"))},
+		{name: "d", first: true, ask: answer("", no)},
+		{name: "e", ask: answer("never asked", nil)},
+	})
+	want := []checked{
+		{Name: "a", Answer: "yes", Detail: "well", Needed: true},
+		{Name: "b", Answer: "no", Detail: no.Error(), Hint: no.Hint()},
+		{Name: "c", Answer: "unknown", Detail: "busy", Needed: true},
+		{Name: "d", Answer: "no", Detail: no.Error(), Hint: no.Hint()},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }

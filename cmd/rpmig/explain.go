@@ -79,7 +79,7 @@ func (e *env) explainCell(dir, id string) error {
 	if cell == nil {
 		return &usageError{fmt.Sprintf("explain: no cell %q in %s", id, dir), "rpmig report " + quote(dir) + " names them"}
 	}
-	_, err = io.WriteString(e.stdout, reports.Explain(cell, reports.Peers(run)(cell), reports.Options{Color: e.colorOut, Width: e.widthOut}))
+	_, err = io.WriteString(e.stdout, reports.NewStories(run).Explain(cell, reports.Options{Color: e.colorOut, Width: e.widthOut}))
 	return err
 }
 
@@ -121,8 +121,9 @@ func measure(run *result.Run) docs.Measured {
 	slices.SortStableFunc(cells, func(a, b result.Cell) int {
 		return cmp.Or(cmp.Compare(a.Scenario, b.Scenario),
 			cmp.Compare(slices.Index(harness.FamilyNames(), a.Family), slices.Index(harness.FamilyNames(), b.Family)),
-			cmp.Compare(slices.Index(migrate.Names(), a.Mode), slices.Index(migrate.Names(), b.Mode)))
+			byMode(&a, &b))
 	})
+	stories := reports.NewStories(&result.Run{Header: run.Header}) // each cell alone
 	family := map[string]string{}
 	for i := range cells {
 		c := &cells[i]
@@ -136,7 +137,7 @@ func measure(run *result.Run) docs.Measured {
 		// The first mode in which the connection is saved tells the story, if there is one.
 		saved := c.Connections.Lost == 0 && c.Connections.Staged > 0
 		if len(c.Flow) > 0 && (s.Drawing == "" || saved && s.Drawn == migrate.Off().Name) {
-			s.Drawn, s.Drawing = c.Mode, reports.Timeline(c)
+			s.Drawn, s.Drawing = c.Mode, stories.Timeline(c)
 		}
 		m.Scenarios[c.Scenario] = s
 	}
@@ -168,7 +169,7 @@ func describe(s *harness.Scenario, m docs.Measured) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "## %s\n\n%s\n\n%s\n\n", s.Name, s.Title(), s.Story())
 	fmt.Fprintf(&b, "- section: %s\n- kernel path: %s\n", s.Section, s.Path)
-	fmt.Fprintf(&b, "- kernel timers: %s\n", cmp.Or(s.Timers, "none"))
+	fmt.Fprintf(&b, "- kernel timers: %s\n", cmp.Or(s.TimerNames(), "none"))
 	fmt.Fprintf(&b, "- families: %s\n", strings.Join(orAll(s.Families, harness.FamilyNames()), ", "))
 	fmt.Fprintf(&b, "- connections: %d\n", cmp.Or(s.Connections, 1))
 	for _, bug := range s.Bugs {

@@ -88,7 +88,7 @@ func (e *env) list() listed {
 		s := &e.scenarios[i]
 		x := listedScenario{
 			Name: s.Name, Section: s.Section, Title: s.Title(), Path: s.Path, Bugs: s.Bugs,
-			Timers: s.Timers, Seconds: s.Cost.Seconds(),
+			Timers: s.TimerNames(), Seconds: s.Cost.Seconds(),
 			Families: orAll(s.Families, harness.FamilyNames()), Expected: map[string]string{},
 		}
 		for _, m := range migrate.Modes() {

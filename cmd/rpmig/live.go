@@ -24,13 +24,13 @@ type liveLine struct {
 	drawer                sync.WaitGroup
 }
 
-// When the line is first drawn, and how often it is drawn anew: an eye follows no more.
+// When the line is first drawn, and how often it is drawn anew: nobody could read it if it changed faster.
 const (
 	liveAfter = time.Second
 	liveEvery = 200 * time.Millisecond
 )
 
-// estimate is who is to know how long the run still takes.
+// estimate is what the harness has to keep up to date for the line to tell how long the run still takes; nil: nothing.
 func (l *liveLine) estimate() *harness.Progress {
 	if l == nil {
 		return nil
@@ -38,7 +38,7 @@ func (l *liveLine) estimate() *harness.Progress {
 	return &l.progress
 }
 
-// begin starts to draw; so many cells are planned, 0 where there is no end.
+// begin starts to draw; planned is the number of cells, 0 where there is no end.
 func (l *liveLine) begin(planned int) {
 	if l == nil {
 		return
@@ -88,7 +88,7 @@ func (l *liveLine) end() {
 	l.stop = nil
 }
 
-// text is the line in so many columns: what has no room is left out.
+// text is the line in no more columns than width: what does not fit is left out.
 func (l *liveLine) text(now time.Time, width int) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,7 +110,7 @@ func (l *liveLine) text(now time.Time, width int) string {
 	return line
 }
 
-// rough is a time as one says it.
+// rough is a duration in words, rounded up.
 func rough(d time.Duration) string {
 	switch s := int(d.Seconds()) + 1; {
 	case s < 60:

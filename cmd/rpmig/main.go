@@ -31,9 +31,9 @@ type env struct {
 	args           []string // without the program's name
 	stdout, stderr io.Writer
 	colorOut       bool       // stdout is a terminal that shows colours
-	widthOut       int        // columns of the terminal that stdout is; 0: it is none
+	widthOut       int        // columns of the terminal that stdout is; 0: it is no terminal
 	personErr      bool       // stderr is a terminal
-	liveErr        func() int // its columns, now; nil: it is none to draw on
+	liveErr        func() int // its columns, now; nil: it cannot be drawn on
 	scenarios      []harness.Scenario
 }
 
@@ -63,7 +63,7 @@ func main() {
 	os.Exit(run(ctx, e))
 }
 
-// columns is the width of the terminal that a file is; 0 for what is none.
+// columns is the width of the terminal that a file is; 0 if it is no terminal.
 func columns(f *os.File) int {
 	width, _, err := term.GetSize(int(f.Fd()))
 	switch {
@@ -81,6 +81,9 @@ func run(ctx context.Context, e env) int {
 	if err := harness.Validate(e.scenarios); err != nil {
 		return e.fail(err)
 	}
+	// The library has one printer for the process: an app and its commands can only have templates of their own, which
+	// cannot wrap lines.
+	cli.HelpPrinter = e.printHelp
 	app := e.app()
 	if len(e.args) > 0 && e.args[0] == completeCommand {
 		return e.fail(e.complete(app, e.args[1:]))
@@ -110,12 +113,12 @@ func (e *env) fail(err error) int {
 	return result.ExitSoftware
 }
 
-// exitStatus ends rpmig with a status when all has been said.
+// exitStatus ends rpmig with a status, without another word.
 type exitStatus int
 
 func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
-// usageError is a command line that cannot be taken.
+// usageError says what is wrong with the command line.
 type usageError struct{ what, hint string }
 
 func (e *usageError) Error() string { return e.what }
@@ -132,7 +135,7 @@ func (e *hintedError) Unwrap() error { return e.error }
 
 func (e *hintedError) Hint() string { return e.hint }
 
-// printable keeps what came from outside from driving the terminal.
+// printable replaces control characters, so that a text from outside cannot drive the terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' && r != '\n' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0 {
@@ -167,7 +170,6 @@ func (e *env) app() *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 	}
-	cli.HelpPrinter = e.printHelp
 	app.OnUsageError = badUsage
 	for _, c := range app.Commands {
 		c.OnUsageError = badUsage

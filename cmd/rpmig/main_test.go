@@ -60,7 +60,7 @@ var packetCounts = regexp.MustCompile(`\[\d+:\d+\]`)
 // host is all of the host that rpmig could change and must not.
 func host() map[string]string {
 	state := map[string]string{}
-	for _, s := range append(netns.Weather(1, 80, true), netns.Sysctl{Name: netns.MigrateReq}) {
+	for _, s := range append(netns.BaseSysctls(1, 80, true), netns.Sysctl{Name: netns.MigrateReq}) {
 		value, err := netns.Get(s.Name)
 		state[s.Name] = fmt.Sprint(value, err)
 	}

@@ -18,13 +18,13 @@ import (
 )
 
 // next says, under a report for people, how to see more of the run, whose ledger is in dir if it is anywhere: the cell
-// that tells most, and the page. Where there is no ledger it says how to get one, to who sits at a terminal.
+// that is looked at first, and the page. Where there is no ledger it says how to get one, if a person is at the terminal.
 func (e *env) next(c *cli.Context, format reports.Format, run *result.Run, dir string) {
 	if c.Bool("q") || format.Name != "text" {
 		return
 	}
 	dir = strings.TrimSuffix(dir, string(filepath.Separator)+ledgerName)
-	cell := e.telling(run)
+	cell := e.mostRelevant(run)
 	_, err := os.Stat(filepath.Join(dir, ledgerName))
 	switch {
 	case cell == nil:
@@ -41,9 +41,9 @@ func (e *env) next(c *cli.Context, format reports.Format, run *result.Run, dir s
 	}
 }
 
-// telling is the cell that tells most: one that went wrong, or else one that was lost, in the order of the scenarios. It
-// is nil where nothing was played.
-func (e *env) telling(run *result.Run) *result.Cell {
+// mostRelevant is the cell to look at first: one that went wrong, or else one in which a connection was lost, in the
+// order of the scenarios. It is nil where nothing was played.
+func (e *env) mostRelevant(run *result.Run) *result.Cell {
 	var played []*result.Cell
 	for i := range run.Cells {
 		if c := &run.Cells[i]; c.Status != result.Skip {
@@ -71,8 +71,14 @@ func (e *env) telling(run *result.Run) *result.Cell {
 			cmp.Compare(rank(a), rank(b)),
 			cmp.Compare(slices.Index(names, a.Scenario), slices.Index(names, b.Scenario)),
 			cmp.Compare(a.Family, b.Family),
-			cmp.Compare(slices.Index(migrate.Names(), a.Mode), slices.Index(migrate.Names(), b.Mode)),
+			byMode(a, b),
 			cmp.Compare(a.Repeat, b.Repeat),
 		)
 	})
+}
+
+// byMode compares cells by the order of their modes.
+func byMode(a, b *result.Cell) int {
+	names := migrate.Names()
+	return cmp.Compare(slices.Index(names, a.Mode), slices.Index(names, b.Mode))
 }

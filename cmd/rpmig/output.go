@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/capture"
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/evidence"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/result"
 )
@@ -24,28 +24,26 @@ const ledgerName = "run.jsonl"
 // output is the harness.Sink of a run: the ledger, the evidence, and words on stderr while it lasts.
 type output struct {
 	run   result.Run
-	live  *liveLine // nil: there is no terminal to draw it on
+	live  *liveLine // nil: there is no terminal to draw on
 	words func(format string, args ...any)
 
 	dir    string // where the ledger is; empty: nowhere yet
-	keep   bool   // --out: keep the evidence of every cell, not only of FAIL and ERROR
+	keep   bool   // keep the evidence of every cell, for --out or --bundle, and not only of FAIL and ERROR
 	file   *os.File
 	ledger *result.Writer
 	meta   capture.Meta
 	modes  []migrate.Mode // that were asked for
 }
 
-func newOutput(e *env, c *cli.Context) (*output, error) {
-	release, machine, err := uname()
-	if err != nil {
-		return nil, err
-	}
+func newOutput(e *env, c *cli.Context, r *request) (*output, error) {
 	o := &output{
 		run: result.Run{Header: result.Header{
-			Schema: result.Schema, Version: version, Kernel: release, Machine: machine, Command: e.args,
+			Schema: result.Schema, Version: version, Kernel: r.Kernel, Machine: r.machine, Command: e.args,
+			Port: r.Port, Modes: ledgerModes(),
 		}},
-		dir:  c.Path("out"),
-		meta: capture.Meta{Application: "rpmig " + version, OS: "Linux " + release, Hardware: machine, Interface: "lo"},
+		modes: r.Modes,
+		dir:   c.Path("out"),
+		meta:  capture.Meta{Application: "rpmig " + version, OS: "Linux " + r.Kernel, Hardware: r.machine, Interface: "lo"},
 		words: func(format string, args ...any) {
 			if !c.Bool("q") {
 				fmt.Fprintf(e.stderr, format, args...)
@@ -68,6 +66,15 @@ func newOutput(e *env, c *cli.Context) (*output, error) {
 		return nil, &outputError{err}
 	}
 	return o, nil
+}
+
+// ledgerModes are all modes, as readers of the ledger need to know them.
+func ledgerModes() []result.Mode {
+	var all []result.Mode
+	for _, m := range migrate.Modes() {
+		all = append(all, result.Mode{Name: m.Name, Doc: m.Doc, Saves: m.Saves, Advice: m.Advice})
+	}
+	return all
 }
 
 // Begin implements harness.Sink.
@@ -130,9 +137,8 @@ func (o *output) writePrograms() error {
 }
 
 // Cell implements harness.Sink.
-func (o *output) Cell(c *result.Cell, e harness.Evidence) error {
-	bad := c.Status == result.Fail || c.Status == result.Error
-	if bad && o.dir == "" {
+func (o *output) Cell(c *result.Cell, files evidence.Files) error {
+	if c.Bad() && o.dir == "" {
 		var err error
 		if o.dir, err = os.MkdirTemp("", "rpmig-evidence-"); err != nil {
 			return &outputError{err}
@@ -141,8 +147,8 @@ func (o *output) Cell(c *result.Cell, e harness.Evidence) error {
 			return err
 		}
 	}
-	if bad || o.keep {
-		if err := e.Write(o.dir, c, o.meta); err != nil {
+	if c.Bad() || o.keep {
+		if err := files.Write(o.dir, c, o.meta); err != nil {
 			return &outputError{err}
 		}
 	}
@@ -158,11 +164,10 @@ func (o *output) Cell(c *result.Cell, e harness.Evidence) error {
 
 // progress counts the cell on the live line; where there is none each bad cell gets a line, as it ends.
 func (o *output) progress(c *result.Cell) {
-	bad := c.Status == result.Fail || c.Status == result.Error
-	if o.live == nil && bad {
+	if o.live == nil && c.Bad() {
 		o.words("rpmig: %s: %s: %s\n", c.ID(), c.Status, printable(c.Reason))
 	}
-	o.live.cell(bad)
+	o.live.cell(c.Bad())
 }
 
 // end closes the ledger and clears the line.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/rpmig/rpmig/reports"
 	"github.com/rpmig/rpmig/result"
 )
 
@@ -39,7 +40,7 @@ func (e *env) reportCommand() *cli.Command {
 			if n := run.Missing(); n > 0 {
 				fmt.Fprintf(e.stderr, "rpmig: the run was cut short: %d of %d cells are missing\n", n, run.Header.Cells)
 			}
-			if err := e.render(c, format, run); err != nil {
+			if err := e.render(c, format, run, runDir(c.Args().First())); err != nil {
 				return err
 			}
 			if e.personErr {
@@ -48,6 +49,14 @@ func (e *env) reportCommand() *cli.Command {
 			return nil
 		},
 	}
+}
+
+// runDir is the folder of a run that was named as readLedger takes it.
+func runDir(path string) string {
+	if info, err := os.Stat(path); err == nil && !info.IsDir() {
+		return filepath.Dir(path)
+	}
+	return path
 }
 
 // readLedger reads the ledger of a run by its folder, or by the name that the run printed when it ended.
@@ -67,4 +76,26 @@ func readLedger(path string) (*result.Run, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return run, nil
+}
+
+func lookupFormat(c *cli.Context) (reports.Format, error) {
+	f, err := reports.Lookup(c.String("format"))
+	if err != nil {
+		return f, &usageError{"--format: " + err.Error(), c.Command.HelpName + " --help"}
+	}
+	return f, nil
+}
+
+// render writes the report of a run, whose folder is dir if it has one. With -q the text of a run in which all went well is
+// one line.
+func (e *env) render(c *cli.Context, format reports.Format, run *result.Run, dir string) error {
+	if c.Bool("q") && format.Name == "text" && run.ExitCode() == result.ExitOK {
+		_, err := fmt.Fprintln(e.stdout, run.Summary())
+		return err
+	}
+	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v"), Dir: dir}
+	if err := format.Render(e.stdout, run, o); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	return nil
 }

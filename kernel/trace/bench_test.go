@@ -21,7 +21,7 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// BenchmarkWatch is what a cell pays whatever happens in it.
+// BenchmarkWatch is what a watch costs each cell, whatever happens in it.
 func BenchmarkWatch(b *testing.B) {
 	for _, o := range []Options{{}, {Tracefs: true}} {
 		b.Run(map[bool]string{false: "bpf", true: "tracefs"}[o.Tracefs], func(b *testing.B) {
@@ -36,7 +36,7 @@ func BenchmarkWatch(b *testing.B) {
 	}
 }
 
-// BenchmarkRefused compares a refused connection, which is seven events, with and without a watch, and without programs.
+// BenchmarkRefused measures a refused connection, which is seven events: without programs, without a watch, and with one.
 func BenchmarkRefused(b *testing.B) {
 	at := families[0].listen
 	b.Run("untraced", func(b *testing.B) {
@@ -90,8 +90,8 @@ func benchmarkWith(b *testing.B, o Options, f func(*stage, *Tracer)) {
 	}
 }
 
-// BenchmarkPrograms tells what each program takes to run, and how often it does for a refused connection; the kernel
-// measures it for as long as a descriptor is open (BPF_ENABLE_STATS, Linux 5.8).
+// BenchmarkPrograms measures how long each program runs, and how often for a refused connection. The kernel counts this
+// while a descriptor is open (BPF_ENABLE_STATS, Linux 5.8).
 func BenchmarkPrograms(b *testing.B) {
 	at := families[0].listen
 	for _, watched := range []bool{false, true} {

@@ -21,10 +21,10 @@ import (
 
 //go:generate go tool bpf2go -target bpfel -type event -type watch probe trace.bpf.c
 
-// defaultRing is room for ten thousand events. The ring is read when a watch stops, and when it is half full.
+// defaultRing has space for ten thousand events. The ring is read when a watch stops, and when it is half full.
 const defaultRing = 1 << 20
 
-// programs are the backend in which BPF programs on raw tracepoints tell.
+// programs is the backend that records with BPF programs on raw tracepoints.
 type programs struct {
 	missing []string
 	objs    objects
@@ -40,11 +40,11 @@ type programs struct {
 	record   ringbuf.Record
 	watching map[uint32]*bpfWatch
 	lastID   uint32
-	err      error // why there is nothing more to read
+	err      error // why nothing more can be read
 }
 
-// objects are the programs and maps, without the variables: those are set before, and to have them the library would map
-// their memory, and so keep it in the kernel until the garbage collector comes by.
+// objects are the programs and maps without the variables, which are set before. To return them too, the library would map
+// their memory, and so keep it in the kernel until the next garbage collection.
 type objects struct {
 	probePrograms
 	probeMaps
@@ -87,9 +87,9 @@ func openPrograms(o Options) (_ *programs, err error) {
 	return t, nil
 }
 
-// fit sets what the programs have to know of this kernel, and learns the names of its reasons.
+// fit sets what the programs need to know about this kernel, and reads the names of its reasons.
 func (t *programs) fit(spec *ebpf.CollectionSpec, types *btf.Spec, tai bool) error {
-	// A program that reads more arguments than a tracepoint has is not attached, so they are counted.
+	// A program that reads more arguments than its tracepoint has cannot be attached, so they are counted.
 	resetArgs, dropArgs := arguments(types, "tcp_send_reset"), arguments(types, "kfree_skb")
 	var err error
 	if resetArgs >= 3 {
@@ -102,8 +102,8 @@ func (t *programs) fit(spec *ebpf.CollectionSpec, types *btf.Spec, tai bool) err
 			return err
 		}
 	}
-	// CLOCK_TAI is the clock of the capture's timestamps but for a whole number of seconds: when someone sets the time,
-	// both jump, and no time namespace shifts it. CLOCK_MONOTONIC is what there is before Linux 6.1.
+	// CLOCK_TAI differs from the clock of the capture's timestamps by whole seconds: when the time is set, both jump, and a
+	// time namespace shifts neither. Before Linux 6.1 there is only CLOCK_MONOTONIC.
 	t.clock = unix.CLOCK_MONOTONIC
 	if tai = tai && hasHelper(types, "BPF_FUNC_ktime_get_tai_ns"); tai {
 		t.clock = unix.CLOCK_TAI
@@ -117,16 +117,16 @@ func (t *programs) fit(spec *ebpf.CollectionSpec, types *btf.Spec, tai bool) err
 		v[probeVarClockIsTai].Set(tai),
 		v[probeVarSendResetArgs].Set(uint32(resetArgs)),
 		v[probeVarKfreeSkbArgs].Set(uint32(dropArgs)),
-		// dev_t as the kernel has it, which is not as stat(2) gives it.
+		// dev_t in the kernel's own encoding, which stat(2) does not use.
 		v[probeVarPidnsDev].Set(uint64(unix.Major(pidns.Dev))<<20|uint64(unix.Minor(pidns.Dev))),
 		v[probeVarPidnsIno].Set(pidns.Ino),
 		v[probeVarWakeAt].Set(uint64(spec.Maps[probeMapEvents].MaxEntries)/2),
 	)
 }
 
-// arguments counts the arguments of a tracepoint; 0: there is none.
+// arguments counts the arguments of a tracepoint. It returns 0 if the kernel has no such tracepoint.
 func arguments(types *btf.Spec, tracepoint string) int {
-	var def *btf.Typedef // of a pointer to a function, whose first argument is the probe's own
+	var def *btf.Typedef // a pointer to a function; its first argument is not the tracepoint's
 	if err := types.TypeByName("btf_trace_"+tracepoint, &def); err != nil {
 		return 0
 	}
@@ -153,7 +153,7 @@ func hasHelper(types *btf.Spec, name string) bool {
 func explainLoad(err error) error {
 	var verifier *ebpf.VerifierError
 	switch {
-	case errors.Is(err, unix.EPERM): // and not EACCES, which is the verifier's word
+	case errors.Is(err, unix.EPERM): // EACCES is from the verifier
 		return &kernel.NotSupportedError{
 			Reason: "tracing needs CAP_BPF and CAP_PERFMON outside any user namespace",
 			Next:   "run it as root: sudo rpmig …",
@@ -174,12 +174,12 @@ func (t *programs) openRing() (err error) {
 	if t.ring, err = ringbuf.NewReader(t.objs.Events); err != nil {
 		return fmt.Errorf("open the ring: %w", err)
 	}
-	t.ring.SetDeadline(time.Unix(1, 0)) // a reader never waits
+	t.ring.SetDeadline(time.Unix(1, 0)) // reading never waits
 	fd, err := unix.FcntlInt(uintptr(t.objs.Events.FD()), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open the ring: %w", err)
 	}
-	if err := unix.SetNonblock(fd, true); err != nil { // the sign for os.NewFile to wait for it as for a socket
+	if err := unix.SetNonblock(fd, true); err != nil { // so that os.NewFile uses the poller, as for a socket
 		unix.Close(fd)
 		return fmt.Errorf("open the ring: %w", err)
 	}
@@ -189,7 +189,7 @@ func (t *programs) openRing() (err error) {
 		return fmt.Errorf("wait for the ring: %w", err)
 	}
 	t.waker.Go(func() {
-		// Ends with an error, when the file is closed.
+		// It returns an error when the file is closed.
 		_ = conn.Read(func(uintptr) bool {
 			t.mu.Lock()
 			defer t.mu.Unlock()
@@ -200,7 +200,7 @@ func (t *programs) openRing() (err error) {
 	return nil
 }
 
-// attachAll attaches the programs. Those of the softirqs come first, for the others lean on them.
+// attachAll attaches the programs. Those of the softirqs come first, because the others depend on them.
 func (t *programs) attachAll(without []string) error {
 	for _, at := range []struct {
 		name    string
@@ -226,7 +226,7 @@ func (t *programs) attachAll(without []string) error {
 	return nil
 }
 
-// attach attaches a program to the tracepoint that people know by its name, and the kernel by its raw one.
+// attach attaches a program to a tracepoint. name is for messages, raw is the kernel's name for raw tracepoints.
 func (t *programs) attach(name, raw string, program *ebpf.Program) error {
 	l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: raw, Program: program})
 	switch {
@@ -242,8 +242,7 @@ func (t *programs) attach(name, raw string, program *ebpf.Program) error {
 	return nil
 }
 
-// Close detaches the programs and frees them; the kernel takes its time over it. Watches that are not stopped by then
-// return ErrClosed.
+// Close detaches the programs. The kernel frees them some time later. Watches that are not stopped return ErrClosed.
 func (t *programs) Close() error {
 	t.mu.Lock()
 	closed := errors.Is(t.err, ErrClosed)
@@ -267,7 +266,7 @@ func (t *programs) Close() error {
 	return errors.Join(errs...)
 }
 
-// drain hands out what is in the ring, until it is empty.
+// drain empties the ring, and appends each record to its watch.
 func (t *programs) drain() {
 	for t.err == nil {
 		err := t.ring.ReadInto(&t.record)
@@ -283,7 +282,7 @@ func (t *programs) drain() {
 			t.err = fmt.Errorf("read the ring: a record of %d bytes, want %d", len(t.record.RawSample), recordSize)
 			return
 		}
-		if w := t.watching[id]; w != nil { // else it came while its watch was stopped
+		if w := t.watching[id]; w != nil { // otherwise its watch has been stopped
 			w.records = append(w.records, t.record.RawSample...)
 		}
 	}
@@ -299,8 +298,8 @@ type bpfWatch struct {
 	records []byte // guarded by tracer.mu
 }
 
-// explainLost says what it means that the kernel refuses what it granted to Open. A process may lose its capabilities, of
-// which kernels before 5.19 ask for every use of a map, or get a seccomp filter; what is attached goes on.
+// explainLost explains why the kernel refuses what it allowed to Open. A process may lose its capabilities, which kernels
+// before 5.19 require for every use of a map, or get a seccomp filter. The attached programs keep running.
 func explainLost(err error) error {
 	if !errors.Is(err, unix.EPERM) {
 		return err
@@ -331,7 +330,7 @@ func (t *programs) watch(cookie uint64) (w *bpfWatch, err error) {
 	if t.err != nil {
 		return nil, t.err
 	}
-	// A number of its own, and not the cookie, tells its records from those of an earlier watch that are still in the ring.
+	// Records carry a number instead of the cookie: those of an earlier watch may still be in the ring.
 	t.lastID++
 	w = &bpfWatch{tracer: t, cookie: cookie, id: t.lastID}
 	if w.offset, err = wallOffset(t.clock); err != nil {
@@ -350,7 +349,7 @@ func (t *programs) watch(cookie uint64) (w *bpfWatch, err error) {
 	return w, nil
 }
 
-// stop returns a recording without events, and their records.
+// stop returns the recording without its events, and the records of these.
 func (w *bpfWatch) stop() (r *Recording, records []byte, err error) {
 	t := w.tracer
 	t.mu.Lock()
@@ -363,7 +362,7 @@ func (w *bpfWatch) stop() (r *Recording, records []byte, err error) {
 	if t.err != nil {
 		return nil, nil, t.err
 	}
-	// Only now: what found the ring full up to here must be counted.
+	// Read last, so that every event up to here that found the ring full is counted.
 	var counted probeWatch
 	misses, err := t.misses()
 	if err := errors.Join(err, t.objs.Watches.Lookup(w.cookie, &counted), t.objs.Watches.Delete(w.cookie)); err != nil {
@@ -372,7 +371,8 @@ func (w *bpfWatch) stop() (r *Recording, records []byte, err error) {
 	return &Recording{Lost: int(counted.Lost), Missed: int(misses - w.misses), Missing: t.missing}, w.records, nil
 }
 
-// misses counts the events that the kernel has kept from the programs (Linux 5.12; 0 before), if anybody wants to know.
+// misses counts the events for which the kernel did not run a program (Linux 5.12; 0 before). It is 0 unless
+// Options.misses is set.
 func (t *programs) misses() (n uint64, err error) {
 	if !t.count {
 		return 0, nil
@@ -389,7 +389,7 @@ func (t *programs) misses() (n uint64, err error) {
 	return n, nil
 }
 
-// events reads records.
+// events parses records.
 func (w *bpfWatch) events(records []byte) ([]Event, error) {
 	offset, err := sameOffset(w.tracer.clock, w.offset)
 	if err != nil {
@@ -403,7 +403,7 @@ func (w *bpfWatch) events(records []byte) ([]Event, error) {
 		}
 		events = append(events, e)
 	}
-	// Two CPUs may put their events into the ring the other way round.
+	// Events of two CPUs may be in the ring out of order.
 	slices.SortStableFunc(events, func(a, b Event) int { return a.Time.Compare(b.Time) })
 	return events, nil
 }

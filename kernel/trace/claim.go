@@ -2,24 +2,24 @@ package trace
 
 import "net/netip"
 
-// By is what makes an event one of the watched namespace.
+// By is how an event was attributed to the watched namespace.
 type By uint8
 
-// The ways, from the surest. ByAddress and ByThread tell what most probably happened, and decide nothing.
+// The ways, the surest first. ByAddress and ByThread are only probable, and decide no verdict.
 const (
-	// ByNamespace: the kernel told the namespace of the socket or the segment.
+	// ByNamespace: the kernel gave the namespace of the socket or the segment.
 	ByNamespace By = iota
-	// BySocket: a thread of the cell did it in a system call, or a socket did it that such a call was seen to change.
+	// BySocket: a thread of the cell did it in a system call, or it was a socket that such a call had changed before.
 	BySocket
-	// ByAddress: both ends are those of segments that the cell's capture has seen. Another namespace may use the same.
+	// ByAddress: the cell's capture has segments between the same two ends. Another namespace may use the same addresses.
 	ByAddress
-	// ByThread: it happened while a softirq held up a thread of the cell, and there is no more to tell it by. On loopback
-	// that is what becomes of the thread's own segments; but a timer, or what another CPU or device sent here, is handled
-	// by whichever thread runs, whosever it is.
+	// ByThread: it happened in a softirq that interrupted a thread of the cell, and nothing else is known. On loopback the
+	// thread's own segments are handled like that. But a softirq for a timer, or for a segment from another CPU or device,
+	// interrupts whichever thread is running.
 	ByThread
 )
 
-// String is a word for how sure an event is; none where there is no doubt.
+// String returns how an event was attributed if that leaves a doubt, and "" otherwise.
 func (b By) String() string {
 	switch b {
 	case ByAddress:
@@ -30,30 +30,30 @@ func (b By) String() string {
 	return ""
 }
 
-// Sure tells whether the event can only be of the namespace.
+// Sure tells whether the event is certainly of the namespace.
 func (e Event) Sure() bool { return e.By == ByNamespace || e.By == BySocket }
 
-// Own is what is known of the one who plays in a namespace.
+// Own is what is known about the cell that is played in a namespace.
 type Own struct {
-	Thread    int   // that plays, and serves nobody else meanwhile
-	Processes []int // that play with it, and have no other namespace
+	Thread    int   // that plays the cell, and no other one meanwhile
+	Processes []int // that take part, and have no other namespace
 	// Seen tells whether a segment between two ends, in either direction, was captured in the namespace.
 	Seen func(a, b netip.AddrPort) bool
 }
 
-// Claim takes for Events what is surely or probably of the watched namespace, each with the reason why (By). It matters to
-// a recording that is HostWide, since its events do not tell. What is nobody's for certain is left out, so that an event is
-// rather not told than told of the wrong one. What may slip in are ByAddress and ByThread as they say, and nothing else:
+// Claim fills Events with what is surely or probably of the watched namespace, and sets By. It changes only a recording
+// that is HostWide, whose events do not have their namespace. An event that cannot be attributed is left out: a missing
+// event is better than another namespace's. Only events with ByAddress and ByThread can be another namespace's, because:
 //
-//   - the thread's own system calls work on the sockets of its namespace, and events in a softirq are not of a call;
-//   - a socket's address is known from such a call until tcp:tcp_destroy_sock, after which the kernel may give it to
-//     another. Without that tracepoint, no socket is known.
+//   - the thread's own system calls work on the sockets of its namespace, and events in a softirq do not count as theirs;
+//   - a socket's address in the kernel is known from such a call until tcp:tcp_destroy_sock. Then the kernel may use the
+//     address for another socket. Without that tracepoint no socket is known.
 func (r *Recording) Claim(own Own) {
 	if !r.HostWide {
 		return
 	}
 	r.Events = nil
-	destroyed := true // is told
+	destroyed := true // is recorded
 	for _, name := range r.Missing {
 		destroyed = destroyed && name != Destroy.String()
 	}

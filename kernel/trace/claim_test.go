@@ -7,15 +7,15 @@ import (
 	"testing"
 )
 
-// TestClaim: what is ours and by what, and what is nobody's.
+// TestClaim: which events are claimed, by what, and which are left out.
 func TestClaim(t *testing.T) {
-	const thread, worker, stranger = 1, 2, 3
+	const thread, worker, another = 1, 2, 3
 	server, client := netip.MustParseAddrPort("127.0.0.1:80"), netip.MustParseAddrPort("127.0.0.1:4000")
 	other := netip.MustParseAddrPort("127.0.0.1:4001")
 	own := Own{Thread: thread, Processes: []int{worker}, Seen: func(a, b netip.AddrPort) bool {
 		return a == server && b == client || a == client && b == server
 	}}
-	// event is of a kind, by a thread, in a softirq or not, of a socket at an address, between two ends.
+	// event returns an event of a kind, by a thread, in a softirq or not, of the socket at an address, between two ends.
 	event := func(k Kind, tid int, softirq bool, sock uint64, src, dst netip.AddrPort) hostEvent {
 		return hostEvent{Event: Event{Kind: k, TID: tid, PID: tid, Softirq: softirq, Src: src, Dst: dst}, sock: sock, ip: true}
 	}
@@ -29,20 +29,20 @@ func TestClaim(t *testing.T) {
 	}{
 		{"in a call of the thread", []hostEvent{listens}, nil, []string{"0: 1"}},
 		{"in a call of a process of its own", []hostEvent{event(StateChange, worker, false, 7, server, none)}, nil, []string{"0: 1"}},
-		{"in a call of another, on the same ends", []hostEvent{event(StateChange, stranger, false, 7, server, other)}, nil, nil},
-		{"by a socket that is known, in any softirq", []hostEvent{listens, event(ResetSent, stranger, true, 7, server, none)}, nil, []string{"0: 1", "1: 1"}},
-		{"by an equal one of another namespace", []hostEvent{listens, event(ResetSent, stranger, true, 8, server, none)}, nil, []string{"0: 1"}},
+		{"in a call of another, on the same ends", []hostEvent{event(StateChange, another, false, 7, server, other)}, nil, nil},
+		{"by a socket that is known, in any softirq", []hostEvent{listens, event(ResetSent, another, true, 7, server, none)}, nil, []string{"0: 1", "1: 1"}},
+		{"by an equal one of another namespace", []hostEvent{listens, event(ResetSent, another, true, 8, server, none)}, nil, []string{"0: 1"}},
 		{"on a thread of ours, but by another socket", []hostEvent{listens, event(ResetSent, thread, true, 8, server, none)}, nil, []string{"0: 1"}},
 		{"after its destruction the socket may be another's", []hostEvent{
-			listens, event(Destroy, stranger, true, 7, server, none), event(ResetSent, stranger, true, 7, server, none),
+			listens, event(Destroy, another, true, 7, server, none), event(ResetSent, another, true, 7, server, none),
 		}, nil, []string{"0: 1"}},
-		{"so that no socket is known where none is told", []hostEvent{listens, event(ResetSent, stranger, true, 7, server, none)},
+		{"without its tracepoint no destruction is known, and so no socket", []hostEvent{listens, event(ResetSent, another, true, 7, server, none)},
 			[]string{"tcp:tcp_destroy_sock"}, []string{"0: 1"}},
-		{"a drop for a socket that is known", []hostEvent{listens, event(Drop, stranger, true, 7, none, none)}, nil, []string{"0: 1", "1: 1"}},
-		{"between ends that were captured", []hostEvent{event(ResetSent, stranger, true, 0, server, client)}, nil, []string{"0: 2"}},
-		{"between others", []hostEvent{event(ResetSent, stranger, true, 0, server, other)}, nil, nil},
+		{"a drop for a socket that is known", []hostEvent{listens, event(Drop, another, true, 7, none, none)}, nil, []string{"0: 1", "1: 1"}},
+		{"between ends that were captured", []hostEvent{event(ResetSent, another, true, 0, server, client)}, nil, []string{"0: 2"}},
+		{"between others", []hostEvent{event(ResetSent, another, true, 0, server, other)}, nil, nil},
 		{"a drop on the thread", []hostEvent{event(Drop, thread, true, 0, none, none)}, nil, []string{"0: 3"}},
-		{"a drop on another", []hostEvent{event(Drop, stranger, true, 0, none, none)}, nil, nil},
+		{"a drop on another", []hostEvent{event(Drop, another, true, 0, none, none)}, nil, nil},
 		{"a drop of no IP packet", []hostEvent{{Event: Event{Kind: Drop, TID: thread}}}, nil, nil},
 		{"another protocol", []hostEvent{{Event: Event{Kind: StateChange, TID: thread}, foreign: true}}, nil, nil},
 	} {
@@ -59,7 +59,7 @@ func TestClaim(t *testing.T) {
 			for _, e := range r.Events {
 				got = append(got, fmt.Sprintf("%d: %d", e.Seq, e.By))
 				if e.Sure() != (e.By.String() == "") {
-					t.Errorf("sure: %t, and a word %q for the doubt", e.Sure(), e.By)
+					t.Errorf("sure: %t, and yet attributed by %q", e.Sure(), e.By)
 				}
 			}
 			if !slices.Equal(got, tt.want) {
@@ -67,9 +67,9 @@ func TestClaim(t *testing.T) {
 			}
 		})
 	}
-	told := []Event{{Kind: Drop}}
-	r := &Recording{Events: told}
-	if r.Claim(Own{}); !slices.Equal(r.Events, told) || !r.Events[0].Sure() {
-		t.Error("what the kernel itself has told the namespace of needs no claim")
+	known := []Event{{Kind: Drop}}
+	r := &Recording{Events: known}
+	if r.Claim(Own{}); !slices.Equal(r.Events, known) || !r.Events[0].Sure() {
+		t.Error("Claim changed events that have their namespace from the kernel")
 	}
 }

@@ -17,13 +17,13 @@ type Kind uint8
 
 // The kinds; the numbers are those of enum kind in trace.bpf.c.
 const (
-	ResetSent        Kind = iota + 1 // tcp:tcp_send_reset; before Linux 6.10 there is none of a reset without a socket
+	ResetSent        Kind = iota + 1 // tcp:tcp_send_reset; before Linux 6.10 not for a reset without a socket
 	ResetReceived                    // tcp:tcp_receive_reset
 	Retransmit                       // tcp:tcp_retransmit_skb
 	SynAckRetransmit                 // tcp:tcp_retransmit_synack
-	StateChange                      // sock:inet_sock_set_state; requests (NEW_SYN_RECV) come and go without one
-	Drop                             // skb:kfree_skb; before Linux 6.11 not all drops of a connection can be told to be ours
-	Destroy                          // tcp:tcp_destroy_sock, for Claim: it is in no recording
+	StateChange                      // sock:inet_sock_set_state; request sockets (NEW_SYN_RECV) have no such events
+	Drop                             // skb:kfree_skb; before Linux 6.11 some drops of a connection cannot be attributed to it
+	Destroy                          // tcp:tcp_destroy_sock, for Claim; never among the events of a recording
 	kinds
 )
 
@@ -45,7 +45,8 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
-// stateNames are those of ss(8) and of the kernel. The numbers are part of its ABI: enum in linux/bpf.h, BPF_TCP_….
+// stateNames are the names that ss(8) and the kernel use. The numbers are part of the ABI: the enum of BPF_TCP_… in
+// linux/bpf.h.
 var stateNames = [...]string{
 	1: "ESTABLISHED", 2: "SYN_SENT", 3: "SYN_RECV", 4: "FIN_WAIT1", 5: "FIN_WAIT2", 6: "TIME_WAIT", 7: "CLOSE",
 	8: "CLOSE_WAIT", 9: "LAST_ACK", 10: "LISTEN", 11: "CLOSING", 12: "NEW_SYN_RECV", 13: "BOUND_INACTIVE",
@@ -60,53 +61,53 @@ func stateName(n uint8) string {
 
 // Event is one thing that the kernel did.
 type Event struct {
-	// Time is by the kernel's wall clock, as a captured packet's. The kernel tells of a reset that answers a segment just
-	// before it is sent, and of the reset of an aborted socket just after, so microseconds do not order the two.
+	// Time is by the kernel's wall clock, as that of a captured packet. The event of a reset that answers a segment comes
+	// just before the reset is sent, and that of an aborted socket just after. So an event and its frame are not ordered.
 	Time time.Time
 	Kind Kind
 
-	// Src and Dst are the ends of the segment that was sent, received or dropped, so those of the frame that the wire
-	// shows; for StateChange, the socket's own end and its peer's, of which the kernel sets the port late when it connects
-	// and clears some when it ends. They are invalid where neither the socket nor a segment told.
+	// Src and Dst are the ends of the segment that was sent, received or dropped, as in its captured frame. For StateChange
+	// they are the socket's own end and its peer's; the kernel sets a port late when the socket connects, and clears some
+	// when it closes. They are invalid if neither a socket nor a segment has them.
 	Src, Dst netip.AddrPort
 
-	// Reason is why a reset was sent or a segment dropped, in the running kernel's words without their prefix, as
-	// TCP_STATE or NETFILTER_DROP; empty for other kinds and where the kernel gives none (resets before Linux 6.10,
-	// drops before 5.17).
+	// Reason is why a reset was sent or a segment dropped: the kernel's name without its prefix, such as TCP_STATE or
+	// NETFILTER_DROP. It is empty for other kinds, and if the kernel gives none (resets before Linux 6.10, drops before
+	// 5.17).
 	Reason string
 
-	// State is the state of the socket that did it, after it was done: it is LISTEN where a listener rejects an ACK. It
-	// is empty where there was no socket.
+	// State is the state of the event's socket after the event: LISTEN if a listener rejects an ACK. It is empty if there
+	// was no socket.
 	State    string
 	OldState string // of a StateChange
 
-	// Cookie is the socket's, as SO_COOKIE gives it; of a SynAckRetransmit, the listener's. The kernel makes it up when it
-	// is first asked for, and a connection inherits that of its request; 0: nobody has asked.
+	// Cookie is the socket's SO_COOKIE; for a SynAckRetransmit, the listener's. A socket has none, 0, until it is first asked
+	// for, and a connection inherits that of its request socket.
 	Cookie uint64
-	// Orphan tells that no file refers to the socket: nobody has accepted it, or its last descriptor is closed.
+	// Orphan tells that no file refers to the socket: it was not accepted yet, or its last descriptor is closed.
 	Orphan bool
 
-	// Answer tells of a reset that it answers a segment, which Flags, Seq and Ack describe. A reset that answers none is
-	// of a socket that is aborted.
+	// Answer tells that a reset answers a segment, which Flags, Seq and Ack describe. A reset that answers none is from a
+	// socket that is aborted.
 	Answer bool
-	// Flags, Seq and Ack are from the header of the segment that was dropped, or that a reset answers: a bare RST has
-	// the Ack as its number. Of a Retransmit there is only the Seq.
+	// Flags, Seq and Ack are from the header of the segment that was dropped, or that a reset answers: a bare RST has Ack as
+	// its sequence number. A Retransmit has only Seq.
 	Flags    uint8
 	Seq, Ack uint32
 
-	// Softirq tells that a softirq did it: a timer, or the arrival of a segment, which on loopback happens at the end of
-	// the sender's system call. Otherwise thread TID of process PID did it in a system call, such as close(); in a
-	// softirq, that is whom it interrupted. Both are 0 for a process that our PID namespace does not show.
+	// Softirq tells that it happened in a softirq: a timer, or the arrival of a segment, which on loopback is at the end of
+	// the sender's system call. PID and TID are then the thread that the softirq interrupted. Otherwise they are the thread
+	// that did it in a system call, such as close(). Both are 0 for a process that our PID namespace does not show.
 	Softirq  bool
 	PID, TID int
 
-	// By is how it is known to be an event of the watched namespace. Where that is not by the namespace itself (HostWide),
-	// Orphan, Flags, Seq and Ack are not told, nor State but of a ResetSent, Retransmit and StateChange; nor both ends of a
-	// Drop, and the peer of a ResetSent that a listener sends.
+	// By is how the event was attributed to the watched namespace. In a recording that is HostWide, Orphan, Flags, Seq and
+	// Ack are not set, nor are the ends of a Drop and the peer of a ResetSent by a listener. State is set only for ResetSent,
+	// Retransmit and StateChange.
 	By By
 }
 
-// String returns the event as one line, without its time.
+// String returns the event as one line without its time.
 func (e Event) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %v > %v", e.Kind, e.Src, e.Dst)
@@ -130,7 +131,7 @@ func (e Event) String() string {
 	return b.String()
 }
 
-// names are the reasons by number.
+// names are the names of reasons, by number.
 type names struct{ reset, drop map[uint64]string }
 
 // reasons returns the names of a kernel enum without their prefix.
@@ -153,8 +154,8 @@ func reasons(spec *btf.Spec, enum string, prefixes ...string) (map[uint64]string
 	return all, nil
 }
 
-// reason returns the name of a number. A kernel that has no names has no numbers either. A number without a name is a
-// subsystem's own, such as a module's.
+// reason returns the name of a number. A kernel without names has no numbers either. A number without a name belongs to a
+// subsystem, such as a module.
 func reason(names map[uint64]string, n uint32) string {
 	if name, ok := names[uint64(n)]; ok || names == nil {
 		return name
@@ -162,7 +163,7 @@ func reason(names map[uint64]string, n uint32) string {
 	return fmt.Sprintf("%#x", n)
 }
 
-// Bits of a record; those of enum bits in trace.bpf.c.
+// The bits of a record, as in enum bits in trace.bpf.c.
 const (
 	hasSocket = 1 << iota
 	hasSegment
@@ -170,10 +171,10 @@ const (
 	softirq
 )
 
-// recordSize is sizeof(struct event) in trace.bpf.c; a test compares the offsets that follow with the compiler's.
+// recordSize is sizeof(struct event) in trace.bpf.c. A test compares the offsets in parse with the compiler's.
 const recordSize = 88
 
-// watchOf returns the watch that a record is for.
+// watchOf returns the watch that a record belongs to.
 func watchOf(record []byte) (id uint32, ok bool) {
 	if len(record) != recordSize {
 		return 0, false
@@ -181,7 +182,7 @@ func watchOf(record []byte) (id uint32, ok bool) {
 	return binary.LittleEndian.Uint32(record[16:]), true
 }
 
-// parse reads a record, whose time is offset before the wall clock's.
+// parse reads a record. offset is how far the wall clock is ahead of the record's.
 func parse(record []byte, n names, offset time.Duration) (Event, error) {
 	if len(record) != recordSize {
 		return Event{}, fmt.Errorf("a record of %d bytes, want %d", len(record), recordSize)

@@ -12,7 +12,7 @@ import (
 	"github.com/rpmig/rpmig/kernel"
 )
 
-// encode is a record as the programs write it: the type is the compiler's, so this holds parse to its offsets.
+// encode returns a record as the programs write it. Its type is from the compiler, so this tests the offsets in parse.
 func encode(tb testing.TB, e probeEvent) []byte {
 	tb.Helper()
 	b, err := binary.Append(nil, binary.LittleEndian, e)
@@ -48,7 +48,7 @@ var records = []struct {
 		line: "tcp:tcp_send_reset 127.0.0.1:80 > 127.0.0.2:4000 state CLOSE reason TCP_STATE in thread 5",
 	},
 	{
-		name: "nobody listens",
+		name: "no listener",
 		event: probeEvent{
 			Reason: 1, Src: in6("::1"), Dst: in6("::2"), SrcPort: 80, DstPort: 4000, Family: 10, Kind: uint8(ResetSent),
 			Seq: 6, Ack: 7, Flags: 2, Bits: hasSegment | softirq,
@@ -102,7 +102,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestParseWithoutReasons: an old kernel gives none.
+// TestParseWithoutReasons: an old kernel gives no reasons.
 func TestParseWithoutReasons(t *testing.T) {
 	for _, kind := range []Kind{ResetSent, Drop} {
 		e, err := parse(encode(t, probeEvent{Kind: uint8(kind)}), names{}, 0)
@@ -140,11 +140,11 @@ func TestUntraced(t *testing.T) {
 		want                    int
 	}{
 		{0, 0, nil, 0}, {1, 2, nil, 0}, {2, 2, nil, 1}, {1, 3, nil, 1}, {3, 4, nil, 4},
-		// What the kernel has no tracepoint for is not lost.
+		// An event for which the kernel has no tracepoint does not count.
 		{3, 4, []string{"tcp:tcp_send_reset"}, 2}, {3, 4, []string{"tcp:tcp_retransmit_synack"}, 2},
 		{3, 4, []string{"skb:kfree_skb"}, 4},
 	} {
-		during := kernel.Counters{kernel.OutRsts: tt.resets, "RetransSegs": tt.retransmissions}
+		during := kernel.Counters{"OutRsts": tt.resets, "RetransSegs": tt.retransmissions}
 		if got := (&Recording{Events: events, Missing: tt.missing}).Untraced(during); got != tt.want {
 			t.Errorf("%d resets and %d retransmissions, without %v: got %d, want %d",
 				tt.resets, tt.retransmissions, tt.missing, got, tt.want)

@@ -10,14 +10,14 @@ import (
 	"strings"
 )
 
-// A format is what a tracepoint's format file in tracefs says of its records (Documentation/trace/events.rst).
+// A format is the content of a tracepoint's format file in tracefs (Documentation/trace/events.rst).
 type format struct {
 	id      uint16 // common_type of its records
 	fields  map[string]field
-	symbols map[string]map[uint64]string // the names of a field's numbers, as far as print fmt has them
+	symbols map[string]map[uint64]string // the names of a field's values, if print fmt has them
 }
 
-// A field is where a record has something. Numbers are in the byte order of the machine.
+// A field is a part of a record. Numbers are in the byte order of the machine.
 type field struct{ offset, size int }
 
 // in returns the field's bytes in a record.
@@ -28,7 +28,7 @@ func (f field) in(record []byte) ([]byte, error) {
 	return record[f.offset : f.offset+f.size], nil
 }
 
-// number returns the field as a number without a sign.
+// number returns the field as an unsigned number.
 func (f field) number(record []byte) (uint64, error) {
 	b, err := f.in(record)
 	if err != nil {
@@ -47,10 +47,10 @@ func (f field) number(record []byte) (uint64, error) {
 	return 0, fmt.Errorf("a number of %d bytes", len(b))
 }
 
-// fieldLine is a field, with its declaration in C. Kernels may add to the line.
+// fieldLine is a field with its declaration in C. Kernels may add to the end of the line.
 var fieldLine = regexp.MustCompile(`^\tfield:([^;]*);\s*offset:(\d+);\s*size:(\d+);`)
 
-// fieldName is the last word of a declaration in C; what follows is the length of an array.
+// fieldName is the last word of a declaration in C, before the length of an array.
 var fieldName = regexp.MustCompile(`(\w+)\s*(?:\[[^]]*\])?$`)
 
 // parseFormat reads a format file.
@@ -75,7 +75,7 @@ func parseFormat(text []byte) (format, error) {
 		}
 		name := fieldName.FindStringSubmatch(m[1])
 		offset, err := strconv.ParseUint(m[2], 10, 16)
-		size, err2 := strconv.ParseUint(m[3], 10, 16) // perf's raw records are no longer
+		size, err2 := strconv.ParseUint(m[3], 10, 16) // as much as a raw record of perf can have
 		if name == nil || errors.Join(err, err2) != nil {
 			return format{}, fmt.Errorf("no field: %q", line)
 		}
@@ -87,12 +87,12 @@ func parseFormat(text []byte) (format, error) {
 	return f, nil
 }
 
-// symbolic begins the names of a field in print fmt.
+// symbolic is what comes before the names of a field in print fmt.
 const symbolic = "__print_symbolic(REC->"
 
-// parseSymbols finds __print_symbolic(REC->FIELD, { NUMBER, "NAME" }, …) in print fmt. A number that is the name of a C
-// constant is one that the kernel did not resolve (TRACE_DEFINE_ENUM): its entry is left out, and so is a field of which
-// there are only such.
+// parseSymbols finds __print_symbolic(REC->FIELD, { NUMBER, "NAME" }, …) in print fmt. Some numbers are the name of a C
+// constant that the kernel did not resolve (TRACE_DEFINE_ENUM): their entries are left out, and so is a field that has no
+// other entry.
 func parseSymbols(printed string) map[string]map[uint64]string {
 	all := map[string]map[uint64]string{}
 	for {

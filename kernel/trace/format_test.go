@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// formats are real ones: those of the folder's kernel.
+// formats are those of a real kernel, which the folder names.
 func formats(tb testing.TB) map[Kind]format {
 	tb.Helper()
 	all := map[Kind]format{}
@@ -32,12 +32,12 @@ func TestParseFormat(t *testing.T) {
 	for _, tt := range []struct {
 		kind    Kind
 		id      uint16
-		fields  map[string]field // of many
+		fields  map[string]field // some of them
 		symbols map[string]int   // how many each field has
 	}{
 		{ResetSent, 2280, map[string]field{
 			"common_type": {0, 2}, "common_flags": {2, 1}, "common_pid": {4, 4}, "skaddr": {16, 8}, "reason": {28, 4}, "daddr": {60, 28},
-		}, map[string]int{"reason": 26}}, // of the states, it names constants in place of numbers
+		}, map[string]int{"reason": 26}}, // for the states it has constants instead of numbers
 		{ResetReceived, 2279, map[string]field{"saddr_v6": {30, 16}, "sock_cookie": {64, 8}}, map[string]int{"family": 2}},
 		{Retransmit, 2281, map[string]field{"state": {24, 4}, "dport": {30, 2}, "err": {76, 4}}, map[string]int{"family": 2}},
 		{SynAckRetransmit, 2275, map[string]field{"req": {16, 8}, "sport": {24, 2}}, map[string]int{"family": 2}},
@@ -74,7 +74,7 @@ func TestParseFormat(t *testing.T) {
 	}
 }
 
-// TestReasonsAreBTFs: print fmt of the running kernel gives the same names as its types.
+// TestReasonsAreBTFs: print fmt and BTF of the running kernel have the same names.
 func TestReasonsAreBTFs(t *testing.T) {
 	tr := tracer(t, Options{Tracefs: true})
 	types, err := btf.LoadKernelSpec()
@@ -138,7 +138,7 @@ func TestParseFormatRefuses(t *testing.T) {
 	}
 }
 
-// FuzzFormat: whatever a format says, no record is read beyond its end.
+// FuzzFormat: no format makes a record be read beyond its end.
 func FuzzFormat(f *testing.F) {
 	paths, err := filepath.Glob("testdata/*/*.format")
 	if err != nil || len(paths) == 0 {

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 
 const deadline = 10 * time.Second
 
-// tracer returns a tracer for a test; it skips the test with the reason where there can be none.
+// tracer returns a tracer for a test, or skips the test with the reason why there can be none.
 func tracer(t *testing.T, o Options) *Tracer {
 	t.Helper()
 	if err := netns.Probe(); err != nil {
@@ -52,15 +52,15 @@ func tracer(t *testing.T, o Options) *Tracer {
 	return tr
 }
 
-// bpf is the backend of a tracer that has BPF programs.
+// bpf returns the backend of a tracer that has BPF programs.
 func bpf(tr *Tracer) *programs { return tr.backend.(*programs) }
 
-// stage is a namespace in which a test plays by hand, on the namespace's thread.
+// stage is a namespace in which a test makes system calls, on the namespace's thread.
 type stage struct {
 	fds []int
 }
 
-// abort carries an error out of a play.
+// abort is a panic with an error, which play returns.
 type abort struct{ error }
 
 func must(what string, err error) {
@@ -69,10 +69,10 @@ func must(what string, err error) {
 	}
 }
 
-// play plays f in a fresh namespace. Its sockets are closed when it ends.
+// play runs f in a new namespace, and closes its sockets afterwards.
 func play(f func(*stage)) error {
 	return netns.Do(func() (err error) {
-		// The runtime's signals would end a call that has a timeout with EINTR (signal(7)). The thread dies with the play.
+		// A signal of the runtime would end a call that has a timeout with EINTR (signal(7)). The thread ends with f.
 		if err := unix.PthreadSigmask(unix.SIG_BLOCK, &unix.Sigset_t{Val: [16]uint64{^uint64(0)}}, nil); err != nil {
 			return err
 		}
@@ -109,7 +109,7 @@ func (s *stage) socket(a netip.Addr) int {
 	fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	must("socket", err)
 	s.fds = append(s.fds, fd)
-	// No call of a test waits for ever.
+	// So that no call of a test waits for ever.
 	for _, option := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
 		must("set timeout", unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &unix.Timeval{Sec: int64(deadline / time.Second)}))
 	}
@@ -162,7 +162,7 @@ func (s *stage) accept(listener int) int {
 	return fd
 }
 
-// refused connects to where nobody listens, and returns the client's address.
+// refused connects to a port without a listener, and returns the client's address.
 func (s *stage) refused(to netip.AddrPort) netip.AddrPort {
 	fd := s.socket(to.Addr())
 	must("bind", unix.Bind(fd, sockaddr(netip.AddrPortFrom(to.Addr(), 0))))
@@ -186,7 +186,7 @@ func (s *stage) reset(fd int) {
 	}
 }
 
-// watch begins to watch the stage's namespace.
+// watch starts a watch of the stage's namespace.
 func (s *stage) watch(tr *Tracer) *Watch {
 	cookie, err := Namespace()
 	must("namespace", err)
@@ -195,7 +195,7 @@ func (s *stage) watch(tr *Tracer) *Watch {
 	return w
 }
 
-// take is what the wire and the kernel said of a play.
+// take is what the capture and the trace recorded of a play.
 type take struct {
 	events []Event
 	frames []capture.Frame
@@ -203,8 +203,8 @@ type take struct {
 	tid    int // of the stage's thread
 }
 
-// stop ends a watch of a ring that is large enough, and tells whether the recording is whole as far as the kernel can
-// know. A play whose recording is not is played once more.
+// stop ends a watch of a ring that is large enough, and tells whether the recording is complete as far as the kernel
+// knows. If it is not, the test plays again.
 func stop(t *testing.T, w *Watch) (r *Recording, whole bool) {
 	r, err := w.Stop()
 	must("stop", err)
@@ -217,17 +217,17 @@ func stop(t *testing.T, w *Watch) (r *Recording, whole bool) {
 	return r, r.Missed == 0
 }
 
-// own is what the namespace of a take knows of itself.
+// own returns what Claim needs to know about a take.
 func (g *take) own() Own {
 	return Own{Thread: g.tid, Seen: func(a, b netip.AddrPort) bool {
 		return slices.ContainsFunc(g.frames, func(f capture.Frame) bool { return f.Src == a && f.Dst == b || f.Src == b && f.Dst == a })
 	}}
 }
 
-// plays is how often a test tries to get a recording that is whole.
+// plays is how often a test tries to get a complete recording.
 const plays = 10
 
-// record plays f while the namespace is watched and lo captured.
+// record plays f while the namespace is watched and lo is captured.
 func record(t *testing.T, tr *Tracer, f func(*stage)) *take {
 	t.Helper()
 	var got *take
@@ -252,7 +252,7 @@ func record(t *testing.T, tr *Tracer, f func(*stage)) *take {
 			r.Claim(got.own())
 			got.events = r.Events
 			if n := r.Untraced(after.Since(before)); n > 0 {
-				t.Logf("the kernel told nothing of %d resets and retransmissions", n)
+				t.Logf("the trace lacks %d resets and retransmissions", n)
 				whole = false
 			}
 		})
@@ -284,7 +284,7 @@ func (g *take) find(k Kind, match func(Event) bool) []Event {
 	return found
 }
 
-// one is find where there has to be one event.
+// one is find for exactly one event.
 func (g *take) one(t *testing.T, k Kind, match func(Event) bool) Event {
 	t.Helper()
 	found := g.find(k, match)
@@ -294,7 +294,7 @@ func (g *take) one(t *testing.T, k Kind, match func(Event) bool) Event {
 	return found[0]
 }
 
-// onWire checks that the frame which an event tells of was captured, within a millisecond.
+// onWire checks that the frame of an event was captured, within a millisecond of it.
 func (g *take) onWire(t *testing.T, e Event, match func(capture.Frame) bool) capture.Frame {
 	t.Helper()
 	var found []capture.Frame
@@ -306,7 +306,7 @@ func (g *take) onWire(t *testing.T, e Event, match func(capture.Frame) bool) cap
 	if len(found) == 0 {
 		t.Fatalf("%v: not on the wire", e)
 	}
-	// Where a segment was sent several times, it is the closest.
+	// If a segment was sent several times, the closest one is meant.
 	near := slices.MinFunc(found, func(a, b capture.Frame) int {
 		return int(a.Time.Sub(e.Time).Abs() - b.Time.Sub(e.Time).Abs())
 	})
@@ -318,13 +318,13 @@ func (g *take) onWire(t *testing.T, e Event, match func(capture.Frame) bool) cap
 
 func isReset(f capture.Frame) bool { return f.Flags.Has(capture.RST) }
 
-// check compares what matters of an event.
+// check compares an event with the wanted one, as far as the test can know it.
 func check(t *testing.T, got, want Event) {
 	t.Helper()
 	want.Time, want.Seq, want.Ack, want.Flags = got.Time, got.Seq, got.Ack, got.Flags
 	if want.Cookie == 0 {
-		// Whoever has perf events on tcp:tcp_receive_reset or tcp:tcp_destroy_sock, as another package's tests do meanwhile,
-		// makes the kernel give each socket a cookie that passes there (include/trace/events/tcp.h: sock_gen_cookie).
+		// While a process has perf events on tcp:tcp_receive_reset or tcp:tcp_destroy_sock, the kernel gives every socket that
+		// passes there a cookie (include/trace/events/tcp.h: sock_gen_cookie). Another package's tests may have some.
 		want.Cookie = got.Cookie
 	}
 	if got != want {
@@ -382,8 +382,8 @@ func TestListenerCloses(t *testing.T) {
 	}
 }
 
-// TestSurvivorRejects is Quiz 2 without migration: the listener that is left rejects the ACK of a request that it does not
-// know, in tcp_rcv_state_process.
+// TestSurvivorRejects is Quiz 2 without migration: the listener that is left rejects the ACK of a request that is not its
+// own, in tcp_rcv_state_process.
 func TestSurvivorRejects(t *testing.T) {
 	tr := tracer(t, Options{})
 	for _, family := range families[:2] {
@@ -408,14 +408,14 @@ func TestSurvivorRejects(t *testing.T) {
 			check(t, sent, Event{
 				Kind: ResetSent, Src: family.reach, Dst: client, Reason: "TCP_FLAGS", State: "LISTEN", Cookie: survivor,
 				Answer: true, Softirq: true,
-				PID: sent.PID, TID: sent.TID, // whom the client's timer interrupted
+				PID: sent.PID, TID: sent.TID, // the thread that the client's timer interrupted
 			})
 			frame := got.onWire(t, sent, isReset)
 			if frame.Flags.Has(capture.ACK) || frame.Seq != sent.Ack {
 				t.Errorf("the reset %v seq %d is no answer to ack %d", frame.Flags, frame.Seq, sent.Ack)
 			}
 			dropped := got.find(Drop, func(e Event) bool { return e.Reason == "NETFILTER_DROP" })
-			if len(dropped) < 2 { // or more, if the rule was slow to go
+			if len(dropped) < 2 { // or more, if the rule was removed late
 				t.Errorf("%d segments were dropped by the rule, want the ACK and the data", len(dropped))
 			}
 			for _, e := range dropped {
@@ -436,8 +436,8 @@ func TestSurvivorRejects(t *testing.T) {
 	}
 }
 
-// TestNobodyListens: there is no socket that could tell the namespace.
-func TestNobodyListens(t *testing.T) {
+// TestNoListener: the reset has no socket that could give the namespace.
+func TestNoListener(t *testing.T) {
 	tr := tracer(t, Options{})
 	for _, family := range families[:2] {
 		t.Run(family.name, func(t *testing.T) {
@@ -460,7 +460,7 @@ func TestNobodyListens(t *testing.T) {
 	}
 }
 
-// TestOwnReset: close() of a socket with unread data resets, and is not the kernel's doing.
+// TestOwnReset: close() of a socket with unread data sends a reset, with a reason of its own.
 func TestOwnReset(t *testing.T) {
 	tr := tracer(t, Options{})
 	at := families[0].listen
@@ -477,7 +477,7 @@ func TestOwnReset(t *testing.T) {
 	got.onWire(t, sent, isReset)
 }
 
-// TestSynAckTimer: the listener's cookie is in the event of its request.
+// TestSynAckTimer: the event of a request socket has the cookie of its listener.
 func TestSynAckTimer(t *testing.T) {
 	tr := tracer(t, Options{})
 	at := families[0].listen
@@ -510,9 +510,9 @@ func TestSynAckTimer(t *testing.T) {
 	got.onWire(t, e, func(f capture.Frame) bool { return f.Flags.Has(capture.SYN | capture.ACK) })
 }
 
-// TestSideBySide plays in 50 namespaces at once, each with a port, a number of connections and a fate of its own. What
-// each watch recorded must tell of nothing else; and what they would have recorded together, without the filter on the
-// namespace, must not pass for any of them.
+// TestSideBySide plays in 50 namespaces at once. They differ in their ports, their numbers of connections and what happens
+// to these. Each watch must have recorded only events of its own namespace. The test must also notice if the filter on the
+// namespace is missing: the events of all namespaces together must not pass for those of one.
 func TestSideBySide(t *testing.T) {
 	tr := tracer(t, Options{})
 	parts := make([]part, 50)
@@ -521,7 +521,7 @@ func TestSideBySide(t *testing.T) {
 		all.Go(func() {
 			p := &parts[i]
 			p.at = netip.AddrPortFrom(families[i%2].listen.Addr(), uint16(10_000+i))
-			p.nobody = netip.AddrPortFrom(p.at.Addr(), p.at.Port()+uint16(len(parts)))
+			p.unused = netip.AddrPortFrom(p.at.Addr(), p.at.Port()+uint16(len(parts)))
 			p.fate, p.connections = fates[i/2%len(fates)], 1+i
 			for whole, n := false, 0; !whole && n < plays; n++ {
 				err := play(func(s *stage) {
@@ -529,7 +529,7 @@ func TestSideBySide(t *testing.T) {
 					before, err := counters()
 					must("counters", err)
 					w := s.watch(tr)
-					p.fate.play(s, p.at, p.nobody, p.connections)
+					p.fate.play(s, p.at, p.unused, p.connections)
 					var r *Recording
 					r, whole = stop(t, w)
 					after, err := counters()
@@ -554,7 +554,7 @@ func TestSideBySide(t *testing.T) {
 		if parts[i].odd(mixed) == "" {
 			t.Errorf("namespace %d: the events of all pass for its own", i)
 		}
-		// The closest call: the events of one other, whose fate is the most alike.
+		// The hardest to tell apart: the events of another namespace in which the same happens.
 		other := &parts[(i+2*len(fates))%len(parts)]
 		if parts[i].odd(other.events) == "" {
 			t.Errorf("namespace %d: the events of the one at %v pass for its own", i, other.at)
@@ -562,29 +562,30 @@ func TestSideBySide(t *testing.T) {
 	}
 }
 
-// part is what one of many namespaces has to play, and what was recorded of it.
+// part is what one of many namespaces plays, and what was recorded of it.
 type part struct {
-	at, nobody  netip.AddrPort
+	at, unused  netip.AddrPort // with and without a listener
 	fate        fate
 	connections int
 	tid         int
 	events      []Event
 }
 
-// odd says what events tell that cannot be of this part alone, or what they do not tell; "" if nothing.
+// odd returns what is wrong with events if they should be those of this part: too many or too few. It returns "" if
+// nothing is.
 func (p *part) odd(events []Event) string {
 	counted := map[string]int{}
 	for _, e := range events {
 		ports := []uint16{e.Src.Port(), e.Dst.Port()}
-		known := slices.Contains(ports, p.at.Port()) || slices.Contains(ports, p.nobody.Port())
+		known := slices.Contains(ports, p.at.Port()) || slices.Contains(ports, p.unused.Port())
 		if !known || !e.Softirq && e.TID != p.tid {
-			return "a stranger's event: " + e.String()
+			return "another namespace's event: " + e.String()
 		}
 		switch {
 		case e.Kind == ResetSent:
 			counted["reset "+e.Reason]++
 		case e.Kind == StateChange && e.State == "ESTABLISHED":
-			counted["established"]++ // either end of it
+			counted["established"]++ // both ends
 		case e.Kind == StateChange && e.State == "LISTEN":
 			counted["listening"]++
 		}
@@ -605,10 +606,10 @@ func (p *part) odd(events []Event) string {
 	return ""
 }
 
-// fates are what can become of connections, and the reason of their resets.
+// fate is what can happen to connections, and the reason of their resets.
 type fate struct {
 	reason string
-	play   func(s *stage, at, nobody netip.AddrPort, connections int)
+	play   func(s *stage, at, unused netip.AddrPort, connections int)
 }
 
 var fates = []fate{
@@ -619,10 +620,10 @@ var fates = []fate{
 		}
 		s.close(a)
 	}},
-	{"NO_SOCKET", func(s *stage, at, nobody netip.AddrPort, connections int) {
+	{"NO_SOCKET", func(s *stage, at, unused netip.AddrPort, connections int) {
 		s.listen(at)
 		for range connections {
-			s.refused(nobody)
+			s.refused(unused)
 		}
 	}},
 	{"TCP_ABORT_ON_CLOSE", func(s *stage, at, _ netip.AddrPort, connections int) {
@@ -643,7 +644,7 @@ var fates = []fate{
 	}},
 }
 
-// TestUnwatched: what happens before a watch, after it and elsewhere is nobody's.
+// TestUnwatched: what happens before a watch, after it or in another namespace is not recorded.
 func TestUnwatched(t *testing.T) {
 	tr := tracer(t, Options{})
 	at := families[0].listen
@@ -664,13 +665,13 @@ func TestUnwatched(t *testing.T) {
 	}
 }
 
-// TestFullRing: a watch says what it lost, and the next one starts from none.
+// TestFullRing: a watch counts the events that it lost, and the next one starts from 0.
 func TestFullRing(t *testing.T) {
 	tr := tracer(t, Options{Ring: os.Getpagesize()})
-	room := os.Getpagesize() / (recordSize + 8) // and a header
+	room := os.Getpagesize() / (recordSize + 8) // with the header
 	err := play(func(s *stage) {
 		w := s.watch(tr)
-		bpf(tr).mu.Lock() // nobody reads the ring
+		bpf(tr).mu.Lock() // the ring is not read
 		for range room {
 			s.refused(families[0].listen)
 		}
@@ -691,7 +692,7 @@ func TestFullRing(t *testing.T) {
 	}
 }
 
-// TestHalfFullRing: a ring is read in time when there is more than it can hold.
+// TestHalfFullRing: a ring is read before it is full.
 func TestHalfFullRing(t *testing.T) {
 	tr := tracer(t, Options{Ring: os.Getpagesize()})
 	const connections = 200
@@ -703,7 +704,7 @@ func TestHalfFullRing(t *testing.T) {
 				s.refused(families[0].listen)
 				for end := time.Now().Add(deadline); bpf(tr).ring.AvailableBytes() > os.Getpagesize()/2; time.Sleep(time.Millisecond) {
 					if time.Now().After(end) {
-						must("wait for the ring to be read", errors.New("nobody does"))
+						must("wait for the ring to be read", errors.New("it is not"))
 					}
 				}
 			}
@@ -720,7 +721,7 @@ func TestHalfFullRing(t *testing.T) {
 	}
 }
 
-// TestMisuse: what makes no sense is refused, and does no harm.
+// TestMisuse: wrong calls are refused, and do no harm.
 func TestMisuse(t *testing.T) {
 	tr := tracer(t, Options{})
 	refuses := func(what string, err error, want string) {
@@ -756,10 +757,10 @@ func TestMisuse(t *testing.T) {
 	}
 }
 
-// TestNotAllowed: an unprivileged user is told what is missing.
+// TestNotAllowed: the error tells an unprivileged user what is missing.
 func TestNotAllowed(t *testing.T) {
 	tracer(t, Options{})
-	err := netns.Do(func() error { // on a thread that is thrown away
+	err := netns.Do(func() error { // on a thread that ends with it
 		var none [2]unix.CapUserData
 		if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err != nil {
 			return fmt.Errorf("drop capabilities: %w", err)
@@ -776,8 +777,8 @@ func TestNotAllowed(t *testing.T) {
 	}
 }
 
-// TestMissing does without each tracepoint in turn, by asking the kernel for one that it does not have: what is left
-// tells of all the rest.
+// TestMissing does without each tracepoint in turn, by asking the kernel for one that it does not have: all other events
+// are still recorded.
 func TestMissing(t *testing.T) {
 	kindsOf := func(t *testing.T, o Options) []Kind {
 		tr := tracer(t, o)
@@ -804,12 +805,12 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-// TestLostRights: the process loses in its midst what it had when the trace was opened.
+// TestLostRights: the process loses rights that it had when the trace was opened.
 func TestLostRights(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		lose func() error
-		// goesOn tells that this kernel does not ask for the right again.
+		// goesOn tells that this kernel may not check the right again.
 		goesOn bool
 	}{
 		// Before Linux 5.19 that depends on kernel.unprivileged_bpf_disabled.
@@ -827,7 +828,7 @@ func TestLostRights(t *testing.T) {
 					t.Errorf("%s: got %v", what, err)
 				}
 			}
-			err := play(func(s *stage) { // on a thread that is thrown away
+			err := play(func(s *stage) { // on a thread that ends with it
 				w := s.watch(tr)
 				must("lose rights", tt.lose())
 				s.refused(families[0].listen)
@@ -846,7 +847,7 @@ func TestLostRights(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Who still has the right goes on.
+			// A thread that still has the right can go on.
 			if err := play(func(s *stage) {
 				w := s.watch(tr)
 				s.refused(families[0].listen)
@@ -874,7 +875,7 @@ func dropCapabilities(drop ...int) error {
 	return unix.Capset(&header, &has[0])
 }
 
-// forbidBPF has the kernel refuse bpf(2) to the calling thread, as a service manager's filter does.
+// forbidBPF makes bpf(2) fail for the calling thread, as a service manager's filter does.
 func forbidBPF() error {
 	filter := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}, // seccomp_data.nr
@@ -889,7 +890,7 @@ func forbidBPF() error {
 	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0)
 }
 
-// counters reads those of the calling thread's namespace.
+// counters reads the counters of the calling thread's namespace.
 func counters() (kernel.Counters, error) {
 	m, err := kernel.ReadMIB()
 	if err != nil {

@@ -73,7 +73,7 @@ func belongings(t *Tracer) (all []thing, err error) {
 	return all, nil
 }
 
-// left returns what of these things the kernel still has, whoever may hold it.
+// left returns which of these things the kernel still has.
 func left(t *testing.T, of []thing) (still []thing) {
 	t.Helper()
 	for _, x := range of {
@@ -90,7 +90,7 @@ func left(t *testing.T, of []thing) (still []thing) {
 		switch {
 		case errors.Is(err, os.ErrNotExist):
 			continue
-		case errors.Is(err, unix.EAGAIN): // on its way (bpf_link_by_id)
+		case errors.Is(err, unix.EAGAIN): // being freed (bpf_link_by_id)
 		case err != nil:
 			t.Fatal(err)
 		default:
@@ -101,8 +101,8 @@ func left(t *testing.T, of []thing) (still []thing) {
 	return still
 }
 
-// mustVanish ends a tracer that has these things, and waits until the kernel has none of them any more, which it frees in
-// the background. What is pinned, or attached by other means than a descriptor, would stay.
+// mustVanish ends a tracer that has these things, and waits until the kernel has freed them, which it does in the
+// background. A thing that is pinned, or attached by other means than a descriptor, would stay.
 func mustVanish(t *testing.T, has []thing, end func()) {
 	t.Helper()
 	kinds := map[string]int{}
@@ -152,7 +152,7 @@ func TestKillLeavesNothing(t *testing.T) {
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		_ = cmd.Wait() // it says that it was killed
+		_ = cmd.Wait() // the error is that it was killed
 	})
 }
 
@@ -169,14 +169,14 @@ func TestCloseLeavesNothing(t *testing.T) {
 	})
 }
 
-// TestHeldIsFound proves the checker of the two above: a program that is pinned is found after its tracer has gone.
+// TestHeldIsFound tests the check of the two tests above: it finds a program that is still held after its tracer is closed.
 func TestHeldIsFound(t *testing.T) {
 	tr := tracer(t, Options{})
 	has, err := belongings(tr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept, err := bpf(tr).objs.Drop.Clone() // as a pin would, without a file on the host
+	kept, err := bpf(tr).objs.Drop.Clone() // holds it as a pin would, without a file on the host
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestHeldIsFound(t *testing.T) {
 		if still := left(t, has); !slices.ContainsFunc(still, func(x thing) bool { return x.kind == "program" }) {
 			t.Fatalf("a program that is held is not found: %v", still)
 		} else if !slices.ContainsFunc(still, func(x thing) bool { return x.kind == "link" }) {
-			return // the rest has gone
+			return // the rest is gone
 		}
 		if time.Now().After(limit) {
 			t.Fatal("the links are still there")

@@ -21,14 +21,14 @@ import (
 	"github.com/rpmig/rpmig/kernel"
 )
 
-// perf is the backend in which perf events on tracepoints tell (perf_event_open(2)): it needs neither BPF nor BTF, and
-// writes nothing into tracefs. Of each event there is what the tracepoint's format file names, which is less than the
-// programs read: no network namespace, whether a file refers to the socket, nor numbers of segments; of a drop, neither
-// segment nor addresses. The names of reasons are those that print fmt has.
+// perf is the backend that records with perf events on tracepoints (perf_event_open(2)). It needs neither BPF nor BTF, and
+// writes nothing into tracefs. An event has the fields of the tracepoint's format file, which are fewer than the programs
+// read: no network namespace, no sequence numbers, and not whether a file refers to the socket; for a drop, no addresses
+// and nothing of the segment. Reasons have the names in print fmt.
 //
-// Its events count what happened beside recording it, so that what did not fit is known to the last one, which
-// PERF_RECORD_LOST tells only once there is something to record again. It matters: in a virtual machine (Linux 6.18), of
-// what the timers of an idle CPU did up to half was counted and not recorded, by perf(1) too, and no PERF_RECORD_LOST told.
+// The perf events also count, so that the number of lost events is exact. PERF_RECORD_LOST comes only with the next record.
+// It matters: in a virtual machine (Linux 6.18), up to half of what the timers of an idle CPU did was counted but not
+// recorded, by perf(1) too, without a PERF_RECORD_LOST.
 type perf struct {
 	missing  []string
 	decoders map[uint16]*decoder // by the ID of the tracepoint
@@ -40,9 +40,9 @@ type perf struct {
 	closed  bool
 }
 
-// perfCPU is the events of one CPU and the ring that they share.
+// perfCPU is the perf events of one CPU and the ring that they share.
 type perfCPU struct {
-	fds    []int // of the events; the ring is the first one's
+	fds    []int // of the perf events; the ring belongs to the first
 	ring   []byte
 	wakeup *os.File // becomes readable when the ring is half full
 }
@@ -50,17 +50,17 @@ type perfCPU struct {
 // perfWatch is one watch of the host.
 type perfWatch struct {
 	offset  time.Duration
-	before  uint64 // what the events had counted
+	before  uint64 // what the perf events had counted
 	records []byte
 }
 
 const (
-	defaultPerfRing = 512 << 10 // bytes for each CPU: room for four thousand events
-	// mostRecords is what is kept of a host that does not stop talking, in bytes. What goes beyond is lost, and counted.
+	defaultPerfRing = 512 << 10 // bytes for each CPU: space for four thousand events
+	// mostRecords is how many bytes of records a watch keeps on a busy host. Further ones are lost, and counted.
 	mostRecords = 64 << 20
 )
 
-// openPerf opens an event for each tracepoint on each CPU, of which none is enabled. A CPU that comes up later is not heard.
+// openPerf opens a perf event for each tracepoint on each CPU, and enables none. A CPU that comes up later is not recorded.
 func openPerf(o Options) (_ *perf, err error) {
 	p := &perf{decoders: map[uint16]*decoder{}}
 	defer func() {
@@ -83,7 +83,7 @@ func openPerf(o Options) (_ *perf, err error) {
 	return p, nil
 }
 
-// learn reads the formats.
+// learn reads the formats of the tracepoints.
 func (p *perf) learn(without []string) error {
 	dir, done, err := tracefs()
 	if err != nil {
@@ -117,9 +117,9 @@ func (p *perf) learn(without []string) error {
 	return nil
 }
 
-// tracefs returns a folder in which tracefs is, until done is called: where it is mounted as a rule, or else a mount that
-// is in no mount namespace, so that nobody else can see it, and that goes with its descriptor (fsmount(2), Linux 5.2).
-// A mount of its own comes second, for it can reset the permissions of the root of one that there is (mount_single).
+// tracefs returns a folder in which tracefs is mounted until done is called. That is the usual place, or else a new mount in
+// no mount namespace, which no other process can see and which goes with its descriptor (fsmount(2), Linux 5.2). The new
+// mount is the second choice, because it can reset the permissions of the root of an existing one (mount_single).
 func tracefs() (dir string, done func(), err error) {
 	const usual = "/sys/kernel/tracing"
 	if _, err := os.ReadDir(usual + "/events/tcp"); err == nil {
@@ -155,7 +155,7 @@ func explainPerf(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// onlineCPUs lists the CPUs that are up, of /sys/devices/system/cpu/online: "0-3,5".
+// onlineCPUs lists the CPUs that are up, from /sys/devices/system/cpu/online: "0-3,5".
 func onlineCPUs() (cpus []int, err error) {
 	text, err := os.ReadFile("/sys/devices/system/cpu/online")
 	if err != nil {
@@ -178,16 +178,16 @@ func onlineCPUs() (cpus []int, err error) {
 	return cpus, nil
 }
 
-// openCPU opens the events of one CPU.
+// openCPU opens the perf events of one CPU.
 func (p *perf) openCPU(cpu, size int) error {
 	c := &perfCPU{}
 	p.cpus = append(p.cpus, c)
 	for id, d := range p.decoders {
 		fd, err := unix.PerfEventOpen(&unix.PerfEventAttr{
 			Type: unix.PERF_TYPE_TRACEPOINT, Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{})), Config: uint64(id),
-			Sample: 1, Sample_type: sampleType, Wakeup: uint32(size / 2), // of each, one
+			Sample: 1, Sample_type: sampleType, Wakeup: uint32(size / 2), // sample every event
 			Bits:    unix.PerfBitDisabled | unix.PerfBitWatermark | unix.PerfBitUseClockID,
-			Clockid: unix.CLOCK_MONOTONIC, // of those that it takes, the one that no one sets
+			Clockid: unix.CLOCK_MONOTONIC, // of the clocks that perf takes, the one that cannot be set
 		}, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
 		if err != nil {
 			return explainPerf(fmt.Sprintf("perf_event_open of %s on CPU %d", d.kind, cpu), err)
@@ -207,7 +207,7 @@ func (p *perf) openCPU(cpu, size int) error {
 		return fmt.Errorf("wait for the ring of CPU %d: %w", cpu, err)
 	}
 	p.waker.Go(func() {
-		// Ends with an error, when the file is closed.
+		// It returns an error when the file is closed.
 		_ = conn.Read(func(uintptr) bool {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -227,7 +227,7 @@ func (c *perfCPU) openRing(size int) (err error) {
 	if err != nil {
 		return fmt.Errorf("open the ring: %w", err)
 	}
-	if err := unix.SetNonblock(fd, true); err != nil { // the sign for os.NewFile to wait for it as for a socket
+	if err := unix.SetNonblock(fd, true); err != nil { // so that os.NewFile uses the poller, as for a socket
 		unix.Close(fd)
 		return fmt.Errorf("open the ring: %w", err)
 	}
@@ -235,11 +235,11 @@ func (c *perfCPU) openRing(size int) (err error) {
 	return nil
 }
 
-// read takes all that is in the ring out of it, and appends it to records.
+// read moves all that is in the ring to the end of records.
 func (c *perfCPU) read(records []byte) []byte {
 	page := (*unix.PerfEventMmapPage)(unsafe.Pointer(&c.ring[0]))
 	data := c.ring[os.Getpagesize():]
-	tail := page.Data_tail // which only we write
+	tail := page.Data_tail // only this process writes it
 	for left := c.filled(); left > 0; {
 		at := tail % uint64(len(data))
 		n := min(left, uint64(len(data))-at)
@@ -250,7 +250,7 @@ func (c *perfCPU) read(records []byte) []byte {
 	return records
 }
 
-// filled is how many bytes are in the ring.
+// filled returns how many bytes are in the ring.
 func (c *perfCPU) filled() uint64 {
 	page := (*unix.PerfEventMmapPage)(unsafe.Pointer(&c.ring[0]))
 	return atomic.LoadUint64(&page.Data_head) - page.Data_tail
@@ -268,7 +268,7 @@ func (p *perf) drain(c *perfCPU) {
 	}
 }
 
-// counted is how many events there have been while they were enabled.
+// counted returns how often the tracepoints were hit while the perf events were enabled.
 func (p *perf) counted() (n uint64, err error) {
 	var b [8]byte
 	for fd := range p.events() {
@@ -280,7 +280,7 @@ func (p *perf) counted() (n uint64, err error) {
 	return n, nil
 }
 
-// events yields the descriptors of all events.
+// events yields the descriptors of all perf events.
 func (p *perf) events() func(yield func(int) bool) {
 	return func(yield func(int) bool) {
 		for _, c := range p.cpus {
@@ -293,7 +293,7 @@ func (p *perf) events() func(yield func(int) bool) {
 	}
 }
 
-// switchTo enables or disables all events: PERF_EVENT_IOC_ENABLE or PERF_EVENT_IOC_DISABLE.
+// switchTo enables or disables all perf events: PERF_EVENT_IOC_ENABLE or PERF_EVENT_IOC_DISABLE.
 func (p *perf) switchTo(request uint) error {
 	for fd := range p.events() {
 		if err := unix.IoctlSetInt(fd, request, 0); err != nil {
@@ -350,7 +350,7 @@ func (p *perf) stop(w *perfWatch) (*Recording, error) {
 	}
 	happened := int(counted - w.before)
 	r := &Recording{Missing: p.missing, HostWide: true}
-	// An event is counted a moment before it is in the ring, and another CPU may be in that moment.
+	// An event is counted a moment before it is in the ring, and another CPU may be between the two.
 	const moment = 10 * time.Millisecond
 	for limit := time.Now().Add(moment); ; runtime.Gosched() {
 		for _, c := range p.cpus {
@@ -374,19 +374,19 @@ func (p *perf) stop(w *perfWatch) (*Recording, error) {
 	return r, nil
 }
 
-// decode reads a sample of any of the tracepoints: a record begins with its common_type (struct trace_entry).
+// decode reads a sample of any tracepoint. A record begins with its common_type (struct trace_entry), the tracepoint's ID.
 func (p *perf) decode(s sample, offset time.Duration) (hostEvent, error) {
 	if len(s.raw) < 2 {
 		return hostEvent{}, fmt.Errorf("a tracepoint's record of %d bytes", len(s.raw))
 	}
 	d := p.decoders[binary.NativeEndian.Uint16(s.raw)]
 	if d == nil {
-		return hostEvent{}, fmt.Errorf("a record of tracepoint %d, which nobody asked for", binary.NativeEndian.Uint16(s.raw))
+		return hostEvent{}, fmt.Errorf("a record of tracepoint %d, which was not asked for", binary.NativeEndian.Uint16(s.raw))
 	}
 	return d.decode(s, offset)
 }
 
-// Close closes the events, and with them ends what they record.
+// Close closes the perf events, which ends the recording.
 func (p *perf) Close() error {
 	p.mu.Lock()
 	closed := p.closed

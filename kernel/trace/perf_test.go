@@ -19,14 +19,14 @@ import (
 	"github.com/rpmig/rpmig/netns"
 )
 
-// ephemeral confines the clients of the thread's namespace to some ports. Those below 32768 are no other namespace's, as the
-// tests of another package make them meanwhile (net.ipv4.ip_local_port_range).
+// ephemeral sets the port range of the clients in the thread's namespace. Ports below 32768 do not collide with the tests of
+// other packages, which run at the same time with the default range (net.ipv4.ip_local_port_range).
 func ephemeral(ports string) {
 	must("set the clients' ports", netns.Sysctl{Name: "net.ipv4.ip_local_port_range", Value: ports}.Set())
 }
 
-// neighbour plays on the same ports, in a namespace of its own and on another thread, until it is told to stop. It can be
-// waited for until it has played once more from the beginning to the end.
+// neighbour plays with the same addresses in another namespace and on another thread, until stop is called. once waits until
+// it has played once more from the beginning to the end.
 func neighbour(t *testing.T, ports string) (once, stop func()) {
 	done, played := make(chan struct{}), make(chan struct{})
 	var all sync.WaitGroup
@@ -59,7 +59,7 @@ func neighbour(t *testing.T, ports string) (once, stop func()) {
 		}
 	})
 	once = func() {
-		for range 2 { // the first time, it may have begun before
+		for range 2 { // the first may have begun before the call
 			select {
 			case <-played:
 			case <-time.After(deadline):
@@ -71,15 +71,15 @@ func neighbour(t *testing.T, ports string) (once, stop func()) {
 	return once, func() { close(done); all.Wait() }
 }
 
-// twice is one play as BPF told of it, who knows the namespace, and as tracefs did, which has to find out.
+// twice is one play as both backends recorded it: BPF knows the namespace, and tracefs does not.
 type twice struct {
 	bpf, host []Event
-	all       []Event // as if all that happened on the host were ours
+	all       []Event // of the whole host, by tracefs
 	frames    []capture.Frame
 }
 
-// recordTwice plays f beside a neighbour while both backends watch. The kernel may leave out something of either, which it
-// counts; then it is played once more.
+// recordTwice plays f beside a neighbour while both backends watch. If the counts show that either recording is incomplete,
+// it plays again.
 func recordTwice(t *testing.T, ourPorts, theirPorts string, f func(*stage)) *twice {
 	t.Helper()
 	programs, events := tracer(t, Options{}), tracer(t, Options{Tracefs: true})
@@ -105,7 +105,7 @@ func recordTwice(t *testing.T, ourPorts, theirPorts string, f func(*stage)) *twi
 			}
 			after, err := counters()
 			must("counters", err)
-			told, err := bpf.Stop()
+			exact, err := bpf.Stop()
 			must("stop", err)
 			maybe, err := host.Stop()
 			must("stop", err)
@@ -116,8 +116,8 @@ func recordTwice(t *testing.T, ourPorts, theirPorts string, f func(*stage)) *twi
 				got.all = append(got.all, e.Event)
 			}
 			maybe.Claim((&take{frames: got.frames, tid: unix.Gettid()}).own())
-			got.bpf, got.host = told.Events, maybe.Events
-			whole = maybe.Lost == 0 && told.Lost == 0 && told.Missed == 0 && told.Untraced(after) == 0
+			got.bpf, got.host = exact.Events, maybe.Events
+			whole = maybe.Lost == 0 && exact.Lost == 0 && exact.Missed == 0 && exact.Untraced(after) == 0
 		})
 		if stop(); err != nil {
 			t.Fatal(err)
@@ -139,29 +139,29 @@ func recordTwice(t *testing.T, ourPorts, theirPorts string, f func(*stage)) *twi
 	return got
 }
 
-// same tells whether BPF and tracefs tell of the same thing: in all that tracefs does tell of it.
+// same tells whether an event of BPF and one of tracefs are the same, as far as tracefs has the fields.
 func same(bpf, host Event) bool {
-	end := func(told, maybe netip.AddrPort) bool { return maybe.Port() == 0 || told == maybe }
+	end := func(exact, maybe netip.AddrPort) bool { return maybe.Port() == 0 || exact == maybe }
 	return bpf.Kind == host.Kind && bpf.Reason == host.Reason && bpf.OldState == host.OldState && bpf.Answer == host.Answer &&
 		bpf.Softirq == host.Softirq && bpf.TID == host.TID && (host.State == "" || host.State == bpf.State) &&
 		end(bpf.Src, host.Src) && end(bpf.Dst, host.Dst) && bpf.Time.Sub(host.Time).Abs() < time.Millisecond
 }
 
-// unmatched returns the events of host that are none of bpf's, and the other way round. Each is of one at most.
-func unmatched(bpf, host []Event) (strangers, untold []Event) {
-	untold = slices.Clone(bpf)
+// unmatched returns the events of host that bpf lacks, and those of bpf that host lacks. Each event matches one at most.
+func unmatched(bpf, host []Event) (others, missing []Event) {
+	missing = slices.Clone(bpf)
 	for _, e := range host {
-		i := slices.IndexFunc(untold, func(b Event) bool { return same(b, e) })
+		i := slices.IndexFunc(missing, func(b Event) bool { return same(b, e) })
 		if i < 0 {
-			strangers = append(strangers, e)
+			others = append(others, e)
 			continue
 		}
-		untold = slices.Delete(untold, i, i+1)
+		missing = slices.Delete(missing, i, i+1)
 	}
-	return strangers, untold
+	return others, missing
 }
 
-// TestTracefsAgrees: beside a neighbour on the same ports, tracefs tells what BPF tells, event for event, and no more.
+// TestTracefsAgrees: beside a neighbour, tracefs records the same events as BPF, and no others.
 func TestTracefsAgrees(t *testing.T) {
 	at, reach := families[0].listen, families[0].reach
 	for _, tt := range []struct {
@@ -203,39 +203,39 @@ func TestTracefsAgrees(t *testing.T) {
 			s.send(client, "unread")
 			s.close(s.accept(a))
 		}, map[Kind]string{ResetSent: "TCP_ABORT_ON_CLOSE"}},
-		{"nobody listens", func(s *stage) { s.refused(reach) }, map[Kind]string{ResetReceived: ""}},
+		{"no listener", func(s *stage) { s.refused(reach) }, map[Kind]string{ResetReceived: ""}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := recordTwice(t, "20000 20999", "21000 21999", tt.play)
-			strangers, untold := unmatched(got.bpf, got.host)
-			for _, e := range strangers {
-				if e.By == ByThread { // which may be, and is said
+			others, missing := unmatched(got.bpf, got.host)
+			for _, e := range others {
+				if e.By == ByThread { // it may be another's, as its doc says
 					t.Logf("by the thread alone: %v", e)
 					continue
 				}
-				t.Errorf("a stranger's: %v, by %d", e, e.By)
+				t.Errorf("another namespace's: %v, by %d", e, e.By)
 			}
-			for _, e := range untold {
-				t.Errorf("not told: %v", e)
+			for _, e := range missing {
+				t.Errorf("not recorded by tracefs: %v", e)
 			}
 			for kind, reason := range tt.sure {
 				if !slices.ContainsFunc(got.host, func(e Event) bool { return e.Kind == kind && e.Reason == reason && e.Sure() }) {
 					t.Errorf("no %v %s for sure", kind, reason)
 				}
 			}
-			if strangers, _ := unmatched(got.bpf, got.all); len(strangers) == 0 {
-				t.Error("without a claim, nothing of the neighbour's is taken for ours")
+			if others, _ := unmatched(got.bpf, got.all); len(others) == 0 {
+				t.Error("the host has no event of the neighbour, so that Claim was not tested")
 			}
 		})
 	}
 }
 
-// TestTracefsSameAddresses: a neighbour whose clients have the same addresses as ours may add to what is told by them, but
-// to nothing that is sure.
+// TestTracefsSameAddresses: a neighbour whose clients have the same addresses may add events that are ByAddress, but none
+// that is sure.
 func TestTracefsSameAddresses(t *testing.T) {
 	mixed := 0
-	// Of the ports of one parity, from which the kernel picks first (__inet_hash_connect), we have two thirds. So each of the
-	// neighbour's twenty-four connections over IPv4, or more, has one of ours at odds of two to one.
+	// We use two thirds of the ports of one parity, from which the kernel picks first (__inet_hash_connect). So each of the
+	// neighbour's connections over IPv4, at least twenty-four, has the port of one of ours at odds of two to one.
 	const ports = "22000 22299"
 	got := recordTwice(t, ports, ports, func(s *stage) {
 		a, _ := s.listen(families[0].listen)
@@ -245,15 +245,15 @@ func TestTracefsSameAddresses(t *testing.T) {
 		s.close(a)
 	})
 	sure := slices.DeleteFunc(slices.Clone(got.host), func(e Event) bool { return !e.Sure() })
-	if strangers, _ := unmatched(got.bpf, sure); len(strangers) > 0 {
-		t.Errorf("strangers' for sure: %v", strangers)
+	if others, _ := unmatched(got.bpf, sure); len(others) > 0 {
+		t.Errorf("another namespace's, and yet sure: %v", others)
 	}
 	if resets := (&take{events: sure}).find(ResetSent, nil); len(resets) != 100 {
-		t.Errorf("%d resets for sure, want 100", len(resets))
+		t.Errorf("%d resets are sure, want 100", len(resets))
 	}
 	ours := (&take{frames: got.frames}).own()
-	strangers, _ := unmatched(got.bpf, got.all)
-	for _, e := range strangers {
+	others, _ := unmatched(got.bpf, got.all)
+	for _, e := range others {
 		if e.Src.Port() != 0 && e.Dst.Port() != 0 && ours.Seen(e.Src, e.Dst) {
 			mixed++
 		}
@@ -263,14 +263,14 @@ func TestTracefsSameAddresses(t *testing.T) {
 	}
 }
 
-// TestTracefsFullRing: a watch says what it lost, to the last event, and the next one starts from none.
+// TestTracefsFullRing: a watch counts all events that it lost, and the next one starts from 0.
 func TestTracefsFullRing(t *testing.T) {
 	tr := tracer(t, Options{Tracefs: true, Ring: os.Getpagesize()})
 	p := tr.backend.(*perf)
 	err := play(func(s *stage) {
 		w, err := tr.WatchThread()
 		must("watch", err)
-		p.mu.Lock() // nobody reads the rings
+		p.mu.Lock() // the rings are not read
 		const refused = 100
 		for range refused {
 			s.refused(families[0].reach)
@@ -278,11 +278,11 @@ func TestTracefsFullRing(t *testing.T) {
 		p.mu.Unlock()
 		r, err := w.Stop()
 		must("stop", err)
-		// Each is five events or more of some hundred bytes.
+		// Each refused connection is five events or more, of some hundred bytes.
 		if room := len(p.cpus) * os.Getpagesize() / 60; len(r.host) > room || r.Lost+len(r.host) < 5*refused || len(r.host) == 0 {
 			t.Errorf("%d events and %d lost of %d or more, in rings with room for %d", len(r.host), r.Lost, 5*refused, room)
 		}
-		for n := 0; ; n++ { // the kernel leaves something out now and then
+		for n := 0; ; n++ { // now and then the kernel does not record an event
 			w, err = tr.WatchThread()
 			must("watch", err)
 			s.refused(families[0].reach)
@@ -301,7 +301,7 @@ func TestTracefsFullRing(t *testing.T) {
 	}
 }
 
-// TestTracefsHalfFullRing: rings are read in time when there is more than they can hold.
+// TestTracefsHalfFullRing: rings are read before they are full.
 func TestTracefsHalfFullRing(t *testing.T) {
 	tr := tracer(t, Options{Tracefs: true, Ring: os.Getpagesize()})
 	p := tr.backend.(*perf)
@@ -317,7 +317,7 @@ func TestTracefsHalfFullRing(t *testing.T) {
 			s.refused(families[0].reach)
 			for end := time.Now().Add(deadline); waiting(); time.Sleep(time.Millisecond) {
 				if time.Now().After(end) {
-					must("wait for the rings to be read", errors.New("nobody does"))
+					must("wait for the rings to be read", errors.New("they are not"))
 				}
 			}
 		}
@@ -332,7 +332,7 @@ func TestTracefsHalfFullRing(t *testing.T) {
 	}
 }
 
-// held is what this process has of perf and tracefs, and who can see a tracefs.
+// held counts this process's perf events and files of tracefs, and the mounts of tracefs that it can see.
 func held(t *testing.T) (events, files, mounts int) {
 	t.Helper()
 	fds, err := filepath.Glob("/proc/self/fd/*")
@@ -342,7 +342,7 @@ func held(t *testing.T) (events, files, mounts int) {
 	for _, path := range fds {
 		name, err := os.Readlink(path)
 		if err != nil {
-			continue // it was Glob's
+			continue // the descriptor that Glob used
 		}
 		if name == "anon_inode:[perf_event]" {
 			events++
@@ -360,7 +360,7 @@ func held(t *testing.T) (events, files, mounts int) {
 }
 
 func TestTracefsLeavesNothing(t *testing.T) {
-	tracer(t, Options{Tracefs: true}) // or there is none, and this is skipped; its events stay
+	tracer(t, Options{Tracefs: true}) // skips where there is none; its perf events stay open
 	before := [3]int{}
 	before[0], before[1], before[2] = held(t)
 	dir, done, err := tracefs()
@@ -390,13 +390,13 @@ func TestTracefsLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestNoBTF: perf events are what Open falls back on.
+// TestNoBTF: without BTF, Open uses perf events.
 func TestNoBTF(t *testing.T) {
 	tr := tracer(t, Options{noBTF: true})
 	if _, ok := tr.backend.(*perf); !ok || !tr.HostWide {
 		t.Errorf("got %T, host-wide: %t", tr.backend, tr.HostWide)
 	}
-	err := netns.Do(func() error { // on a thread that is thrown away
+	err := netns.Do(func() error { // on a thread that ends with it
 		var none [2]unix.CapUserData
 		if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err != nil {
 			return fmt.Errorf("drop capabilities: %w", err)
@@ -415,7 +415,7 @@ func TestNoBTF(t *testing.T) {
 	}
 }
 
-// TestTracefsMisuse: what makes no sense is refused, and does no harm.
+// TestTracefsMisuse: wrong calls are refused, and do no harm.
 func TestTracefsMisuse(t *testing.T) {
 	tr := tracer(t, Options{Tracefs: true})
 	w, err := tr.WatchThread()

@@ -19,11 +19,11 @@ type sample struct {
 	raw      []byte // the tracepoint's record
 }
 
-// sampleType is what a sample has: those of perf_event_open(2), in this order.
+// sampleType is which fields a sample has, in the order of perf_event_open(2).
 const sampleType = unix.PERF_SAMPLE_TID | unix.PERF_SAMPLE_TIME | unix.PERF_SAMPLE_RAW
 
-// parseRecords reads what a perf ring holds (perf_event_open(2), "MMAP layout") and hands on its samples. It skips records
-// of other types, also PERF_RECORD_LOST: how many were lost tell the events' own counts, and those also of the last.
+// parseRecords reads the records of a perf ring (perf_event_open(2), "MMAP layout"), and calls each for the samples. It skips
+// other records, PERF_RECORD_LOST too: the counts of the perf events tell how many were lost.
 func parseRecords(ring []byte, each func(sample) error) error {
 	ne := binary.NativeEndian
 	for len(ring) > 0 {
@@ -46,7 +46,7 @@ func parseRecords(ring []byte, each func(sample) error) error {
 		if int64(long) > int64(len(body)-20) {
 			return fmt.Errorf("a tracepoint's record of %d bytes where there are %d", long, len(body)-20)
 		}
-		// -1 is who has gone already (perf_event_pid_type).
+		// -1 is a thread that has ended already (perf_event_pid_type).
 		s := sample{
 			pid: max(int(int32(ne.Uint32(body))), 0), tid: max(int(int32(ne.Uint32(body[4:]))), 0), time: ne.Uint64(body[8:]),
 			raw: body[20 : 20+long],
@@ -58,12 +58,12 @@ func parseRecords(ring []byte, each func(sample) error) error {
 	return nil
 }
 
-// hostEvent is an event of some namespace, and what there is to tell whether it is ours.
+// hostEvent is an event of any namespace, with what Claim needs to attribute it.
 type hostEvent struct {
 	Event
-	sock    uint64 // the address of its struct sock; 0: it has none, or does not tell
-	ip      bool   // of a Drop: an IP packet, and nothing else that sockets send
-	foreign bool   // of a StateChange: of another protocol than TCP
+	sock    uint64 // the address of its struct sock; 0: none, or unknown
+	ip      bool   // of a Drop: of an IP packet
+	foreign bool   // of a StateChange: not of TCP
 }
 
 // decoder reads the records of one tracepoint.
@@ -75,7 +75,7 @@ type decoder struct {
 // Bits of common_flags: enum trace_flag_type in linux/trace_events.h.
 const inInterrupt = 0x08 | 0x10 | 0x40 // hardirq, softirq, NMI
 
-// newDecoder refuses a tracepoint that does not tell what is needed here.
+// newDecoder refuses a tracepoint that lacks a field that is needed here.
 func newDecoder(k Kind, f format) (*decoder, error) {
 	d := &decoder{kind: k, format: f}
 	need := map[Kind][]string{
@@ -94,10 +94,10 @@ func newDecoder(k Kind, f format) (*decoder, error) {
 	return d, nil
 }
 
-// sockaddrs tells of a tracepoint whose ends are struct sockaddr_in6, as those of tcp_send_reset are since Linux 6.10.
+// sockaddrs tells whether the ends are struct sockaddr_in6, as those of tcp_send_reset are since Linux 6.10.
 func (d *decoder) sockaddrs() bool { return d.fields["saddr"].size == unix.SizeofSockaddrInet6 }
 
-// decode reads a sample, whose time is offset before the wall clock's.
+// decode reads a sample. offset is how far the wall clock is ahead of the sample's.
 func (d *decoder) decode(s sample, offset time.Duration) (hostEvent, error) {
 	var errs []error
 	number := func(name string) uint64 {
@@ -124,7 +124,7 @@ func (d *decoder) decode(s sample, offset time.Duration) (hostEvent, error) {
 		e.State = stateName(uint8(n))
 	}
 	if d.kind == ResetSent || d.kind == Drop {
-		if _, told := d.fields["reason"]; told {
+		if _, ok := d.fields["reason"]; ok {
 			e.Reason = reason(d.symbols["reason"], uint32(number("reason")))
 		}
 	}
@@ -134,7 +134,7 @@ func (d *decoder) decode(s sample, offset time.Duration) (hostEvent, error) {
 	switch d.kind {
 	case ResetSent:
 		e.Answer = number("skbaddr") != 0
-	case ResetReceived: // its ends are as the socket has them
+	case ResetReceived: // src and dst are the socket's, which received it
 		e.Src, e.Dst = e.Dst, e.Src
 	case StateChange:
 		e.OldState, e.State = stateName(uint8(number("oldstate"))), stateName(uint8(number("newstate")))
@@ -151,7 +151,7 @@ func (d *decoder) decode(s sample, offset time.Duration) (hostEvent, error) {
 	return e, nil
 }
 
-// end returns one end of what a tracepoint tells of.
+// end returns one end of an event.
 func (d *decoder) end(raw []byte, addr, port string) (netip.AddrPort, error) {
 	if d.sockaddrs() {
 		b, err := d.fields[addr].in(raw)
@@ -173,7 +173,7 @@ func (d *decoder) end(raw []byte, addr, port string) (netip.AddrPort, error) {
 			return netip.AddrPort{}, fmt.Errorf("address family %d", family)
 		}
 	}
-	// These hold the IPv4 addresses too, mapped (TP_STORE_ADDRS).
+	// These fields have IPv4 addresses too, mapped into IPv6 (TP_STORE_ADDRS).
 	b, err := d.fields[addr+"_v6"].in(raw)
 	if err != nil {
 		return netip.AddrPort{}, err

@@ -84,7 +84,7 @@ func FuzzRecords(f *testing.F) {
 	})
 }
 
-// fill puts numbers and bytes into a record that a format describes.
+// fill returns a record with these numbers and bytes in the fields of a format.
 func fill(f format, values map[string]any) []byte {
 	size := 0
 	for _, at := range f.fields {
@@ -99,7 +99,7 @@ func fill(f format, values map[string]any) []byte {
 		var b []byte
 		switch v := v.(type) {
 		case int:
-			b = native.AppendUint64(nil, uint64(v))[:at.size] // little-endian, as all that this is built for
+			b = native.AppendUint64(nil, uint64(v))[:at.size] // little-endian, as every machine that this is built for
 		case []byte:
 			b = v
 		}
@@ -108,7 +108,7 @@ func fill(f format, values map[string]any) []byte {
 	return record
 }
 
-// before610 is a tcp_send_reset as include/trace/events/tcp.h had it in Linux 5.15 to 6.9: no reason, and no sockaddrs.
+// before610 is the format of tcp_send_reset in Linux 5.15 to 6.9 (include/trace/events/tcp.h): no reason, and no sockaddrs.
 const before610 = `name: tcp_send_reset
 ID: 7
 format:
@@ -195,7 +195,7 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// TestDecoderRefuses: a tracepoint that is not as expected is a clear no.
+// TestDecoderRefuses: a tracepoint without the expected fields is not supported.
 func TestDecoderRefuses(t *testing.T) {
 	for kind, f := range formats(t) {
 		needed := "skaddr"

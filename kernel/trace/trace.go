@@ -1,18 +1,19 @@
-// Package trace records what the kernel itself says of TCP: which resets it sends and why, what it drops and why, what it
-// retransmits, and how sockets change state. It does so for the network namespaces that are watched, and no other.
+// Package trace records the kernel's own trace events of TCP: which resets it sends and why, what it drops and why, what it
+// retransmits, and how sockets change state. It records only network namespaces that are watched.
 //
-// There are two backends. As a rule the kernel tells it to BPF programs on raw tracepoints, which all namespaces share:
-// they are attached once, and throw away in the kernel what belongs to no watched namespace. Where a kernel does not
-// describe its types to them, perf events on the same tracepoints tell, in the layout that tracefs gives (see perf). That
-// is less, and of the whole host: see Recording.Claim.
+// There are two backends. The usual one is BPF programs on raw tracepoints. They are attached once, for all namespaces, and
+// discard in the kernel what belongs to no watched namespace. They need the kernel's BTF. Without it, perf events on the same
+// tracepoints record, in the layout that tracefs describes (see perf). They have fewer fields, and see the whole host: see
+// Recording.Claim.
 //
-// Either is no more than file descriptors, so the kernel takes all away with the process, however it ends.
+// Both consist of file descriptors alone, so the kernel removes everything with the process, however it ends.
 package trace
 
 import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"time"
 
@@ -21,43 +22,44 @@ import (
 	"github.com/rpmig/rpmig/kernel"
 )
 
-// Tracer is what the kernel tells its doings to. Its methods, and those of its watches, may be called from any thread.
+// Tracer records the kernel's events. Its methods, and those of its watches, may be called from any thread.
 type Tracer struct {
-	// Missing are the tracepoints that this kernel lacks, as "tcp:tcp_send_reset". Without irq:softirq_entry or
-	// irq:softirq_exit, nobody knows of what was done in a softirq.
+	// Missing are the tracepoints that this kernel lacks, such as "tcp:tcp_send_reset". Without irq:softirq_entry or
+	// irq:softirq_exit, Event.Softirq is unknown.
 	Missing []string
-	// HostWide says that the events do not tell their namespace. There can be one watch at a time then, and its recording
-	// has no events before Claim.
+	// HostWide says that the events do not have their namespace. Then there can be one watch at a time, and its recording has
+	// no events before Claim.
 	HostWide bool
 
 	backend backend
 }
 
-// backend is a way to get at the kernel's tracepoints.
+// backend is a way to record the kernel's tracepoints.
 type backend interface {
-	// begin starts a watch of the network namespace with that cookie, and returns what stops it.
+	// begin starts a watch of the network namespace with that cookie, and returns a function that stops it.
 	begin(cookie uint64) (stop func() (*Recording, error), err error)
 	Close() error
 }
 
-// ErrClosed is returned by what is asked of a Tracer after Close.
+// ErrClosed is the error of every call after Tracer.Close.
 var ErrClosed = errors.New("the tracer is closed")
 
-// Options ask for a tracer that is not as usual: where it has too little room, or a kernel too few tracepoints, whoever
-// leans on it has to notice.
+// Options ask for an unusual tracer, for tests: with too small a ring or too few tracepoints, the code that depends on the
+// trace has to notice.
 type Options struct {
-	Ring int // bytes, a power of two of pages, with Tracefs for each CPU; 0: as usual
-	// Without are tracepoints, as "tcp:tcp_send_reset", that are asked for by a name which no kernel has.
+	Ring int // bytes, a power of two of pages, with Tracefs for each CPU; 0: the default
+	// Without are tracepoints, such as "tcp:tcp_send_reset", that should be missing. They are asked for by a name that no
+	// kernel has.
 	Without []string
-	Tracefs bool // perf events, though BPF may work
-	misses  bool // count Recording.Missed, which costs a watch a dozen system calls
-	noTAI   bool // events use the clock that kernels before 6.1 have
-	noBTF   bool // as if the kernel did not describe its types
+	Tracefs bool // perf events, even if BPF works
+	misses  bool // count Recording.Missed, which costs each watch a dozen system calls
+	noTAI   bool // use the clock of kernels before 6.1
+	noBTF   bool // as if the kernel had no BTF
 }
 
-// Open loads the programs and attaches them; from then on every softirq and every dropped segment of the host costs some
-// tens of nanoseconds more. Where the kernel has no BTF for them it opens perf events, which cost next to nothing but
-// while there is a watch. It wraps kernel.ErrNotSupported where this kernel or this user cannot have that.
+// Open loads the programs and attaches them. From then on every softirq and every dropped segment of the host costs some
+// tens of nanoseconds more. If the kernel has no BTF it opens perf events, which cost next to nothing while there is no
+// watch. It wraps kernel.ErrNotSupported if this kernel or this user can have neither.
 func Open() (*Tracer, error) { return OpenWith(Options{}) }
 
 // OpenWith is Open with options.
@@ -69,7 +71,43 @@ func OpenWith(o Options) (*Tracer, error) {
 	return t, nil
 }
 
-// errNoBTF is what BPF programs lack that perf events can do without.
+// Opening is a tracer that is being opened in the background.
+type Opening struct {
+	opened chan struct{}
+	tracer *Tracer
+	err    error
+}
+
+// Start calls open on a new thread, and returns at once. To open a tracer takes tens of milliseconds, mostly of waiting for
+// the kernel. Wait returns what open returns: a tracer, none, or an error. Close must be called.
+func Start(open func() (*Tracer, error)) *Opening {
+	o := &Opening{opened: make(chan struct{})}
+	go func() {
+		defer close(o.opened)
+		// A higher priority, so that it need not wait for a CPU. Without the right to raise it, opening only takes longer.
+		// The thread is not unlocked, so that it ends with the goroutine.
+		runtime.LockOSThread()
+		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -10)
+		o.tracer, o.err = open()
+	}()
+	return o
+}
+
+// Wait returns the tracer once it is open. It may be called from many goroutines.
+func (o *Opening) Wait() (*Tracer, error) {
+	<-o.opened
+	return o.tracer, o.err
+}
+
+// Close waits for the tracer, and closes it if there is one.
+func (o *Opening) Close() error {
+	if t, _ := o.Wait(); t != nil {
+		return t.Close()
+	}
+	return nil
+}
+
+// errNoBTF is the error after which perf events are tried, which need no BTF.
 var errNoBTF = &kernel.NotSupportedError{
 	Reason: "this kernel does not describe its types: no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF)",
 	Next:   "boot a distribution's kernel, or one built with CONFIG_DEBUG_INFO_BTF=y",
@@ -95,8 +133,7 @@ func open(o Options) (*Tracer, error) {
 	return &Tracer{Missing: p.missing, HostWide: true, backend: p}, nil
 }
 
-// Close ends it all; the kernel takes its time over freeing programs. Watches that are not stopped by then return
-// ErrClosed.
+// Close ends the recording. The kernel frees programs some time later. Watches that are not stopped return ErrClosed.
 func (t *Tracer) Close() error { return t.backend.Close() }
 
 // Watch records the events of one network namespace.
@@ -129,7 +166,7 @@ func (t *Tracer) Watch(cookie uint64) (*Watch, error) {
 
 // WatchThread begins to record the events of the calling thread's network namespace.
 func (t *Tracer) WatchThread() (*Watch, error) {
-	if t.HostWide { // which works where there are no cookies, too
+	if t.HostWide { // works without cookies, too
 		return t.Watch(0)
 	}
 	cookie, err := Namespace()
@@ -146,49 +183,48 @@ func watchError(cookie uint64, err error) error {
 	return fmt.Errorf("watch network namespace %d: %w", cookie, err)
 }
 
-// A Recording is what a Watch saw.
+// A Recording is what a Watch recorded.
 type Recording struct {
 	Events []Event // in the order of their time
-	// Lost is how many events found the ring full, of the namespace; or where the Tracer is HostWide, how many the kernel
-	// has counted and not recorded for whatever reason, of the host. With any, that something is not among the events is no
+	// Lost is how many events of the namespace found the ring full. If the Tracer is HostWide, it is how many events of the
+	// host the kernel has counted but not recorded, for whatever reason. If any are lost, the absence of an event is no
 	// evidence.
 	Lost int
-	// Missed is how many events of the whole host the kernel kept from the programs, because it was running the same
-	// program on the same CPU already, as when a timer interrupts a system call in its midst. Nobody can tell which
-	// namespace they were of, and most are strangers'; Untraced tells for resets and retransmissions. So it is for tests alone
-	// that they are counted.
+	// Missed is how many events of the whole host the kernel did not run a program for, because the same program was running
+	// on the same CPU already, as when a timer interrupts a system call. It is unknown which namespaces they belong to, and
+	// most belong to others. So they are counted only for tests; Untraced tells about resets and retransmissions.
 	Missed int
 	// Missing and HostWide are the Tracer's.
 	Missing  []string
 	HostWide bool
 
-	host []hostEvent // all that happened on the host meanwhile, if HostWide
+	host []hostEvent // all events of the host meanwhile, if HostWide
 }
 
-// Untraced returns how many resets and retransmissions the namespace's counters saw, over the time of a watch, that are
-// not among its events though the kernel has tracepoints for them. In a virtual machine on a busy host (Linux 6.18), all
-// raw tracepoint programs of a CPU, in whatever process, were seen to be left out for up to some hundreds of
-// microseconds, mostly in a softirq's timers, and no miss to be counted; perf counters on the same tracepoints went on.
-// Only what has a counter gives such a gap away.
+// Untraced returns how many resets and retransmissions the namespace's counters show during a watch that are not among its
+// events, although the kernel has tracepoints for them. In a virtual machine on a busy host (Linux 6.18), the kernel was
+// seen to skip all raw tracepoint programs on a CPU, of any process, for up to some hundreds of microseconds, mostly in
+// a softirq's timers. It counted no miss, and perf counters on the same tracepoints went on. Only events that also have a
+// counter show such a gap.
 func (r *Recording) Untraced(during kernel.Counters) int {
-	told := [kinds]int{}
+	traced := [kinds]int{}
 	for _, e := range r.Events {
-		told[e.Kind]++
+		traced[e.Kind]++
 	}
-	untold := func(counter string, by ...Kind) int {
+	missing := func(counter string, by ...Kind) int {
 		n := int(during[counter])
 		for _, k := range by {
 			if slices.Contains(r.Missing, k.String()) {
 				return 0
 			}
-			n -= told[k]
+			n -= traced[k]
 		}
 		return max(n, 0)
 	}
-	return untold(kernel.OutRsts, ResetSent) + untold("RetransSegs", Retransmit, SynAckRetransmit)
+	return missing("OutRsts", ResetSent) + missing("RetransSegs", Retransmit, SynAckRetransmit)
 }
 
-// Stop ends the watch. All events that happened before the call are in the recording, or among the lost and missed.
+// Stop ends the watch. All events before the call are in the recording, or count as lost or missed.
 func (w *Watch) Stop() (*Recording, error) {
 	r, err := w.stop()
 	if err != nil {
@@ -197,8 +233,9 @@ func (w *Watch) Stop() (*Recording, error) {
 	return r, nil
 }
 
-// wallOffset returns what CLOCK_REALTIME, the clock of the capture's timestamps, is ahead of another clock. It reads the
-// one between two readings of the other and takes the closest of some tries: it errs by some tens of nanoseconds.
+// wallOffset returns how far CLOCK_REALTIME, the clock of the capture's timestamps, is ahead of another clock. It reads it
+// between two readings of the other clock, several times, and uses the closest readings. The error is some tens of
+// nanoseconds.
 func wallOffset(clock int32) (offset time.Duration, err error) {
 	closest := int64(math.MaxInt64)
 	for range 5 {
@@ -218,7 +255,7 @@ func wallOffset(clock int32) (offset time.Duration, err error) {
 	return offset, nil
 }
 
-// sameOffset returns the wallOffset of a clock that had one before, unless somebody has set the clock meanwhile.
+// sameOffset returns the wallOffset of a clock again. It is an error if the time was set in between.
 func sameOffset(clock int32, before time.Duration) (offset time.Duration, err error) {
 	if offset, err = wallOffset(clock); err != nil {
 		return 0, err

@@ -1,4 +1,4 @@
-package harness
+package evidence
 
 import (
 	"net/netip"
@@ -6,9 +6,19 @@ import (
 	"time"
 
 	"github.com/rpmig/rpmig/kernel/trace"
-	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
+
+// lost is what was observed of two clients whose connections a reset ended.
+func lost() *verdict.Observation {
+	o := &verdict.Observation{Staged: len(peers)}
+	for i, p := range peers {
+		o.Clients = append(o.Clients, verdict.Client{Local: p, Says: "ECONNRESET"})
+		o.Wire.Resets = append(o.Wire.Resets, result.Reset{Frame: 6 + i, From: server, To: p, Flavour: result.BareRST})
+	}
+	return o
+}
 
 // TestOwnerOfTheHost: a trace of the whole host does not tell whether a file refers to a socket. Whose reset it was is
 // then said where nobody else can have sent it, and else left open.
@@ -22,15 +32,15 @@ func TestOwnerOfTheHost(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		event  trace.Event
-		change func(*Observation)
+		change func(*verdict.Observation)
 		want   result.Owner
 	}{
-		{"in a call, for a client whom nobody accepted", active, nil, result.ClosingListener},
-		{"which BPF tells by the file", active, func(o *Observation) { o.Trace.HostWide = false }, result.OwnSocket},
-		{"accepted", active, func(o *Observation) { o.Clients[0].Accepted = true }, ""},
-		{"accepted by somebody", active, func(o *Observation) { o.Accepted = []Accepted{{Peer: peers[0]}} }, ""},
+		{"in a call, for a client that was not accepted", active, nil, result.ClosingListener},
+		{"which BPF tells by the file", active, func(o *verdict.Observation) { o.Trace.HostWide = false }, result.OwnSocket},
+		{"accepted", active, func(o *verdict.Observation) { o.Clients[0].Accepted = true }, ""},
+		{"accepted by somebody", active, func(o *verdict.Observation) { o.Accepted = []verdict.Accepted{{Peer: peers[0]}} }, ""},
 		{"of a client that is not known", with(func(e *trace.Event) { e.Dst = netip.MustParseAddrPort("127.0.0.1:9") }), nil, ""},
-		{"where accepted clients are not noted", active, func(o *Observation) { o.Stream = &Stream{} }, ""},
+		{"where accepted clients are not noted", active, func(o *verdict.Observation) { o.Stream = &result.Stream{} }, ""},
 		{"by a timer", with(func(e *trace.Event) { e.Softirq = true }), nil, ""},
 		{"by its addresses", with(func(e *trace.Event) { e.By = trace.ByAddress }), nil, ""},
 		{"in another state", with(func(e *trace.Event) { e.State = "ESTABLISHED" }), nil, ""},
@@ -38,12 +48,12 @@ func TestOwnerOfTheHost(t *testing.T) {
 		{"of no socket", with(func(e *trace.Event) { e.State, e.Answer = "", true }), nil, result.NoSocket},
 		{"of our client", with(func(e *trace.Event) { e.Src, e.Dst = peers[0], server }), nil, result.Harness},
 	} {
-		o := observed(false)
-		o.Trace = &TraceSaid{HostWide: true}
+		o := lost()
+		o.Trace = &verdict.Trace{Trace: result.Trace{HostWide: true}}
 		if tt.change != nil {
 			tt.change(o)
 		}
-		if got := o.owner(tt.event); got != tt.want {
+		if got := owner(tt.event, o); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
@@ -69,56 +79,17 @@ func TestExplainListener(t *testing.T) {
 		event trace.Event
 		want  result.Owner
 	}{{"ours", e, result.SurvivingListener}, {"of another port", another, ""}, {"unsure", unsure, ""}, {"of another time", late, ""}} {
-		o := observed(false)
+		o := lost()
 		o.Wire.Resets = o.Wire.Resets[:1]
-		events := []trace.Event{tt.event}
-		o.Trace = &TraceSaid{HostWide: true, events: events}
-		o.explain(events, start)
+		o.Trace = &verdict.Trace{Trace: result.Trace{HostWide: true}}
+		record := Record{Start: start, events: []trace.Event{tt.event}, sent: map[int]trace.Event{}}
+		record.explainResets(o)
 		r := o.Wire.Resets[0]
 		if r.Owner != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, r.Owner, tt.want)
 		}
-		if tt.want != "" && (o.Trace.events[0].Src != r.From || o.Trace.events[0].Dst != r.To || r.Reason != "TCP_FLAGS") {
-			t.Errorf("%s: %v, of %+v", tt.name, o.Trace.events[0], r)
-		}
-	}
-}
-
-// TestJudgeHostWide: what a trace of the whole host does not tell, or is not sure of, is no disagreement; what it is sure
-// of is one.
-func TestJudgeHostWide(t *testing.T) {
-	for _, tt := range []struct {
-		name   string
-		owner  result.Owner
-		by     trace.By
-		host   bool
-		want   result.Status
-		checks int // of the trace
-	}{
-		{"as expected, for sure", result.SurvivingListener, trace.BySocket, true, result.Pass, 1},
-		{"another's, for sure", result.NoSocket, trace.BySocket, true, result.Fail, 1},
-		{"another's, by the addresses", result.NoSocket, trace.ByAddress, true, result.Pass, 0},
-		{"not told whose", "", trace.BySocket, true, result.Pass, 0},
-		{"not told whose, by those who tell", "", trace.ByNamespace, false, result.Error, 1},
-	} {
-		o := observed(false)
-		o.Trace = &TraceSaid{HostWide: tt.host, sent: map[int]trace.Event{}}
-		for i := range o.Wire.Resets {
-			o.Wire.Resets[i].Owner = tt.owner
-			o.Trace.sent[o.Wire.Resets[i].Frame] = trace.Event{By: tt.by}
-		}
-		v := judge(migrate.Off(), expect(false), o, nil, false)
-		if v.Status != tt.want {
-			t.Errorf("%s: %s: %s; want %s", tt.name, v.Status, v.Reason, tt.want)
-		}
-		n := 0
-		for _, c := range v.Checks {
-			if c.Witness == result.TraceSaid {
-				n++
-			}
-		}
-		if n != tt.checks {
-			t.Errorf("%s: %d checks of the trace, want %d", tt.name, n, tt.checks)
+		if tt.want != "" && (record.events[0].Src != r.From || record.events[0].Dst != r.To || r.Reason != "TCP_FLAGS") {
+			t.Errorf("%s: %v, of %+v", tt.name, record.events[0], r)
 		}
 	}
 }

@@ -15,11 +15,12 @@ import (
 
 // AsleepInAccept has a thread sleep in accept(2) on a listener while something happens, and returns "woken" or "asleep":
 // what it is once that has happened. A connection that the thread has accepted is noted as AcceptAll does.
-func (l *Lab) AsleepInAccept(s *Listener, while func()) string {
+func (s *Listener) AsleepInAccept(while func()) string {
+	l := s.lab
 	l.step("%s sleeps in accept", s.name)
 	l.must(wrap("make blocking", unix.SetNonblock(s.fd, false)))
 	// A timeout makes accept give up with EINTR when it is interrupted, whatever SA_RESTART says (signal(7)).
-	patience := unix.NsecToTimeval(l.scale(2 * fateTimeout).Nanoseconds())
+	patience := unix.NsecToTimeval(l.scale(2 * outcomeTimeout).Nanoseconds())
 	l.must(wrap("set SO_RCVTIMEO", unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience)))
 	child, from := -1, unix.Sockaddr(nil)
 	said := l.asleep(s.fd, func() (err error) {
@@ -35,14 +36,15 @@ func (l *Lab) AsleepInAccept(s *Listener, while func()) string {
 }
 
 // AsleepInEpoll is AsleepInAccept in epoll_wait(2), which accepts nothing.
-func (l *Lab) AsleepInEpoll(s *Listener, while func()) string {
+func (s *Listener) AsleepInEpoll(while func()) string {
+	l := s.lab
 	l.step("%s sleeps in epoll_wait", s.name)
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	l.must(wrap("epoll_create1", err))
 	defer unix.Close(ep)
 	l.must(wrap("epoll_ctl", unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, s.fd, &unix.EpollEvent{Events: unix.EPOLLIN})))
 	return l.asleep(ep, func() error {
-		_, err := unix.EpollWait(ep, make([]unix.EpollEvent, 1), int(l.scale(2*fateTimeout).Milliseconds()))
+		_, err := unix.EpollWait(ep, make([]unix.EpollEvent, 1), int(l.scale(2*outcomeTimeout).Milliseconds()))
 		return err
 	}, while)
 }
@@ -63,7 +65,7 @@ func (l *Lab) asleep(fd int, call func() error, while func()) string {
 				break
 			}
 		}
-		<-release // the thread is nobody else's until nobody asks about it
+		<-release // the thread is for no other goroutine until all is known of it
 	}()
 	thread := <-tid
 	woken := false
@@ -90,7 +92,7 @@ func (l *Lab) asleep(fd int, call func() error, while func()) string {
 			return true, wrap("the thread that slept", err)
 		default:
 		}
-		// Whom the kernel has woken does not count as asleep from that moment on.
+		// A thread that the kernel has woken no longer counts as asleep.
 		sleeps, err := sleepsOn(thread, fd)
 		said = "asleep"
 		return sleeps, err

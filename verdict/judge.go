@@ -1,15 +1,15 @@
-package harness
+// Package verdict judges a cell: it holds what its witnesses observed against what the kernel should have done, and the
+// witnesses against one another. It knows nothing of how either came about, so that it can be tested by tables.
+package verdict
 
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
+	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/result"
 )
 
@@ -21,15 +21,16 @@ type Verdict struct {
 	Checks []result.Check
 }
 
-// judge holds an observation against what was expected, and its witnesses against one another. It is a pure function:
+// Judge holds an observation against what was expected, and its witnesses against one another. It is a pure function:
 // the same facts always come to the same verdict.
 //
 // The order of precedence is ERROR, FAIL, PASS. It is an ERROR when the case was not staged, when the witnesses
-// disagree, and when something was not seen by a capture that lost frames: then nothing is known about the kernel.
+// disagree, and when something was not seen by a capture that lost frames: then nothing is known about the kernel. A check
+// by any other witness that does not hold is a FAIL.
 //
 // A FAIL in nothing but the checks of known bugs, which this kernel should have, is an XFAIL.
-func judge(m Mode, exp Expectation, o *Observation, bugs []result.Bug, strict bool) Verdict {
-	j := &judgement{mode: m, exp: exp, o: o, n: o.Staged, lived: o.lived()}
+func Judge(exp Expectation, o *Observation, bugs []result.Bug, strict bool) Verdict {
+	j := &judgement{exp: exp, o: o, n: o.Staged, lived: o.lived()}
 	if o.Stream != nil {
 		j.stream()
 	} else {
@@ -42,7 +43,7 @@ func judge(m Mode, exp Expectation, o *Observation, bugs []result.Bug, strict bo
 		j.agreement()
 	}
 	j.facts()
-	j.after()
+	j.postCheck()
 	v := j.verdict()
 	v.weigh(bugs, strict)
 	// A case that does not sit the SYN+ACK timer out should be over before it fires, after 1 s: the timer is another of
@@ -61,7 +62,7 @@ func (o *Observation) slow() string {
 	case o.SYNACKTimer:
 		return ""
 	case n > 0:
-		return plural(n, "SYN+ACK was", "SYN+ACKs were") + " sent again after 1 s"
+		return result.Plural(n, "SYN+ACK was", "SYN+ACKs were") + " sent again after 1 s"
 	case o.Sending > timer: // under TCP_DEFER_ACCEPT it fires and sends nothing
 		return fmt.Sprintf("the clients were done with sending %.1f s after they began to connect", o.Sending.Seconds())
 	default:
@@ -100,8 +101,23 @@ func (v *Verdict) weigh(bugs []result.Bug, strict bool) {
 	v.Reason = v.Bug + ": " + v.Reason
 }
 
+// Control tells how the "off" cell beside this one fared; empty is that it was not played. A PASS without a control that
+// passed says so: a reset that did not come proves something only where the same capture has caught one.
+func (v *Verdict) Control(isControl bool, control result.Status) result.Control {
+	switch {
+	case isControl:
+		return result.IsControl
+	case control == result.Pass:
+		return result.Controlled
+	case v.Status == result.Pass && control == "":
+		v.Reason += "; uncontrolled: no off cell was played"
+	case v.Status == result.Pass:
+		v.Reason += "; uncontrolled: the off cell was " + string(control)
+	}
+	return result.Uncontrolled
+}
+
 type judgement struct {
-	mode   Mode
 	exp    Expectation
 	o      *Observation
 	n      int // connections staged
@@ -126,11 +142,7 @@ func (j *judgement) staging() {
 		// A client may have retransmitted before the count was read, so more is as good.
 		j.check(result.Staging, "segments dropped by the rule", fmt.Sprintf("%d or more", r.Want), atLeast(r.Dropped, r.Want))
 	}
-	settled := j.o.Unsettled
-	if settled == "" {
-		settled = "known"
-	}
-	j.check(result.Staging, "fate of every connection", "known", settled)
+	j.check(result.Staging, "fate of every connection", "known", cmp.Or(j.o.Undecided, "known"))
 }
 
 func atLeast(got, want int) string {
@@ -155,7 +167,7 @@ func (j *judgement) application() {
 	j.check(result.Application, "client sockets say", tally(slices.Repeat([]string{says}, len(heard))), tally(heard))
 }
 
-// stream judges a server that reloads under clients of whom nobody knows in advance which will be hit.
+// stream judges a server that reloads under clients, where it is not known in advance which of them will be hit.
 func (j *judgement) stream() {
 	s := j.o.Stream
 	staked := "some"
@@ -163,30 +175,29 @@ func (j *judgement) stream() {
 		staked = "none"
 	}
 	j.check(result.Staging, "connections in the queues of old listeners", "some", staked)
-	rate, _, _ := s.PerMillion()
 	j.checks = append(j.checks, result.Check{
 		Name: "lost", Witness: result.Application, Want: j.exp.Loss.String(),
-		Got: fmt.Sprintf("%.0f per million", rate), OK: j.exp.Loss.Min <= rate && rate <= j.exp.Loss.Max,
+		Got: fmt.Sprintf("%.0f per million", s.PerMillion), OK: j.exp.Loss.holds(s.PerMillion),
 	})
 	j.absence = true
 	// A client whose handshake a reset cut short, and one that was reset once connected, both count as lost.
 	j.check(result.Agreement, "application and wire: clients lost, connections reset", s.Lost+s.Refused, s.InQueue+s.InHandshake)
-	if _, known := j.o.Known[kernel.OutRsts]; known {
-		j.check(result.Agreement, "wire and counters: resets sent", len(j.o.Wire.Resets), j.o.Counters[kernel.OutRsts])
+	if _, known := j.o.Known[result.OutRsts]; known {
+		j.check(result.Agreement, "wire and counters: resets sent", len(j.o.Wire.Resets), j.o.Counters[result.OutRsts])
 	}
 }
 
 // trace holds what the kernel said of its resets against the wire, and against what was expected.
 func (j *judgement) trace() {
 	t := j.o.Trace
-	if t == nil || t.Lost > 0 || t.lacks(ofResets) || t.lacks(ofSoftirqs) {
-		return // what is not known is nobody's contradiction
+	if t == nil || t.Lost > 0 || t.LacksResets || t.LacksSoftirqs {
+		return // what is not known contradicts nothing
 	}
 	explained := 0
 	var owners, reasons []string
 	for _, r := range j.o.Wire.Resets {
 		// A trace of the whole host need not know of each, and what it is not sure of decides nothing.
-		if t.HostWide && (r.Owner == "" || !t.sent[r.Frame].Sure()) {
+		if t.HostWide && (r.Owner == "" || !t.Sure[r.Frame]) {
 			continue
 		}
 		if r.Owner != "" {
@@ -214,71 +225,58 @@ func (j *judgement) trace() {
 // facts holds what the scenario found out by itself against what it should.
 func (j *judgement) facts() {
 	for _, name := range sortedKeys(j.exp.Facts) {
-		got := "not found out"
+		got := Fact{Got: "not found out", Number: math.NaN()}
 		for _, f := range j.o.Facts {
 			if f.Name == name {
-				got = f.Got
+				got = f
 			}
 		}
-		want := j.exp.Facts[name]
-		if each, ok := want.(Each); ok {
-			want = int(each) * j.n
-		}
-		if r, ok := want.(Range); ok {
-			number, _, _ := strings.Cut(got, " ")
-			x, err := strconv.ParseFloat(number, 64)
+		switch want := j.exp.Facts[name].(type) {
+		case Range:
 			j.checks = append(j.checks, result.Check{
-				Name: name, Witness: result.Scenario, Want: r.String(), Got: got, OK: err == nil && r.Min <= x && x <= r.Max,
+				Name: name, Witness: result.Scenario, Want: want.String(), Got: got.Got, OK: want.holds(got.Number),
 			})
-			continue
+		case Each:
+			j.check(result.Scenario, name, int(want)*j.n, got.Got)
+		default:
+			j.check(result.Scenario, name, want, got.Got)
 		}
-		j.check(result.Scenario, name, want, got)
 	}
 }
 
-// after holds what fresh clients met against what undamaged listeners do.
-func (j *judgement) after() {
-	a := j.o.After
-	if a == nil || a.Open == 0 {
+// postCheck holds what fresh clients met against what undamaged listeners do.
+func (j *judgement) postCheck() {
+	p := j.o.PostCheck
+	if p == nil || p.Open == 0 {
 		return
 	}
 	served := "all"
-	if a.Broken != "" {
-		served = a.Broken
-	} else if a.Unserved > 0 {
-		served = fmt.Sprintf("all but %d", a.Unserved)
+	if p.Broken != "" {
+		served = p.Broken
+	} else if p.Unserved > 0 {
+		served = fmt.Sprintf("all but %d", p.Unserved)
 	}
 	j.check(result.After, "open listeners serve fresh clients", "all", served)
 	for _, name := range []string{"SyncookiesSent", "ListenOverflows", "ListenDrops"} {
-		j.check(result.After, name+" afterwards", 0, a.Counters[name])
+		j.check(result.After, name+" afterwards", 0, p.Counters[name])
 	}
 }
 
 func (j *judgement) wire() {
-	j.check(result.Wire, "handshakes", j.n+j.o.Bystander, j.o.Wire.Handshakes)
+	j.check(result.Wire, "handshakes", j.n+j.o.Bystanders, j.o.Wire.Handshakes)
 	var want, got []string
 	for _, r := range j.o.Wire.Resets {
-		got = append(got, j.sender(r.From)+" "+r.Flavour.String())
+		sender := "server"
+		if r.FromClient {
+			sender = "client"
+		}
+		got = append(got, sender+" "+r.Flavour.String())
 	}
 	if !j.exp.Lives {
 		want = slices.Repeat([]string{"server " + j.exp.Flavour.String()}, j.n)
 	}
 	j.absence = j.exp.Lives || len(got) < len(want)
 	j.check(result.Wire, "resets", tally(want), tally(got))
-}
-
-func (j *judgement) sender(from netip.AddrPort) string {
-	for _, c := range j.o.Clients {
-		if c.Local == from {
-			return "client"
-		}
-	}
-	for _, f := range j.o.Wire.flows { // clients that have gone by now, too
-		if f.Client == from {
-			return "client"
-		}
-	}
-	return "server"
 }
 
 func (j *judgement) counters() {
@@ -296,7 +294,7 @@ func (j *judgement) counters() {
 
 func (j *judgement) program() {
 	if p := j.o.Program; p != nil {
-		j.check(result.ProgramSaid, "asked about a SYN", j.n+j.o.Bystander, p.SYN)
+		j.check(result.ProgramSaid, "asked about a SYN", j.n+j.o.Bystanders, p.SYN)
 		j.check(result.ProgramSaid, "asked about a stray segment", j.exp.Strays*j.n, p.Stray)
 		j.check(result.ProgramSaid, "asked about a migration", j.exp.Asked*j.n, p.Migrated)
 	}
@@ -305,7 +303,7 @@ func (j *judgement) program() {
 // agreement holds the witnesses against one another, whatever was expected of the kernel.
 func (j *judgement) agreement() {
 	o := j.o
-	// Application and wire: who was not accepted was reset, once, and nobody else was.
+	// Application and wire: a client that was not accepted was reset, once, and no other was.
 	var odd []string
 	for _, c := range o.Clients {
 		resets := 0
@@ -319,7 +317,7 @@ func (j *judgement) agreement() {
 			if c.Accepted {
 				fate = "accepted"
 			}
-			odd = append(odd, fmt.Sprintf("%s %s with %s", c.Local, fate, plural(resets, "reset", "resets")))
+			odd = append(odd, fmt.Sprintf("%s %s with %s", c.Local, fate, result.Plural(resets, "reset", "resets")))
 		}
 	}
 	j.check(result.Agreement, "application and wire: lost means reset", "all", orAll(odd))
@@ -332,18 +330,18 @@ func (j *judgement) agreement() {
 	}
 	j.check(result.Agreement, "client and server: accepted means alive", "all", orAll(odd))
 	// Wire and counters.
-	if _, known := o.Known[kernel.OutRsts]; known {
-		j.check(result.Agreement, "wire and counters: resets sent", len(o.Wire.Resets), o.Counters[kernel.OutRsts])
+	if _, known := o.Known[result.OutRsts]; known {
+		j.check(result.Agreement, "wire and counters: resets sent", len(o.Wire.Resets), o.Counters[result.OutRsts])
 	}
 	// Application and counters. Where nothing but migration saves a connection, each survivor was counted; and where a
-	// connection should be lost, whoever lives must have migrated.
-	if _, known := o.Known[kernel.MigrateSuccess]; known {
+	// connection should be lost, each that lives must have migrated.
+	if _, known := o.Known[result.MigrateSuccess]; known {
 		if each := j.exp.Migrations; each > 0 || !j.exp.Lives {
-			j.check(result.Agreement, "application and counters: survivors", len(o.Accepted)*max(each, 1), o.Counters[kernel.MigrateSuccess])
+			j.check(result.Agreement, "application and counters: survivors", len(o.Accepted)*max(each, 1), o.Counters[result.MigrateSuccess])
 		}
 		if o.Program != nil && j.exp.Asked > 0 {
 			j.check(result.Agreement, "program and counters: migrations decided", o.Program.Migrated,
-				o.Counters[kernel.MigrateSuccess]+o.Counters[kernel.MigrateFailure])
+				o.Counters[result.MigrateSuccess]+o.Counters[result.MigrateFailure])
 		}
 	}
 }
@@ -360,40 +358,47 @@ func orAll(odd []string) string {
 	}
 }
 
+// verdict draws the conclusion from the checks.
 func (j *judgement) verdict() Verdict {
 	v := Verdict{Checks: j.checks}
-	failed := func(ws ...result.Witness) *result.Check {
-		for i, c := range j.checks {
-			if !c.OK && slices.Contains(ws, c.Witness) {
-				return &j.checks[i]
-			}
+	first := func(is func(result.Check) bool) *result.Check {
+		if i := slices.IndexFunc(j.checks, is); i >= 0 {
+			return &j.checks[i]
 		}
 		return nil
 	}
-	switch c := failed(result.Staging); {
+	failed := func(ws ...result.Witness) *result.Check {
+		return first(func(c result.Check) bool { return !c.OK && slices.Contains(ws, c.Witness) })
+	}
+	switch c := first(func(c result.Check) bool { return !slices.Contains(result.Witnesses(), c.Witness) }); {
 	case c != nil:
-		v.Status, v.Reason = result.Error, "not staged: "+c.String()
+		// Whether it holds or not: nothing is known of what it is worth.
+		v.Status, v.Reason = result.Error, fmt.Sprintf("the judge does not know the witness %q: %s", c.Witness, c)
+		return v
+	case failed(result.Staging) != nil:
+		v.Status, v.Reason = result.Error, "not staged: "+failed(result.Staging).String()
+		return v
 	case j.o.Wire.Lost > 0 && (j.absence || failed(result.Wire, result.Agreement) != nil):
 		v.Status = result.Error
 		v.Reason = fmt.Sprintf("the capture lost %s of %d: what it did not see proves nothing",
-			plural(j.o.Wire.Lost, "frame", "frames"), j.o.Wire.Packets+j.o.Wire.Lost)
-	default:
-		if c := failed(result.Agreement); c != nil {
-			v.Status, v.Reason = result.Error, "the witnesses disagree: "+c.String()
-			break
-		}
-		c := failed(result.Application, result.Wire, result.Counters, result.ProgramSaid, result.TraceSaid, result.Scenario, result.After)
-		if c == nil {
-			v.Status, v.Reason = result.Pass, j.asExpected()
-			break
-		}
-		v.Status, v.Reason = result.Fail, c.String()
-		if c.Witness == result.After {
-			v.Reason = "the listener is left damaged: " + v.Reason
-		}
-		if j.exp.Lives && j.exp.Migrations > 0 && j.lived == 0 && j.mode.Sysctl != "0" && j.o.Counters[kernel.MigrateSuccess]+j.o.Counters[kernel.MigrateFailure] == 0 {
-			v.Reason = "the sysctl is there and the code is not: tcp_migrate_req=1 was taken, and nothing migrated"
-		}
+			result.Plural(j.o.Wire.Lost, "frame", "frames"), j.o.Wire.Packets+j.o.Wire.Lost)
+		return v
+	case failed(result.Agreement) != nil:
+		v.Status, v.Reason = result.Error, "the witnesses disagree: "+failed(result.Agreement).String()
+		return v
+	}
+	c := first(func(c result.Check) bool { return !c.OK })
+	if c == nil {
+		v.Status, v.Reason = result.Pass, j.asExpected()
+		return v
+	}
+	v.Status, v.Reason = result.Fail, c.String()
+	if c.Witness == result.After {
+		v.Reason = "the listener is left damaged: " + v.Reason
+	}
+	nothing := j.o.Counters[result.MigrateSuccess]+j.o.Counters[result.MigrateFailure] == 0
+	if j.exp.Lives && j.exp.Migrations > 0 && j.lived == 0 && j.o.SysctlTaken && nothing {
+		v.Reason = "the sysctl is there and the code is not: tcp_migrate_req=1 was taken, and nothing migrated"
 	}
 	return v
 }
@@ -410,7 +415,7 @@ func (j *judgement) asExpected() string {
 	}
 	reason := "lost, as expected: " + j.exp.Flavour.String()
 	if len(j.o.Wire.Resets) > 0 {
-		reason += fmt.Sprintf(" in frame %d, during %q", j.o.Wire.Resets[0].Frame, j.o.Wire.Resets[0].Step)
+		reason += fmt.Sprintf(" in frame %d, during %q", j.o.Wire.Resets[0].Frame, j.o.Steps.Name(j.o.Wire.Resets[0].Step))
 	}
 	return reason
 }

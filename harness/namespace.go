@@ -11,32 +11,19 @@ import (
 	"github.com/rpmig/rpmig/result"
 )
 
-// liftRule takes the packet-drop rule out. Where evidence is kept its counter is read a last time.
-func (l *Lab) liftRule() error {
-	if l.cfg.Keep {
-		if _, err := l.rule.Packets(); err != nil {
-			return err
-		}
-	}
-	err := l.rule.Remove()
-	l.later(l.rule.Close)
-	l.rule = nil
-	return err
-}
-
 // syncookies is the one sysctl of a scenario's that would be in the aftercare's way.
 const syncookies = "net.ipv4.tcp_syncookies"
 
-// scene tells what the namespace was like, on its thread. It decides nothing, so what cannot be read is said and is no
+// namespaceState tells what the namespace was like, on its thread. It decides nothing, so what cannot be read is said and is no
 // error.
-func (l *Lab) scene() *result.Namespace {
+func (l *Lab) namespaceState() *result.Namespace {
 	n := &result.Namespace{Sysctls: map[string]string{}, Counters: map[string][2]int64{}}
 	unknown := func(what string, err error) {
 		if err != nil {
 			n.Unknown = append(n.Unknown, fmt.Sprintf("%s: %v", what, err))
 		}
 	}
-	for _, s := range l.weather {
+	for _, s := range l.sysctls {
 		value, err := netns.Get(s.Name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

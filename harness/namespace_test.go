@@ -12,6 +12,7 @@ import (
 
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
 )
@@ -22,7 +23,7 @@ func TestNamespaceIsNoted(t *testing.T) {
 	quiz2, cookies := scenario(t, "quiz2"), scenario(t, "syncookies")
 	o := harness.Options{
 		Scenarios: []harness.Scenario{quiz2, cookies}, Families: harness.Families()[1:2], Modes: modes(t, "off,sysctl"),
-		Connections: 3, Keep: true, Tables: true,
+		Connections: 3, Detail: harness.EvidenceDetail, Tracer: func() (*trace.Tracer, error) { return nil, nil },
 	}
 	if d, err := netns.NewDropper("iptables"); err == nil {
 		o.Dropper = d
@@ -53,7 +54,7 @@ func TestNamespaceIsNoted(t *testing.T) {
 		if text := strings.Join(n.Rules, "\n"); c.Scenario == "quiz2" && (len(n.Rules) != 1 || !rule.MatchString(text)) {
 			t.Errorf("%s: rules: %q", c.ID(), n.Rules)
 		}
-		for _, name := range []string{"Tcp." + kernel.OutRsts, "TcpExt." + kernel.MigrateSuccess} {
+		for _, name := range []string{"Tcp." + result.OutRsts, "TcpExt." + result.MigrateSuccess} {
 			_, short, _ := strings.Cut(name, ".")
 			if got, moved := n.Counters[name], c.Counters[short]; got != [2]int64{0, moved} {
 				t.Errorf("%s: %s went from %d to %d, and the cell says %+d", c.ID(), name, got[0], got[1], moved)
@@ -105,13 +106,13 @@ func TestListening(t *testing.T) {
 			a, b, c := l.Listen("A"), l.Listen("B"), l.Listen("C", harness.Backlog(7))
 			l.Connect()
 			compare(3)
-			l.Shutdown(b, unix.SHUT_RD)
-			l.Close(c)
+			b.Shutdown(unix.SHUT_RD)
+			c.Close()
 			compare(1)
-			l.Relisten(b)
+			b.Relisten()
 			compare(2)
-			l.AcceptAll(a)
-			l.AcceptAll(b)
+			a.AcceptAll()
+			b.AcceptAll()
 		}
 		harness.Play(t, s, f, modes(t, "sysctl")[0], 3)
 		if diffs != nil {

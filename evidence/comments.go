@@ -1,4 +1,4 @@
-package harness
+package evidence
 
 import (
 	"fmt"
@@ -9,40 +9,46 @@ import (
 	"github.com/rpmig/rpmig/capture"
 	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
 
-// notes explain frames, by their number: what each is in the story, the step in which it was sent, and what the kernel's
-// trace told of it. They become the comments of the capture. A frame of which there is nothing to say has none, and what
-// cannot be told for sure is not said.
-type notes struct {
-	o      *Observation
-	start  time.Time
-	steps  []result.Step
+// Comments explain the frames of a capture, by their number: what each is in the story, the step in which it was sent, and
+// what the kernel's trace told of it. A frame of which there is nothing to say has none, and what cannot be told for sure
+// is not said.
+type Comments struct {
+	Lines   map[int][]string // of which the first says what the frame is
+	Dropped map[int]bool     // frames that the scenario's packet-drop rule took
+}
+
+// commenter writes Comments.
+type commenter struct {
+	*Record
+	o      *verdict.Observation
 	tables []result.Table
 	// between are the frames of each direction, in the order in which they were sent.
 	between   map[[2]netip.AddrPort][]capture.Segment
-	flows     map[int]*capture.Flow // by the number of a frame
+	flowOf    map[int]*capture.Flow // by the number of a frame
 	resets    map[trace.Event]int   // the frame that an event sent
 	listeners map[uint64]string     // names, by cookie
-	dropped   map[int]bool          // frames that the kernel has thrown away
+	gone      map[int]bool          // frames that the kernel has thrown away
 	filtered  map[int]bool          // of those, the ones that a packet filter has
 	arrived   map[int]bool          // frames that a socket was handed
 	said      map[int][]string
 }
 
-// annotate explains the frames of a cell.
-func annotate(o *Observation, start time.Time, steps []result.Step, tables []result.Table) map[int][]string {
-	n := &notes{
-		o: o, start: start, steps: steps, tables: tables, between: map[[2]netip.AddrPort][]capture.Segment{},
-		flows: map[int]*capture.Flow{}, listeners: map[uint64]string{}, dropped: map[int]bool{},
+// Comments explains the frames of the cell; tables are its socket tables, step by step.
+func (r *Record) Comments(o *verdict.Observation, tables []result.Table) *Comments {
+	n := &commenter{
+		Record: r, o: o, tables: tables, between: map[[2]netip.AddrPort][]capture.Segment{},
+		flowOf: map[int]*capture.Flow{}, listeners: map[uint64]string{}, gone: map[int]bool{},
 		filtered: map[int]bool{}, resets: map[trace.Event]int{}, arrived: map[int]bool{}, said: map[int][]string{},
 	}
-	for i := range o.Wire.flows {
-		f := &o.Wire.flows[i]
+	for i := range r.flows {
+		f := &r.flows[i]
 		for _, s := range f.Frames {
 			ends := [2]netip.AddrPort{s.Src, s.Dst}
 			n.between[ends] = append(n.between[ends], s)
-			n.flows[s.Number] = f
+			n.flowOf[s.Number] = f
 		}
 	}
 	for _, t := range tables {
@@ -52,53 +58,49 @@ func annotate(o *Observation, start time.Time, steps []result.Step, tables []res
 			}
 		}
 	}
-	if o.Trace != nil {
-		for frame, e := range o.Trace.sent {
-			n.resets[e] = frame
-		}
-		for _, e := range o.Trace.events {
-			n.event(e)
-		}
+	for frame, e := range r.sent {
+		n.resets[e] = frame
 	}
-	all := map[int][]string{}
-	for i := range o.Wire.flows {
-		f := &o.Wire.flows[i]
-		ended := false
-		closed := map[bool]bool{} // the sides that have
-		for _, s := range f.Frames {
-			told := n.said[s.Number]
-			head := n.headline(s, ended || len(closed) == 2)
-			if s.Role == capture.RoleFIN {
-				closed[s.FromClient] = true
-			}
-			if s.Role == capture.RoleReset {
-				ended = true
-				if _, known := n.sent(s); o.Trace != nil && o.Trace.Lost > 0 && !known {
-					told = append(told, fmt.Sprintf("kernel: not told of; the trace has lost %s", plural(o.Trace.Lost, "event", "events")))
-				}
-			}
-			if head == "" && told == nil {
-				continue
-			}
-			if head == "" {
-				head = side(s.FromClient) + " acknowledges"
-			}
-			all[s.Number] = append([]string{head, "step: " + n.step(s.Time)}, told...)
-		}
+	for _, e := range r.events {
+		n.event(e)
+	}
+	all := &Comments{Lines: map[int][]string{}, Dropped: map[int]bool{}}
+	for _, f := range r.flows {
+		n.flow(f, all)
 	}
 	return all
 }
 
-// sent is the event that sent a reset, if there is one.
-func (n *notes) sent(s capture.Segment) (trace.Event, bool) {
-	if n.o.Trace == nil {
-		return trace.Event{}, false
+// flow explains the frames of a connection.
+func (n *commenter) flow(f capture.Flow, all *Comments) {
+	ended := false
+	closed := map[bool]bool{} // the sides that have
+	for _, s := range f.Frames {
+		lines := n.said[s.Number]
+		head := n.headline(s, ended || len(closed) == 2)
+		switch s.Role {
+		case capture.RoleFIN:
+			closed[s.FromClient] = true
+		case capture.RoleReset:
+			ended = true
+			if t := n.o.Trace; t != nil && t.Lost > 0 {
+				if _, known := n.sent[s.Number]; !known {
+					lines = append(lines, fmt.Sprintf("kernel: not told of; the trace has lost %s", result.Plural(t.Lost, "event", "events")))
+				}
+			}
+		}
+		if head == "" && lines == nil {
+			continue
+		}
+		if head == "" {
+			head = side(s.FromClient) + " acknowledges"
+		}
+		if n.droppedByRule(s) {
+			all.Dropped[s.Number] = true
+		}
+		all.Lines[s.Number] = append([]string{head, "step: " + n.step(s.Time)}, lines...)
 	}
-	e, ok := n.o.Trace.sent[s.Number]
-	return e, ok
 }
-
-func (n *notes) at(t time.Time) float64 { return t.Sub(n.start).Seconds() }
 
 func side(client bool) string {
 	if client {
@@ -108,7 +110,7 @@ func side(client bool) string {
 }
 
 // headline says what a frame is in the story; ended tells that its connection has been reset already.
-func (n *notes) headline(s capture.Segment, ended bool) string {
+func (n *commenter) headline(s capture.Segment, ended bool) string {
 	who, head := side(s.FromClient), ""
 	switch s.Role {
 	case capture.RoleSYN:
@@ -130,9 +132,7 @@ func (n *notes) headline(s capture.Segment, ended bool) string {
 	case capture.RoleReset:
 		return n.reset(s, ended)
 	}
-	// The trace saw the very frame; without it there is the time at which the rule was in.
-	byTime := s.FromClient && s.Flags&(capture.SYN|capture.ACK) == capture.ACK && n.o.Rule.dropsAt(n.at(s.Time))
-	if n.o.Rule != nil && (n.filtered[s.Number] || byTime && !n.arrived[s.Number]) {
+	if n.droppedByRule(s) {
 		if head == "" {
 			head = who + " acknowledges"
 		}
@@ -141,8 +141,18 @@ func (n *notes) headline(s capture.Segment, ended bool) string {
 	return head
 }
 
+// droppedByRule tells whether the scenario's rule dropped a frame. The trace saw the very frame; without it there is the
+// time at which the rule was in.
+func (n *commenter) droppedByRule(s capture.Segment) bool {
+	if n.o.Rule == nil || s.Role == capture.RoleReset {
+		return false
+	}
+	byTime := s.FromClient && s.Flags&(capture.SYN|capture.ACK) == capture.ACK && n.ruleAt(n.at(s.Time))
+	return n.filtered[s.Number] || byTime && !n.arrived[s.Number]
+}
+
 // reset says which of the resets of a connection this is, and whose.
-func (n *notes) reset(s capture.Segment, ended bool) string {
+func (n *commenter) reset(s capture.Segment, ended bool) string {
 	head := "this reset ends the connection"
 	if ended {
 		head = "a reset of a connection that has ended"
@@ -161,7 +171,7 @@ func (n *notes) reset(s capture.Segment, ended bool) string {
 		head += " of rpmig's own client"
 	case result.SurvivingListener:
 		head += " of the " + string(r.Owner)
-		if e, _ := n.sent(s); n.listeners[e.Cookie] != "" {
+		if e := n.sent[s.Number]; n.listeners[e.Cookie] != "" {
 			head += " " + n.listeners[e.Cookie]
 		}
 	case result.OwnSocket:
@@ -177,7 +187,7 @@ func (n *notes) reset(s capture.Segment, ended bool) string {
 const slack = time.Millisecond
 
 // latest returns the last frame of a direction that was there when an event happened and that is what the event is of.
-func (n *notes) latest(e trace.Event, is func(capture.Segment) bool) (capture.Segment, bool) {
+func (n *commenter) latest(e trace.Event, is func(capture.Segment) bool) (capture.Segment, bool) {
 	frames := n.between[[2]netip.AddrPort{e.Src, e.Dst}]
 	for _, s := range slices.Backward(frames) {
 		if !s.Time.After(e.Time.Add(slack)) && is(s) {
@@ -188,7 +198,7 @@ func (n *notes) latest(e trace.Event, is func(capture.Segment) bool) (capture.Se
 }
 
 // event notes what an event says of frames. Events come in the order of their time.
-func (n *notes) event(e trace.Event) {
+func (n *commenter) event(e trace.Event) {
 	switch e.Kind {
 	case trace.ResetSent:
 		n.resetSent(e)
@@ -210,7 +220,7 @@ func (n *notes) event(e trace.Event) {
 		}
 	case trace.Drop:
 		if s, ok := n.latest(e, func(s capture.Segment) bool { return identical(s, e) }); ok {
-			n.dropped[s.Number] = true
+			n.gone[s.Number] = true
 			if e.Reason == "NETFILTER_DROP" {
 				n.filtered[s.Number] = true
 			} else {
@@ -225,7 +235,7 @@ func (n *notes) event(e trace.Event) {
 
 // say adds a line that begins with the event in the ledger's words, and ends with the step in which it happened if that
 // is a later one.
-func (n *notes) say(s capture.Segment, e trace.Event, text string) {
+func (n *commenter) say(s capture.Segment, e trace.Event, text string) {
 	line := "kernel: " + e.Kind.String()
 	if e.Reason != "" {
 		line += " " + e.Reason
@@ -241,7 +251,7 @@ func (n *notes) say(s capture.Segment, e trace.Event, text string) {
 }
 
 // step names the step that was running at a time.
-func (n *notes) step(t time.Time) string { return stepAt(n.steps, n.at(t)) }
+func (n *commenter) step(t time.Time) string { return n.o.Steps.Name(n.o.Steps.At(n.at(t))) }
 
 // identical tells whether an event describes this very segment, or a retransmission of it.
 func identical(s capture.Segment, e trace.Event) bool {
@@ -249,7 +259,7 @@ func identical(s capture.Segment, e trace.Event) bool {
 }
 
 // by is the socket at which something happened.
-func (n *notes) by(e trace.Event) string {
+func (n *commenter) by(e trace.Event) string {
 	name := n.listeners[e.Cookie]
 	switch {
 	case e.State == "":
@@ -262,12 +272,12 @@ func (n *notes) by(e trace.Event) string {
 }
 
 // resetSent explains a reset, and the segment that it answers.
-func (n *notes) resetSent(e trace.Event) {
+func (n *commenter) resetSent(e trace.Event) {
 	frame, known := n.resets[e]
 	if !known {
 		return
 	}
-	flow := n.flows[frame]
+	flow := n.flowOf[frame]
 	resets := flow.Resets()
 	r := resets[slices.IndexFunc(resets, func(r capture.Reset) bool { return r.Number == frame })]
 	text := n.by(e)
@@ -277,10 +287,10 @@ func (n *notes) resetSent(e trace.Event) {
 		text += " (in LISTEN)"
 	}
 	switch {
-	case n.o.Trace.lacks(ofSoftirqs): // nobody knows
+	case n.o.Trace.LacksSoftirqs: // it is not known
 	case e.Softirq:
 		text += ", in softirq"
-	case n.o.owner(e) == result.ClosingListener:
+	case owner(e, n.o) == result.ClosingListener:
 		text += ", inside the close of its listener"
 	default:
 		text += ", inside a system call"
@@ -299,8 +309,8 @@ func (n *notes) resetSent(e trace.Event) {
 const quiet = 10 * time.Millisecond
 
 // timer tells whether a timer sent a segment again, and not the arrival of another segment.
-func (n *notes) timer(s capture.Segment, e trace.Event) bool {
-	for _, before := range n.flows[s.Number].Frames {
+func (n *commenter) timer(s capture.Segment, e trace.Event) bool {
+	for _, before := range n.flowOf[s.Number].Frames {
 		if before.Number < s.Number && s.Time.Sub(before.Time) < quiet {
 			return false
 		}
@@ -309,7 +319,7 @@ func (n *notes) timer(s capture.Segment, e trace.Event) bool {
 }
 
 // synACKAgain explains a SYN+ACK that was sent again, by the listener that the request is with now.
-func (n *notes) synACKAgain(s capture.Segment, e trace.Event) {
+func (n *commenter) synACKAgain(s capture.Segment, e trace.Event) {
 	var text string
 	name := n.listeners[e.Cookie]
 	if name != "" {
@@ -319,13 +329,13 @@ func (n *notes) synACKAgain(s capture.Segment, e trace.Event) {
 		text += ": the request's SYN+ACK timer fired"
 	}
 	n.say(s, e, text)
-	if from := n.listening(n.flows[s.Number].Frames[0].Time); name != "" && len(from) == 1 && from[0] != name {
+	if from := n.listening(n.flowOf[s.Number].Frames[0].Time); name != "" && len(from) == 1 && from[0] != name {
 		n.said[s.Number] = append(n.said[s.Number], fmt.Sprintf("moved: the request was made for %s and is now with %s", from[0], name))
 	}
 }
 
 // stateChange explains the segment whose arrival changed the state of a socket, where there is only one that it can be.
-func (n *notes) stateChange(e trace.Event) {
+func (n *commenter) stateChange(e trace.Event) {
 	var is func(capture.Segment) bool
 	switch e.OldState + " → " + e.State {
 	case "SYN_SENT → ESTABLISHED":
@@ -344,7 +354,7 @@ func (n *notes) stateChange(e trace.Event) {
 	}
 	var by []capture.Segment
 	for _, s := range n.between[[2]netip.AddrPort{e.Dst, e.Src}] {
-		if !s.Time.After(e.Time) && !n.dropped[s.Number] && is(s) {
+		if !s.Time.After(e.Time) && !n.gone[s.Number] && is(s) {
 			by = append(by, s)
 		}
 	}
@@ -361,9 +371,9 @@ func (n *notes) stateChange(e trace.Event) {
 
 // moved tells of a segment that completed a handshake whether it did so on another listener than the one that the request
 // was made for: that one has gone, and there is only one left, which was not there when the SYN came.
-func (n *notes) moved(s capture.Segment) {
-	from, to := n.listening(n.flows[s.Number].Frames[0].Time), n.listening(s.Time)
-	if n.o.Counters["TCPMigrateReqSuccess"] == 0 || len(from) != 1 || len(to) != 1 || from[0] == to[0] {
+func (n *commenter) moved(s capture.Segment) {
+	from, to := n.listening(n.flowOf[s.Number].Frames[0].Time), n.listening(s.Time)
+	if n.o.Counters[result.MigrateSuccess] == 0 || len(from) != 1 || len(to) != 1 || from[0] == to[0] {
 		return
 	}
 	// A SYN cookie needs no request, and so no migration.
@@ -375,7 +385,7 @@ func (n *notes) moved(s capture.Segment) {
 }
 
 // table is the last one that was noted before a time.
-func (n *notes) table(at time.Time) result.Table {
+func (n *commenter) table(at time.Time) result.Table {
 	var last result.Table
 	for _, t := range n.tables {
 		if t.At <= n.at(at) {
@@ -386,7 +396,7 @@ func (n *notes) table(at time.Time) result.Table {
 }
 
 // listening names the listeners that there were when the last table before a time was noted.
-func (n *notes) listening(at time.Time) []string {
+func (n *commenter) listening(at time.Time) []string {
 	var names []string
 	for _, s := range n.table(at).Sockets {
 		if s.State == "LISTEN" {

@@ -22,17 +22,3 @@ func (e *env) versionCommand() *cli.Command {
 		},
 	}
 }
-
-func (e *env) manCommand() *cli.Command {
-	return &cli.Command{
-		Name:  "man",
-		Usage: "print the manual page: rpmig man | man -l -",
-		Action: func(c *cli.Context) error {
-			if err := noArgs(c); err != nil {
-				return err
-			}
-			_, err := fmt.Fprint(e.stdout, e.manual(e.app()))
-			return err
-		},
-	}
-}

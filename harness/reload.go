@@ -3,7 +3,6 @@ package harness
 import (
 	"errors"
 	"fmt"
-	"math"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -12,24 +11,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rpmig/rpmig/capture"
+	"github.com/rpmig/rpmig/result"
 )
 
 // Reload is how a server replaces its listener.
 type Reload func(l *Lab, old *Listener) (next *Listener)
-
-// Stream is what a server that reloads and its clients saw.
-type Stream struct {
-	Reloads     int
-	Connections int           // by clients, who each sent a byte and waited for one
-	Refused     int           // failed while connecting
-	Lost        int           // were connected, and then reset or left without an answer
-	AtStake     int           // in the old listener's accept queue when it was retired, summed up
-	Drained     int           // accepted from an old listener's queue before it was closed, summed up
-	Lingered    time.Duration // from the new listener's start to the old one's end, summed up
-	InQueue     int           // connections ended by an RST+ACK: they were in an accept queue
-	InHandshake int           // connections ended by a bare RST: the handshake was not done for the server
-}
 
 // streamClients is how many clients connect at the same time, each again as soon as it is served. As many may be in the
 // accept queue when a listener is retired.
@@ -39,65 +25,98 @@ const streamClients = 4
 // old one, and so on. What the clients met becomes the cell's Stream.
 func (l *Lab) HotReload(reloads, servedBetween int, reload Reload) {
 	l.step("%d clients connect in a stream, and the server reloads %d times", streamClients, reloads)
-	s := &Stream{Reloads: reloads}
+	s := &result.Stream{Reloads: reloads}
 	l.obs.Stream = s
-	ns, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	l.must(wrap("open the namespace", err))
-	l.hold(ns)
-
 	now := l.Listen("L0")
-	var stop atomic.Bool
-	var tally [4]struct{ connections, refused, lost int }
-	errs := make([]error, streamClients)
-	var clients sync.WaitGroup
+	clients, err := l.startStream()
+	l.must(err)
+	// They are waited for whatever happens, since they use the namespace. A step that fails has an error of its own.
+	ended := false
+	defer func() {
+		if !ended {
+			_ = clients.end(now, s)
+		}
+	}()
+	var lingered time.Duration
+	for range reloads {
+		l.must(now.serve(servedBetween, handshakeTimeout))
+		// So that each reload puts some connection at stake.
+		l.must(l.wait(handshakeTimeout, now.fd, unix.POLLIN, "a client waits in the old accept queue"))
+		from := time.Now()
+		now = reload(l, now)
+		lingered += time.Since(from)
+	}
+	s.Lingered = lingered.Seconds() / float64(max(reloads, 1))
+	ended = true
+	l.must(clients.end(now, s))
+}
+
+// stream is clients that connect again and again, each on a thread of its own.
+type stream struct {
+	stop    atomic.Bool
+	running sync.WaitGroup
+	tally   [streamClients]struct{ connections, refused, lost int }
+	errs    [streamClients]error
+}
+
+// startStream starts the clients in the namespace of the calling thread.
+func (l *Lab) startStream() (*stream, error) {
+	ns, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, wrap("open the namespace", err)
+	}
+	l.hold(ns)
+	s := &stream{}
+	at := netip.AddrPortFrom(l.cfg.family.Dial, l.cfg.Port)
 	for i := range streamClients {
-		clients.Go(func() {
+		s.running.Go(func() {
 			runtime.LockOSThread() // not unlocked: the thread is left in the namespace, and ends
-			if errs[i] = unix.Setns(ns, unix.CLONE_NEWNET); errs[i] != nil {
+			if s.errs[i] = wrap("enter the namespace", unix.Setns(ns, unix.CLONE_NEWNET)); s.errs[i] != nil {
 				return
 			}
-			at := netip.AddrPortFrom(l.cfg.Family.Dial, l.cfg.Port)
-			for !stop.Load() {
-				tally[i].connections++
-				connected, err := askOnce(at, l.scale(fateTimeout))
+			for !s.stop.Load() {
+				s.tally[i].connections++
+				connected, err := askOnce(at, l.scale(outcomeTimeout), l.cfg.cancelled)
 				switch {
 				case err == nil:
+				case errors.Is(err, errCancelled):
+					s.errs[i] = err
+					return
 				case connected:
-					tally[i].lost++
+					s.tally[i].lost++
 				default:
-					tally[i].refused++
+					s.tally[i].refused++
 				}
 			}
 		})
 	}
-	// The clients are waited for whatever happens, since they use the Lab's sockets' namespace.
-	defer func() {
-		stop.Store(true)
-		served := make(chan struct{})
-		go func() { clients.Wait(); close(served) }()
-		for waiting := true; waiting; {
-			select {
-			case <-served:
-				waiting = false
-			default:
-				_ = l.serve(now, 1, tick)
+	return s, nil
+}
+
+// end stops the clients, serves those that are still to be served, and sums up what they met.
+func (s *stream) end(listener *Listener, sum *result.Stream) error {
+	s.stop.Store(true)
+	ended := make(chan struct{})
+	go func() { s.running.Wait(); close(ended) }()
+	var err error
+	for waiting := true; waiting; {
+		select {
+		case <-ended:
+			waiting = false
+		default:
+			if err == nil {
+				err = listener.serve(1, tick)
+			} else { // cancelled, and so are they; or a server that does not answer, which they find out
+				<-ended
 			}
 		}
-		for i := range tally {
-			s.Connections += tally[i].connections
-			s.Refused += tally[i].refused
-			s.Lost += tally[i].lost
-		}
-		l.must(errors.Join(errs...))
-	}()
-	for range reloads {
-		l.must(l.serve(now, servedBetween, handshakeTimeout))
-		// So that each reload puts somebody at stake.
-		l.must(l.wait(handshakeTimeout, now.fd, unix.POLLIN, "a client waits in the old accept queue"))
-		from := time.Now()
-		now = reload(l, now)
-		s.Lingered += time.Since(from)
 	}
+	for _, t := range s.tally {
+		sum.Connections += t.connections
+		sum.Refused += t.refused
+		sum.Lost += t.lost
+	}
+	return errors.Join(append(s.errs[:], err)...)
 }
 
 // successor opens the next listener, and notes what is at stake in the queue of the old one.
@@ -111,7 +130,8 @@ func (l *Lab) successor(old *Listener) *Listener {
 }
 
 // serve answers clients of a listener until it has answered as many as it should, or no more come for so long.
-func (l *Lab) serve(s *Listener, count int, patience time.Duration) error {
+func (s *Listener) serve(count int, patience time.Duration) error {
+	l := s.lab
 	for range count {
 		if err := l.wait(patience, s.fd, unix.POLLIN, "a client of the stream connects"); err != nil {
 			if errors.Is(err, errTimeout) && patience == tick {
@@ -119,7 +139,7 @@ func (l *Lab) serve(s *Listener, count int, patience time.Duration) error {
 			}
 			return err
 		}
-		if err := l.answerOne(s); err != nil {
+		if err := s.answerOne(); err != nil {
 			return err
 		}
 	}
@@ -127,7 +147,8 @@ func (l *Lab) serve(s *Listener, count int, patience time.Duration) error {
 }
 
 // answerOne accepts a connection and answers its byte with another.
-func (l *Lab) answerOne(s *Listener) error {
+func (s *Listener) answerOne() error {
+	l := s.lab
 	fd, _, err := unix.Accept4(s.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	if errors.Is(err, unix.EAGAIN) {
 		return nil
@@ -135,7 +156,7 @@ func (l *Lab) answerOne(s *Listener) error {
 		return wrap("accept", err)
 	}
 	defer func() { _ = finish(fd); _ = unix.Close(fd) }() // it may have been reset
-	if err := l.wait(fateTimeout, fd, unix.POLLIN, "the byte is there"); err != nil {
+	if err := l.wait(outcomeTimeout, fd, unix.POLLIN, "the byte is there"); err != nil {
 		return err
 	}
 	var b [1]byte
@@ -149,8 +170,8 @@ func (l *Lab) answerOne(s *Listener) error {
 	return wrap("answer", err)
 }
 
-// askOnce connects, sends a byte and waits for one, on a thread of its own.
-func askOnce(at netip.AddrPort, limit time.Duration) (connected bool, err error) {
+// askOnce connects, sends a byte and waits for one, no longer than the limit, and until cancelled becomes readable.
+func askOnce(at netip.AddrPort, limit time.Duration, cancelled int) (connected bool, err error) {
 	fd, err := unix.Socket(domain(at.Addr()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return false, err
@@ -159,12 +180,18 @@ func askOnce(at netip.AddrPort, limit time.Duration) (connected bool, err error)
 	// Non-blocking, since a connect(2) with a time limit is cut short by each signal that the runtime sends a thread.
 	wait := func(event int16) error {
 		for {
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: event}}, int(limit.Milliseconds()))
-			if err == nil && n == 0 {
-				return fmt.Errorf("nothing in %v", limit)
-			}
-			if !errors.Is(err, unix.EINTR) {
+			fds := []unix.PollFd{{Fd: int32(fd), Events: event}, {Fd: int32(cancelled), Events: unix.POLLIN}}
+			n, err := unix.Poll(fds, int(limit.Milliseconds()))
+			switch {
+			case errors.Is(err, unix.EINTR):
+			case err != nil:
 				return err
+			case n == 0:
+				return fmt.Errorf("nothing in %v", limit)
+			case fds[1].Revents != 0:
+				return errCancelled
+			default:
+				return nil
 			}
 		}
 	}
@@ -193,28 +220,30 @@ func askOnce(at netip.AddrPort, limit time.Duration) (connected bool, err error)
 // ReloadByClosing closes the old listener as soon as the new one is there.
 func ReloadByClosing(l *Lab, old *Listener) *Listener {
 	next := l.successor(old)
-	l.closeQuietly(old)
+	old.closeQuietly()
 	return next
 }
 
 // ReloadByDraining accepts on the old listener until there is nothing left, and closes it.
 func ReloadByDraining(l *Lab, old *Listener) *Listener {
 	next := l.successor(old)
-	l.drainAndClose(old)
+	old.drainAndClose()
 	return next
 }
 
-func (l *Lab) drainAndClose(old *Listener) {
+// drainAndClose serves what is in the listener's accept queue, until it is empty, and closes it.
+func (old *Listener) drainAndClose() {
+	l := old.lab
 	for {
 		n, err := acceptQueue(old.fd)
 		l.must(err)
 		if n == 0 {
 			break
 		}
-		l.must(l.answerOne(old))
+		l.must(old.answerOne())
 		l.obs.Stream.Drained++
 	}
-	l.closeQuietly(old)
+	old.closeQuietly()
 }
 
 // ReloadByPassing goes on with another descriptor of the same socket, as the new process gets it over SCM_RIGHTS, and
@@ -226,9 +255,9 @@ func ReloadByPassing(l *Lab, old *Listener) *Listener {
 	fd, err := unix.FcntlInt(uintptr(old.fd), unix.F_DUPFD_CLOEXEC, 0)
 	l.must(wrap("duplicate the listener", err))
 	l.hold(fd)
-	next := &Listener{name: fmt.Sprintf("L%d", len(l.listeners)), fd: fd, inode: old.inode, local: old.local}
+	next := &Listener{lab: l, name: fmt.Sprintf("L%d", len(l.listeners)), fd: fd, inode: old.inode, local: old.local}
 	l.listeners = append(l.listeners, next)
-	l.closeQuietly(old)
+	old.closeQuietly()
 	return next
 }
 
@@ -238,17 +267,17 @@ func ReloadByPassing(l *Lab, old *Listener) *Listener {
 func ReloadByBPFDraining(wait time.Duration) Reload {
 	return func(l *Lab, old *Listener) *Listener {
 		// The latest listener is in slot 1 as soon as it is there.
-		l.must(l.program.Set(Policy{Answer: l.cfg.Mode.Answer, Arrive: 1, Migrate: 1}))
+		l.must(l.program.Set(Policy{Answer: l.cfg.mode.Answer, Arrive: 1, Migrate: 1}))
 		next := l.successor(old)
-		l.rest()
+		l.yield()
 		for deadline := time.Now().Add(wait); time.Now().Before(deadline); {
-			l.must(l.serve(next, 1, tick))
+			l.must(next.serve(1, tick))
 			if n, err := acceptQueue(old.fd); err == nil && n > 0 {
-				l.must(l.answerOne(old))
+				l.must(old.answerOne())
 			}
 			l.must(l.pause(streamPace)) // one client and another: the wait is what matters here, not the stream
 		}
-		l.drainAndClose(old)
+		old.drainAndClose()
 		return next
 	}
 }
@@ -257,25 +286,10 @@ func ReloadByBPFDraining(wait time.Duration) Reload {
 const streamPace = 10 * time.Millisecond
 
 // closeQuietly closes a listener without a step of its own.
-func (l *Lab) closeQuietly(s *Listener) {
+func (s *Listener) closeQuietly() {
+	l := s.lab
 	l.must(wrap("close", l.closeFD(s.fd)))
 	s.fd = -1
-}
-
-// account adds a connection that the server reset. What the client sent before it heard of the reset may have been
-// answered with another, so only the first of a connection counts.
-func (s *Stream) account(f capture.Flow) {
-	for _, r := range f.Resets() {
-		if r.FromClient {
-			continue
-		}
-		if r.Flavour == capture.ResetWithACK {
-			s.InQueue++
-		} else {
-			s.InHandshake++
-		}
-		return
-	}
 }
 
 // Drained tells whether all that were at stake in old accept queues were drained from them.
@@ -284,24 +298,4 @@ func (l *Lab) Drained() string {
 		return fmt.Sprintf("%d of %d", s.Drained, s.AtStake)
 	}
 	return "all"
-}
-
-// PerMillion is the loss per million connections, with its 95 % confidence interval after Wilson.
-func (s *Stream) PerMillion() (rate, low, high float64) {
-	n, lost := float64(s.Connections), float64(s.Lost+s.Refused)
-	if n == 0 {
-		return 0, 0, 1e6
-	}
-	const z = 1.96
-	p := lost / n
-	mid := (p + z*z/(2*n)) / (1 + z*z/n)
-	half := z / (1 + z*z/n) * math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
-	return p * 1e6, max(mid-half, 0) * 1e6, min(mid+half, 1) * 1e6
-}
-
-// String is the stream in a sentence.
-func (s *Stream) String() string {
-	rate, low, high := s.PerMillion()
-	return fmt.Sprintf("%d connections over %d reloads: %d lost in the queue, %d in the handshake, %.0f per million (%.0f to %.0f); the old listener lingered %.4f s each time",
-		s.Connections, s.Reloads, s.InQueue, s.InHandshake, rate, low, high, s.Lingered.Seconds()/float64(max(s.Reloads, 1)))
 }

@@ -5,15 +5,15 @@ import (
 	"testing/synctest"
 )
 
-// TestAwaitBirths: who waits, waits for those that were there when it began, and for no others.
-func TestAwaitBirths(t *testing.T) {
+// TestWaitExecs: it waits for the children that are being started when it is called, and for no others.
+func TestWaitExecs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		AwaitBirths() // for nobody
-		first, second := Birth(), Birth()
+		WaitExecs() // for none
+		first, second := BeginExec(), BeginExec()
 		done := make(chan struct{})
-		go func() { AwaitBirths(); close(done) }()
+		go func() { WaitExecs(); close(done) }()
 		synctest.Wait()
-		third := Birth()
+		third := BeginExec()
 		first()
 		synctest.Wait()
 		select {

@@ -1,0 +1,121 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+func (e *env) manCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "man",
+		Usage: "print the manual page: rpmig man | man -l -",
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			_, err := fmt.Fprint(e.stdout, e.manual(e.app()))
+			return err
+		},
+	}
+}
+
+// manual writes the manual page, in man(7).
+func (e *env) manual(app *cli.App) string {
+	var p manPage
+	p.macro("TH", "RPMIG", "8", "", "rpmig "+version)
+	p.macro("SH", "NAME")
+	p.filled(app.Name + " - " + app.Usage)
+	p.macro("SH", "SYNOPSIS")
+	p.asIs(app.UsageText)
+	p.macro("SH", "DESCRIPTION")
+	p.filled(app.Description)
+	p.macro("SH", "COMMANDS")
+	for _, c := range app.Commands {
+		p.command(app.Name, c)
+	}
+	p.macro("SH", "SCENARIOS")
+	for i := range e.scenarios {
+		s := &e.scenarios[i]
+		p.macro("SS", s.Name+": "+s.Title())
+		p.filled(s.Story())
+		p.macro("PP")
+		p.asIs(expectations(s))
+	}
+	p.macro("SH", "EXIT STATUS")
+	p.filled("Of rpmig run: " + exitStatuses)
+	p.macro("SH", "ENVIRONMENT")
+	p.tagged("NO_COLOR", "Set to anything: no colours.")
+	p.tagged("TMPDIR", "Where a run without --out leaves the evidence of what is FAIL or ERROR; else /tmp.")
+	p.macro("SH", "FILES")
+	p.files()
+	return p.String()
+}
+
+// manPage is a manual page that is being written.
+type manPage struct{ strings.Builder }
+
+func (p *manPage) macro(name string, args ...string) {
+	fmt.Fprintf(p, ".%s", name)
+	for _, a := range args {
+		fmt.Fprintf(p, ` "%s"`, roff(strings.ReplaceAll(a, `"`, "'")))
+	}
+	p.WriteString("\n")
+}
+
+// filled is text whose lines man(1) breaks.
+func (p *manPage) filled(text string) { fmt.Fprintln(p, roff(text)) }
+
+// asIs is text that keeps its lines.
+func (p *manPage) asIs(text string) {
+	p.macro("nf")
+	p.filled(text)
+	p.macro("fi")
+}
+
+func (p *manPage) tagged(tag, text string) {
+	p.macro("TP")
+	p.macro("B", tag)
+	p.filled(text)
+}
+
+func (p *manPage) command(app string, c *cli.Command) {
+	p.macro("SS", app+" "+c.Name)
+	if c.UsageText != "" {
+		p.asIs(c.UsageText)
+		p.macro("PP")
+	}
+	p.filled(strings.ToUpper(c.Usage[:1]) + c.Usage[1:] + ".")
+	if c.Description != "" {
+		p.macro("PP")
+		p.filled(c.Description)
+	}
+	for _, o := range options(c) {
+		p.tagged(o[0], o[1])
+	}
+}
+
+func (p *manPage) files() {
+	p.tagged("DIR/"+ledgerName, "With --out: one JSON object a line, the run first and then each cell as it ended; rpmig report reads it.")
+	p.tagged("DIR/cells/SCENARIO/FAMILY/MODE/REPEAT/capture.pcapng", "What the cell's capture recorded, with comments on the frames that matter.")
+	p.tagged("DIR/"+programDir+"/", "The BPF program, in C and as it is loaded, and what the kernel's verifier said of it, a file for each mode that loads it.")
+	p.tagged("FILE.tar.gz", "A bundle: report.txt, to be pasted into a mail; run.jsonl and page.html; of each cell "+
+		"its timeline, capture, socket tables step by step (sockets.txt), and the sysctls, rules and counters of its namespace "+
+		"(namespace.txt); the BPF program and the verifier's log; the kernel's release, taint and configuration and the build "+
+		"of rpmig (environment.json, kernel.config); and manifest.json, with a sum of each file. Names of host and user, paths "+
+		"under home, addresses and the kernel's pointers are left out of all texts; the same folder gives the same bytes.")
+}
+
+// roff escapes a text, so that a manual page shows it as it is.
+func roff(text string) string {
+	lines := strings.Split(strings.NewReplacer(`\`, `\e`, "-", `\-`, "→", `\(->`).Replace(text), "\n")
+	for i, l := range lines {
+		if strings.HasPrefix(l, ".") || strings.HasPrefix(l, "'") {
+			lines[i] = `\&` + l
+		}
+	}
+	return strings.Join(lines, "\n")
+}

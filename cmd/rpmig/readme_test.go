@@ -1,0 +1,281 @@
+//go:build linux
+
+package main
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/migrate"
+	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/scenarios"
+)
+
+// root is the top of the repository, from where the tests of this package run.
+const root = "../.."
+
+// pages are the texts that are written by hand and that people read first.
+var pages = []string{"README.md", "CONTRIBUTING.md"}
+
+func readPage(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// firstColumn returns the first column of the table whose header begins with a cell, without backquotes, in order.
+func firstColumn(t *testing.T, page, header string) []string {
+	t.Helper()
+	var column []string
+	inside := false
+	for line := range strings.Lines(readPage(t, page)) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 3 || cells[0] != "" {
+			if inside {
+				break
+			}
+			continue
+		}
+		first := strings.Trim(cells[1], " `")
+		switch {
+		case !inside:
+			inside = first == header
+		case strings.Trim(first, "-:") != "":
+			column = append(column, first)
+		}
+	}
+	if len(column) == 0 {
+		t.Fatalf("%s: no table whose first column is %q", page, header)
+	}
+	return column
+}
+
+// TestTables holds the tables to what the program has: a row for each, and no row for what there is not.
+func TestTables(t *testing.T) {
+	var witnesses, statuses, exits []string
+	for _, w := range result.Witnesses() {
+		witnesses = append(witnesses, string(w))
+	}
+	for _, s := range result.Statuses() {
+		statuses = append(statuses, string(s))
+	}
+	for _, code := range []int{result.ExitOK, result.ExitFail, result.ExitSkip, result.ExitUsage, result.ExitSoftware} {
+		exits = append(exits, strconv.Itoa(code))
+	}
+	for _, c := range []struct {
+		page, header string
+		want         []string
+	}{
+		{"README.md", "--migrate", migrate.Names()},
+		{"README.md", "witness", witnesses},
+		{"README.md", "verdict", statuses},
+		{"README.md", "exit code", exits},
+		{"CONTRIBUTING.md", "package", packages(t)},
+		{"CONTRIBUTING.md", "module", modules(t)},
+	} {
+		got := firstColumn(t, c.page, c.header)
+		for _, name := range c.want {
+			if !slices.Contains(got, name) {
+				t.Errorf("%s: the table of each %s has no row for %s", c.page, c.header, name)
+			}
+		}
+		for i, name := range got {
+			if !slices.Contains(c.want, name) {
+				t.Errorf("%s: the table of each %s has a row for %s, which there is not", c.page, c.header, name)
+			}
+			if slices.Contains(got[:i], name) {
+				t.Errorf("%s: the table of each %s has two rows for %s", c.page, c.header, name)
+			}
+		}
+	}
+}
+
+// packages lists the folders with Go files, relative to the root.
+func packages(t *testing.T) []string {
+	t.Helper()
+	var found []string
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.IsDir() {
+			if path != root && (strings.HasPrefix(name, ".") || name == "testdata" || name == "bin") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if strings.HasSuffix(name, ".go") {
+			folder, err := filepath.Rel(root, filepath.Dir(path))
+			if err != nil {
+				return err
+			}
+			if folder = filepath.ToSlash(folder); !slices.Contains(found, folder) {
+				found = append(found, folder)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// modules lists what go.mod requires directly.
+func modules(t *testing.T) []string {
+	t.Helper()
+	var direct []string
+	inside := false
+	for line := range strings.Lines(readPage(t, "go.mod")) {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "require (":
+			inside = true
+		case line == ")":
+			inside = false
+		case strings.HasSuffix(line, "// indirect"):
+		case inside || strings.HasPrefix(line, "require "):
+			if fields := strings.Fields(strings.TrimPrefix(line, "require ")); len(fields) > 1 {
+				direct = append(direct, fields[0])
+			}
+		}
+	}
+	if len(direct) == 0 {
+		t.Fatal("go.mod: no direct requirement was found")
+	}
+	return direct
+}
+
+var (
+	fenced    = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
+	quoted    = regexp.MustCompile("`([^`\n]+)`")
+	inCommand = regexp.MustCompile(`(?:^|[ /|])rpmig ([a-z]+)`)
+	aFlag     = regexp.MustCompile(`(?:^|[ "])--([a-z-]+)`)
+	playing   = regexp.MustCompile(`rpmig run ([^ ]+)`)
+	making    = regexp.MustCompile(`(?:^|[ &])make ([a-z][a-z-]*)`)
+)
+
+// code returns what a page shows as code to type: the lines of its sh blocks, without comments, and what is in backquotes.
+func code(page string) []string {
+	var lines []string
+	for _, block := range fenced.FindAllStringSubmatch(page, -1) {
+		for line := range strings.Lines(block[1]) {
+			line, _, _ = strings.Cut(line, " # ")
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	// Without the blocks, whose fences are backquotes too.
+	for _, span := range quoted.FindAllStringSubmatch(regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(page, ""), -1) {
+		lines = append(lines, span[1])
+	}
+	return lines
+}
+
+// TestCommandsOfPages holds every command, flag, scenario and make target that a page shows to what there is.
+func TestCommandsOfPages(t *testing.T) {
+	e := env{scenarios: scenarios.All()}
+	var commands, flags []string
+	for _, c := range e.app().Commands {
+		commands = append(commands, c.Name)
+		for _, f := range c.Flags {
+			flags = append(flags, f.Names()...)
+		}
+		for _, sub := range c.Subcommands {
+			for _, f := range sub.Flags {
+				flags = append(flags, f.Names()...)
+			}
+		}
+	}
+	targets := readPage(t, "Makefile")
+	for _, page := range pages {
+		seen := 0
+		for _, line := range code(readPage(t, page)) {
+			for _, m := range inCommand.FindAllStringSubmatch(line, -1) {
+				seen++
+				if !slices.Contains(commands, m[1]) {
+					t.Errorf("%s: %q: there is no command %s", page, line, m[1])
+				}
+			}
+			if m := playing.FindStringSubmatch(line); m != nil {
+				for name := range strings.SplitSeq(strings.Trim(m[1], `'"`), ",") {
+					known := name == "all" || slices.ContainsFunc(e.scenarios, func(s harness.Scenario) bool {
+						ok, err := filepath.Match(name, s.Name)
+						return ok && err == nil
+					})
+					if !known && !strings.HasPrefix(name, "-") {
+						t.Errorf("%s: %q: there is no scenario %s", page, line, name)
+					}
+				}
+			}
+			if !strings.HasPrefix(line, "git ") {
+				for _, m := range aFlag.FindAllStringSubmatch(line, -1) {
+					if !slices.Contains(flags, m[1]) {
+						t.Errorf("%s: %q: no command has the flag --%s", page, line, m[1])
+					}
+				}
+			}
+			for _, m := range making.FindAllStringSubmatch(line, -1) {
+				if !strings.Contains(targets, "\n"+m[1]+":") {
+					t.Errorf("%s: %q: the Makefile has no target %s", page, line, m[1])
+				}
+			}
+		}
+		if page == "README.md" && seen == 0 {
+			t.Errorf("%s: no command was found", page)
+		}
+	}
+}
+
+var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+
+// TestLinks: what a page links to is there, unless it is on another host.
+func TestLinks(t *testing.T) {
+	for _, page := range append(slices.Clone(pages), "CHANGELOG.md") {
+		for _, m := range link.FindAllStringSubmatch(readPage(t, page), -1) {
+			file, _, _ := strings.Cut(m[1], "#")
+			if strings.Contains(file, "://") || file == "" {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(root, file)); err != nil {
+				t.Errorf("%s: a link leads nowhere: %v", page, err)
+			}
+		}
+	}
+}
+
+// TestPages: they can be read in a terminal, the README says which Go builds it, and counts nothing that grows.
+func TestPages(t *testing.T) {
+	const columns = 100
+	for _, page := range pages {
+		n := 0
+		for line := range strings.Lines(readPage(t, page)) {
+			n++
+			line = strings.TrimRight(line, "\n")
+			if utf8.RuneCountInString(line) > columns && !strings.HasPrefix(line, "|") && !link.MatchString(line) {
+				t.Errorf("%s:%d: more than %d columns", page, n, columns)
+			}
+			if line != strings.TrimRight(line, " \t") {
+				t.Errorf("%s:%d: blanks at the end", page, n)
+			}
+		}
+		if counted := regexp.MustCompile(`[0-9]+ (scenarios|cells played|modes|witnesses)`).FindString(readPage(t, page)); counted != "" {
+			t.Errorf("%s: %q is counted by hand", page, counted)
+		}
+	}
+	m := regexp.MustCompile(`(?m)^go ([0-9]+\.[0-9]+)`).FindStringSubmatch(readPage(t, "go.mod"))
+	if m == nil || !strings.Contains(readPage(t, "README.md"), "Go "+m[1]) {
+		t.Errorf("README.md: the Go that go.mod wants is not named: %q", m)
+	}
+}

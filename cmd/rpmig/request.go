@@ -1,0 +1,143 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/migrate"
+	"github.com/rpmig/rpmig/netns"
+	"github.com/rpmig/rpmig/reports"
+)
+
+// maxConnections is far below the number of ephemeral ports, which is what a client's address has.
+const maxConnections = 10000
+
+// traces are the values of --trace.
+var traces = []string{"auto", "on", "off", "tracefs"}
+
+// request is what a command line of rpmig run asks for.
+type request struct {
+	harness.Options
+	selector string // of the scenarios, as it was typed
+	machine  string // as uname -m
+	format   reports.Format
+	drop     string // --drop
+	trace    string // --trace, or "off" where "auto" leaves the trace out
+}
+
+// request reads the command line. Nothing that is wrong becomes a default.
+func (e *env) request(c *cli.Context, selector string) (*request, error) {
+	r := &request{
+		Options: harness.Options{
+			NoControl:   c.Bool("no-control"),
+			Strict:      c.Bool("strict"),
+			Repeat:      c.Int("repeat"),
+			UntilFail:   c.Bool("until-fail"),
+			Parallel:    c.Int("parallel"),
+			Connections: c.Int("connections"),
+			TimeoutMul:  c.Float64("timeout-mul"),
+			RealTimers:  c.Bool("real-timers"),
+			Port:        uint16(c.Int("port")),
+		},
+		selector: selector,
+		drop:     c.String("drop"),
+		trace:    c.String("trace"),
+	}
+	if r.UntilFail && !c.IsSet("repeat") {
+		r.Repeat = 0
+	}
+	if r.trace == "auto" && r.Repeat != 1 && !c.IsSet("bundle") {
+		r.trace = "off" // it would take a tenth of the time, and tell the same again
+	}
+	var err error
+	if err = r.choose(c, e.scenarios); err != nil {
+		return nil, err
+	}
+	for _, check := range []func(*cli.Context) error{checkNumbers, checkWords, checkFiles} {
+		if err := check(c); err != nil {
+			return nil, err
+		}
+	}
+	if r.format, err = lookupFormat(c); err != nil {
+		return nil, err
+	}
+	switch {
+	case c.IsSet("out") || c.IsSet("bundle"):
+		r.Detail = harness.EvidenceDetail
+	case r.format.Story || c.Bool("v"):
+		r.Detail = harness.StoryDetail
+	}
+	r.Kernel, r.machine, err = uname()
+	return r, err
+}
+
+// choose finds the scenarios, modes and families.
+func (r *request) choose(c *cli.Context, all []harness.Scenario) (err error) {
+	if r.Scenarios, err = harness.Select(all, r.selector); err != nil {
+		return &usageError{err.Error(), "rpmig list"}
+	}
+	if r.Modes, err = migrate.Parse(c.String("migrate")); err != nil {
+		return &usageError{"--migrate: " + err.Error(), "rpmig list"}
+	}
+	if r.Families, err = harness.ParseFamilies(c.String("family")); err != nil {
+		return &usageError{"--family: " + err.Error(), "rpmig list"}
+	}
+	return nil
+}
+
+// checkNumbers refuses numbers that are out of range.
+func checkNumbers(c *cli.Context) error {
+	help := c.Command.HelpName + " --help"
+	for _, f := range []struct {
+		name     string
+		min, max int
+	}{{"connections", 1, maxConnections}, {"port", 1, math.MaxUint16}, {"repeat", 1, math.MaxInt32}, {"parallel", 1, 4096}} {
+		if n := c.Int(f.name); c.IsSet(f.name) && (n < f.min || n > f.max) {
+			return &usageError{fmt.Sprintf("--%s: %d is not between %d and %d", f.name, n, f.min, f.max), help}
+		}
+	}
+	if x := c.Float64("timeout-mul"); !(x >= 0.01 && x <= 1000) { // NaN is neither
+		return &usageError{fmt.Sprintf("--timeout-mul: %v is not between 0.01 and 1000", x), help}
+	}
+	return nil
+}
+
+// checkWords refuses words that mean nothing, and those that contradict each other.
+func checkWords(c *cli.Context) error {
+	if t := c.String("trace"); !slices.Contains(traces, t) {
+		return &usageError{fmt.Sprintf("--trace: no %q: want one of %s", t, strings.Join(traces, ", ")), c.Command.HelpName + " --trace=off"}
+	}
+	if d := c.String("drop"); !slices.Contains(netns.DropBackends, d) {
+		return &usageError{
+			fmt.Sprintf("--drop: no backend %q: want one of %s", d, strings.Join(netns.DropBackends, ", ")),
+			"rpmig run quiz2 --drop=nftables",
+		}
+	}
+	if c.Bool("q") && c.Bool("v") {
+		return &usageError{"-q and -v contradict each other", c.Command.HelpName + " --help"}
+	}
+	return nil
+}
+
+// checkFiles refuses a folder or file to which the run could not be written.
+func checkFiles(c *cli.Context) error {
+	switch {
+	case c.IsSet("out") && c.Path("out") == "":
+		return &usageError{"--out: which folder?", c.Command.HelpName + " --help"}
+	case c.IsSet("force") && !c.IsSet("bundle"):
+		return &usageError{"--force: to write over which bundle?", c.Command.HelpName + " --bundle FILE.tar.gz --force"}
+	case c.IsSet("bundle") && c.Path("bundle") == "":
+		return &usageError{"--bundle: which file?", c.Command.HelpName + " --help"}
+	case c.IsSet("bundle"):
+		return freeForBundle(c.Path("bundle"), c.Bool("force"), "add --force to the same command")
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,203 @@
+package harness
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/verdict"
+)
+
+// AcceptAll accepts on the listener, without blocking, until there is nothing more, reads what each client sent, and
+// returns how many there were.
+func (s *Listener) AcceptAll() int {
+	l := s.lab
+	l.step("accept on %s", s.name)
+	return s.acceptEach(func(int, netip.AddrPort) {})
+}
+
+// acceptEach is AcceptAll with a look at each connection once its data has been read.
+func (s *Listener) acceptEach(look func(fd int, peer netip.AddrPort)) int {
+	l := s.lab
+	for n := 0; ; n++ {
+		fd, sa, err := unix.Accept4(s.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		if errors.Is(err, unix.EAGAIN) {
+			return n
+		}
+		l.must(wrap("accept", err))
+		l.hold(fd)
+		l.accepted(s.name, addrPort(sa), l.read(fd))
+		look(fd, addrPort(sa))
+	}
+}
+
+// AcceptQueued is AcceptAll where many listeners are looked at: it is no step unless there is something to accept.
+func (s *Listener) AcceptQueued() {
+	l := s.lab
+	n, err := acceptQueue(s.fd)
+	l.must(err)
+	if n > 0 {
+		s.AcceptAll()
+	}
+}
+
+// AcceptToEOF is AcceptAll, and returns how many of the connections ended with EOF behind the data.
+func (s *Listener) AcceptToEOF() int {
+	l := s.lab
+	l.step("accept on %s, and read to the end", s.name)
+	eof := 0
+	s.acceptEach(func(fd int, _ netip.AddrPort) {
+		l.must(l.wait(handshakeTimeout, fd, unix.POLLIN, "EOF is there"))
+		if say(fd) == "EOF" {
+			eof++
+		}
+	})
+	return eof
+}
+
+// AcceptSavedSYN is AcceptAll, and returns how many of the connections gave their client's SYN when asked for
+// TCP_SAVED_SYN (tcp(7)).
+func (s *Listener) AcceptSavedSYN() int {
+	l := s.lab
+	l.step("accept on %s, and ask for the SYNs", s.name)
+	saved := 0
+	s.acceptEach(func(fd int, peer netip.AddrPort) {
+		b, err := savedSYN(fd)
+		l.must(wrap("getsockopt TCP_SAVED_SYN", err))
+		if len(b) == 0 {
+			return
+		}
+		header := 20 // of IP, without options
+		if b[0]>>4 == 6 {
+			header = 40
+		}
+		const flags, syn, ack = 13, 0x02, 0x10
+		if len(b) >= header+20 && binary.BigEndian.Uint16(b[header:]) == peer.Port() && b[header+flags]&(syn|ack) == syn {
+			saved++
+		}
+	})
+	return saved
+}
+
+// savedSYN reads an option that is no int, for which x/sys has no function.
+func savedSYN(fd int) ([]byte, error) {
+	b := make([]byte, 256)
+	n := uint32(len(b))
+	_, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_SAVED_SYN,
+		uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(&n)), 0)
+	if e != 0 {
+		return nil, e
+	}
+	return b[:n], nil
+}
+
+// accepted notes a connection that a listener or a worker has accepted.
+func (l *Lab) accepted(by string, peer netip.AddrPort, data string) {
+	if slices.ContainsFunc(l.bystanders, func(c *client) bool { return c.local == peer }) {
+		return
+	}
+	for _, c := range l.clients {
+		c.accepted = c.accepted || c.local == peer
+	}
+	ok := data == string(l.message()) || l.again && strings.HasPrefix(data, string(l.message()))
+	l.obs.Accepted = append(l.obs.Accepted, verdict.Accepted{By: by, Peer: peer, Data: data, OK: ok})
+}
+
+// read returns what the client sent, or why that is not to be had.
+func (l *Lab) read(fd int) string {
+	var data []byte
+	buf := make([]byte, min(64<<10, len(l.message())+1)) // one more than there should be
+	for len(data) < len(l.message()) {
+		// The data segment that completes a handshake is queued just after the child is (tcp_child_process).
+		if err := l.wait(handshakeTimeout, fd, unix.POLLIN, "the data is there"); errors.Is(err, errCancelled) {
+			l.must(err)
+		} else if err != nil {
+			return err.Error()
+		}
+		n, err := unix.Read(fd, buf)
+		if err != nil {
+			return errno(err)
+		}
+		if n == 0 {
+			return fmt.Sprintf("EOF after %d bytes", len(data))
+		}
+		data = append(data, buf[:n]...)
+	}
+	return string(data)
+}
+
+// Accepted is how many connections the listeners of that name have accepted so far.
+func (l *Lab) Accepted(by string) int {
+	n := 0
+	for _, a := range l.obs.Accepted {
+		if a.By == by {
+			n++
+		}
+	}
+	return n
+}
+
+// Queued is how many connections wait in the listener's accept queue.
+func (s *Listener) Queued() int {
+	l := s.lab
+	n, err := acceptQueue(s.fd)
+	l.must(err)
+	return n
+}
+
+// served is a client that came, was served, and went.
+type served struct {
+	By   *Listener
+	Port uint16 // of the client
+}
+
+// FramesServed is how many frames a client of Serve and its server send: the handshake, the data and its ACK, two FINs
+// with an ACK each or one, and one to spare.
+const FramesServed = 9
+
+// Serve has that many clients come and go, one after another. Each sends the greeting and is accepted by whichever of
+// the listeners it has reached. The scenario has to ask for FramesServed of room in the capture for each.
+func (l *Lab) Serve(count int, listeners []*Listener) []served {
+	l.step("%d clients come and go", count)
+	fds := []unix.PollFd{{Fd: int32(l.cfg.cancelled), Events: unix.POLLIN}}
+	for _, s := range listeners {
+		fds = append(fds, unix.PollFd{Fd: int32(s.fd), Events: unix.POLLIN})
+	}
+	var all []served
+	for range count {
+		client, err := l.dial(l.cfg.family.Dial)
+		l.must(err)
+		l.obs.Staged++
+		_, err = unix.SendmsgN(client, l.message(), nil, nil, unix.MSG_NOSIGNAL)
+		l.must(wrap("send", err))
+		var by *Listener
+		l.must(l.poll(handshakeTimeout, "some listener has the connection", func(left time.Duration) (bool, error) {
+			_, err := unix.Poll(fds, int(left.Milliseconds())+1)
+			if fds[0].Revents != 0 {
+				return false, errCancelled
+			}
+			for i, s := range listeners {
+				if fds[i+1].Revents != 0 {
+					by = s
+				}
+			}
+			return by != nil, err
+		}))
+		child, sa, err := unix.Accept4(by.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		l.must(wrap("accept", err))
+		l.hold(child)
+		l.accepted(by.name, addrPort(sa), l.read(child))
+		all = append(all, served{By: by, Port: addrPort(sa).Port()})
+		// Both have read all that there was, so these send FINs and no reset.
+		l.must(l.part(client))
+		l.must(l.part(child))
+	}
+	return all
+}

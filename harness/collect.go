@@ -1,0 +1,92 @@
+package harness
+
+import (
+	"errors"
+	"net/netip"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/kernel/trace"
+	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
+)
+
+// collect asks the witnesses once the scenario is over, before anything of it is torn down.
+func (l *Lab) collect() error {
+	// A reset may still be on its way through the backlog of lo. One that never comes is for the judge to see.
+	patience := outcomeTimeout
+	for _, c := range l.clients {
+		if c.fd < 0 {
+			continue
+		}
+		if !c.accepted && l.obs.Undecided == "" {
+			switch err := l.wait(patience, c.fd, unix.POLLHUP, "a reset came"); {
+			case errors.Is(err, errTimeout):
+				patience = 0
+			case err != nil:
+				return err
+			}
+		}
+		l.obs.Clients = append(l.obs.Clients, verdict.Client{
+			Local: c.local, Accepted: c.accepted, Says: say(c.fd),
+		})
+	}
+	var err error
+	if l.after, err = l.counting.MIB(); err != nil {
+		return err
+	}
+	after, err := l.after.Counters()
+	if err != nil {
+		return err
+	}
+	// A new namespace counts from 0, and nothing was sent in it before the scenario began.
+	l.obs.Known, l.obs.Counters = after, after.Since(nil)
+	if l.program != nil {
+		asked, err := l.program.Asked()
+		if err != nil {
+			return err
+		}
+		l.obs.Program = &result.Program{SYN: asked.SYN, Stray: asked.Stray, Migrated: asked.Migrated()}
+	}
+	if err := l.snapshot(); err != nil {
+		return err
+	}
+	return l.drain()
+}
+
+// drain reads what the capture and the trace have recorded.
+func (l *Lab) drain() error {
+	rec, err := l.ring.Drain()
+	if err != nil {
+		return err
+	}
+	l.host.background(l.ring.Close)
+	l.ring = nil
+	l.record.ReadCapture(rec, &l.obs)
+	if s := l.obs.Stream; s != nil {
+		s.Estimate()
+	}
+	if l.watch == nil {
+		return nil
+	}
+	told, err := l.watch.Stop()
+	l.watch = nil
+	if err != nil {
+		return err
+	}
+	told.Claim(l.own())
+	l.record.ReadTrace(told, &l.obs)
+	return nil
+}
+
+// own is what the trace may claim events by.
+func (l *Lab) own() trace.Own {
+	own := trace.Own{Thread: unix.Gettid()}
+	for _, w := range l.workers {
+		own.Processes = append(own.Processes, w.cmd.Process.Pid)
+	}
+	seen := sync.OnceValue(l.record.Seen)
+	own.Seen = func(a, b netip.AddrPort) bool { return seen()(a, b) }
+	return own
+}

@@ -1,0 +1,76 @@
+package harness
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Family is an address family: where listeners bind and clients connect.
+type Family struct {
+	Name   string
+	Listen netip.Addr // what listeners bind to
+	Dial   netip.Addr // what clients connect to; never looked up by name
+}
+
+// domain is the listeners' AF_INET or AF_INET6.
+func (f Family) domain() int { return domain(f.Listen) }
+
+// socketFamilies are those in which sock_diag lists the cell's sockets, both ends of each connection.
+func (f Family) socketFamilies() []uint8 {
+	listen, dial := uint8(domain(f.Listen)), uint8(domain(f.Dial))
+	if listen == dial {
+		return []uint8{listen}
+	}
+	return []uint8{listen, dial}
+}
+
+func domain(a netip.Addr) int {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+var families = []Family{
+	{"ipv4", netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.AddrFrom4([4]byte{127, 0, 0, 1})},
+	{"ipv6", netip.IPv6Loopback(), netip.IPv6Loopback()},
+	// An IPv6 wildcard listener with an IPv4 client, as most servers are set up.
+	{"dual", netip.IPv6Unspecified(), netip.AddrFrom4([4]byte{127, 0, 0, 1})},
+}
+
+// Families returns every family, in the order in which reports show them.
+func Families() []Family { return append([]Family(nil), families...) }
+
+// FamilyNames returns their names.
+func FamilyNames() []string {
+	var names []string
+	for _, f := range families {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
+// ParseFamilies reads a comma list of families, or "all", into table order, each once.
+func ParseFamilies(list string) ([]Family, error) {
+	if list == "all" {
+		return Families(), nil
+	}
+	want := map[string]bool{}
+	for name := range strings.SplitSeq(list, ",") {
+		want[strings.TrimSpace(name)] = true
+	}
+	var found []Family
+	for _, f := range families {
+		if want[f.Name] {
+			found = append(found, f)
+			delete(want, f.Name)
+		}
+	}
+	for name := range want {
+		return nil, fmt.Errorf("no address family %q: want %s, or all", name, strings.Join(FamilyNames(), ", "))
+	}
+	return found, nil
+}

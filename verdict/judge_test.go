@@ -1,0 +1,363 @@
+package verdict
+
+import (
+	"math"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+var (
+	server = netip.MustParseAddrPort("127.0.0.1:80")
+	peers  = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1001"), netip.MustParseAddrPort("127.0.0.1:1002")}
+)
+
+// expectations as those of quiz2.
+func expect(lives bool) Expectation {
+	e := Expectation{Lives: lives, Counted: map[string]int{
+		result.MigrateSuccess: 0, result.MigrateFailure: 0, result.OutRsts: 0, result.EstabResets: 0,
+	}}
+	if lives {
+		e.Counted[result.MigrateSuccess], e.Migrations = 1, 1
+	} else {
+		e.Flavour, e.Owner, e.Reason = result.BareRST, result.SurvivingListener, "TCP_FLAGS"
+		e.Counted[result.OutRsts], e.Counted[result.EstabResets] = 1, 1
+	}
+	return e
+}
+
+// observed is what the witnesses say of two connections that both live or both do not.
+func observed(lives bool) *Observation {
+	o := &Observation{
+		Staged:   2,
+		Steps:    result.Steps{{Name: "close A"}},
+		Staging:  []Staging{{Listener: "A", Requests: 2, WantRequests: 2}},
+		Rule:     &Rule{Backend: "nftables", Dropped: 4, Want: 4},
+		Known:    map[string]int64{result.MigrateSuccess: 0, result.MigrateFailure: 0, result.OutRsts: 0, result.EstabResets: 0},
+		Counters: map[string]int64{},
+		Wire:     Wire{Packets: 14, Handshakes: 2},
+	}
+	for i, p := range peers {
+		c := Client{Local: p, Accepted: lives, Says: "ECONNRESET"}
+		if lives {
+			c.Says = "EAGAIN"
+			o.Accepted = append(o.Accepted, Accepted{Peer: p, OK: true})
+		} else {
+			o.Wire.Resets = append(o.Wire.Resets, result.Reset{Frame: 6 + i, From: server, To: p, Flavour: result.BareRST, Step: 1})
+		}
+		o.Clients = append(o.Clients, c)
+	}
+	if lives {
+		o.Counters[result.MigrateSuccess] = 2
+	} else {
+		o.Counters[result.OutRsts], o.Counters[result.EstabResets] = 2, 2
+	}
+	return o
+}
+
+// TestJudge holds the judge to its word: for each kind of check there is a case in which it must not pass.
+func TestJudge(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		sysctl bool // tcp_migrate_req=1 was taken
+		lives  bool // expected
+		lived  bool // observed
+		change func(*Observation)
+		want   result.Status
+		reason string
+		bugs   []result.Bug
+		strict bool
+	}{
+		{name: "lost as expected", want: result.Pass, reason: `lost, as expected: bare RST in frame 6, during "close A"`},
+		{name: "lived as expected", sysctl: true, lives: true, lived: true, want: result.Pass, reason: "lived, as expected"},
+
+		{name: "a kernel that does not migrate", sysctl: true, lives: true, want: result.Fail,
+			reason: "the sysctl is there and the code is not"},
+		{name: "a program that does not migrate", lives: true, want: result.Fail,
+			reason: "accepted: want 2, got 0"},
+		{name: "a kernel that migrates unasked", lived: true, want: result.Fail,
+			reason: "accepted: want 0, got 2"},
+		{name: "half of them lived", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
+			half := observed(false)
+			o.Accepted, o.Clients[1], o.Wire.Resets = o.Accepted[:1], half.Clients[1], half.Wire.Resets[1:]
+			o.Counters = map[string]int64{result.MigrateSuccess: 1, result.OutRsts: 1, result.EstabResets: 1}
+		}, want: result.Fail, reason: "accepted: want 2, got 1"},
+		{name: "wrong data", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
+			o.Accepted[1].OK = false
+		}, want: result.Fail, reason: "accepted with their data: want 2, got 1"},
+		{name: "wrong flavour", change: func(o *Observation) {
+			o.Wire.Resets[0].Flavour = result.RSTACK
+		}, want: result.Fail, reason: "resets: want 2 server bare RST, got 1 server RST+ACK, 1 server bare RST"},
+		{name: "a counter that moved", change: func(o *Observation) {
+			o.Counters[result.MigrateFailure] = 2
+		}, want: result.Fail, reason: "TCPMigrateReqFailure: want 0, got 2"},
+		{name: "a program that was not asked", lives: true, lived: true, change: func(o *Observation) {
+			o.Program = &result.Program{SYN: 0, Migrated: 2}
+		}, want: result.Fail, reason: "asked about a SYN: want 2, got 0"},
+
+		{name: "the rule was never in", change: func(o *Observation) {
+			o.Rule.Dropped = 0
+		}, want: result.Error, reason: "not staged: segments dropped by the rule: want 4 or more, got 0"},
+		{name: "no request sockets", change: func(o *Observation) {
+			o.Staging[0].Requests, o.Staging[0].Queued = 0, 2
+		}, want: result.Error, reason: "not staged: in the accept queue of A: want 0, got 2"},
+		{name: "a fate unknown", change: func(o *Observation) {
+			o.Undecided = "it did not happen"
+		}, want: result.Error, reason: "fate of every connection"},
+		{name: "an absence over a lossy capture", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
+			o.Wire.Lost = 1
+		}, want: result.Error, reason: "the capture lost 1 frame of 15"},
+		{name: "a reset missing from a lossy capture", change: func(o *Observation) {
+			o.Wire.Lost, o.Wire.Resets = 3, o.Wire.Resets[:1]
+		}, want: result.Error, reason: "the capture lost 3 frames of 17"},
+		{name: "a handshake missing from a lossy capture", change: func(o *Observation) {
+			o.Wire.Lost, o.Wire.Handshakes = 3, 1
+		}, want: result.Error, reason: "the capture lost 3 frames"},
+		{name: "all resets in a lossy capture", change: func(o *Observation) {
+			o.Wire.Lost = 1
+		}, want: result.Pass, reason: "lost, as expected"},
+
+		{name: "counters contradict the application", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
+			o.Counters[result.MigrateSuccess] = 0
+		}, want: result.Error, reason: "the witnesses disagree: application and counters: survivors: want 2, got 0"},
+		{name: "counters contradict the wire", change: func(o *Observation) {
+			o.Counters[result.OutRsts] = 1
+		}, want: result.Error, reason: "the witnesses disagree: wire and counters: resets sent: want 2, got 1"},
+		{name: "the wire contradicts the application", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
+			o.Wire.Resets = observed(false).Wire.Resets[:1]
+			o.Counters[result.OutRsts] = 1
+		}, want: result.Error, reason: "127.0.0.1:1001 accepted with 1 reset"},
+		{name: "a client contradicts its server", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
+			o.Clients[0].Says = "ECONNRESET"
+		}, want: result.Error, reason: "client and server"},
+		{name: "the program contradicts the counters", lives: true, lived: true, change: func(o *Observation) {
+			o.Program = &result.Program{SYN: 2, Migrated: 1}
+		}, want: result.Error, reason: "program and counters: migrations decided: want 1, got 2"},
+
+		{name: "counters that this kernel lacks prove nothing and disprove nothing", change: func(o *Observation) {
+			delete(o.Known, result.MigrateSuccess)
+			delete(o.Known, result.MigrateFailure)
+		}, want: result.Pass},
+		{name: "a counter that should move is absent", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
+			delete(o.Known, result.MigrateSuccess)
+			delete(o.Counters, result.MigrateSuccess)
+		}, want: result.Fail, reason: "TCPMigrateReqSuccess: want 2, got absent"},
+		{name: "fresh clients are not served", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
+			o.PostCheck = &PostCheck{Open: 1, Unserved: 1}
+		}, want: result.Fail, reason: "the listener is left damaged: open listeners serve fresh clients: want all, got all but 1"},
+		{name: "fresh clients meet cookies", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
+			o.PostCheck = &PostCheck{Open: 1, Counters: map[string]int64{"SyncookiesSent": 1}}
+		}, want: result.Fail, reason: "the listener is left damaged: SyncookiesSent afterwards: want 0, got 1"},
+
+		{name: "a machine that is too slow", change: func(o *Observation) {
+			o.Wire.SYNACKsAgain, o.Counters[result.EstabResets] = 2, 3
+		}, want: result.Error, reason: "too slow for this case: 2 SYN+ACKs were sent again"},
+		{name: "a harness that is too slow", change: func(o *Observation) {
+			o.Sending, o.Wire.Resets = 1100*time.Millisecond, nil
+		}, want: result.Error, reason: "too slow for this case: the clients were done with sending 1.1 s after"},
+		{name: "a trace that contradicts the wire", change: func(o *Observation) {
+			o.Trace = &Trace{}
+			o.Wire.Resets[0].Owner = result.SurvivingListener
+		}, want: result.Error, reason: "trace and wire: resets explained: want 2, got 1"},
+		{name: "a trace that lost events", change: func(o *Observation) {
+			o.Trace = &Trace{Trace: result.Trace{Lost: 1}}
+		}, want: result.Pass},
+		{name: "a kernel that tells of no resets", change: func(o *Observation) {
+			o.Trace = &Trace{LacksResets: true}
+		}, want: result.Pass},
+		{name: "a kernel that tells of no softirqs", change: func(o *Observation) {
+			o.Trace = &Trace{LacksSoftirqs: true}
+			o.Wire.Resets[0].Owner = result.OwnSocket
+		}, want: result.Pass},
+		{name: "a kernel that lacks another tracepoint", change: func(o *Observation) {
+			o.Trace = &Trace{Trace: result.Trace{Missing: []string{"tcp:tcp_receive_reset"}}}
+		}, want: result.Error, reason: "trace and wire: resets explained: want 2, got 0"},
+		{name: "a reset of somebody else", change: func(o *Observation) {
+			o.Trace = &Trace{}
+			o.Wire.Resets[0].Owner, o.Wire.Resets[1].Owner = result.SurvivingListener, result.NoSocket
+		}, want: result.Fail, reason: "resets are of: want 2 surviving listener, got 1 no socket, 1 surviving listener"},
+		{name: "another reason", change: func(o *Observation) {
+			o.Trace = &Trace{}
+			for i := range o.Wire.Resets {
+				o.Wire.Resets[i].Owner, o.Wire.Resets[i].Reason = result.SurvivingListener, "NO_SOCKET"
+			}
+		}, want: result.Fail, reason: "resets have the reason: want 2 TCP_FLAGS, got 2 NO_SOCKET"},
+
+		{name: "a known bug shows", change: func(o *Observation) {
+			o.Counters[result.MigrateFailure] = 2
+		}, bugs: []result.Bug{{ID: "CVE-1", Check: result.MigrateFailure}}, want: result.XFail, reason: "CVE-1: TCPMigrateReqFailure: want 0, got 2"},
+		{name: "a known bug shows, strictly", strict: true, change: func(o *Observation) {
+			o.Counters[result.MigrateFailure] = 2
+		}, bugs: []result.Bug{{ID: "CVE-1", Check: result.MigrateFailure}}, want: result.Fail, reason: "CVE-1: TCPMigrateReqFailure: want 0, got 2"},
+		{name: "a known bug and more", change: func(o *Observation) {
+			o.Counters[result.MigrateFailure], o.Counters[result.EstabResets] = 2, 3
+		}, bugs: []result.Bug{{ID: "CVE-1", Check: result.MigrateFailure}}, want: result.Fail, reason: "EstabResets: want 2, got 3"},
+		{name: "a known bug does not show", bugs: []result.Bug{{ID: "CVE-1", Check: result.MigrateFailure}},
+			want: result.Pass, reason: "XPASS: CVE-1 was expected of this version"},
+		{name: "a known bug excuses no disagreement", change: func(o *Observation) {
+			o.Counters[result.OutRsts] = 1
+		}, bugs: []result.Bug{{ID: "CVE-1", Check: result.OutRsts}}, want: result.Error, reason: "the witnesses disagree"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o, e := observed(tt.lived), expect(tt.lives)
+			if tt.change != nil {
+				tt.change(o)
+			}
+			if o.Program != nil {
+				e.Asked = 1
+			}
+			o.SysctlTaken = tt.sysctl
+			v := Judge(e, o, tt.bugs, tt.strict)
+			if v.Status != tt.want || !strings.Contains(v.Reason, tt.reason) {
+				t.Errorf("got %s: %s\nwant %s: …%s…", v.Status, v.Reason, tt.want, tt.reason)
+			}
+		})
+	}
+}
+
+// TestControl: "no RST was seen" is worth something only beside an off cell whose resets were caught.
+func TestControl(t *testing.T) {
+	for _, tt := range []struct {
+		isControl       bool
+		status, control result.Status
+		want            result.Control
+		reason          string
+	}{
+		{true, result.Pass, result.Pass, result.IsControl, "r"},
+		{false, result.Pass, result.Pass, result.Controlled, "r"},
+		{false, result.Pass, result.Error, result.Uncontrolled, "r; uncontrolled: the off cell was ERROR"},
+		{false, result.Pass, result.Fail, result.Uncontrolled, "r; uncontrolled: the off cell was FAIL"},
+		{false, result.Pass, "", result.Uncontrolled, "r; uncontrolled: no off cell was played"},
+		{false, result.Fail, "", result.Uncontrolled, "r"},
+	} {
+		v := Verdict{Status: tt.status, Reason: "r"}
+		if got := v.Control(tt.isControl, tt.control); got != tt.want || v.Reason != tt.reason {
+			t.Errorf("%s beside %q: got %s, %q", tt.status, tt.control, got, v.Reason)
+		}
+	}
+}
+
+// TestEveryWitnessCounts: a check that does not hold is no PASS, whichever witness it is of, and one of a witness that the
+// judge does not know is an ERROR even if it holds.
+func TestEveryWitnessCounts(t *testing.T) {
+	judged := func(w result.Witness, ok bool) result.Status {
+		j := judgement{o: observed(false), exp: expect(false), checks: []result.Check{{Name: "c", Witness: w, OK: ok}}}
+		return j.verdict().Status
+	}
+	for _, w := range result.Witnesses() {
+		want := result.Fail
+		if w == result.Staging || w == result.Agreement {
+			want = result.Error
+		}
+		if got := judged(w, false); got != want {
+			t.Errorf("%s: %s, want %s", w, got, want)
+		}
+		if got := judged(w, true); got != result.Pass {
+			t.Errorf("%s, which holds: %s", w, got)
+		}
+	}
+	for _, ok := range []bool{true, false} {
+		if got := judged("a stranger", ok); got != result.Error {
+			t.Errorf("an unknown witness (%t): %s", ok, got)
+		}
+	}
+}
+
+// TestFacts: each kind of expectation of a fact can fail.
+func TestFacts(t *testing.T) {
+	for _, tt := range []struct {
+		want any
+		got  Fact
+		ok   bool
+	}{
+		{"all", Fact{Got: "all"}, true},
+		{"all", Fact{Got: "none"}, false},
+		{0, Fact{Got: "0"}, true},
+		{Each(2), Fact{Got: "4"}, true}, // of two connections
+		{Each(2), Fact{Got: "2"}, false},
+		{Range{Min: 1, Max: 2}, Fact{Got: "in words", Number: 1.5}, true},
+		{Range{Min: 1, Max: 2}, Fact{Got: "1.5", Number: 3}, false},
+		{Range{Min: 1, Max: 2}, Fact{Got: "1.5", Number: math.NaN()}, false},
+	} {
+		o, e := observed(true), expect(true)
+		tt.got.Name = "f"
+		o.Facts, e.Facts = []Fact{tt.got}, map[string]any{"f": tt.want}
+		if v := Judge(e, o, nil, false); (v.Status == result.Pass) != tt.ok {
+			t.Errorf("want %v, got %+v: %s: %s", tt.want, tt.got, v.Status, v.Reason)
+		}
+		o.Facts = nil
+		if v := Judge(e, o, nil, false); v.Status != result.Fail {
+			t.Errorf("want %v, and nothing was found out: %s", tt.want, v.Status)
+		}
+	}
+}
+
+// TestStream: a loss within its bounds passes, and one beyond them, a contradiction, or a stream that put no connection at
+// stake does not.
+func TestStream(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*Observation)
+		want   result.Status
+	}{
+		{"within the bounds", nil, result.Pass},
+		{"beyond them", func(o *Observation) { o.Stream.Lost, o.Stream.InQueue = 50, 50 }, result.Fail},
+		{"nothing at stake", func(o *Observation) { o.Stream.AtStake = 0 }, result.Error},
+		{"clients and wire contradict each other", func(o *Observation) { o.Stream.InQueue = 2 }, result.Error},
+		{"wire and counters contradict each other", func(o *Observation) { o.Counters[result.OutRsts] = 5 }, result.Error},
+		{"a lossy capture", func(o *Observation) { o.Wire.Lost = 1 }, result.Error},
+	} {
+		o := observed(true)
+		o.Stream = &result.Stream{Reloads: 3, Connections: 100, Lost: 1, AtStake: 3, InQueue: 1}
+		if tt.change != nil {
+			tt.change(o)
+		}
+		o.Stream.Estimate()
+		v := Judge(Expectation{Lives: true, Loss: Range{Max: 20000, Unit: "per million"}}, o, nil, false)
+		if v.Status != tt.want {
+			t.Errorf("%s: %s: %s, want %s", tt.name, v.Status, v.Reason, tt.want)
+		}
+	}
+}
+
+// TestHostWideTrace: what a trace of the whole host does not tell, or is not sure of, is no disagreement; what it is sure
+// of is one.
+func TestHostWideTrace(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		owner  result.Owner
+		sure   bool
+		host   bool
+		want   result.Status
+		checks int // of the trace
+	}{
+		{"as expected, for sure", result.SurvivingListener, true, true, result.Pass, 1},
+		{"another's, for sure", result.NoSocket, true, true, result.Fail, 1},
+		{"another's, by the addresses", result.NoSocket, false, true, result.Pass, 0},
+		{"not told whose", "", true, true, result.Pass, 0},
+		{"not told whose, by a trace of the namespace", "", true, false, result.Error, 1},
+	} {
+		o := observed(false)
+		o.Trace = &Trace{Trace: result.Trace{HostWide: tt.host}, Sure: map[int]bool{}}
+		for i := range o.Wire.Resets {
+			o.Wire.Resets[i].Owner = tt.owner
+			o.Trace.Sure[o.Wire.Resets[i].Frame] = tt.sure
+		}
+		v := Judge(expect(false), o, nil, false)
+		if v.Status != tt.want {
+			t.Errorf("%s: %s: %s; want %s", tt.name, v.Status, v.Reason, tt.want)
+		}
+		n := 0
+		for _, c := range v.Checks {
+			if c.Witness == result.TraceSaid {
+				n++
+			}
+		}
+		if n != tt.checks {
+			t.Errorf("%s: %d checks of the trace, want %d", tt.name, n, tt.checks)
+		}
+	}
+}

@@ -1,0 +1,121 @@
+package verdict
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// Observation is what the witnesses of a cell said: facts, no judgement.
+type Observation struct {
+	Staged     int // clients that connected and sent
+	Bystanders int // clients besides, on which nothing is judged
+	Steps      result.Steps
+	Staging    []Staging
+	Rule       *Rule // nil: the scenario has no rule
+	// SYNACKTimer tells that the case sits the SYN+ACK timer out.
+	SYNACKTimer bool
+	// SysctlTaken tells that the kernel took tcp_migrate_req=1.
+	SysctlTaken bool
+	// Sending is the time from when the first client connects until the last has been told to send.
+	Sending   time.Duration
+	Undecided string // why the outcome of some connection is not known; empty: all are
+
+	Accepted []Accepted // in order
+	Clients  []Client
+	Facts    []Fact
+
+	Known    map[string]int64 // every counter that this kernel has
+	Counters map[string]int64 // what moved, and by how much
+	Program  *result.Program  // nil: the mode has none
+
+	Stream *result.Stream // nil: the connections are staged one by one
+
+	Wire      Wire
+	Trace     *Trace     // nil: nothing was traced
+	PostCheck *PostCheck // nil: no listener was tried
+}
+
+// Staging is what sock_diag showed just before the listener closed, beside what the scenario meant to stage.
+type Staging struct {
+	Listener               string
+	Queued, WantQueued     int // connections in the closing listener's accept queue
+	Requests, WantRequests int // request sockets of the port
+}
+
+// Rule is what the packet-drop rule counted just before the listener closed.
+type Rule struct {
+	Backend       string
+	Dropped, Want int // segments
+}
+
+// Accepted is a connection that accept returned.
+type Accepted struct {
+	By   string // which listener or process
+	Peer netip.AddrPort
+	Data string // what recv returned, or its error
+	OK   bool   // Data is what the client sent
+}
+
+// Fact is what a scenario found out by itself.
+type Fact struct {
+	Name   string
+	Got    string
+	Number float64 // what a Range is held against; NaN where Got is no number
+}
+
+// Client is what a client's socket answered in the end.
+type Client struct {
+	Local    netip.AddrPort
+	Accepted bool   // by a listener
+	Says     string // EAGAIN: it lives; ECONNRESET: it was reset
+}
+
+// Wire is what the capture saw.
+type Wire struct {
+	Packets, Lost int // Lost includes frames that could not be decoded: they too could have been a reset
+	Handshakes    int // flows with SYN, SYN+ACK and the client's ACK
+	SYNACKsAgain  int // SYN+ACKs that were retransmitted
+	Resets        []result.Reset
+}
+
+// Trace is what the kernel's trace told, besides what it told of each reset, which is in Wire.Resets.
+type Trace struct {
+	result.Trace
+	// LacksResets and LacksSoftirqs tell that this kernel has no tracepoint for resets, or none for the begin and end of
+	// softirqs: what depends on them is not known.
+	LacksResets, LacksSoftirqs bool
+	// Sure holds the frames of the resets that the kernel surely told of; see trace.Event.Sure. Only a HostWide trace has
+	// others.
+	Sure map[int]bool
+}
+
+// PostCheck is what fresh clients met when the case was over.
+type PostCheck struct {
+	Open     int    // listeners that should serve
+	Unserved int    // those that did not
+	Broken   string // why a fresh client was not served at all
+	Counters map[string]int64
+}
+
+// lived counts the clients whose connection was accepted with the data that they sent.
+func (o *Observation) lived() int {
+	n := 0
+	for _, a := range o.Accepted {
+		if a.OK {
+			n++
+		}
+	}
+	return n
+}
+
+// Connections counts the clients by what became of them.
+func (o *Observation) Connections() result.Connections {
+	if s := o.Stream; s != nil {
+		lost := s.Lost + s.Refused
+		return result.Connections{Staged: s.Connections, Survived: s.Connections - lost, Lost: lost}
+	}
+	lived := o.lived()
+	return result.Connections{Staged: o.Staged, Survived: lived, Lost: o.Staged - lived}
+}
