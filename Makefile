@@ -135,6 +135,10 @@ fuzz: ## run every fuzz target for FUZZTIME, 10s each
 		go test "$$(dirname "$$file")" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s; \
 	done
 
+.PHONY: stress
+stress: ## play the whole catalogue five times on a machine that does not keep up; needs root, takes minutes
+	go test ./cmd/rpmig -run 'TestStress$$' -stress -v -timeout 40m
+
 .PHONY: bench
 bench: build ## measure rpmig beside the talk's two scripts; needs root, takes four minutes
 	@$(call check,$(FOR_BENCH),deps)

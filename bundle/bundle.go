@@ -16,9 +16,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"time"
@@ -51,7 +49,7 @@ const (
 
 // Source is what a bundle is made of.
 type Source struct {
-	Dir          string // the run's folder
+	Files        fs.FS // the run's folder
 	Run          *result.Run
 	Environment  reports.Environment
 	KernelConfig []byte // nil: not found
@@ -80,52 +78,13 @@ type entry struct {
 	make func() ([]byte, error)
 }
 
-// Save writes a bundle to a file that is there as a whole or not at all. Only with force is one written over; else the
-// error is fs.ErrExist.
-func Save(ctx context.Context, name string, force bool, src Source) (err error) {
-	if err := free(name, force); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".rpmig-bundle-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = f.Close() // a second time, perhaps
-			_ = os.Remove(f.Name())
-		}
-	}()
-	if err := Write(ctx, f, src); err != nil {
-		return err
-	}
-	// A disk may be found full as late as here.
-	if err := errors.Join(f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := free(name, force); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
-}
-
-func free(name string, force bool) error {
-	if _, err := os.Lstat(name); err == nil && !force {
-		return &fs.PathError{Op: "write", Path: name, Err: fs.ErrExist}
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
 // Write writes a bundle. The same source gives the same bytes.
-func Write(ctx context.Context, w io.Writer, src Source) error {
-	root, err := os.OpenRoot(src.Dir) // a ledger names files, and may come from a stranger
-	if err != nil {
-		return err
+func Write(ctx context.Context, w io.Writer, src Source) (err error) {
+	played := len(src.Run.Cells) - src.Run.Count(result.Skip)
+	if n := played * filesOfCell; n > MaxFiles { // of a million cells this is known a minute before the files are
+		return tooMany(n)
 	}
-	defer func() { _ = root.Close() }()
-	p := &packing{root: root, run: &result.Run{Header: src.Run.Header}, env: src.Environment}
+	p := &packing{files: src.Files, run: &result.Run{Header: src.Run.Header}, env: src.Environment}
 	p.env.LeftOut = slices.Clone(p.env.LeftOut)
 	if src.Redact {
 		p.redactor = newRedactor(src.Identity, p.run.Header.Kernel, p.run.Header.Version, p.env.Release, p.env.Rpmig)
@@ -156,7 +115,7 @@ func Write(ctx context.Context, w io.Writer, src Source) error {
 
 // packing is a bundle as it is put together.
 type packing struct {
-	root     *os.Root  // the run's folder
+	files    fs.FS     // the run's folder
 	redactor *redactor // nil: nothing is redacted
 	run      *result.Run
 	env      reports.Environment
@@ -166,7 +125,7 @@ type packing struct {
 // take adds a file of the run's folder, made fit for a bundle.
 func (p *packing) take(name string, fit func([]byte) []byte) {
 	p.entries = append(p.entries, entry{name, func() ([]byte, error) {
-		data, err := readFile(p.root, name)
+		data, err := readFile(p.files, name)
 		return fit(data), err
 	}})
 }
@@ -178,13 +137,13 @@ func (p *packing) text(data []byte) []byte { return []byte(p.redactor.text(strin
 func (p *packing) cell(c result.Cell) error {
 	if c.Capture.File != "" {
 		c.Capture.File = path.Join(c.Folder(), captureFile)
-		if isFile(p.root, c.Capture.File) {
+		if isFile(p.files, c.Capture.File) {
 			p.take(c.Capture.File, func(data []byte) []byte { return p.redactor.capture(data, &c) })
 		} else {
 			p.env.LeftOut = append(p.env.LeftOut, reports.LeftOut{File: c.Capture.File, Why: "which is not in the run's folder"})
 		}
 	}
-	if name := path.Join(c.Folder(), panicFile); isFile(p.root, name) {
+	if name := path.Join(c.Folder(), panicFile); isFile(p.files, name) {
 		p.take(name, p.text)
 	}
 	clean, err := redact(p.redactor, c)
@@ -210,10 +169,10 @@ var programFile = regexp.MustCompile(`^bpf/(select\.bpf\.[co]|[a-z0-9]+(-[a-z0-9
 
 // programs adds those files. The program is rpmig's own, the same for all, and tells nothing of the machine.
 func (p *packing) programs() {
-	all, _ := fs.ReadDir(p.root.FS(), "bpf") // it is not there: then there are none, and the environment says why
+	all, _ := fs.ReadDir(p.files, "bpf") // it is not there: then there are none, and the environment says why
 	for _, f := range all {
 		name := path.Join("bpf", f.Name())
-		if !programFile.MatchString(name) || !isFile(p.root, name) {
+		if !programFile.MatchString(name) || !isFile(p.files, name) {
 			continue
 		}
 		fit := func(data []byte) []byte { return data }
@@ -234,6 +193,9 @@ func compareEntries(a, b entry) int {
 	}
 	return cmp.Or(rank(a)-rank(b), cmp.Compare(a.name, b.name))
 }
+
+// filesOfCell is how many files derived makes of a cell that was played.
+const filesOfCell = 4
 
 // derived returns the files that the ledger and the environment make, and these two.
 func derived(run *result.Run, env *reports.Environment) []entry {
@@ -279,13 +241,14 @@ func indented(v any) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-func isFile(root *os.Root, name string) bool {
-	info, err := root.Lstat(filepath.FromSlash(name))
+// isFile tells whether it is a plain file: a link may lead anywhere.
+func isFile(files fs.FS, name string) bool {
+	info, err := fs.Lstat(files, name)
 	return err == nil && info.Mode().IsRegular()
 }
 
-func readFile(root *os.Root, name string) ([]byte, error) {
-	f, err := root.Open(filepath.FromSlash(name))
+func readFile(files fs.FS, name string) ([]byte, error) {
+	f, err := files.Open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -296,7 +259,7 @@ func readFile(root *os.Root, name string) ([]byte, error) {
 // write puts the entries into a tar.gz that does not tell when and where it was made, or by which user.
 func write(ctx context.Context, w io.Writer, entries []entry) error {
 	if len(entries)+1 > MaxFiles {
-		return &LimitError{fmt.Sprintf("%d files: want no more than %d", len(entries)+1, MaxFiles)}
+		return tooMany(len(entries) + 1)
 	}
 	zip := gzip.NewWriter(w)
 	archive := tar.NewWriter(zip)
@@ -315,8 +278,8 @@ func write(ctx context.Context, w io.Writer, entries []entry) error {
 	}
 	m := manifest{Schema: manifestSchema, Files: []file{}}
 	for _, e := range entries {
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		data, err := e.make()
 		if err != nil {
@@ -346,6 +309,10 @@ func sum(data []byte) string {
 type LimitError struct{ what string }
 
 func (e *LimitError) Error() string { return e.what }
+
+func tooMany(files int) error {
+	return &LimitError{fmt.Sprintf("%d files: want no more than %d", files, MaxFiles)}
+}
 
 // Hint is what to do next.
 func (e *LimitError) Hint() string { return "run fewer scenarios or repeats, and bundle those" }

@@ -4,11 +4,9 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -24,9 +22,10 @@ import (
 )
 
 // source is a run of two cells, of which one failed, in a folder.
-func source(t testing.TB) Source {
+func source(t testing.TB) Source { return sourceIn(t, t.TempDir()) }
+
+func sourceIn(t testing.TB, dir string) Source {
 	t.Helper()
-	dir := t.TempDir()
 	reset := result.Reset{
 		Time: 0.2, Frame: 6, From: netip.MustParseAddrPort("127.0.0.1:80"), To: netip.MustParseAddrPort("127.0.0.1:4000"),
 		Flavour: result.BareRST, Step: 1, Reason: "TCP_FLAGS", State: "LISTEN", Owner: result.SurvivingListener,
@@ -79,8 +78,13 @@ func source(t testing.TB) Source {
 			t.Fatal(err)
 		}
 	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = root.Close() })
 	return Source{
-		Dir: dir, Run: run, KernelConfig: []byte("CONFIG_DEFAULT_HOSTNAME=\"zeus\"\n"), Redact: true,
+		Files: root.FS(), Run: run, KernelConfig: []byte("CONFIG_DEFAULT_HOSTNAME=\"zeus\"\n"), Redact: true,
 		Environment: reports.Environment{Release: "6.18.44-zeus", Machine: "x86_64", Tainted: "0", Rpmig: "v1.2.3", Go: "go1.26"},
 		Identity:    Identity{Hosts: []string{"zeus.example.org"}, Users: []string{"jane"}, Homes: []string{"/home/jane"}},
 	}
@@ -146,7 +150,8 @@ func archive(t testing.TB, all []member) []byte {
 }
 
 func TestRoundTrip(t *testing.T) {
-	src := source(t)
+	dir := t.TempDir()
+	src := sourceIn(t, dir)
 	got := pack(t, src)
 	if again := pack(t, src); !bytes.Equal(got, again) {
 		t.Error("the same source gave other bytes")
@@ -175,7 +180,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 	for _, m := range all {
 		text := strings.ReplaceAll(string(m.data), "6.18.44-zeus", "")
-		for _, secret := range []string{"zeus", "jane", "10.1.2.3", "c9000625e008", src.Dir} {
+		for _, secret := range []string{"zeus", "jane", "10.1.2.3", "c9000625e008", dir} {
 			if strings.Contains(text, secret) {
 				t.Errorf("%s tells %q:\n%s", m.h.Name, secret, text)
 			}
@@ -216,8 +221,9 @@ func TestHostOfAModesName(t *testing.T) {
 
 // A capture that is gone is said, not made up; and none is read from outside the folder.
 func TestCaptureMissing(t *testing.T) {
-	src := source(t)
-	name := filepath.Join(src.Dir, "cells/quiz2/ipv4/off/1", captureFile)
+	dir := t.TempDir()
+	src := sourceIn(t, dir)
+	name := filepath.Join(dir, "cells/quiz2/ipv4/off/1", captureFile)
 	if err := errors.Join(os.Remove(name), os.Symlink("/etc/hostname", name)); err != nil {
 		t.Fatal(err)
 	}
@@ -443,43 +449,6 @@ func TestCheckRefusesBombs(t *testing.T) {
 	}
 	if _, err := Check(t.Context(), bytes.NewReader(packed(t, &huge))); !errors.Is(err, errTooBig) {
 		t.Errorf("a huge file: %v", err)
-	}
-}
-
-func TestSave(t *testing.T) {
-	src := source(t)
-	dir := t.TempDir()
-	name := filepath.Join(dir, "b.tar.gz")
-	files := func() int {
-		all, err := os.ReadDir(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(all)
-	}
-	if err := Save(t.Context(), name, false, src); err != nil {
-		t.Fatal(err)
-	}
-	if err := Save(t.Context(), name, false, src); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("over a file: %v", err)
-	}
-	if err := Save(t.Context(), name, true, src); err != nil {
-		t.Errorf("by force: %v", err)
-	}
-	src.Dir = filepath.Join(dir, "gone")
-	if err := Save(t.Context(), filepath.Join(dir, "c"), false, src); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("of a folder that is gone: %v", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := Check(ctx, bytes.NewReader(pack(t, source(t)))); !errors.Is(err, context.Canceled) {
-		t.Errorf("interrupted check: %v", err)
-	}
-	if err := Save(ctx, filepath.Join(dir, "c"), false, source(t)); !errors.Is(err, context.Canceled) {
-		t.Errorf("interrupted: %v", err)
-	}
-	if n := files(); n != 1 {
-		t.Errorf("%d files are left, want the bundle alone", n)
 	}
 }
 

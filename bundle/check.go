@@ -49,8 +49,8 @@ type interruptible struct {
 }
 
 func (i *interruptible) Read(p []byte) (int, error) {
-	if err := i.ctx.Err(); err != nil {
-		return 0, err
+	if i.ctx.Err() != nil {
+		return 0, context.Cause(i.ctx)
 	}
 	return i.r.Read(p)
 }
@@ -208,8 +208,8 @@ func (a *contents) replay(ctx context.Context, run *result.Run, env *reports.Env
 		rest[name] = true
 	}
 	for _, e := range derived(run, env) {
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		data, err := e.make()
 		if err != nil {

@@ -1,9 +1,12 @@
 package evidence
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
+	"path"
 	"path/filepath"
 
 	"github.com/rpmig/rpmig/capture"
@@ -32,46 +35,60 @@ func (f Files) HasCapture() bool { return f.capture != nil }
 // CaptureName is the file, in a cell's folder, with its capture.
 const CaptureName = "capture.pcapng"
 
-// Write puts the evidence into the cell's folder below dir. The comment of the capture says what the cell came to.
-func (f Files) Write(dir string, c *result.Cell, meta capture.Meta) error {
-	if c.Status == result.Skip {
-		return nil // it left nothing
-	}
-	folder := filepath.Join(dir, filepath.FromSlash(c.Folder()))
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return fmt.Errorf("write evidence: %w", err)
-	}
-	if f.panic != nil {
-		if err := os.WriteFile(filepath.Join(folder, "panic.txt"), f.panic, 0o644); err != nil {
-			return fmt.Errorf("write evidence: %w", err)
-		}
-	}
-	if f.capture != nil {
-		meta.Comment = fmt.Sprintf("%s: %s: %s", c.ID(), c.Status, c.Reason)
-		if err := writeCapture(filepath.Join(folder, CaptureName), f, meta); err != nil {
-			return fmt.Errorf("write evidence: %w", err)
-		}
-	}
-	// The folder may travel alone, so the cell's line of the ledger goes with it.
-	line, err := json.MarshalIndent(c, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write evidence: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(folder, "cell.json"), append(line, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write evidence: %w", err)
-	}
-	return nil
+// Place is where evidence is kept. The file of that name, a path with slashes, must be closed before the next one is created.
+type Place interface {
+	Create(name string) (io.WriteCloser, error)
 }
 
-func writeCapture(name string, files Files, meta capture.Meta) (err error) {
-	f, err := os.Create(name)
+// Dir is a folder as a Place.
+type Dir string
+
+// Create implements Place.
+func (d Dir) Create(name string) (io.WriteCloser, error) {
+	name = filepath.Join(string(d), filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+}
+
+// Put writes a file.
+func Put(to Place, name string, data []byte) error {
+	return put(to, name, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+func put(to Place, name string, write func(io.Writer) error) error {
+	f, err := to.Create(name)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-	}()
-	return capture.WritePcapng(f, files.capture, files.comments, meta)
+	return cmp.Or(write(f), f.Close())
+}
+
+// Write puts the evidence into the cell's folder. The comment of the capture says what the cell came to.
+func (f Files) Write(to Place, c *result.Cell, meta capture.Meta) error {
+	if c.Status == result.Skip {
+		return nil // it left nothing
+	}
+	// The folder may travel alone, so the cell's line of the ledger goes with it.
+	line, err := json.MarshalIndent(c, "", "  ")
+	if err == nil {
+		err = Put(to, path.Join(c.Folder(), "cell.json"), append(line, '\n'))
+	}
+	if err == nil && f.panic != nil {
+		err = Put(to, path.Join(c.Folder(), "panic.txt"), f.panic)
+	}
+	if err == nil && f.capture != nil {
+		meta.Comment = fmt.Sprintf("%s: %s: %s", c.ID(), c.Status, c.Reason)
+		err = put(to, path.Join(c.Folder(), CaptureName), func(w io.Writer) error {
+			return capture.WritePcapng(w, f.capture, f.comments, meta)
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("write evidence: %w", err)
+	}
+	return nil
 }

@@ -48,15 +48,22 @@ func (r *Record) ReadCapture(rec *capture.Recording, o *verdict.Observation) {
 		for _, s := range f.Frames {
 			if s.Role == capture.RoleSYNACKRetransmission {
 				w.SYNACKsAgain++
+				if r.at(s.Time) < o.StagedAt {
+					w.EarlySYNACKs++
+				}
 			}
 		}
 		if o.Stream != nil {
 			countLoss(o.Stream, f)
 		}
+		ended := false // by a reset of the server
 		for _, reset := range f.Resets() {
 			at := r.at(reset.Time)
+			// A client that has heard of a reset sends nothing, so what it sent was on its way by then.
+			crossed := ended && !reset.FromClient && reset.Trigger > 0
+			ended = ended || !reset.FromClient
 			w.Resets = append(w.Resets, result.Reset{
-				Time: at, Frame: reset.Number, From: reset.Src, To: reset.Dst, FromClient: reset.FromClient,
+				Time: at, Frame: reset.Number, From: reset.Src, To: reset.Dst, FromClient: reset.FromClient, Crossed: crossed,
 				Flavour: result.Flavour(reset.Flavour), Step: o.Steps.At(at),
 			})
 		}

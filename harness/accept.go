@@ -8,10 +8,10 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rpmig/rpmig/tcp"
 	"github.com/rpmig/rpmig/verdict"
 )
 
@@ -33,15 +33,15 @@ func (s *Listener) acceptEach(look func(fd int, peer netip.AddrPort)) int {
 		}
 		l.must(wrap("accept", err))
 		l.hold(fd)
-		l.accepted(s.name, addrPort(sa), l.read(fd))
-		look(fd, addrPort(sa))
+		l.accepted(s.name, tcp.AddrPort(sa), l.read(fd))
+		look(fd, tcp.AddrPort(sa))
 	}
 }
 
 // AcceptQueued is AcceptAll where many listeners are looked at: it is no step unless there is something to accept.
 func (s *Listener) AcceptQueued() {
 	l := s.lab
-	n, err := acceptQueue(s.fd)
+	n, err := tcp.AcceptQueue(s.fd)
 	l.must(err)
 	if n > 0 {
 		s.AcceptAll()
@@ -55,7 +55,7 @@ func (s *Listener) AcceptToEOF() int {
 	eof := 0
 	s.acceptEach(func(fd int, _ netip.AddrPort) {
 		l.must(l.wait(handshakeTimeout, fd, unix.POLLIN, "EOF is there"))
-		if say(fd) == "EOF" {
+		if tcp.Says(fd) == "EOF" {
 			eof++
 		}
 	})
@@ -69,7 +69,7 @@ func (s *Listener) AcceptSavedSYN() int {
 	l.step("accept on %s, and ask for the SYNs", s.name)
 	saved := 0
 	s.acceptEach(func(fd int, peer netip.AddrPort) {
-		b, err := savedSYN(fd)
+		b, err := tcp.SavedSYN(fd)
 		l.must(wrap("getsockopt TCP_SAVED_SYN", err))
 		if len(b) == 0 {
 			return
@@ -84,18 +84,6 @@ func (s *Listener) AcceptSavedSYN() int {
 		}
 	})
 	return saved
-}
-
-// savedSYN reads an option that is no int, for which x/sys has no function.
-func savedSYN(fd int) ([]byte, error) {
-	b := make([]byte, 256)
-	n := uint32(len(b))
-	_, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_SAVED_SYN,
-		uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(&n)), 0)
-	if e != 0 {
-		return nil, e
-	}
-	return b[:n], nil
 }
 
 // accepted notes a connection that a listener or a worker has accepted.
@@ -123,7 +111,7 @@ func (l *Lab) read(fd int) string {
 		}
 		n, err := unix.Read(fd, buf)
 		if err != nil {
-			return errno(err)
+			return tcp.Errno(err)
 		}
 		if n == 0 {
 			return fmt.Sprintf("EOF after %d bytes", len(data))
@@ -147,7 +135,7 @@ func (l *Lab) Accepted(by string) int {
 // Queued is how many connections wait in the listener's accept queue.
 func (s *Listener) Queued() int {
 	l := s.lab
-	n, err := acceptQueue(s.fd)
+	n, err := tcp.AcceptQueue(s.fd)
 	l.must(err)
 	return n
 }
@@ -179,7 +167,7 @@ func (l *Lab) Serve(count int, listeners []*Listener) []served {
 		l.must(wrap("send", err))
 		var by *Listener
 		l.must(l.poll(handshakeTimeout, "some listener has the connection", func(left time.Duration) (bool, error) {
-			_, err := unix.Poll(fds, int(left.Milliseconds())+1)
+			_, err := l.nap(left, func(ms int) (int, error) { return unix.Poll(fds, ms) })
 			if fds[0].Revents != 0 {
 				return false, errCancelled
 			}
@@ -193,8 +181,8 @@ func (l *Lab) Serve(count int, listeners []*Listener) []served {
 		child, sa, err := unix.Accept4(by.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		l.must(wrap("accept", err))
 		l.hold(child)
-		l.accepted(by.name, addrPort(sa), l.read(child))
-		all = append(all, served{By: by, Port: addrPort(sa).Port()})
+		l.accepted(by.name, tcp.AddrPort(sa), l.read(child))
+		all = append(all, served{By: by, Port: tcp.AddrPort(sa).Port()})
 		// Both have read all that there was, so these send FINs and no reset.
 		l.must(l.part(client))
 		l.must(l.part(child))

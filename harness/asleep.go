@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/tcp"
 )
 
 // AsleepInAccept has a thread sleep in accept(2) on a listener while something happens, and returns "woken" or "asleep":
@@ -30,7 +32,7 @@ func (s *Listener) AsleepInAccept(while func()) string {
 	l.must(wrap("make non-blocking", unix.SetNonblock(s.fd, true)))
 	if child >= 0 {
 		l.hold(child)
-		l.accepted(s.name, addrPort(from), l.read(child))
+		l.accepted(s.name, tcp.AddrPort(from), l.read(child))
 	}
 	return said
 }

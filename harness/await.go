@@ -8,6 +8,7 @@ import (
 
 	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/tcp"
 )
 
 // AwaitOutcomes waits until each connection has reached the accept queue of one of the listeners, or has been reset.
@@ -24,7 +25,7 @@ func (l *Lab) AwaitOutcomes(listeners ...*Listener) {
 func (l *Lab) AwaitQueuedOrReset(s *Listener) {
 	l.step("wait until every connection is queued or reset")
 	err := l.until(outcomeTimeout, fmt.Sprintf("all %d connections settled", len(l.clients)), func() (bool, error) {
-		n, err := acceptQueue(s.fd)
+		n, err := tcp.AcceptQueue(s.fd)
 		return n+l.Counter(result.OutRsts) >= len(l.clients), err
 	})
 	if errors.Is(err, errTimeout) {
@@ -39,41 +40,67 @@ func (l *Lab) AwaitRefusals(times int) {
 	condition := result.Plural(times, "time the accept queue was full for each", "times the accept queue was full for each")
 	l.step("%s", condition)
 	l.must(l.until(outcomeTimeout, condition, func() (bool, error) {
-		c, err := l.counting.Read()
+		c, err := l.counters()
 		return int(c["ListenOverflows"]+int64(times)*c[result.OutRsts]) >= times*l.cfg.connections, err
 	}))
 }
 
+// CountRetries notes how many segments the clients' retransmission timers have sent again so far, for a case that is meant to
+// be over before they fire.
+func (l *Lab) CountRetries() {
+	for _, c := range l.clients {
+		info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		l.must(wrap("getsockopt TCP_INFO", err))
+		l.obs.Retries += int(info.Total_retrans)
+	}
+}
+
 // AwaitRequests waits until the namespace has that many request sockets left.
-func (l *Lab) AwaitRequests(n int) { l.awaitRequests(l.until, n) }
+func (l *Lab) AwaitRequests(n int) {
+	l.awaitRequests(l.until, n, func(left int) bool { return left == n })
+}
 
-// AwaitRequestsByTimer is AwaitRequests where nothing but the SYN+ACK timer ends them.
-func (l *Lab) AwaitRequestsByTimer(n int) { l.awaitRequests(l.untilTimer, n) }
+// AwaitRequestsByTimer waits until no more than that many are left, where nothing but the SYN+ACK timer ends them.
+func (l *Lab) AwaitRequestsByTimer(n int) {
+	l.awaitRequests(l.untilTimer, n, func(left int) bool { return left <= n }) // none comes back
+}
 
-func (l *Lab) awaitRequests(until until, n int) {
+func (l *Lab) awaitRequests(until until, n int, enough func(left int) bool) {
 	condition := result.Plural(n, "request socket is left", "request sockets are left")
 	l.step("%s", condition)
 	l.must(until(outcomeTimeout, condition, func() (bool, error) {
 		socks, err := l.sockets(kernel.SynRecv)
-		return len(socks) == n, err
+		return enough(len(socks)), err
 	}))
 }
 
-// AwaitCounter waits until a counter of the namespace has reached a value.
-func (l *Lab) AwaitCounter(name string, atLeast int) { l.awaitCounter(l.until, name, atLeast) }
-
-// AwaitCounterByTimer is AwaitCounter where nothing but the SYN+ACK timer moves it.
-func (l *Lab) AwaitCounterByTimer(name string, atLeast int) {
-	l.awaitCounter(l.untilTimer, name, atLeast)
+// AwaitCounter waits until a counter of the namespace has reached a value. One that this kernel does not have never will: the
+// step is over then, and the judge says what that means.
+func (l *Lab) AwaitCounter(name string, atLeast int) {
+	l.awaitCounter(l.until, name, atLeast, func() (bool, error) {
+		c, err := l.counters()
+		n, known := c[name]
+		return !known || n >= int64(atLeast), err
+	})
 }
 
-func (l *Lab) awaitCounter(until until, name string, atLeast int) {
+// AwaitCounterByTimer is AwaitCounter where nothing but the SYN+ACK timer moves it. It never gets there once no request socket is
+// left for which that could fire, as where the kernel does not migrate what it should: the step is over then, too.
+func (l *Lab) AwaitCounterByTimer(name string, atLeast int) {
+	l.awaitCounter(l.untilTimer, name, atLeast, func() (bool, error) {
+		socks, err := l.sockets(kernel.SynRecv) // first: the timer counts before its request is gone
+		if err != nil {
+			return false, err
+		}
+		c, err := l.counters()
+		return len(socks) == 0 || c[name] >= int64(atLeast), err
+	})
+}
+
+func (l *Lab) awaitCounter(until until, name string, atLeast int, there func() (bool, error)) {
 	condition := fmt.Sprintf("%s is %d", name, atLeast)
 	l.step("%s", condition)
-	l.must(until(outcomeTimeout, condition, func() (bool, error) {
-		c, err := l.counting.Read()
-		return c[name] >= int64(atLeast), err
-	}))
+	l.must(until(outcomeTimeout, condition, there))
 }
 
 // AwaitTimer waits until the SYN+ACK timer has fired for each request of a listener that is closed: it has migrated, or
@@ -94,7 +121,7 @@ func (l *Lab) AwaitSYNACKTimers() {
 	l.step(condition)
 	moved := 0
 	l.must(l.untilTimer(outcomeTimeout, condition, func() (bool, error) {
-		c, err := l.counting.Read()
+		c, err := l.counters()
 		if err != nil {
 			return false, err
 		}
@@ -155,7 +182,7 @@ func (l *Lab) Children() int {
 
 // Counter reads a counter of the namespace.
 func (l *Lab) Counter(name string) int {
-	c, err := l.counting.Read()
+	c, err := l.counters()
 	l.must(err)
 	return int(c[name])
 }

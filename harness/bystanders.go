@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/tcp"
 )
 
 // Bystanders connects clients besides those that the case is about: they send the greeting and take up room, and
@@ -28,7 +29,7 @@ func (l *Lab) FastBystanders(n int) {
 func (l *Lab) bystander(fd int) *client {
 	sa, err := unix.Getsockname(fd)
 	l.must(wrap("getsockname", err))
-	c := &client{fd: fd, local: addrPort(sa)}
+	c := &client{fd: fd, local: tcp.AddrPort(sa)}
 	l.bystanders = append(l.bystanders, c)
 	l.obs.Bystanders++
 	return c

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/capture"
 	"github.com/rpmig/rpmig/evidence"
@@ -36,6 +37,15 @@ type faults struct {
 	noRule   bool // the packet-drop rule is never put in
 	tinyRing bool // the capture has no room for what is sent
 	other    *Mode
+	lacks    []string // counters that this kernel does not have
+}
+
+// hide takes from the counters what the kernel lacks.
+func (f *faults) hide(c kernel.Counters) kernel.Counters {
+	for _, name := range f.lacks {
+		delete(c, name)
+	}
+	return c
 }
 
 // host is what a cell needs of the run that it is played in.
@@ -54,6 +64,7 @@ type played struct {
 	repeat    int
 	obs       verdict.Observation
 	verdict   verdict.Verdict
+	confirmed *result.Replay // nil: it was not played again
 	story     story
 	namespace *result.Namespace // nil: its evidence is not kept
 	elapsed   time.Duration
@@ -84,26 +95,25 @@ func play(cfg cellConfig, h host) played {
 		}()
 		err := l.play()
 		if err == nil {
-			p.verdict = verdict.Judge(cfg.scenario.Expect(cfg.mode), &l.obs, l.bugs(), cfg.Strict)
+			p.verdict = l.judge()
 		}
-		if keep = cfg.Detail >= EvidenceDetail || err != nil || bad(p.verdict.Status); keep {
+		if keep = cfg.Detail >= EvidenceDetail || err != nil || bad(p.verdict.Status); keep && !l.cutShort(err) {
 			p.namespace = l.namespaceState()
 		}
 		return err
 	})
 	p.elapsed = time.Since(began) - l.waited
+	if p.cut = l.cutShort(err); p.cut {
+		p.fatal = fatal(err)
+		return p // evidence would take time, and is not wanted
+	}
 	var stack []byte
 	if err != nil {
 		var panicked *panicError
 		if errors.As(err, &panicked) {
 			stack = panicked.stack
 		}
-		var fatal *fatalError
-		if errors.As(err, &fatal) {
-			p.fatal = fatal.error
-		}
-		p.verdict = verdict.Verdict{Status: result.Error, Reason: err.Error()}
-		p.cut = p.fatal != nil || errors.Is(err, errCancelled) || errors.Is(err, netns.ErrInterrupted)
+		p.verdict = verdict.Verdict{Status: result.Error, Reason: l.obs.Slowly(err.Error())}
 	}
 	if keep || cfg.Detail >= StoryDetail {
 		p.story, p.files = l.tell(stack)
@@ -112,11 +122,31 @@ func play(cfg cellConfig, h host) played {
 	return p
 }
 
+// cutShort tells whether an error comes of the end of the run, or may: a cell that is cancelled goes wrong in many ways.
+func (l *Lab) cutShort(err error) bool {
+	return err != nil && (l.cancelled() || errors.Is(err, netns.ErrInterrupted) || fatal(err) != nil)
+}
+
+// fatal is why the run cannot go on, not just this cell; nil if it can.
+func fatal(err error) error {
+	var whole *fatalError
+	var full *netns.UnshareError // there is no room for what was asked for
+	switch {
+	case errors.As(err, &whole):
+		return whole.error
+	case errors.As(err, &full):
+		return err
+	default:
+		return nil
+	}
+}
+
 func bad(s result.Status) bool { return s == result.Fail || s == result.Error }
 
-// bugs are those of the scenario that this kernel should have.
-func (l *Lab) bugs() []result.Bug {
-	return slices.DeleteFunc(slices.Clone(l.cfg.scenario.Bugs), func(b result.Bug) bool { return !b.Affects(l.cfg.Kernel) })
+// judge holds what was observed against what the scenario expects, and against the known bugs of this kernel.
+func (l *Lab) judge() verdict.Verdict {
+	s, mode := l.cfg.scenario, l.cfg.mode
+	return verdict.Judge(s.Expect(mode), &l.obs, verdict.Suspects(s.Bugs, l.cfg.Upstream, mode.Name), l.cfg.Strict)
 }
 
 // tell returns what happened in the cell, and the files that tell it. It takes as long as a tenth of the cell.
@@ -137,7 +167,7 @@ func (p *played) cell(control result.Status, keep bool) result.Cell {
 	c := result.Cell{
 		Scenario: p.scenario.Name, Family: p.family.Name, Mode: p.mode.Name, Repeat: p.repeat,
 		Control: v.Control(isOff(p.mode), control),
-		Status:  v.Status, Reason: v.Reason, Bug: v.Bug, Checks: v.Checks,
+		Status:  v.Status, Reason: v.Reason, Confirmed: p.confirmed, Bug: v.Bug, Checks: v.Checks,
 		Steps: o.Steps, Resets: o.Wire.Resets, Counters: o.Counters, Program: o.Program,
 		Client: p.story.client, Flow: p.story.flow, Tables: p.story.tables, Events: p.story.events,
 		Namespace: p.namespace, Capture: result.Capture{Packets: o.Wire.Packets, Lost: o.Wire.Lost},
@@ -167,10 +197,12 @@ func (l *Lab) play() error {
 	defer l.close()
 	l.step("prepare")
 	// What has to wait longest should begin to wait first. The thread dies with the cell.
+	nice := 0
 	if l.cfg.scenario.Cost >= time.Second {
-		if err := setNice(-10); err != nil {
-			return err
-		}
+		nice = -10
+	}
+	if err := kernel.SetNice(nice); err != nil {
+		return err
 	}
 	if err := l.prepare(); err != nil {
 		return err
@@ -179,10 +211,13 @@ func (l *Lab) play() error {
 		return err
 	}
 	l.record.Start = time.Now() // zero of the cell's times: nothing has been sent yet
-	l.obs.Steps = nil
+	l.obs.Steps, l.obs.Delays = nil, nil
+	l.clock.read()
 	l.obs.SYNACKTimer = l.cfg.scenario.sitsOutSYNACKTimer()
 	l.obs.SysctlTaken = l.cfg.mode.Sysctl != migrate.Off().Sysctl
-	if err := l.perform(); err != nil {
+	if err := l.perform(); l.cutShort(err) {
+		return err
+	} else if err != nil {
 		// What was captured so far is evidence of what went wrong.
 		return errors.Join(err, l.drain())
 	}
@@ -198,7 +233,7 @@ func (l *Lab) prepare() (err error) {
 	if l.cfg.faults.other != nil {
 		mode = *l.cfg.faults.other
 	}
-	sysctls := netns.BaseSysctls(max(minBacklog, l.cfg.connections), l.cfg.Port, l.cfg.family.Listen.Is6())
+	sysctls := netns.BaseSysctls(l.cfg.backlog(), l.cfg.Port, l.cfg.family.Listen.Is6())
 	sysctls = append(append(sysctls, l.cfg.scenario.Sysctls...), mode.Setting())
 	if err := netns.ApplySysctls(sysctls); err != nil {
 		return err
@@ -222,7 +257,9 @@ func (l *Lab) prepare() (err error) {
 	if l.cfg.faults.tinyRing {
 		frames = 1
 	}
-	l.ring, err = capture.Open("lo", frames)
+	if l.ring, err = capture.Open("lo", frames); errors.Is(err, unix.EPERM) { // for every cell
+		return &fatalError{kernel.Explain(err, false, "CAP_NET_RAW")}
+	}
 	return err
 }
 

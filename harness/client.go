@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/tcp"
 )
 
 // greeting is what a client sends; the talk's.
@@ -59,9 +60,9 @@ func (l *Lab) ConnectFromOddPorts() {
 	l.step("%s %q from odd ports", result.Plural(l.cfg.connections, "client connects and sends", "clients connect and send"), greeting)
 	from := l.cfg.family.Dial
 	for i := range l.cfg.connections {
-		fd, err := l.socket(domain(from))
+		fd, err := l.socket(tcp.Domain(from))
 		l.must(err)
-		l.must(wrap("bind", unix.Bind(fd, sockaddr(netip.AddrPortFrom(from, oddPort+2*uint16(i))))))
+		l.must(wrap("bind", unix.Bind(fd, tcp.Sockaddr(netip.AddrPortFrom(from, oddPort+2*uint16(i))))))
 		l.must(l.connectTo(fd, from))
 		l.send(l.client(fd))
 	}
@@ -74,15 +75,19 @@ func (l *Lab) ConnectFast() {
 	for range l.cfg.connections {
 		l.client(l.dialFast())
 	}
+	// A SYN that waits for its softirq would meet the listeners that there are by then.
+	for _, c := range l.clients {
+		l.must(l.wait(handshakeTimeout, c.fd, unix.POLLOUT, "the SYN is answered"))
+	}
 }
 
 // dialFast sends the greeting with a SYN.
 func (l *Lab) dialFast() int {
 	at := netip.AddrPortFrom(l.cfg.family.Dial, l.cfg.Port)
-	fd, err := l.socket(domain(at.Addr()))
+	fd, err := l.socket(tcp.Domain(at.Addr()))
 	l.must(err)
 	l.connects()
-	n, err := unix.SendmsgN(fd, l.message(), nil, sockaddr(at), unix.MSG_FASTOPEN|unix.MSG_NOSIGNAL)
+	n, err := unix.SendmsgN(fd, l.message(), nil, tcp.Sockaddr(at), unix.MSG_FASTOPEN|unix.MSG_NOSIGNAL)
 	if err == nil && n != len(l.message()) {
 		err = fmt.Errorf("%d of %d bytes went with the SYN", n, len(l.message()))
 	}
@@ -95,7 +100,7 @@ func (l *Lab) dialFast() int {
 
 // dial connects to the port and returns when the handshake is done for the client.
 func (l *Lab) dial(to netip.Addr) (int, error) {
-	fd, err := l.socket(domain(to))
+	fd, err := l.socket(tcp.Domain(to))
 	if err != nil {
 		return -1, err
 	}
@@ -105,12 +110,12 @@ func (l *Lab) dial(to netip.Addr) (int, error) {
 func (l *Lab) connectTo(fd int, to netip.Addr) error {
 	at := netip.AddrPortFrom(to, l.cfg.Port)
 	l.connects()
-	err := unix.Connect(fd, sockaddr(at))
+	err := unix.Connect(fd, tcp.Sockaddr(at))
 	if errors.Is(err, unix.EINPROGRESS) {
 		if err := l.wait(handshakeTimeout, fd, unix.POLLOUT, "the handshake is done for the client"); err != nil {
 			return err
 		}
-		err = socketError(fd)
+		err = tcp.Error(fd)
 	}
 	return wrap("connect to "+at.String(), err)
 }
@@ -119,6 +124,7 @@ func (l *Lab) connectTo(fd int, to netip.Addr) error {
 func (l *Lab) connects() {
 	if l.connected.IsZero() {
 		l.connected = time.Now()
+		l.obs.Connected = l.now()
 	}
 }
 
@@ -131,7 +137,7 @@ func (l *Lab) connect() *client {
 func (l *Lab) client(fd int) *client {
 	sa, err := unix.Getsockname(fd)
 	l.must(wrap("getsockname", err))
-	c := &client{fd: fd, local: addrPort(sa)}
+	c := &client{fd: fd, local: tcp.AddrPort(sa)}
 	l.clients = append(l.clients, c)
 	l.obs.Staged++
 	return c
@@ -189,21 +195,11 @@ func (l *Lab) HalfClose() {
 
 // part ends one side of a connection in good order.
 func (l *Lab) part(fd int) error {
-	return errors.Join(finish(fd), wrap("close", l.closeFD(fd)))
+	return errors.Join(tcp.Finish(fd), wrap("close", l.closeFD(fd)))
 }
-
-// finish sends a FIN, and does so now. That of a close would be late, and come from another CPU, if a child that another
-// cell is starting held a copy of the descriptor (netns.BeginExec).
-func finish(fd int) error { return wrap("shutdown", unix.Shutdown(fd, unix.SHUT_WR)) }
 
 // hangUp ends a connection that no witness observes.
 func (l *Lab) hangUp(fd int) {
-	noLinger(fd)
+	tcp.NoLinger(fd)
 	_ = l.closeFD(fd)
-}
-
-// noLinger keeps a socket from lingering in TIME_WAIT, where the kernel would have to hunt for it when the namespace
-// goes (net/ipv4/inet_timewait_sock.c:inet_twsk_purge).
-func noLinger(fd int) {
-	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/tcp"
 	"github.com/rpmig/rpmig/verdict"
 )
 
@@ -29,19 +30,12 @@ func (l *Lab) collect() error {
 			}
 		}
 		l.obs.Clients = append(l.obs.Clients, verdict.Client{
-			Local: c.local, Accepted: c.accepted, Says: say(c.fd),
+			Local: c.local, Accepted: c.accepted, Says: tcp.Says(c.fd),
 		})
 	}
-	var err error
-	if l.after, err = l.counting.MIB(); err != nil {
+	if err := l.count(); err != nil {
 		return err
 	}
-	after, err := l.after.Counters()
-	if err != nil {
-		return err
-	}
-	// A new namespace counts from 0, and nothing was sent in it before the scenario began.
-	l.obs.Known, l.obs.Counters = after, after.Since(nil)
 	if l.program != nil {
 		asked, err := l.program.Asked()
 		if err != nil {
@@ -52,7 +46,29 @@ func (l *Lab) collect() error {
 	if err := l.snapshot(); err != nil {
 		return err
 	}
-	return l.drain()
+	if err := l.drain(); err != nil {
+		return err
+	}
+	// What crosses a reset may be answered after the counters were read and before the capture ended.
+	if len(l.obs.Wire.Resets) > int(l.obs.Counters[result.OutRsts]) {
+		return l.count()
+	}
+	return nil
+}
+
+// count reads the counters.
+func (l *Lab) count() (err error) {
+	if l.after, err = l.counting.MIB(); err != nil {
+		return err
+	}
+	after, err := l.after.Counters()
+	if err != nil {
+		return err
+	}
+	after = l.cfg.faults.hide(after)
+	// A new namespace counts from 0, and nothing was sent in it before the scenario began.
+	l.obs.Known, l.obs.Counters = after, after.Since(nil)
+	return nil
 }
 
 // drain reads what the capture and the trace have recorded.

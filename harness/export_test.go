@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -8,6 +9,8 @@ import (
 
 	"github.com/rpmig/rpmig/evidence"
 	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/kernel/trace"
+	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
@@ -24,6 +27,12 @@ func TinyRing(f *faults) { f.tinyRing = true }
 
 // KernelOf makes the kernel behave as in another mode than the one that is judged.
 func KernelOf(m Mode) Fault { return func(f *faults) { f.other = &m } }
+
+// Codeless makes the kernel one that has the sysctl of migration and not its code: it migrates nothing, and lacks the counters.
+func Codeless(f *faults) {
+	off := migrate.Off()
+	f.other, f.lacks = &off, []string{result.MigrateSuccess, result.MigrateFailure}
+}
 
 // testHost plays a cell alone.
 type testHost struct{}
@@ -43,6 +52,27 @@ func Play(t *testing.T, s Scenario, f Family, m Mode, connections int, broken ..
 	return p.cell("", false)
 }
 
+// PlayKept plays one cell that is kept from being played for a while because others are, and returns how long it took in all.
+func PlayKept(t *testing.T, s Scenario, m Mode, tracer func() (*trace.Tracer, error), kept time.Duration) (c result.Cell, took time.Duration) {
+	t.Helper()
+	cfg := config(t, s, Families()[0], m, 1)
+	cfg.alone = &sync.Mutex{}
+	cfg.alone.Lock()
+	ready := make(chan struct{})
+	cfg.Tracer = func() (*trace.Tracer, error) {
+		close(ready)
+		return tracer()
+	}
+	go func() {
+		defer cfg.alone.Unlock()
+		<-ready
+		time.Sleep(kept)
+	}()
+	began := time.Now()
+	p := play(cfg, testHost{})
+	return p.cell("", false), time.Since(began)
+}
+
 // Observe plays one cell for a test and returns how it would be judged by any expectation.
 func Observe(t *testing.T, s Scenario, f Family, m Mode) func(verdict.Expectation) verdict.Verdict {
 	t.Helper()
@@ -59,7 +89,7 @@ func Observe(t *testing.T, s Scenario, f Family, m Mode) func(verdict.Expectatio
 
 func config(t *testing.T, s Scenario, f Family, m Mode, connections int) cellConfig {
 	t.Helper()
-	dropper, err := netns.NewDropper("nftables")
+	dropper, err := netns.NewDropper(t.Context(), "nftables")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/rpmig/rpmig/tcp"
 )
 
 // Family is an address family: where listeners bind and clients connect.
@@ -16,22 +16,15 @@ type Family struct {
 }
 
 // domain is the listeners' AF_INET or AF_INET6.
-func (f Family) domain() int { return domain(f.Listen) }
+func (f Family) domain() int { return tcp.Domain(f.Listen) }
 
 // socketFamilies are those in which sock_diag lists the cell's sockets, both ends of each connection.
 func (f Family) socketFamilies() []uint8 {
-	listen, dial := uint8(domain(f.Listen)), uint8(domain(f.Dial))
+	listen, dial := uint8(tcp.Domain(f.Listen)), uint8(tcp.Domain(f.Dial))
 	if listen == dial {
 		return []uint8{listen}
 	}
 	return []uint8{listen, dial}
-}
-
-func domain(a netip.Addr) int {
-	if a.Is4() {
-		return unix.AF_INET
-	}
-	return unix.AF_INET6
 }
 
 var families = []Family{

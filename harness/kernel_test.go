@@ -1,6 +1,7 @@
 package harness_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,19 +13,20 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/evidence"
 	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/scenarios"
 	"github.com/rpmig/rpmig/verdict"
+	"github.com/rpmig/rpmig/worker"
 )
 
 func TestMain(m *testing.M) {
-	harness.WorkIfWorker()
+	worker.RunIfWorker()
 	goleak.VerifyTestMain(m)
 }
 
@@ -126,6 +128,83 @@ func TestBrokenCells(t *testing.T) {
 	}
 }
 
+// TestKnownBugs: a bug's check is weighed by the version that the run was told, and in the modes in which the bug can show.
+func TestKnownBugs(t *testing.T) {
+	needNamespace(t)
+	const check = "the bug"
+	bug := result.Bug{ID: "CVE-1", Check: check, Since: "5.14", Fixed: []string{"6.1.175", "6.18.27"}, Modes: []string{"sysctl"}}
+	for _, tt := range []struct {
+		mode, upstream, shows string
+		want                  result.Status
+		bug, reason           string
+	}{
+		{"sysctl", "6.1.170", "yes", result.XFail, "CVE-1", "CVE-1: the bug: want no, got yes"},
+		{"sysctl", "6.1.170", "no", result.Pass, "CVE-1", "XPASS: CVE-1"},
+		{"sysctl", "6.1.180", "yes", result.Fail, "", "the bug: want no, got yes"},
+		{"sysctl", "6.1.180", "no", result.Pass, "", "migrated, no RST"},
+		{"sysctl", "unknown", "yes", result.XFail, "CVE-1", "as the known bug CVE-1 does; by version unknown"},
+		{"sysctl", "unknown", "no", result.Pass, "", "migrated, no RST"},
+		{"off", "6.1.170", "yes", result.Fail, "", "the bug: want no, got yes"},
+		{"off", "6.1.170", "no", result.Pass, "", "lost, as expected"},
+	} {
+		s := scenario(t, "quiz1")
+		play, expect := s.Play, s.Expect
+		s.Bugs = []result.Bug{bug}
+		s.Play = func(l *harness.Lab) {
+			play(l)
+			if l.Mode().Name == tt.mode {
+				l.Fact(check, tt.shows)
+			} else {
+				l.Fact(check, "no")
+			}
+		}
+		s.Expect = func(m harness.Mode) verdict.Expectation {
+			e := expect(m)
+			e.Facts = map[string]any{check: "no"}
+			return e
+		}
+		cells := run(t, harness.Options{
+			Scenarios: []harness.Scenario{s}, Families: harness.Families()[:1], Modes: modes(t, tt.mode), Upstream: tt.upstream, NoConfirm: true,
+		})
+		c := cells[len(cells)-1]
+		if c.Status != tt.want || c.Bug != tt.bug || !strings.Contains(c.Reason, tt.reason) {
+			t.Errorf("%s on %s, where the bug shows: %s: got %s of %q: %s", tt.mode, tt.upstream, tt.shows, c.Status, c.Bug, c.Reason)
+		}
+		if tt.bug == "" && strings.Contains(c.Reason, "CVE-1") {
+			t.Errorf("%s on %s: %s", tt.mode, tt.upstream, c.Reason)
+		}
+	}
+}
+
+// TestCodeless: a kernel that has the sysctl and not the code is told so, whatever the case is about, and no step waits for
+// counters that do not exist, or for timers that have fired.
+func TestCodeless(t *testing.T) {
+	needNamespace(t)
+	sysctl := modes(t, "sysctl")[0]
+	for _, s := range scenarios.All() {
+		// Busy ones are streams and statistics, which take long.
+		if !s.PlaysMode(sysctl) || s.Busy || s.Probe != nil && netns.Do(s.Probe) != nil {
+			continue
+		}
+		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
+			family := harness.Families()[0]
+			if !s.PlaysFamily(family) {
+				family = harness.Families()[1]
+			}
+			c := harness.Play(t, s, family, sysctl, max(s.Connections, 1), harness.Codeless)
+			e := s.Expect(sysctl)
+			needs := e.Counted[result.MigrateSuccess]+e.Counted[result.MigrateFailure] > 0
+			switch {
+			case needs && c.Status == result.Fail && strings.HasPrefix(c.Reason, "the sysctl is there and the code is not"):
+			case !needs && c.Status == result.Pass:
+			default:
+				t.Errorf("%s: %s\n%s", c.Status, c.Reason, failed(c))
+			}
+		})
+	}
+}
+
 // TestWrongExpectations plays every scenario once in two modes, and judges what was seen by expectations of which one
 // thing is wrong: no scenario, and none of its checks, may be unable to fail.
 func TestWrongExpectations(t *testing.T) {
@@ -216,10 +295,52 @@ func TestUntilFail(t *testing.T) {
 	}
 	cells := run(t, harness.Options{
 		Scenarios: []harness.Scenario{s}, Families: harness.Families()[:1], Modes: modes(t, "off"),
-		Repeat: 1000, UntilFail: true, Parallel: 1,
+		Repeat: 1000, UntilFail: true, Parallel: 1, NoConfirm: true,
 	})
 	if len(cells) != 5 || cells[4].Status != result.Fail {
 		t.Errorf("%d cells were played, the last %v", len(cells), cells[len(cells)-1].Status)
+	}
+}
+
+// TestConfirm: the kernel is accused of what it did twice, and of nothing that did not come again.
+func TestConfirm(t *testing.T) {
+	needNamespace(t)
+	var plays atomic.Int32
+	for _, tt := range []struct {
+		name      string
+		wrong     func(play int32) bool // that play is judged by an expectation that is wrong
+		noConfirm bool
+		want      result.Status
+		confirmed result.Status
+		plays     int32
+		reason    string
+	}{
+		{name: "never", wrong: func(int32) bool { return false }, want: result.Pass, plays: 1},
+		{name: "always", wrong: func(int32) bool { return true }, want: result.Fail, confirmed: result.Fail, plays: 2},
+		{name: "once", wrong: func(n int32) bool { return n == 1 }, want: result.Error, confirmed: result.Pass, plays: 2,
+			reason: "not confirmed: accepted: want 1, got 0; played again, alone, it was PASS"},
+		{name: "once, and unconfirmed", wrong: func(n int32) bool { return n == 1 }, noConfirm: true, want: result.Fail, plays: 1},
+	} {
+		s := scenario(t, "quiz1")
+		honest := s.Expect
+		plays.Store(0)
+		s.Expect = func(m harness.Mode) verdict.Expectation {
+			e := honest(m)
+			if tt.wrong(plays.Add(1)) {
+				e.Lives = !e.Lives
+			}
+			return e
+		}
+		c := run(t, harness.Options{
+			Scenarios: []harness.Scenario{s}, Families: harness.Families()[:1], Modes: modes(t, "off"), NoConfirm: tt.noConfirm,
+		})[0]
+		confirmed := result.Status("")
+		if c.Confirmed != nil {
+			confirmed = c.Confirmed.Status
+		}
+		if c.Status != tt.want || confirmed != tt.confirmed || plays.Load() != tt.plays || !strings.Contains(c.Reason, tt.reason) {
+			t.Errorf("%s: %s, confirmed %q, after %d plays: %s", tt.name, c.Status, confirmed, plays.Load(), c.Reason)
+		}
 	}
 }
 
@@ -233,7 +354,7 @@ func TestCancel(t *testing.T) {
 		cancel()
 		play(l)
 	}
-	dropper, err := netns.NewDropper("nftables")
+	dropper, err := netns.NewDropper(t.Context(), "nftables")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,13 +414,9 @@ func run(t *testing.T, o harness.Options) []result.Cell {
 	}
 	o.Repeat = max(o.Repeat, 1)
 	o.Port, o.TimeoutMul = 80, 4 // the race detector is slow
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		t.Fatal(err)
-	}
-	o.Kernel = unix.ByteSliceToString(u.Release[:])
+	o.Upstream = cmp.Or(o.Upstream, kernel.Upstream())
 	var err error
-	if o.Dropper, err = netns.NewDropper("nftables"); err != nil {
+	if o.Dropper, err = netns.NewDropper(t.Context(), "nftables"); err != nil {
 		t.Fatal(err)
 	}
 	var got sink

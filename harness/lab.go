@@ -1,7 +1,6 @@
 package harness
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -17,6 +16,7 @@ import (
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/tcp"
 	"github.com/rpmig/rpmig/verdict"
 )
 
@@ -39,6 +39,7 @@ type Lab struct {
 	bystanders []*client
 	workers    []*Worker
 	connected  time.Time // when the first of them began to
+	clock      clock
 	payload    []byte
 	again      bool  // clients have sent more than once
 	fds        []int // every socket, closed at the end unless closed before
@@ -56,6 +57,12 @@ type Lab struct {
 	record  evidence.Record
 }
 
+// counters reads those of the namespace.
+func (l *Lab) counters() (kernel.Counters, error) {
+	c, err := l.counting.Read()
+	return l.cfg.faults.hide(c), err
+}
+
 // abort carries an error out of Play; only perform recovers it.
 type abort struct{ err error }
 
@@ -67,6 +74,7 @@ func (l *Lab) must(err error) {
 }
 
 func (l *Lab) step(format string, args ...any) {
+	l.worked()
 	if err := l.snapshot(); err != nil {
 		panic(abort{err})
 	}
@@ -121,16 +129,7 @@ func (l *Lab) PinCPU() int {
 func (l *Lab) RaisePriority() {
 	l.step("raise the priority")
 	const highest = -20
-	l.must(setNice(highest))
-}
-
-// setNice gives the thread another nice value, where the user may do that.
-func setNice(nice int) error {
-	err := unix.Setpriority(unix.PRIO_PROCESS, 0, nice) // of this thread (setpriority(2), C library/kernel differences)
-	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
-		return nil
-	}
-	return wrap("setpriority", err)
+	l.must(kernel.SetNice(highest))
 }
 
 // Fact notes what the scenario has found out; the judge holds it against Expectation.Facts.
@@ -169,7 +168,7 @@ func (l *Lab) close() {
 		w.kill()
 	}
 	for _, fd := range l.fds {
-		noLinger(fd)
+		tcp.NoLinger(fd)
 		_ = unix.Close(fd)
 	}
 	if l.ring != nil {

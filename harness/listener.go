@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/rpmig/rpmig/netns"
+	"github.com/rpmig/rpmig/tcp"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -15,6 +16,10 @@ import (
 
 // minBacklog is the talk's listen(32).
 const minBacklog = 32
+
+// backlog is what listeners of the cell ask for: at least twice its connections. Of a queue that is longer than half of
+// this the SYN+ACK timer prunes what is young (reqsk_timer_handler).
+func (c *cellConfig) backlog() int { return max(minBacklog, 2*c.connections) }
 
 // Loopback is the index of lo, for SO_BINDTOIFINDEX.
 const Loopback = 1
@@ -82,7 +87,7 @@ func (l *Lab) Listen(name string, options ...ListenOption) *Listener {
 func (l *Lab) TryListen(name string, options ...ListenOption) (*Listener, string) {
 	s, err := l.listen(name, options)
 	if err != nil {
-		return nil, errno(err)
+		return nil, tcp.Errno(err)
 	}
 	return s, "ok"
 }
@@ -105,7 +110,7 @@ func (l *Lab) listen(name string, options []ListenOption) (*Listener, error) {
 }
 
 func (l *Lab) open(name string, options []ListenOption) (*Listener, error) {
-	addr, backlog, reuseport := l.cfg.family.Listen, max(minBacklog, l.cfg.connections), 1
+	addr, backlog, reuseport := l.cfg.family.Listen, l.cfg.backlog(), 1
 	for _, o := range options {
 		if o.addr.IsValid() {
 			addr = o.addr
@@ -117,7 +122,7 @@ func (l *Lab) open(name string, options []ListenOption) (*Listener, error) {
 			reuseport = 0
 		}
 	}
-	fd, err := l.socket(domain(addr))
+	fd, err := l.socket(tcp.Domain(addr))
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +142,7 @@ func (l *Lab) open(name string, options []ListenOption) (*Listener, error) {
 		}
 	}
 	at := netip.AddrPortFrom(addr, l.cfg.Port)
-	if err := unix.Bind(fd, sockaddr(at)); err != nil {
+	if err := unix.Bind(fd, tcp.Sockaddr(at)); err != nil {
 		return nil, wrap("bind "+at.String(), err)
 	}
 	if err := unix.Listen(fd, backlog); err != nil {
@@ -161,7 +166,7 @@ func (l *Lab) open(name string, options []ListenOption) (*Listener, error) {
 func (s *Listener) Relisten() {
 	l := s.lab
 	l.step("%s listens again", s.name)
-	l.must(wrap("listen", unix.Listen(s.fd, max(minBacklog, l.cfg.connections))))
+	l.must(wrap("listen", unix.Listen(s.fd, l.cfg.backlog())))
 	s.notListening = false
 }
 
@@ -200,7 +205,7 @@ func (s *Listener) Shutdown(how int) {
 func (s *Listener) Disconnect() {
 	l := s.lab
 	l.step("connect %s to AF_UNSPEC", s.name)
-	l.must(wrap("connect", disconnect(s.fd)))
+	l.must(wrap("connect", tcp.Disconnect(s.fd)))
 	s.notListening = true
 }
 

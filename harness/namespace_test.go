@@ -25,7 +25,7 @@ func TestNamespaceIsNoted(t *testing.T) {
 		Scenarios: []harness.Scenario{quiz2, cookies}, Families: harness.Families()[1:2], Modes: modes(t, "off,sysctl"),
 		Connections: 3, Detail: harness.EvidenceDetail, Tracer: func() (*trace.Tracer, error) { return nil, nil },
 	}
-	if d, err := netns.NewDropper("iptables"); err == nil {
+	if d, err := netns.NewDropper(t.Context(), "iptables"); err == nil {
 		o.Dropper = d
 	}
 	for _, c := range run(t, o) {

@@ -10,10 +10,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
-	"github.com/rpmig/rpmig/result"
 )
 
 // Options are the user's choices for a run.
@@ -26,10 +26,11 @@ type Options struct {
 	UntilFail   bool
 	Parallel    int    // cells side by side; 0 means what suits the machine
 	Connections int    // clients in a cell; 0 means as many as the scenario says
-	Kernel      string // release, to tell which known bugs it has; empty takes none for granted
+	Upstream    string // the release of Linux that known bugs are judged by, as kernel.Upstream; empty where it is not known
 	Port        uint16
 	TimeoutMul  float64
 	Strict      bool // a known bug excuses nothing
+	NoConfirm   bool // a FAIL is not played again
 	RealTimers  bool // the talk's kernel timers, not shorter ones; deadlines stretch with them
 	Dropper     netns.Dropper
 	Again       netns.Dropper // of the repeats after the first; nil: the same
@@ -149,27 +150,27 @@ func sockets(s *Scenario, connections int) int {
 // processFDs is how many descriptors the process holds beside its cells: the standard streams, the ledger, the runtime.
 const processFDs = 20
 
-// limitError says that RLIMIT_NOFILE has no room for what was asked for.
-type limitError struct{ Need, Have, Parallel int }
-
-func (e *limitError) Error() string {
-	return fmt.Sprintf("%s side by side need %d file descriptors, and the limit is %d",
-		result.Plural(e.Parallel, "cell", "cells"), e.Need, e.Have)
-}
-
-// Hint is what to type next.
-func (e *limitError) Hint() string {
-	return fmt.Sprintf("ulimit -n %d, or a smaller --parallel or --connections", e.Need)
-}
-
 // room is what there is for cells.
 type room struct {
 	places int  // how many are at work at a time; busy ones come on top
+	cells  int  // how many there may be at a time in all
 	keep   bool // a cell keeps its place until it ends
 	files  int  // descriptors that all may hold together
 }
 
-// makeRoom settles how many cells are played side by side, within the limit on descriptors.
+// share is how much of room.files a cell takes: its descriptors, or more where there is room for fewer cells.
+func (r room) share(s *Scenario, connections int) int64 {
+	return int64(max(descriptors(s, connections), r.files/r.cells))
+}
+
+// What a run takes beside its cells, and a cell at most: that of two workers, each a process with a handful of threads, or of a
+// stream's clients.
+var (
+	takenByRun  = kernel.Take{Threads: 6, MiB: 30}
+	takenByCell = kernel.Take{Threads: 8, MiB: 16}
+)
+
+// makeRoom settles how many cells are played side by side, within the limits on this process.
 func makeRoom(o Options) (room, error) {
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
@@ -183,8 +184,35 @@ func makeRoom(o Options) (room, error) {
 	if o.Parallel == 0 {
 		r.places, r.keep = placesPerCPU*runtime.NumCPU(), false
 	}
-	if need := max(o.Parallel, 1) * most; need > r.files {
-		return r, &limitError{Need: need + processFDs, Have: int(lim.Cur), Parallel: max(o.Parallel, 1)}
+	atLeast := max(o.Parallel, 1)
+	if need := atLeast * most; need > r.files {
+		return r, &kernel.LimitError{
+			Parts: atLeast, Part: "cell", Need: need + processFDs, What: "file descriptors", But: fmt.Sprintf("the limit is %d", lim.Cur),
+			Raise: fmt.Sprintf("ulimit -n %d, or a smaller --parallel or --connections", need+processFDs),
+		}
 	}
+	var err error
+	if r.cells, err = kernel.Room("cell", atLeast, takenByRun, takenByCell); err != nil {
+		return r, err
+	}
+	r.places = min(r.places, r.cells)
 	return r, nil
+}
+
+// Fits tells whether this process may have what at least one cell needs. An error has a hint.
+func (o Options) Fits() error {
+	_, err := makeRoom(o)
+	return err
+}
+
+// sysctls are all that the cells set.
+func (o *Options) sysctls() []Sysctl {
+	var all []Sysctl
+	for i := range o.Scenarios {
+		all = append(all, o.Scenarios[i].Sysctls...)
+	}
+	for _, m := range o.Modes {
+		all = append(all, m.Setting())
+	}
+	return append(all, netns.BaseSysctls(minBacklog, o.Port, true)...)
 }

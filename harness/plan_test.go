@@ -2,12 +2,15 @@ package harness
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/migrate"
+	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
 
@@ -46,7 +49,16 @@ func TestSelect(t *testing.T) {
 func TestValidate(t *testing.T) {
 	untold := named("a")
 	untold[0].Doc = "title alone"
-	for _, bad := range [][]Scenario{named("a", "a"), named("A"), named("../a"), untold, {{Name: "a", Doc: "t\n\ns"}}} {
+	bug := result.Bug{ID: "CVE-1", Doc: "d", Link: "l", Check: "c", Since: "5.14", Fixed: []string{"6.1.2"}, Modes: []string{"sysctl"}}
+	known := named("a")
+	known[0].Bugs = []result.Bug{bug}
+	if err := Validate(known); err != nil {
+		t.Error(err)
+	}
+	undated, misplaced := named("a"), named("a")
+	undated[0].Bugs, misplaced[0].Bugs = []result.Bug{bug}, []result.Bug{bug}
+	undated[0].Bugs[0].Since, misplaced[0].Bugs[0].Modes = "", []string{"no-mode"}
+	for _, bad := range [][]Scenario{named("a", "a"), named("A"), named("../a"), untold, undated, misplaced, {{Name: "a", Doc: "t\n\ns"}}} {
 		if Validate(bad) == nil {
 			t.Errorf("%q was taken", bad[0].Name)
 		}
@@ -96,10 +108,10 @@ func TestMakeRoom(t *testing.T) {
 	if r, err := makeRoom(one); err != nil || r.keep || r.files != 96-processFDs {
 		t.Errorf("one connection a cell: room %+v, %v", r, err)
 	}
-	var limit *limitError
+	var limit *kernel.LimitError
 	many := one
 	many.Connections = 100
-	if _, err := makeRoom(many); !errors.As(err, &limit) || limit.Hint() == "" {
+	if _, err := makeRoom(many); !errors.As(err, &limit) || limit.Hint() == "" || many.Fits() == nil || one.Fits() != nil {
 		t.Errorf("100 connections a cell: %v", err)
 	}
 	side := one
@@ -110,6 +122,20 @@ func TestMakeRoom(t *testing.T) {
 	side.Parallel = 64
 	if _, err := makeRoom(side); !errors.As(err, &limit) {
 		t.Errorf("64 cells side by side: %v", err)
+	}
+}
+
+// TestShare: where there is room for few cells, each takes as many descriptors as keep others out.
+func TestShare(t *testing.T) {
+	s := &named("one")[0]
+	if got, want := (room{files: 1000, cells: math.MaxInt}).share(s, 1), int64(descriptors(s, 1)); got != want {
+		t.Errorf("room for all: a share is %d, want %d", got, want)
+	}
+	for cells := 1; cells < 10; cells++ {
+		share := (room{files: 1000, cells: cells}).share(s, 1)
+		if n := 1000 / share; n != int64(cells) {
+			t.Errorf("room for %d cells: a share of %d lets %d play", cells, share, n)
+		}
 	}
 }
 

@@ -37,7 +37,7 @@ func (l *Lab) checkListeners() error {
 		return err
 	}
 	said.Unserved = len(left)
-	after, err := l.counting.Read()
+	after, err := l.counters()
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (l *Lab) serveOne(ready int, left map[int32]*Listener) (*Listener, error) {
 	var from *Listener
 	events := make([]unix.EpollEvent, 2)
 	err = l.poll(handshakeTimeout, "some listener has the fresh connection", func(limit time.Duration) (bool, error) {
-		n, err := unix.EpollWait(ready, events, int(limit.Milliseconds())+1)
+		n, err := l.nap(limit, func(ms int) (int, error) { return unix.EpollWait(ready, events, ms) })
 		for _, e := range events[:max(n, 0)] {
 			if from = left[e.Fd]; from == nil {
 				return false, errCancelled

@@ -11,7 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/tcp"
 )
 
 // Reload is how a server replaces its listener.
@@ -71,7 +73,8 @@ func (l *Lab) startStream() (*stream, error) {
 	for i := range streamClients {
 		s.running.Go(func() {
 			runtime.LockOSThread() // not unlocked: the thread is left in the namespace, and ends
-			if s.errs[i] = wrap("enter the namespace", unix.Setns(ns, unix.CLONE_NEWNET)); s.errs[i] != nil {
+			s.errs[i] = errors.Join(kernel.SetNice(0), wrap("enter the namespace", unix.Setns(ns, unix.CLONE_NEWNET)))
+			if s.errs[i] != nil {
 				return
 			}
 			for !s.stop.Load() {
@@ -123,7 +126,7 @@ func (s *stream) end(listener *Listener, sum *result.Stream) error {
 func (l *Lab) successor(old *Listener) *Listener {
 	next, err := l.open(fmt.Sprintf("L%d", len(l.listeners)), nil)
 	l.must(err)
-	n, err := acceptQueue(old.fd)
+	n, err := tcp.AcceptQueue(old.fd)
 	l.must(err)
 	l.obs.Stream.AtStake += n
 	return next
@@ -155,7 +158,7 @@ func (s *Listener) answerOne() error {
 	} else if err != nil {
 		return wrap("accept", err)
 	}
-	defer func() { _ = finish(fd); _ = unix.Close(fd) }() // it may have been reset
+	defer func() { _ = tcp.Finish(fd); _ = unix.Close(fd) }() // it may have been reset
 	if err := l.wait(outcomeTimeout, fd, unix.POLLIN, "the byte is there"); err != nil {
 		return err
 	}
@@ -172,11 +175,11 @@ func (s *Listener) answerOne() error {
 
 // askOnce connects, sends a byte and waits for one, no longer than the limit, and until cancelled becomes readable.
 func askOnce(at netip.AddrPort, limit time.Duration, cancelled int) (connected bool, err error) {
-	fd, err := unix.Socket(domain(at.Addr()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(tcp.Domain(at.Addr()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return false, err
 	}
-	defer func() { _ = finish(fd); _ = unix.Close(fd) }()
+	defer func() { _ = tcp.Finish(fd); _ = unix.Close(fd) }()
 	// Non-blocking, since a connect(2) with a time limit is cut short by each signal that the runtime sends a thread.
 	wait := func(event int16) error {
 		for {
@@ -195,11 +198,11 @@ func askOnce(at netip.AddrPort, limit time.Duration, cancelled int) (connected b
 			}
 		}
 	}
-	if err := unix.Connect(fd, sockaddr(at)); err != nil {
+	if err := unix.Connect(fd, tcp.Sockaddr(at)); err != nil {
 		if !errors.Is(err, unix.EINPROGRESS) {
 			return false, err
 		}
-		if err := errors.Join(wait(unix.POLLOUT), socketError(fd)); err != nil {
+		if err := errors.Join(wait(unix.POLLOUT), tcp.Error(fd)); err != nil {
 			return false, err
 		}
 	}
@@ -224,18 +227,25 @@ func ReloadByClosing(l *Lab, old *Listener) *Listener {
 	return next
 }
 
-// ReloadByDraining accepts on the old listener until there is nothing left, and closes it.
+// ReloadByDraining accepts on the old listener until there is nothing left, or much more than there was, and closes it.
 func ReloadByDraining(l *Lab, old *Listener) *Listener {
 	next := l.successor(old)
 	old.drainAndClose()
 	return next
 }
 
-// drainAndClose serves what is in the listener's accept queue, until it is empty, and closes it.
+// drainMost is how many connections that come while a listener is drained are served too. Half of what a client does next
+// goes to the other listener, so that the queue is soon empty; but a program may send all of it to this one, for ever.
+const drainMost = 16 * streamClients
+
+// drainAndClose serves what is in the listener's accept queue, and what comes meanwhile until it is empty, but not for ever,
+// and closes it.
 func (old *Listener) drainAndClose() {
 	l := old.lab
-	for {
-		n, err := acceptQueue(old.fd)
+	waiting, err := tcp.AcceptQueue(old.fd)
+	l.must(err)
+	for range waiting + drainMost {
+		n, err := tcp.AcceptQueue(old.fd)
 		l.must(err)
 		if n == 0 {
 			break
@@ -249,7 +259,7 @@ func (old *Listener) drainAndClose() {
 // ReloadByPassing goes on with another descriptor of the same socket, as the new process gets it over SCM_RIGHTS, and
 // closes the old one.
 func ReloadByPassing(l *Lab, old *Listener) *Listener {
-	n, err := acceptQueue(old.fd)
+	n, err := tcp.AcceptQueue(old.fd)
 	l.must(err)
 	l.obs.Stream.AtStake += n
 	fd, err := unix.FcntlInt(uintptr(old.fd), unix.F_DUPFD_CLOEXEC, 0)
@@ -272,7 +282,7 @@ func ReloadByBPFDraining(wait time.Duration) Reload {
 		l.yield()
 		for deadline := time.Now().Add(wait); time.Now().Before(deadline); {
 			l.must(next.serve(1, tick))
-			if n, err := acceptQueue(old.fd); err == nil && n > 0 {
+			if n, err := tcp.AcceptQueue(old.fd); err == nil && n > 0 {
 				l.must(old.answerOne())
 			}
 			l.must(l.pause(streamPace)) // one client and another: the wait is what matters here, not the stream

@@ -104,7 +104,7 @@ func probe(o Options) (func(*Scenario, Family, Mode) string, error) {
 		return wrap("probe "+what, err)
 	}
 	err := netns.Do(func() error {
-		if err := netns.ApplySysctls(netns.BaseSysctls(minBacklog, o.Port, true)); err != nil {
+		if err := netns.Check(o.sysctls(), o.Port); err != nil {
 			return err
 		}
 		for _, m := range o.Modes {
@@ -144,6 +144,8 @@ type runner struct {
 	cancelled int
 	mu        sync.Mutex // around the sink
 	alone     sync.Mutex // around a cell whose trace is host-wide
+	// running is held for reading by each cell that is played, and for writing by one that is played again, alone.
+	running sync.RWMutex
 	// inBackground is what cells wait for that have ended.
 	inBackground sync.WaitGroup
 	room         room
@@ -158,13 +160,13 @@ func (r *runner) work(ctx context.Context, groups []group, places int) {
 	taken := make(chan struct{}, places)
 	for repeat := 1; r.o.Repeat == 0 || repeat <= r.o.Repeat; repeat++ {
 		for _, g := range groups {
-			pending := &pendingGroup{runner: r, left: len(g)}
+			pending := &pendingGroup{runner: r, ctx: ctx, left: len(g)}
 			for i, s := range g {
 				if s.skip != "" {
 					pending.done(skipped(s, repeat))
 					continue
 				}
-				files := int64(descriptors(s.scenario, r.o.connections(s.scenario)))
+				files := r.room.share(s.scenario, r.o.connections(s.scenario))
 				select {
 				case taken <- struct{}{}:
 				case <-ctx.Done():
@@ -178,7 +180,10 @@ func (r *runner) work(ctx context.Context, groups []group, places int) {
 				playing.Go(func() error {
 					leave := sync.OnceFunc(func() { <-taken })
 					defer leave()
-					pending.done(r.play(s, repeat, files, leave))
+					r.running.RLock()
+					p := r.play(s, repeat, files, leave)
+					r.running.RUnlock()
+					pending.done(p)
 					return nil
 				})
 			}
@@ -194,6 +199,11 @@ func skipped(s plannedCell, repeat int) played {
 func (r *runner) play(s plannedCell, repeat int, files int64, leave func()) played {
 	at := r.o.Progress.began(s.scenario, time.Now())
 	defer func() { at.ended(time.Now()) }()
+	return r.playAt(&place{r: r, files: files, leave: leave, at: at, keep: r.room.keep || s.scenario.Busy}, s, repeat)
+}
+
+// playAt plays a cell in a place.
+func (r *runner) playAt(at *place, s plannedCell, repeat int) played {
 	cfg := cellConfig{
 		Options: &r.o, plannedCell: s, repeat: repeat, connections: r.o.connections(s.scenario),
 		timeoutMul: r.o.TimeoutMul, dropper: r.o.Dropper, cancelled: r.cancelled, alone: &r.alone,
@@ -204,13 +214,30 @@ func (r *runner) play(s plannedCell, repeat int, files int64, leave func()) play
 	if repeat > 1 && r.o.Again != nil {
 		cfg.dropper = r.o.Again
 	}
-	place := &place{r: r, files: files, leave: leave, at: at, keep: r.room.keep || s.scenario.Busy}
-	p := play(cfg, place)
-	r.files.Release(place.files)
+	p := play(cfg, at)
+	r.files.Release(at.files)
 	if p.fatal != nil {
 		r.cancel(p.fatal)
 	}
 	return p
+}
+
+// confirm plays a cell that was a FAIL again, alone, and notes what it came to. It tells whether the run was cancelled
+// meanwhile.
+func (r *runner) confirm(ctx context.Context, p *played) (cut bool) {
+	files := r.room.share(p.scenario, r.o.connections(p.scenario))
+	if r.files.Acquire(ctx, files) != nil { // before the lock: cells that wait for that hold theirs
+		return true
+	}
+	r.running.Lock()
+	defer r.running.Unlock()
+	again := r.playAt(&place{r: r, files: files, keep: true}, p.plannedCell, p.repeat)
+	if again.cut {
+		return true
+	}
+	p.confirmed = &result.Replay{Status: again.verdict.Status, Reason: again.verdict.Reason}
+	p.verdict.Confirm(again.verdict)
+	return false
 }
 
 // place is the host of a cell.
@@ -241,6 +268,7 @@ func (p *place) keeps() bool { return p.keep }
 // seen" counts depends on it.
 type pendingGroup struct {
 	runner *runner
+	ctx    context.Context
 	left   int
 	ended  []played
 }
@@ -257,20 +285,34 @@ func (g *pendingGroup) done(p played) {
 // cut takes cells off the group, and hands the others over once none is left.
 func (g *pendingGroup) cut(cells int) {
 	g.runner.mu.Lock()
-	defer g.runner.mu.Unlock()
-	if g.left -= cells; g.left > 0 {
-		return
+	g.left -= cells
+	last := g.left == 0
+	g.runner.mu.Unlock()
+	if last {
+		g.end()
 	}
-	// All have ended: a group is a handful of cells that take the same time, so none waits long for the others.
+}
+
+// end hands over the cells of a group. All have ended: a group is a handful of cells that take the same time, so none waits
+// long for the others.
+func (g *pendingGroup) end() {
+	r := g.runner
 	control := result.Status("")
-	for _, p := range g.ended {
-		if isOff(p.mode) {
+	var ended []*played
+	for i := range g.ended {
+		p := &g.ended[i]
+		if p.verdict.Status == result.Fail && !r.o.NoConfirm && r.confirm(g.ctx, p) {
+			continue
+		}
+		if ended = append(ended, p); isOff(p.mode) {
 			control = p.verdict.Status
 		}
 	}
-	slices.SortFunc(g.ended, func(a, b played) int { return a.order - b.order })
-	for i := range g.ended {
-		g.runner.hand(&g.ended[i], control)
+	slices.SortFunc(ended, func(a, b *played) int { return a.order - b.order })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range ended {
+		r.hand(p, control)
 	}
 }
 

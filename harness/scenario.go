@@ -59,7 +59,7 @@ type Scenario struct {
 	Play func(*Lab)
 	// Expect tells what the kernel should do in a mode.
 	Expect func(Mode) verdict.Expectation
-	// Bugs are the known kernel bugs that make it do otherwise.
+	// Bugs are the known kernel bugs that make it do otherwise. The check that fails by one has the same name in every mode.
 	Bugs []result.Bug
 }
 
@@ -117,6 +117,17 @@ var (
 	RetransmissionTimer = Timer{Name: "the client's retransmission timer (200 ms)"}
 )
 
+// ModesIn names the modes in which something holds.
+func ModesIn(holds func(Mode) bool) []string {
+	var names []string
+	for _, m := range migrate.Modes() {
+		if holds(m) {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
 // PlaysMode tells whether the scenario makes sense in the mode.
 func (s *Scenario) PlaysMode(m Mode) bool { return s.Modes == nil || slices.Contains(s.Modes, m.Name) }
 
@@ -145,7 +156,14 @@ func Validate(all []Scenario) error {
 		case (s.Timers == nil) != (s.Cost == 0):
 			return fmt.Errorf("scenario %s: timers and their cost go together", s.Name)
 		}
-		for _, m := range s.Modes {
+		named := slices.Clone(s.Modes)
+		for _, b := range s.Bugs {
+			if err := b.Validate(); err != nil {
+				return fmt.Errorf("scenario %s: %w", s.Name, err)
+			}
+			named = append(named, b.Modes...)
+		}
+		for _, m := range named {
 			if !slices.Contains(migrate.Names(), m) {
 				return fmt.Errorf("scenario %s: no mode %q", s.Name, m)
 			}

@@ -79,6 +79,9 @@ func (l *Lab) staged(s *Listener, queued, requests int) {
 func (l *Lab) stagedIn(all []*Listener, queued, requests int) {
 	socks, err := l.sockets(kernel.Listen, kernel.SynRecv)
 	l.must(err)
+	if l.obs.StagedAt == 0 {
+		l.obs.StagedAt = l.now()
+	}
 	said := verdict.Staging{Listener: names(all), WantQueued: queued, Requests: count(socks, kernel.SynRecv), WantRequests: requests}
 	for _, s := range all {
 		i := slices.IndexFunc(socks, s.isListener)

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/tcp"
 )
 
 // How long the Lab waits for a condition before it gives up, before --timeout-mul. None of them decides a verdict: a
@@ -34,7 +35,7 @@ func (l *Lab) scale(d time.Duration) time.Duration {
 func (l *Lab) wait(limit time.Duration, fd int, event int16, condition string) error {
 	return l.poll(limit, condition, func(left time.Duration) (bool, error) {
 		fds := []unix.PollFd{{Fd: int32(fd), Events: event}, {Fd: int32(l.cfg.cancelled), Events: unix.POLLIN}}
-		_, err := unix.Poll(fds, int(left.Milliseconds())+1)
+		_, err := l.nap(left, func(ms int) (int, error) { return unix.Poll(fds, ms) })
 		if fds[1].Revents != 0 {
 			return false, errCancelled
 		}
@@ -81,13 +82,27 @@ func (l *Lab) untilTimer(limit time.Duration, condition string, holds func() (bo
 	})
 }
 
+// cancelled tells whether the run is to end.
+func (l *Lab) cancelled() bool {
+	fds := []unix.PollFd{{Fd: int32(l.cfg.cancelled), Events: unix.POLLIN}}
+	n, _ := unix.Poll(fds, 0)
+	return n > 0
+}
+
 // pause lets time pass, unless the run is cancelled.
 func (l *Lab) pause(d time.Duration) error {
+	l.worked()
+	defer l.clock.read()
 	fds := []unix.PollFd{{Fd: int32(l.cfg.cancelled), Events: unix.POLLIN}}
-	if n, _ := unix.Poll(fds, int(d.Milliseconds())); n > 0 {
-		return errCancelled
+	for until := time.Now().Add(d); ; {
+		left := time.Until(until)
+		if left <= 0 {
+			return nil
+		}
+		if n, _ := l.nap(left, func(ms int) (int, error) { return unix.Poll(fds, ms) }); n > 0 {
+			return errCancelled
+		}
 	}
-	return nil
 }
 
 // awaitDecided blocks until each connection is in the accept queue of one of the listeners, has been accepted, or has
@@ -122,7 +137,7 @@ func (l *Lab) awaitDecided(limit time.Duration, listeners ...*Listener) error {
 	return l.poll(limit, fmt.Sprintf("all %d connections settled", len(l.clients)), func(left time.Duration) (bool, error) {
 		queued := 0
 		for _, s := range listeners {
-			n, err := acceptQueue(s.fd)
+			n, err := tcp.AcceptQueue(s.fd)
 			if err != nil {
 				return false, err
 			}
@@ -131,7 +146,7 @@ func (l *Lab) awaitDecided(limit time.Duration, listeners ...*Listener) error {
 		if queued+settled >= len(l.clients) {
 			return true, nil
 		}
-		n, err := unix.EpollWait(ep, events, int(left.Milliseconds())+1)
+		n, err := l.nap(left, func(ms int) (int, error) { return unix.EpollWait(ep, events, ms) })
 		for _, e := range events[:max(n, 0)] {
 			if e.Fd == int32(l.cfg.cancelled) {
 				return false, errCancelled
@@ -159,9 +174,10 @@ func (l *Lab) yield() {
 
 // poll calls try until it says yes or the limit is over. EINTR is no answer.
 func (l *Lab) poll(limit time.Duration, condition string, try func(left time.Duration) (bool, error)) error {
-	limit = l.scale(limit)
-	began := time.Now()
-	for deadline := began.Add(limit); ; {
+	l.worked()
+	defer l.clock.read()
+	patience, began := l.scale(limit), time.Now()
+	for deadline := began.Add(patience); ; {
 		left := max(time.Until(deadline), 0)
 		if !l.yielded {
 			if time.Since(began) >= brief {
@@ -175,9 +191,13 @@ func (l *Lab) poll(limit time.Duration, condition string, try func(left time.Dur
 		case err != nil && !errors.Is(err, unix.EINTR):
 			return fmt.Errorf("wait until %s: %w", condition, err)
 		case ok:
+			// What needs no timer of the kernel's needs no more than microseconds.
+			if took := time.Since(began); limit == handshakeTimeout && took > late {
+				l.delayed("it took until "+condition, took)
+			}
 			return nil
 		case time.Now().After(deadline):
-			return fmt.Errorf("wait %v until %s: %w", limit, condition, errTimeout)
+			return fmt.Errorf("wait %v until %s: %w", patience, condition, errTimeout)
 		}
 	}
 }

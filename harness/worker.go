@@ -3,14 +3,13 @@ package harness
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"syscall"
-	"time"
 
 	"github.com/rpmig/rpmig/netns"
+	"github.com/rpmig/rpmig/tcp"
+	"github.com/rpmig/rpmig/worker"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,31 +24,6 @@ type Worker struct {
 	dead bool
 }
 
-// workerEnv marks the environment of a worker.
-const workerEnv = "RPMIG_WORKER"
-
-// workerSocket is the worker's end of the socket: the first of exec.Cmd.ExtraFiles.
-const workerSocket = 3
-
-// order is what a worker is told.
-type order struct {
-	Do      string        // "hold" a descriptor that comes along, "accept", or "exit"
-	Count   int           // accept: how many
-	Bytes   int           // accept: how much to read from each
-	Timeout time.Duration // accept: how long to wait for each event
-}
-
-// account is a worker's answer to "accept".
-type account struct {
-	Peer netip.AddrPort
-	Data []byte
-}
-
-type answer struct {
-	Accepted []account
-	Err      string
-}
-
 // Worker starts a worker.
 func (l *Lab) Worker(name string) *Worker {
 	l.step("process %s starts", name)
@@ -59,11 +33,13 @@ func (l *Lab) Worker(name string) *Worker {
 	defer func() { _ = theirs.Close() }()
 	w := &Worker{lab: l, name: name, sock: pair[0], cmd: exec.Command("/proc/self/exe")}
 	l.hold(w.sock)
-	w.cmd.Env = append(os.Environ(), workerEnv+"=1")
+	w.cmd.Env = append(os.Environ(), worker.Env+"=1", "GOMAXPROCS=1") // few threads
 	w.cmd.ExtraFiles = []*os.File{theirs}
-	w.cmd.Stderr = os.Stderr
-	// The thread that forks is the cell's own, so this fires with the cell at the latest.
-	w.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	w.cmd.Stdin, w.cmd.Stdout, w.cmd.Stderr = theirs, os.Stderr, os.Stderr // nil would take a /dev/null
+	w.cmd.SysProcAttr = &syscall.SysProcAttr{
+		Pdeathsig: unix.SIGKILL, // the thread that forks is the cell's own, so this fires with the cell at the latest
+		Setpgid:   true,         // a terminal's Ctrl-C is for rpmig: a worker that ends by itself is missed by its cell
+	}
 	born := netns.BeginExec()
 	defer born()
 	l.must(wrap("start", w.cmd.Start()))
@@ -77,7 +53,7 @@ func (l *Lab) Worker(name string) *Worker {
 func (s *Listener) PassTo(w *Worker) {
 	l := s.lab
 	l.step("pass %s to %s", s.name, w.name)
-	l.must(w.tell(order{Do: "hold"}, s.fd))
+	l.must(w.tell(worker.Order{Do: "hold"}, s.fd))
 	_, err := w.hear()
 	l.must(err)
 }
@@ -89,12 +65,12 @@ func (s *Listener) HandOverTo(w *Worker) {
 	fd, sa, err := unix.Accept4(s.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	l.must(wrap("accept", err))
 	l.hold(fd)
-	l.must(w.tell(order{Do: "read", Bytes: len(l.message()), Timeout: l.scale(handshakeTimeout)}, fd))
+	l.must(w.tell(worker.Order{Do: "read", Bytes: len(l.message()), Timeout: l.scale(handshakeTimeout)}, fd))
 	l.must(l.closeFD(fd))
 	got, err := w.hear()
 	l.must(err)
 	for _, a := range got.Accepted {
-		l.accepted(w.name, addrPort(sa), string(a.Data))
+		l.accepted(w.name, tcp.AddrPort(sa), string(a.Data))
 	}
 }
 
@@ -102,7 +78,7 @@ func (s *Listener) HandOverTo(w *Worker) {
 func (w *Worker) Accept(count int) {
 	l := w.lab
 	l.step("%s accepts %d", w.name, count)
-	l.must(w.tell(order{Do: "accept", Count: count, Bytes: len(l.message()), Timeout: l.scale(outcomeTimeout)}, -1))
+	l.must(w.tell(worker.Order{Do: "accept", Count: count, Bytes: len(l.message()), Timeout: l.scale(outcomeTimeout)}, -1))
 	got, err := w.hear()
 	for _, a := range got.Accepted {
 		l.accepted(w.name, a.Peer, string(a.Data))
@@ -114,7 +90,7 @@ func (w *Worker) Accept(count int) {
 func (w *Worker) Exit() {
 	l := w.lab
 	l.step("process %s exits", w.name)
-	l.must(w.tell(order{Do: "exit"}, -1))
+	l.must(w.tell(worker.Order{Do: "exit"}, -1))
 	w.dead = true
 	l.must(wrap("wait for the worker", w.cmd.Wait()))
 }
@@ -134,7 +110,7 @@ func (w *Worker) kill() {
 	}
 }
 
-func (w *Worker) tell(o order, fd int) error {
+func (w *Worker) tell(o worker.Order, fd int) error {
 	b, err := json.Marshal(o)
 	if err != nil {
 		return err
@@ -146,9 +122,9 @@ func (w *Worker) tell(o order, fd int) error {
 	return wrap("tell the worker", unix.Sendmsg(w.sock, b, rights, nil, unix.MSG_NOSIGNAL))
 }
 
-func (w *Worker) hear() (answer, error) {
+func (w *Worker) hear() (worker.Answer, error) {
 	l := w.lab
-	var a answer
+	var a worker.Answer
 	if err := l.wait(2*outcomeTimeout, w.sock, unix.POLLIN, "the worker answers"); err != nil {
 		return a, err
 	}
@@ -168,129 +144,4 @@ func (w *Worker) hear() (answer, error) {
 		return a, errors.New(w.name + ": " + a.Err)
 	}
 	return a, nil
-}
-
-// WorkIfWorker turns this process into a worker if it was started as one, and does not return then. It must be the
-// first that main, or a test's TestMain, does.
-func WorkIfWorker() {
-	if os.Getenv(workerEnv) == "" {
-		return
-	}
-	if err := work(workerSocket); err != nil {
-		fmt.Fprintln(os.Stderr, "rpmig: worker:", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
-
-// work obeys until it is told to exit or its parent hangs up.
-func work(sock int) error {
-	held := -1
-	if _, err := unix.Write(sock, []byte("{}")); err != nil { // an empty answer: here I am
-		return err
-	}
-	buf, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
-	for {
-		n, oobn, _, _, err := unix.Recvmsg(sock, buf, oob, unix.MSG_CMSG_CLOEXEC)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil || n == 0 {
-			return err
-		}
-		var o order
-		if err := json.Unmarshal(buf[:n], &o); err != nil {
-			return err
-		}
-		fd := -1
-		if oobn > 0 {
-			if fd, err = oneRight(oob[:oobn]); err != nil {
-				return err
-			}
-		}
-		var a answer
-		switch o.Do {
-		case "exit":
-			return nil
-		case "hold":
-			held = fd
-		case "read":
-			data, err := readAll(fd, o)
-			if a.Accepted = []account{{Data: data}}; err != nil {
-				a.Err = err.Error()
-			}
-			// It is kept open until the worker ends: the client should see no EOF.
-		case "accept":
-			if a.Accepted, err = acceptMany(held, o); err != nil {
-				a.Err = err.Error()
-			}
-		}
-		b, err := json.Marshal(a)
-		if err != nil {
-			return err
-		}
-		if _, err := unix.Write(sock, b); err != nil {
-			return err
-		}
-	}
-}
-
-func oneRight(oob []byte) (int, error) {
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil || len(msgs) != 1 {
-		return -1, fmt.Errorf("%d control messages: %w", len(msgs), err)
-	}
-	fds, err := unix.ParseUnixRights(&msgs[0])
-	if err != nil || len(fds) != 1 {
-		return -1, fmt.Errorf("%d descriptors: %w", len(fds), err)
-	}
-	return fds[0], nil
-}
-
-func acceptMany(fd int, o order) (all []account, err error) {
-	for len(all) < o.Count {
-		if err := readable(fd, o.Timeout); err != nil {
-			return all, fmt.Errorf("after %d of %d connections: %w", len(all), o.Count, err)
-		}
-		child, sa, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-		if err != nil {
-			return all, wrap("accept", err)
-		}
-		data, err := readAll(child, o)
-		if err != nil {
-			return all, err
-		}
-		all = append(all, account{Peer: addrPort(sa), Data: data})
-	}
-	return all, nil
-}
-
-func readAll(fd int, o order) (data []byte, err error) {
-	buf := make([]byte, o.Bytes)
-	for len(data) < o.Bytes {
-		if err := readable(fd, o.Timeout); err != nil {
-			return data, err
-		}
-		n, err := unix.Read(fd, buf)
-		if n <= 0 {
-			return data, fmt.Errorf("read after %d bytes: %d, %v", len(data), n, err)
-		}
-		data = append(data, buf[:n]...)
-	}
-	return data, nil
-}
-
-func readable(fd int, limit time.Duration) error {
-	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(limit.Milliseconds()))
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return wrap("poll", err)
-		case n == 0:
-			return fmt.Errorf("nothing in %v", limit)
-		default:
-			return nil
-		}
-	}
 }

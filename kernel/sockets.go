@@ -63,10 +63,32 @@ type Diag struct {
 func OpenDiag() (*Diag, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_INET_DIAG)
 	if err != nil {
-		return nil, fmt.Errorf("open sock_diag netlink: %w", err)
+		return nil, explainDiag(fmt.Errorf("open sock_diag netlink: %w", err))
 	}
 	// The kernel writes at most 32 KiB at a time (net/netlink/af_netlink.c:netlink_recvmsg).
 	return &Diag{fd: fd, buf: make([]byte, 32<<10)}, nil
+}
+
+// explainDiag tells a kernel without sock_diag for TCP. Both are modules of many kernels, which load them on demand where they
+// can: without inet_diag there is no such netlink family, or no answer, and without tcp_diag none for TCP (inet_diag_lock_handler).
+func explainDiag(err error) error {
+	if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EPROTONOSUPPORT) {
+		return err
+	}
+	return &NotSupportedError{
+		Reason: err.Error() + ": this kernel has no inet_diag and tcp_diag loaded",
+		Next:   "sudo modprobe tcp_diag; or boot a kernel that has CONFIG_INET_TCP_DIAG",
+	}
+}
+
+// ProbeDiag tells whether sock_diag lists the sockets of those families in the calling thread's namespace.
+func ProbeDiag(families []uint8) error {
+	d, err := OpenDiag()
+	if err != nil {
+		return err
+	}
+	_, err = d.Dump(0, families, 0)
+	return errors.Join(err, d.Close())
 }
 
 // Close frees the socket.
@@ -131,7 +153,7 @@ func (d *Diag) Dump(port uint16, families []uint8, most int, states ...State) (D
 			}
 		})
 		if err != nil {
-			return Dump{}, fmt.Errorf("sock_diag: %w", err)
+			return Dump{}, explainDiag(fmt.Errorf("sock_diag: %w", err))
 		}
 	}
 	return all, nil

@@ -43,7 +43,7 @@ func (m Mode) inspect(spec *ebpf.CollectionSpec) string {
 		Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelInstruction | ebpf.LogLevelStats},
 	})
 	if err != nil {
-		fmt.Fprintf(&b, "kernel: refused: %v\n\nthe verifier's log:\n", explainLoad(err))
+		fmt.Fprintf(&b, "kernel: refused: %v\n\nthe verifier's log:\n", explain(err))
 		var refused *ebpf.VerifierError
 		if errors.As(err, &refused) {
 			b.WriteString(strings.Join(refused.Log, "\n") + "\n")

@@ -2,9 +2,7 @@
 package migrate
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -115,13 +113,13 @@ func (m Mode) Setting() netns.Sysctl { return netns.Sysctl{Name: netns.MigrateRe
 // 5.10.188 and later 5.10.y have the file without the code. Probe must be called in a namespace of netns.Do.
 func (m Mode) Probe() error {
 	if m.Sysctl != Off().Sysctl {
-		if _, err := netns.Get(netns.MigrateReq); errors.Is(err, fs.ErrNotExist) {
+		if has, err := netns.HasSysctl(netns.MigrateReq); err != nil {
+			return err
+		} else if !has {
 			return &kernel.NotSupportedError{
 				Reason: "this kernel has no " + netns.MigrateReq + " (Linux 5.14 has it)",
 				Next:   "boot Linux 5.14 or later",
 			}
-		} else if err != nil {
-			return err
 		}
 	}
 	p, err := m.Load()

@@ -58,18 +58,30 @@ func TestProbe(t *testing.T) {
 
 // TestExplainLoad: only a clear "no" wraps ErrNotSupported, and the library's advice about MEMLOCK is dropped.
 func TestExplainLoad(t *testing.T) {
+	// As Linux 5.10 says it.
+	old := &ebpf.VerifierError{Cause: unix.EACCES, Log: []string{
+		"0: (79) r6 = *(u64 *)(r1 +48)", "invalid bpf_context access off=48 size=8",
+		"processed 1 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0", "",
+	}}
 	for _, tt := range []struct {
-		err error
-		no  bool
+		err  error
+		no   bool
+		says string
 	}{
-		{unix.EPERM, true},
-		{ebpf.ErrNotSupported, true},
-		{&ebpf.VerifierError{Cause: errors.New("invalid bpf_context access")}, true},
-		{unix.EACCES, false},
-		{errors.New("out of memory"), false},
+		{unix.EPERM, true, "load the migrate program: bpf(2): operation not permitted: "},
+		{ebpf.ErrNotSupported, true, "this kernel cannot load the migrate program"},
+		{old, true, "this kernel's verifier refuses the migrate program (Linux 5.14 accepts it): permission denied: invalid bpf_context access off=48 size=8"},
+		{&ebpf.VerifierError{Cause: errors.New("bad")}, true, "this kernel's verifier refuses the migrate program (Linux 5.14 accepts it): bad"},
+		{unix.EACCES, false, "load the migrate program: permission denied"},
+		{errors.New("out of memory"), false, "load the migrate program: out of memory"},
 	} {
-		if err := explainLoad(tt.err); errors.Is(err, kernel.ErrNotSupported) != tt.no {
+		err := explain(tt.err)
+		if errors.Is(err, kernel.ErrNotSupported) != tt.no || !strings.HasPrefix(err.Error(), tt.says) {
 			t.Errorf("%v became %v", tt.err, err)
+		}
+		var hinted interface{ Hint() string }
+		if errors.As(err, &hinted) && (hinted.Hint() == "" || strings.Contains(hinted.Hint(), "doctor")) {
+			t.Errorf("%v: hint %q, which leads nowhere", tt.err, hinted.Hint())
 		}
 	}
 }

@@ -81,8 +81,9 @@ func load(attach ebpf.AttachType, p Policy) (*Program, error) {
 	spec := parsed.Copy()
 	spec.Programs["choose_listener"].AttachType = attach
 	prog := &Program{}
+	kernel.RaiseMemlock()
 	if err := spec.LoadAndAssign(&prog.objs, nil); err != nil {
-		return nil, explainLoad(err)
+		return nil, explain(err)
 	}
 	if err := prog.Set(p); err != nil {
 		return nil, errors.Join(err, prog.Close())
@@ -90,27 +91,11 @@ func load(attach ebpf.AttachType, p Policy) (*Program, error) {
 	return prog, nil
 }
 
-// explainLoad tells a clear "no" from a failure to find out. The library answers EPERM with advice about MEMLOCK, which
-// is wrong on every kernel that can migrate.
-func explainLoad(err error) error {
-	var verifier *ebpf.VerifierError
-	switch {
-	case errors.Is(err, unix.EPERM): // EACCES is from the verifier
-		return &kernel.NotSupportedError{
-			Reason: "BPF needs CAP_BPF and CAP_NET_ADMIN outside any user namespace",
-			Next:   "run it as root: sudo rpmig …",
-		}
-	case errors.As(err, &verifier):
-		return &kernel.NotSupportedError{
-			Reason: "this kernel's verifier refuses the migrate program (Linux 5.14 accepts it): " + verifier.Cause.Error(),
-			Next:   "rpmig doctor",
-		}
-	case errors.Is(err, unix.ENOSYS), errors.Is(err, ebpf.ErrNotSupported):
-		return &kernel.NotSupportedError{Reason: "this kernel has no BPF: " + err.Error(), Next: "rpmig doctor"}
-	default:
-		return fmt.Errorf("load BPF program: %w", err)
-	}
-}
+// explain tells a clear "no" from a failure to find out.
+var explain = kernel.BPFProgram{
+	Name: "the migrate program", Needs: []string{"CAP_BPF", "CAP_NET_ADMIN"},
+	Since: "Linux 5.14", Instead: "boot Linux 5.14 or later with CONFIG_BPF_SYSCALL",
+}.Explain
 
 // Set changes what the program does, from its next run on.
 func (p *Program) Set(policy Policy) error {

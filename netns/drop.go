@@ -1,17 +1,10 @@
 package netns
 
 import (
-	"bytes"
-	"cmp"
+	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"strconv"
-	"sync"
-	"syscall"
 
-	"github.com/coreos/go-iptables/iptables"
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -41,165 +34,56 @@ type Rule interface {
 // DropBackends are the values of --drop.
 var DropBackends = []string{"auto", "iptables", "nftables"}
 
-// NewDropper returns the backend of that name. "auto" is iptables if the binary works in a new namespace, and otherwise
-// nftables over netlink, which needs no binary.
-func NewDropper(backend string) (Dropper, error) {
+// NewDropper returns the backend of that name; "auto" is that of Auto. The context is the run's: it ends what the backend
+// has started.
+func NewDropper(ctx context.Context, backend string) (Dropper, error) {
 	switch backend {
 	case "nftables":
 		return nft{}, nil
 	case "iptables":
-		return newIPT()
+		return newIPT(ctx)
 	case "auto":
-		d, err := newIPT()
-		if err != nil {
-			return nft{}, nil
-		}
+		d, _ := Auto(ctx)
 		return d, nil
 	default:
 		return nil, fmt.Errorf("no packet-drop backend %q", backend)
 	}
 }
 
-// ipt runs the iptables and ip6tables binaries, which act on the namespace of the thread that starts them.
-type ipt struct {
-	nft    bool // the binary is iptables-nft
-	v4, v6 *iptables.IPTables
-}
-
-// ErrNoIPTables says that the binaries are missing or cannot install a rule.
-var ErrNoIPTables = errors.New("iptables does not work here")
-
-func newIPT() (*ipt, error) {
-	// The legacy binary locks a file that all namespaces share and that would stay on the host. Rules of a private
-	// namespace need no lock. iptables(8) 1.8.3 and later reads the variable, and iptables-nft has no lock.
-	if err := os.Setenv("XTABLES_LOCKFILE", os.DevNull); err != nil {
-		return nil, err
-	}
-	d := &ipt{}
-	// The longest wait for a lock, in seconds; 0 would wait for ever.
-	var err4, err6 error
-	var asking sync.WaitGroup // both run a binary
-	asking.Go(func() { d.v4, err4 = iptables.New(iptables.IPFamily(iptables.ProtocolIPv4), iptables.Timeout(5)) })
-	asking.Go(func() { d.v6, err6 = iptables.New(iptables.IPFamily(iptables.ProtocolIPv6), iptables.Timeout(5)) })
-	asking.Go(func() { d.nft = iptablesDrivesNFT() })
-	asking.Wait()
-	if err := cmp.Or(err4, err6); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoIPTables, err)
-	}
-	// A binary that exists may still lack its kernel modules or the rights.
-	if err := tried(d); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoIPTables, err)
+// Auto returns iptables if it works in a new namespace, and otherwise nftables over netlink, which needs no binary, with the
+// reason.
+func Auto(ctx context.Context) (d Dropper, why error) {
+	d, why = newIPT(ctx)
+	if why != nil {
+		return nft{}, why
 	}
 	return d, nil
 }
 
-// tried installs a rule in a new namespace. The rule goes with the namespace: to remove it would take some 15 ms.
+// Cheapest returns the backend that costs least for many rules: nftables, which starts no process, if it works here, and
+// otherwise that of Auto. Starting iptables takes 3 ms of CPU, a third of a whole cell.
+func Cheapest(ctx context.Context) (d Dropper, why error) {
+	if tried(nft{}) != nil {
+		return Auto(ctx)
+	}
+	return nft{}, nil
+}
+
+// tried installs a rule in a new namespace, and reads its counter before anybody leans on it. The rule goes with the
+// namespace: to remove it would take some 15 ms.
 func tried(d Dropper) error {
 	return Do(func() error {
 		r, err := d.Drop(false, 1)
 		if err != nil {
 			return err
 		}
-		r.Close()
-		return nil
+		defer r.Close()
+		n, err := r.Packets()
+		if err == nil && n != 0 {
+			err = fmt.Errorf("read the drop rule's counter: %d, of a rule that no packet has met", n)
+		}
+		return err
 	})
-}
-
-// Cheapest returns the backend that costs least for many rules: nftables, which starts no process, if it works here, and
-// otherwise the one of "auto". Starting iptables takes 3 ms of CPU, a third of a whole cell.
-func Cheapest() (Dropper, error) {
-	if tried(nft{}) != nil {
-		return NewDropper("auto")
-	}
-	return nft{}, nil
-}
-
-// iptablesDrivesNFT tells iptables-nft, which says "iptables v1.8.9 (nf_tables)", from the legacy binary.
-func iptablesDrivesNFT() bool {
-	out, err := exec.Command("iptables", "--version").Output()
-	return err == nil && bytes.Contains(out, []byte("(nf_tables)"))
-}
-
-func (d *ipt) Name() string {
-	if d.nft {
-		return "iptables (nf_tables)"
-	}
-	return "iptables (legacy)"
-}
-
-func (d *ipt) Drop(v6 bool, port uint16) (Rule, error) {
-	r := &iptRule{tables: d.v4, spec: []string{
-		"-p", "tcp", "--dport", strconv.Itoa(int(port)), "--tcp-flags", "SYN,ACK", "ACK", "-j", "DROP",
-	}}
-	if v6 {
-		r.tables = d.v6
-	}
-	over := BeginExec()
-	err := r.tables.Append("filter", "INPUT", r.spec...)
-	over()
-	if interrupted(err) {
-		return nil, fmt.Errorf("put the drop rule in: %w", ErrInterrupted)
-	} else if err != nil {
-		return nil, fmt.Errorf("put the drop rule in: %w", err)
-	}
-	if !d.nft {
-		return r, nil
-	}
-	// A rule of iptables-nft is an nf_tables rule. To read it and to remove it over netlink saves two more runs of the
-	// binary, each with 3 ms of CPU, and the second with 15 ms of waiting.
-	return newNFTRule("filter", "INPUT", v6)
-}
-
-// ErrInterrupted says that a signal ended iptables: a terminal's Ctrl-C reaches the children too, perhaps before rpmig has
-// cancelled the run.
-var ErrInterrupted = errors.New("iptables was interrupted")
-
-func interrupted(err error) bool {
-	var e *iptables.Error
-	if !errors.As(err, &e) {
-		return false
-	}
-	ws, ok := e.Sys().(syscall.WaitStatus)
-	return ok && ws.Signaled() && (ws.Signal() == unix.SIGINT || ws.Signal() == unix.SIGTERM || ws.Signal() == unix.SIGHUP)
-}
-
-// iptRule is a rule of the legacy iptables, which only its binary can read.
-type iptRule struct {
-	tables *iptables.IPTables
-	spec   []string
-	seen   []iptables.Stat
-}
-
-func (r *iptRule) Packets() (uint64, error) {
-	defer BeginExec()()
-	stats, err := r.tables.StructuredStats("filter", "INPUT")
-	if err != nil {
-		return 0, fmt.Errorf("read the drop rule's counter: %w", err)
-	}
-	r.seen = stats
-	if len(stats) != 1 {
-		return 0, fmt.Errorf("read the drop rule's counter: %d rules in INPUT, want 1", len(stats))
-	}
-	return stats[0].Packets, nil
-}
-
-// Text returns the rules in the format of iptables -nvL.
-func (r *iptRule) Text() []string {
-	var lines []string
-	for _, s := range r.seen {
-		lines = append(lines, fmt.Sprintf("filter INPUT: prot %s %s pkts %d bytes %d target %s", s.Protocol, s.Options, s.Packets, s.Bytes, s.Target))
-	}
-	return lines
-}
-
-func (*iptRule) Close() {}
-
-func (r *iptRule) Remove() error {
-	defer BeginExec()()
-	if err := r.tables.Delete("filter", "INPUT", r.spec...); err != nil {
-		return fmt.Errorf("take the drop rule out: %w", err)
-	}
-	return nil
 }
 
 // nft uses the same hook over netlink.

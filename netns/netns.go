@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/kernel"
 )
 
 // Do runs f on a new thread in a new network namespace whose lo is up, and waits for it. The thread ends with f, so
@@ -23,6 +26,7 @@ func Do(f func() error) error {
 			done <- err
 			return
 		}
+		defer left()
 		done <- f()
 	}()
 	return <-done
@@ -38,14 +42,58 @@ func enter() error {
 			return fmt.Errorf("enter the parent namespace: %w", err)
 		}
 	}
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return &UnshareError{Err: err}
+	if err := unshare(); err != nil {
+		return &UnshareError{Err: kernel.Explain(err, false, "CAP_SYS_ADMIN")}
 	}
 	// To capture on a device that is down fails with ENETDOWN, so lo comes up first.
 	if err := setUp("lo"); err != nil {
-		return fmt.Errorf("set lo up: %w", err)
+		left()
+		return kernel.Explain(fmt.Errorf("set lo up: %w", err), false, "CAP_NET_ADMIN")
 	}
 	return nil
+}
+
+// ours are the namespaces of this process.
+var ours struct {
+	sync.Mutex
+	inside int        // how many threads are in one
+	left   time.Time  // when the last one left
+	full   sync.Mutex // held by the one thread that waits for room
+}
+
+// unshare makes a network namespace. Where there may be no more of them (user.max_net_namespaces) it waits for others of this
+// process to go, if there are any.
+func unshare() error {
+	err := unix.Unshare(unix.CLONE_NEWNET)
+	if errors.Is(err, unix.ENOSPC) {
+		ours.full.Lock()
+		defer ours.full.Unlock()
+		for errors.Is(err, unix.ENOSPC) && mayGetRoom() {
+			time.Sleep(time.Millisecond)
+			err = unix.Unshare(unix.CLONE_NEWNET)
+		}
+	}
+	if err == nil {
+		ours.Lock()
+		defer ours.Unlock()
+		ours.inside++
+	}
+	return err
+}
+
+// mayGetRoom tells whether a namespace of this process is still to be freed. That takes the kernel some time after it is left.
+func mayGetRoom() bool {
+	const freeing = 2 * time.Second // on a busy machine
+	ours.Lock()
+	defer ours.Unlock()
+	return ours.inside > 0 || time.Since(ours.left) < freeing
+}
+
+func left() {
+	ours.Lock()
+	defer ours.Unlock()
+	ours.inside--
+	ours.left = time.Now()
 }
 
 // setUp brings a device up (netdevice(7)). Over netlink that would cost ten times as much.
@@ -74,7 +122,7 @@ var parentNS = sync.OnceValues(func() (fd int, err error) {
 		runtime.LockOSThread()
 		fd = -1
 		if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			err = &UnshareError{Err: err}
+			err = &UnshareError{Err: kernel.Explain(err, false, "CAP_SYS_ADMIN")}
 			return
 		}
 		entries := Sysctl{"net.ipv4.tcp_child_ehash_entries", "512"}
@@ -96,20 +144,27 @@ func (e *UnshareError) Error() string { return "unshare network namespace: " + e
 
 func (e *UnshareError) Unwrap() error { return e.Err }
 
-// NotAllowed tells whether CAP_SYS_ADMIN is missing, which a user namespace would give.
+// NotAllowed tells whether the kernel did not let this user, which it may do in a user namespace.
 func (e *UnshareError) NotAllowed() bool { return errors.Is(e.Err, unix.EPERM) }
 
 // Hint returns what to do next; unshare(2) lists the errors.
 func (e *UnshareError) Hint() string {
+	var denied *kernel.DeniedError
 	switch {
+	case errors.As(e.Err, &denied) && len(denied.Missing) == 0: // a user namespace would be refused as well
+		return denied.Hint()
 	case errors.Is(e.Err, unix.EPERM):
 		return "run it as root, or allow user namespaces: sudo sysctl -w user.max_user_namespaces=10000"
 	case errors.Is(e.Err, unix.ENOSPC):
 		return "the limit on namespaces is reached: sudo sysctl -w user.max_net_namespaces=10000"
 	case errors.Is(e.Err, unix.ENOMEM):
 		return "the machine is out of memory: use a smaller --parallel"
+	case errors.Is(e.Err, unix.EINVAL):
+		return "boot a kernel that has CONFIG_NET_NS"
+	case errors.Is(e.Err, unix.ENOSYS):
+		return "a seccomp filter may do that: docker run --security-opt seccomp=unconfined"
 	default:
-		return "rpmig doctor"
+		return ""
 	}
 }
 

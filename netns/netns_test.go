@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -96,14 +98,18 @@ func TestBaseSysctls(t *testing.T) {
 // TestDroppers: each backend's rule drops what it should and counts it, lets the rest pass, and can be removed.
 func TestDroppers(t *testing.T) {
 	needNamespace(t)
-	for _, backend := range []string{"iptables", "nftables"} {
+	for _, backend := range []string{"iptables", "nftables", "iptables (legacy)"} {
 		for _, v6 := range []bool{false, true} {
 			name := backend + "/ipv4"
 			if v6 {
 				name = backend + "/ipv6"
 			}
 			t.Run(name, func(t *testing.T) {
-				d, err := NewDropper(backend)
+				if backend == "iptables (legacy)" {
+					legacy(t)
+				}
+				word, _, _ := strings.Cut(backend, " ")
+				d, err := NewDropper(t.Context(), word)
 				if errors.Is(err, ErrNoIPTables) {
 					t.Skip(err)
 				} else if err != nil {
@@ -118,6 +124,22 @@ func TestDroppers(t *testing.T) {
 			})
 		}
 	}
+}
+
+// legacy makes the legacy binaries those that are found.
+func legacy(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"iptables", "ip6tables"} {
+		binary, err := exec.LookPath(name + "-legacy")
+		if err != nil {
+			t.Skip(err)
+		}
+		if err := os.Symlink(binary, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir)
 }
 
 func tryDropper(t *testing.T, d Dropper, v6 bool) error {
@@ -191,14 +213,14 @@ func tryDropper(t *testing.T, d Dropper, v6 bool) error {
 }
 
 func TestNewDropper(t *testing.T) {
-	if _, err := NewDropper("pf"); err == nil {
+	if _, err := NewDropper(t.Context(), "pf"); err == nil {
 		t.Error("an unknown backend was taken")
 	}
 	t.Setenv("PATH", t.TempDir())
-	if _, err := NewDropper("iptables"); !errors.Is(err, ErrNoIPTables) {
+	if _, err := NewDropper(t.Context(), "iptables"); !errors.Is(err, ErrNoIPTables) {
 		t.Errorf("without the binary: %v", err)
 	}
-	d, err := NewDropper("auto")
+	d, err := NewDropper(t.Context(), "auto")
 	if err != nil || d.Name() != "nftables" {
 		t.Errorf("auto without the binary: %v, %v", d, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -66,12 +67,74 @@ func (s Sysctl) setIn(folder int, path string) error {
 	}
 	err = fmt.Errorf("set %s=%s: %w", s.Name, s.Value, err)
 	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
-		return &SysctlError{Err: err}
+		return &SysctlError{err}
 	}
 	return err
 }
 
-// ApplySysctls writes all of them. It skips those that this kernel does not have, since they cannot change a verdict.
+// CheckSysctls tells whether the sysctls of the calling thread's namespace can be set: it sets each of them and reads it back,
+// in files that are really the kernel's. ApplySysctls passes over those that this kernel lacks, so it has to be known first
+// that it is the kernel that lacks them: systemd's ProcSubset=pid hides /proc/sys, and a container mounts over parts of it.
+func CheckSysctls(all []Sysctl) error {
+	for _, s := range all {
+		has, err := HasSysctl(s.Name)
+		if err != nil {
+			return err
+		}
+		if !has {
+			continue
+		}
+		if err := s.Set(); err != nil {
+			return err
+		}
+		got, err := Get(s.Name)
+		if err != nil {
+			return err
+		}
+		if got = strings.Join(strings.Fields(got), " "); got != s.Value {
+			return &SysctlError{fmt.Errorf("set %s=%s: it is %s afterwards", s.Name, s.Value, got)}
+		}
+	}
+	return nil
+}
+
+// everyKernels are folders that every kernel with IPv4 has, which can only be hidden.
+var everyKernels = []string{"/proc", "/proc/sys", "/proc/sys/net", "/proc/sys/net/core", "/proc/sys/net/ipv4"}
+
+// HasSysctl tells whether this kernel has a sysctl. The error is a SysctlError where that cannot be known, because what should
+// be the kernel's is not there or is something else.
+func HasSysctl(name string) (bool, error) {
+	path := sysctlPath(name)
+	for i, c := range path {
+		part := path[:i]
+		if i == 0 || c != '/' {
+			continue
+		}
+		if there, err := isProc(name, part); err != nil || !there {
+			return false, err
+		}
+	}
+	return isProc(name, path)
+}
+
+// isProc tells whether a file of /proc is there, and fails if it is not of /proc.
+func isProc(sysctl, path string) (bool, error) {
+	var fs unix.Statfs_t
+	err := unix.Statfs(path, &fs)
+	switch {
+	case err == nil && fs.Type == unix.PROC_SUPER_MAGIC:
+		return true, nil
+	case err == nil:
+		return false, &SysctlError{fmt.Errorf("set %s: %s is not the kernel's: it is not of procfs", sysctl, path)}
+	case errors.Is(err, unix.ENOENT) && !slices.Contains(everyKernels, path):
+		return false, nil
+	default:
+		return false, &SysctlError{fmt.Errorf("set %s: %w", sysctl, &os.PathError{Op: "look for", Path: path, Err: err})}
+	}
+}
+
+// ApplySysctls writes all of them. It skips those that this kernel does not have, since they cannot change a verdict: see
+// CheckSysctls.
 //
 // In a new namespace the kernel creates each entry of /proc/sys on the path to a file. Sysctls that are next to each other
 // in the list share a folder, which is looked up once: that takes a third of the time.
@@ -114,7 +177,7 @@ func sysctlPath(name string) string {
 	return "/proc/sys/" + strings.ReplaceAll(name, ".", "/")
 }
 
-// SysctlError says that /proc/sys cannot be written, as in many containers.
+// SysctlError says that /proc/sys cannot be written, or is not there, as in many containers.
 type SysctlError struct{ Err error }
 
 func (e *SysctlError) Error() string { return e.Err.Error() }
@@ -123,5 +186,9 @@ func (e *SysctlError) Unwrap() error { return e.Err }
 
 // Hint returns what to do next.
 func (e *SysctlError) Hint() string {
-	return "/proc/sys must be writable; in a container: docker run --privileged, or mount -o remount,rw /proc/sys"
+	if errors.Is(e.Err, unix.EROFS) || errors.Is(e.Err, fs.ErrPermission) {
+		return "/proc/sys must be writable; in a container: docker run --privileged, or mount -o remount,rw /proc/sys"
+	}
+	return "/proc/sys must be the kernel's: mount -t proc proc /proc; in a container: docker run --privileged; " +
+		"under systemd: ProcSubset=all"
 }

@@ -29,6 +29,9 @@ func (e *NoRightsError) Unwrap() error { return e.Err }
 
 // Hint returns what to do next.
 func (e *NoRightsError) Hint() string {
+	if errors.Is(e.Err, unix.ENOENT) { // /proc/self/exe
+		return "mount -t proc proc /proc"
+	}
 	return "run it as root (sudo rpmig …), or allow user namespaces: sudo sysctl -w user.max_user_namespaces=10000"
 }
 
@@ -36,6 +39,13 @@ func (e *NoRightsError) Hint() string {
 func ProbeUserNS() error {
 	cmd := exec.Command("/proc/self/exe", "version")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNET}
+	// Its streams, so that it needs no /dev/null.
+	r, w, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("start a process: %w", err)
+	}
+	defer func() { _, _ = r.Close(), w.Close() }()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = r, w, w
 	if err := cmd.Run(); err != nil {
 		return &UnshareError{Err: err}
 	}

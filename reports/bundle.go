@@ -144,7 +144,7 @@ func (m *mail) again() {
 func (m *mail) where() {
 	h, env := &m.run.Header, m.env
 	m.heading("Where")
-	m.fold(fmt.Sprintf("kernel: Linux %s %s", h.Kernel, h.Machine))
+	m.fold(fmt.Sprintf("kernel: Linux %s %s", h.Release(), h.Machine))
 	m.fold("rpmig: " + h.Version)
 	m.sysctls(m.quoted)
 	m.fold("All below was gathered when this bundle was made, not during the run, and outside its namespaces.")
@@ -234,8 +234,8 @@ func (p *page) more(n int, what string) {
 // why says what became of the connections of a cell and in whose name.
 func (p *page) why(c *result.Cell, stories *Stories) {
 	happened, remedy := stories.Outcome(c)
-	if c.Bug != "" {
-		happened = fmt.Sprintf("This is what the known bug %s does, which a kernel of this version should have (rpmig list --bugs). %s", c.Bug, happened)
+	if c.Bug != "" && c.Status != result.Pass { // a PASS names one that it does not have
+		happened = fmt.Sprintf("This is what the known bug %s does (rpmig list --bugs tells in which versions it is). %s", c.Bug, happened)
 	}
 	p.fold(place(c) + ": " + happened)
 	p.say(4, 6, plain, "", remedy)
@@ -355,7 +355,7 @@ func filtered(c *result.Cell) int {
 // played stay; where a run was written, and how often, does not matter.
 var runFlags = map[string]struct{ value, keep bool }{
 	"connections": {true, true}, "n": {true, true}, "port": {true, true}, "drop": {true, true}, "trace": {true, true},
-	"timeout-mul": {true, true}, "no-control": {false, true}, "real-timers": {false, true}, "strict": {false, true},
+	"timeout-mul": {true, true}, "no-control": {false, true}, "real-timers": {false, true}, "strict": {false, true}, "no-confirm": {false, true},
 	"migrate": {true, false}, "family": {true, false}, "repeat": {true, false}, "parallel": {true, false},
 	"format": {true, false}, "out": {true, false}, "bundle": {true, false},
 }

@@ -54,6 +54,20 @@ func TestBundleGolden(t *testing.T) {
 	}
 }
 
+// TestKnownBug: the report names the bug where a cell did what it does, and blames nothing on one that did not show.
+func TestKnownBug(t *testing.T) {
+	for status, want := range map[result.Status]bool{result.XFail: true, result.Fail: true, result.Pass: false} {
+		run := failing()
+		for i := range run.Cells {
+			c := &run.Cells[i]
+			c.Status, c.Bug, c.Reason = status, "CVE-1", "r"
+		}
+		if got := strings.Contains(Bundle(run, environment()), "This is what the known bug CVE-1 does"); got != want {
+			t.Errorf("%s: it is what the bug does: %t", status, got)
+		}
+	}
+}
+
 func TestLeftOut(t *testing.T) {
 	for want, l := range map[string]LeftOut{
 		"kernel.config, which was not found": {"kernel.config", "which was not found"},

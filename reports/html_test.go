@@ -367,7 +367,7 @@ const poison = "</script><script>boom()</script><img src=x onerror=boom()>\"'><s
 func poisoned() *result.Run {
 	run := quizzes()
 	h := &run.Header
-	h.Version, h.Kernel, h.Machine, h.Command = poison, poison, poison, []string{poison}
+	h.Version, h.Kernel, h.Upstream, h.Machine, h.Command = poison, poison, poison, poison, []string{poison}
 	for i := range h.Modes {
 		h.Modes[i].Doc, h.Modes[i].Saves, h.Modes[i].Advice = poison, poison, poison
 	}

@@ -31,17 +31,18 @@ type Format struct {
 	Name   string
 	Doc    string // one phrase
 	Story  bool   // it shows what happened inside each cell, even without Options.Verbose
+	Checks bool   // it shows the checks and steps of each cell, even without Options.Verbose
 	Render func(w io.Writer, run *result.Run, o Options) error
 }
 
 // Formats lists every format, sorted by name.
 func Formats() []Format {
 	return []Format{
-		{"html", "one page to look at, with diagrams, for people", true, renderHTML},
-		{"jsonl", "the ledger itself, one JSON object a line", true, renderJSONL},
-		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", false, renderJUnit},
-		{"ktap", "KTAP version 1, as kernel tests print", false, renderKTAP},
-		{"text", "tables and sentences, for people", false, renderText},
+		{"html", "one page to look at, with diagrams, for people", true, true, renderHTML},
+		{"jsonl", "the ledger itself, one JSON object a line", true, true, renderJSONL},
+		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", false, true, renderJUnit},
+		{"ktap", "KTAP version 1, as kernel tests print", false, false, renderKTAP},
+		{"text", "tables and sentences, for people", false, false, renderText},
 	}
 }
 

@@ -252,6 +252,20 @@ func TestGolden(t *testing.T) {
 }
 
 // TestVerboseExplains: -v tells of each cell what rpmig explain tells of it.
+// TestUpstream: what uname -r hides is said beside it.
+func TestUpstream(t *testing.T) {
+	run := mixed()
+	run.Header.Kernel, run.Header.Upstream = "6.1.0-52-cloud-amd64", "6.1.180"
+	const want = "6.1.0-52-cloud-amd64 (6.1.180)"
+	for name, got := range map[string]string{
+		"text": render(t, "text", run, Options{}), "html": render(t, "html", run, Options{}), "bundle": Bundle(run, environment()),
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s: no %q", name, want)
+		}
+	}
+}
+
 func TestVerboseExplains(t *testing.T) {
 	for name, run := range runs() {
 		for _, o := range []Options{{Verbose: true}, {Verbose: true, Color: true, Width: 60}} {

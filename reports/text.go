@@ -24,7 +24,7 @@ func renderText(w io.Writer, run *result.Run, o Options) error {
 	cells := sorted(run)
 
 	h := run.Header
-	p.heading(printable(fmt.Sprintf("rpmig %s on Linux %s %s", h.Version, h.Kernel, h.Machine)))
+	p.heading(printable(fmt.Sprintf("rpmig %s on Linux %s %s", h.Version, h.Release(), h.Machine)))
 	if backends := dropBackends(cells); len(backends) > 0 {
 		p.say(0, 2, plain, "", "packets dropped by "+strings.Join(backends, " and by "))
 	}

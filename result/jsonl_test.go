@@ -25,7 +25,7 @@ var equalAddrs = cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
 
 func header(cells int) Header {
 	return Header{
-		Schema: Schema, Version: "0.1.0", Kernel: "6.18.5", Machine: "x86_64",
+		Schema: Schema, Version: "0.1.0", Kernel: "6.1.0-52-cloud-amd64", Upstream: "6.1.180", Machine: "x86_64",
 		Command: []string{"run", "quiz2", "--migrate=bpf"}, Cells: cells, Port: 80,
 		Modes: []Mode{{Name: "off", Doc: "no migration"}, {Name: "bpf", Doc: "a program", Saves: "a BPF program"}},
 	}

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/netip"
 	"strings"
+	"unique"
 )
 
 // Schema is the version of the JSON lines this package writes. Readers refuse a newer one, and read older ones: see
@@ -21,7 +22,7 @@ type Status string
 const (
 	Pass  Status = "PASS"  // the kernel did what the mode promises, and the witnesses agree
 	Fail  Status = "FAIL"  // the kernel did otherwise
-	XFail Status = "XFAIL" // the kernel did otherwise, by a known bug that this version has
+	XFail Status = "XFAIL" // the kernel did otherwise, as a known bug does that this version has, or may have
 	Skip  Status = "SKIP"  // this kernel or this user cannot, and a probe said so
 	Error Status = "ERROR" // no conclusion: our fault or the machine's
 )
@@ -49,13 +50,16 @@ func (f Flavour) String() string {
 
 // Header is the first line of a ledger.
 type Header struct {
-	Schema  int      `json:"schema"`
-	Version string   `json:"version"` // of rpmig
-	Kernel  string   `json:"kernel"`  // release, as uname -r
-	Machine string   `json:"machine"` // architecture, as uname -m
-	Command []string `json:"command"` // the arguments, without the program's path
-	Cells   int      `json:"cells"`   // how many lines follow when the run was not cut short
-	Port    uint16   `json:"port"`    // of the listeners, in each cell's namespace
+	Schema  int    `json:"schema"`
+	Version string `json:"version"` // of rpmig
+	Kernel  string `json:"kernel"`  // release, as uname -r
+	// Upstream is the release of Linux that the kernel was made of, by which known bugs were judged; empty where the
+	// distribution does not tell.
+	Upstream string   `json:"upstream,omitempty"`
+	Machine  string   `json:"machine"` // architecture, as uname -m
+	Command  []string `json:"command"` // the arguments, without the program's path
+	Cells    int      `json:"cells"`   // how many lines follow when the run was not cut short
+	Port     uint16   `json:"port"`    // of the listeners, in each cell's namespace
 	// Modes are all that this rpmig has, in the order in which reports show them.
 	Modes []Mode `json:"modes"`
 }
@@ -92,6 +96,10 @@ type Cell struct {
 	// Control says how the "off" cell that belongs to this one fared. A reset that did not come proves something only
 	// where the same capture has caught one.
 	Control Control `json:"control"`
+
+	// Confirmed is what a cell that was a FAIL came to when it was played again, alone: an accusation of the kernel is made
+	// twice, or the cell is an ERROR. Absent from all other cells, and where the user asked for no confirmation.
+	Confirmed *Replay `json:"confirmed,omitempty"`
 
 	// Bug names the known kernel bug that explains an XFAIL, or that a PASS shows to be absent against the version.
 	Bug string `json:"bug,omitempty"`
@@ -131,6 +139,16 @@ func (c *Cell) HasEvidence() bool { return c.Bad() || c.Capture.File != "" }
 // StepName is the name of a step by its number, as in Reset.Step; empty where there is none.
 func (c *Cell) StepName(n int) string { return c.Steps.Name(n) }
 
+// Brief is what the cell came to, without how: no resets, checks, steps, counters, nor what its story is told with.
+func (c *Cell) Brief() Cell {
+	return Cell{
+		Scenario: c.Scenario, Family: c.Family, Mode: c.Mode, Repeat: c.Repeat,
+		Status: c.Status, Reason: unique.Make(c.Reason).Value(), Control: c.Control, Confirmed: c.Confirmed, Bug: c.Bug,
+		Connections: c.Connections, Trace: c.Trace, Stream: c.Stream, DropBackend: c.DropBackend, Capture: c.Capture,
+		Elapsed: c.Elapsed,
+	}
+}
+
 // Fact is what happened, whatever was expected: "1 of 1 lived".
 func (c *Cell) Fact() string {
 	if c.Connections.Staged == 0 {
@@ -148,6 +166,12 @@ func (c *Cell) Failed() []Check {
 		}
 	}
 	return failed
+}
+
+// Replay is what a cell came to when it was played again.
+type Replay struct {
+	Status Status `json:"status"`
+	Reason string `json:"reason"`
 }
 
 // Control is how the "off" cell beside a cell fared.
@@ -175,7 +199,10 @@ type Reset struct {
 	Flavour Flavour        `json:"flavour"`
 	// FromClient tells that a client sent it, and not the server.
 	FromClient bool `json:"from_client,omitempty"`
-	Step       int  `json:"step,omitempty"` // the step that was running when it was sent, counted from 1; 0: none
+	// Crossed tells that it answers a segment which the client sent before it heard of the connection's first reset: sent is
+	// not arrived. It says nothing about the kernel.
+	Crossed bool `json:"crossed,omitempty"`
+	Step    int  `json:"step,omitempty"` // the step that was running when it was sent, counted from 1; 0: none
 	// Why, in the kernel's words, as far as its trace tells: absent without privilege and before Linux 6.10.
 	Reason string `json:"reason,omitempty"` // enum sk_rst_reason, without its prefix
 	State  string `json:"state,omitempty"`  // of the socket that sent it

@@ -16,8 +16,9 @@ type ending struct {
 	story       string
 	path        string // how the kernel gets to inet_csk_listen_stop
 	probe       func() error
-	end         func(*harness.Lab, *harness.Listener)
-	stays       bool // it still listens
+	// end is called before the clients connect, so that processes are up by then, and returns what ends the listener.
+	end   func(*harness.Lab) func(*harness.Listener)
+	stays bool // it still listens
 }
 
 var endings = []ending{
@@ -25,45 +26,35 @@ var endings = []ending{
 		name: "close", title: "close()",
 		story: `The plain case, with which the others are compared.`,
 		path:  "tcp_close",
-		end:   func(_ *harness.Lab, a *harness.Listener) { a.Close() },
+		end:   always((*harness.Listener).Close),
 	},
 	{
 		name: "exit", title: "the exit of its process",
 		story: `Another process is the last that has A, and it exits: the kernel closes its
 descriptors (exit_files).`,
 		path: "do_exit → exit_files → tcp_close",
-		end: func(l *harness.Lab, a *harness.Listener) {
-			w := l.Worker("old")
-			a.PassTo(w)
-			a.CloseHere()
-			w.Exit()
-		},
+		end:  byProcess((*harness.Worker).Exit),
 	},
 	{
 		name: "sigkill", title: "the death of its process",
 		story: `Another process is the last that has A, and it is killed with SIGKILL, as by
 the OOM killer: the kernel closes its descriptors (exit_files).`,
 		path: "do_exit → exit_files → tcp_close",
-		end: func(l *harness.Lab, a *harness.Listener) {
-			w := l.Worker("old")
-			a.PassTo(w)
-			a.CloseHere()
-			w.Kill()
-		},
+		end:  byProcess((*harness.Worker).Kill),
 	},
 	{
 		name: "shut-rd", title: "shutdown(SHUT_RD)",
 		story: `The socket stays, but inet_shutdown takes it out of LISTEN, as close() does
 (tcp_disconnect).`,
 		path: "inet_shutdown → tcp_disconnect",
-		end:  func(_ *harness.Lab, a *harness.Listener) { a.Shutdown(unix.SHUT_RD) },
+		end:  always(func(a *harness.Listener) { a.Shutdown(unix.SHUT_RD) }),
 	},
 	{
 		name: "shut-rdwr", title: "shutdown(SHUT_RDWR)",
 		story: `The socket stays, but inet_shutdown takes it out of LISTEN, as close() does
 (tcp_disconnect). The kernel's selftest ends its listeners like this.`,
 		path: "inet_shutdown → tcp_disconnect",
-		end:  func(_ *harness.Lab, a *harness.Listener) { a.Shutdown(unix.SHUT_RDWR) },
+		end:  always(func(a *harness.Listener) { a.Shutdown(unix.SHUT_RDWR) }),
 	},
 	{
 		name: "shut-wr", title: "shutdown(SHUT_WR)",
@@ -71,7 +62,7 @@ the OOM killer: the kernel closes its descriptors (exit_files).`,
 shall stop receiving (RCV_SHUTDOWN). A goes on listening and keeps what it
 has, and in every mode nothing is lost and nothing migrates.`,
 		path:  "inet_shutdown; inet_csk_listen_stop is not called",
-		end:   func(_ *harness.Lab, a *harness.Listener) { a.Shutdown(unix.SHUT_WR) },
+		end:   always(func(a *harness.Listener) { a.Shutdown(unix.SHUT_WR) }),
 		stays: true,
 	},
 	{
@@ -81,7 +72,7 @@ out of LISTEN and empties its accept queue as close() does, although the
 process still has the socket.`,
 		path:  "inet_diag_handler_cmd → tcp_abort",
 		probe: harness.ProbeDestroy,
-		end:   func(_ *harness.Lab, a *harness.Listener) { a.Destroy() },
+		end:   always((*harness.Listener).Destroy),
 	},
 	{
 		name: "disconnect", title: "connect(AF_UNSPEC)",
@@ -89,8 +80,25 @@ process still has the socket.`,
 stops listening: __inet_stream_connect calls tcp_disconnect, as shutdown()
 does.`,
 		path: "__inet_stream_connect → tcp_disconnect",
-		end:  func(_ *harness.Lab, a *harness.Listener) { a.Disconnect() },
+		end:  always((*harness.Listener).Disconnect),
 	},
+}
+
+// always returns an ending that needs nothing before the clients connect.
+func always(end func(*harness.Listener)) func(*harness.Lab) func(*harness.Listener) {
+	return func(*harness.Lab) func(*harness.Listener) { return end }
+}
+
+// byProcess returns an ending in which another process is the last that has the listener, and ends.
+func byProcess(end func(*harness.Worker)) func(*harness.Lab) func(*harness.Listener) {
+	return func(l *harness.Lab) func(*harness.Listener) {
+		w := l.Worker("old")
+		return func(a *harness.Listener) {
+			a.PassTo(w)
+			a.CloseHere()
+			end(w)
+		}
+	}
 }
 
 // closeBy returns quiz1 and quiz2 with every ending.
@@ -111,10 +119,11 @@ The connections are in its accept queue, as in quiz1.`,
 			Probe: e.probe,
 			Play: func(l *harness.Lab) {
 				a := l.Listen("A")
+				end := e.end(l)
 				l.Connect()
 				b := l.Listen("B")
 				l.AssertAcceptQueue(a)
-				e.end(l, a)
+				end(a)
 				if e.stays {
 					a.AcceptAll()
 				}
@@ -134,11 +143,12 @@ The connections are still in the handshake, as in quiz2.`,
 			Probe: e.probe,
 			Play: func(l *harness.Lab) {
 				a := l.Listen("A")
+				end := e.end(l)
 				l.DropACKs()
 				l.Connect()
 				b := l.Listen("B")
 				l.AssertRequests(a)
-				e.end(l, a)
+				end(a)
 				l.StopDropping()
 				if e.stays {
 					l.AwaitOutcomes(a, b)

@@ -8,14 +8,20 @@ import (
 	"github.com/rpmig/rpmig/verdict"
 )
 
-// incomingCPU is the bug that SO_INCOMING_CPU is ignored in reuseport groups.
+// incomingCPU is the bug that SO_INCOMING_CPU is ignored in reuseport groups. Its fix came with 6.2, and to 6.1.y with what was
+// queued on 2022-12-28, after 6.1.1; 6.1.180 is known to have it.
 var incomingCPU = []result.Bug{{
 	ID:    "b261eda84ec1",
 	Doc:   "SO_INCOMING_CPU does nothing in a reuseport group",
 	Link:  "https://git.kernel.org/torvalds/c/b261eda84ec136240a9ca753389853a3a1bccca2",
-	Fixed: []string{"6.2"},
+	Since: "4.6",
+	Fixed: []string{"6.1.2", "6.2"},
+	Modes: harness.ModesIn(func(m harness.Mode) bool { return m.Migrates && !choosesLast(m) }),
 	Check: acceptedBy,
 }}
+
+// choosesLast tells whether the mode's program overrides what the kernel would pick.
+func choosesLast(m harness.Mode) bool { return m.HasProgram() && m.Answer == harness.Choose }
 
 const acceptedBy = "accepted by"
 
@@ -52,8 +58,8 @@ Each of three listeners asks for the connections of one CPU (SO_INCOMING_CPU),
 and "ours" for those of the CPU on which A is closed. Where the kernel picks,
 it starts from the hash and goes round until it finds the listener of the
 current CPU, which is that of close() (reuseport_select_sock_by_hash; since
-Linux 6.2, commit b261eda84ec1). A migrate program that selects overrides
-this, and selects another listener here.`,
+commit b261eda84ec1, in Linux 6.2 and 6.1.2). A migrate program that selects
+overrides this, and selects another listener here.`,
 	Path:        "inet_csk_listen_stop → reuseport_migrate_sock → …_select_sock_by_hash",
 	Connections: 25,
 	Play: func(l *harness.Lab) {
@@ -100,7 +106,7 @@ func perCPU(flavour result.Flavour, estabResets, deferDrops int) func(harness.Mo
 		e.Counted[deferDrop] = deferDrops
 		by := "none"
 		switch {
-		case m.Migrates && m.HasProgram() && m.Answer == harness.Choose:
+		case m.Migrates && choosesLast(m):
 			by = "the last" // the program's choice
 		case m.Migrates:
 			by = "ours"

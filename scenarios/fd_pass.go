@@ -19,9 +19,9 @@ process gets the socket as the old one has set it up.`,
 	Connections: 25,
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A")
+		next := l.Worker("the new server")
 		l.Connect()
 		l.AssertAcceptQueue(a)
-		next := l.Worker("the new server")
 		a.PassTo(next)
 		a.CloseHere()
 		next.Accept(l.Connections())
@@ -44,10 +44,10 @@ connections, in every mode.`,
 	Connections: 25,
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A")
+		next := l.Worker("the new server")
 		l.DropACKs()
 		l.Connect()
 		l.AssertRequests(a)
-		next := l.Worker("the new server")
 		a.PassTo(next)
 		a.CloseHere()
 		l.StopDropping()

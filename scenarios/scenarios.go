@@ -57,6 +57,9 @@ func All() []harness.Scenario {
 // mainModes are enough for a variation of a case that another scenario plays in every mode.
 var mainModes = []string{"off", "sysctl", "bpf"}
 
+// migrating are the modes in which connections migrate.
+var migrating = harness.ModesIn(func(m harness.Mode) bool { return m.Migrates })
+
 // migrates is the expectation of a case in which only migration saves a connection. A lost one is reset with the given
 // flavour. estabResets is how much EstabResets grows then for both ends, since client and server share the namespace. A
 // bare RST answers a stray segment, for which the kernel looks up a listener first.

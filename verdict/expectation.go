@@ -20,6 +20,8 @@ type Expectation struct {
 	Migrations int
 	// Counted is by how much each counter moves for one connection.
 	Counted map[string]int
+	// Retried are the counters that may move once more for each of Observation.Retries.
+	Retried []string
 	// Asked is how often a migrate program is asked about migrating one connection.
 	Asked int
 	// Strays is how many segments of one connection find no socket but a listener, so that a program is asked anew.

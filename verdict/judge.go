@@ -8,7 +8,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/rpmig/rpmig/result"
 )
@@ -28,8 +27,8 @@ type Verdict struct {
 // disagree, and when something was not seen by a capture that lost frames: then nothing is known about the kernel. A check
 // by any other witness that does not hold is a FAIL.
 //
-// A FAIL in nothing but the checks of known bugs, which this kernel should have, is an XFAIL.
-func Judge(exp Expectation, o *Observation, bugs []result.Bug, strict bool) Verdict {
+// A FAIL in nothing but the checks of known bugs that this kernel has, or may have, is an XFAIL.
+func Judge(exp Expectation, o *Observation, bugs []Suspect, strict bool) Verdict {
 	j := &judgement{exp: exp, o: o, n: o.Staged, lived: o.lived()}
 	if o.Stream != nil {
 		j.stream()
@@ -46,36 +45,54 @@ func Judge(exp Expectation, o *Observation, bugs []result.Bug, strict bool) Verd
 	j.postCheck()
 	v := j.verdict()
 	v.weigh(bugs, strict)
-	// A case that does not sit the SYN+ACK timer out should be over before it fires, after 1 s: the timer is another of
-	// the kernel's paths, and what it does says nothing about this one.
-	if slow := o.slow(); slow != "" && v.Status != result.Pass && v.Status != result.XFail {
-		v.Status = result.Error
-		v.Reason = fmt.Sprintf("too slow for this case: %s (a smaller --parallel helps); %s", slow, v.Reason)
+	if bad := v.Status == result.Fail && !o.countsNoMigrations() || v.Status == result.Error; bad && o.slow() != "" {
+		v.Status, v.Reason = result.Error, o.Slowly(v.Reason)
 	}
 	return v
 }
 
-// slow says by what it is known that the SYN+ACK timer may have fired where it should not have; empty: it has not.
+// Slowly puts before the reason of a verdict that the machine did not keep up with the case, if it is known that it did not.
+func (o *Observation) Slowly(reason string) string {
+	if slow := o.slow(); slow != "" {
+		return fmt.Sprintf("too slow for this case: %s (a smaller --parallel helps); %s", slow, reason)
+	}
+	return reason
+}
+
+// synackTimer is when the SYN+ACK timer first fires (TCP_TIMEOUT_INIT), in seconds.
+const synackTimer = 1.0
+
+// slow says by what it is known that the machine did not keep up with the case, so that what was seen may be the doing of
+// timers that fired too early for it, or of steps that came too late; empty: there is nothing of the kind.
+//
+// A case that does not sit the SYN+ACK timer out must be over before that fires: the timer is another of the kernel's paths,
+// and what it does says nothing about this one. All others must at least be staged by then: a timer that fires before
+// the listener closes may prune the queue (reqsk_timer_handler).
 func (o *Observation) slow() string {
-	const timer = time.Second
-	switch n := o.Wire.SYNACKsAgain; {
-	case o.SYNACKTimer:
-		return ""
-	case n > 0:
-		return result.Plural(n, "SYN+ACK was", "SYN+ACKs were") + " sent again after 1 s"
-	case o.Sending > timer: // under TCP_DEFER_ACCEPT it fires and sends nothing
+	again := func(n int) string { return result.Plural(n, "SYN+ACK was", "SYN+ACKs were") + " sent again " }
+	switch {
+	case o.Wire.EarlySYNACKs > 0:
+		return again(o.Wire.EarlySYNACKs) + "before the case was staged"
+	case !o.SYNACKTimer && o.Wire.SYNACKsAgain > 0:
+		return again(o.Wire.SYNACKsAgain) + "after 1 s"
+	case o.StagedAt-o.Connected > synackTimer:
+		return fmt.Sprintf("the case was staged %.1f s after the first client began to connect", o.StagedAt-o.Connected)
+	case o.Sending.Seconds() > synackTimer && !o.SYNACKTimer: // under TCP_DEFER_ACCEPT it fires and sends nothing
 		return fmt.Sprintf("the clients were done with sending %.1f s after they began to connect", o.Sending.Seconds())
+	case len(o.Delays) > 0:
+		d := slices.MaxFunc(o.Delays, func(a, b Delay) int { return cmp.Compare(a.Seconds, b.Seconds) })
+		return fmt.Sprintf("%s for %.2f s, until %.4f s, during %q", d.What, d.Seconds, d.At, o.Steps.Name(o.Steps.At(d.At)))
 	default:
 		return ""
 	}
 }
 
-// weigh holds a verdict against the bugs that this kernel should have, by its version. Strictly, a bug is named and
+// weigh holds a verdict against the bugs that this kernel has by its version, or may have. Strictly, a bug is named and
 // excuses nothing.
-func (v *Verdict) weigh(bugs []result.Bug, strict bool) {
+func (v *Verdict) weigh(bugs []Suspect, strict bool) {
 	for _, b := range bugs {
 		for _, c := range v.Checks {
-			if c.Name == b.Check && c.OK && v.Status == result.Pass {
+			if c.Name == b.Check && c.OK && v.Status == result.Pass && !b.Unknown {
 				v.Bug, v.Reason = b.ID, v.Reason+"; XPASS: "+b.ID+" was expected of this version, and did not show"
 			}
 		}
@@ -84,21 +101,37 @@ func (v *Verdict) weigh(bugs []result.Bug, strict bool) {
 		return
 	}
 	var ids []string
+	unknown := false
 	for _, c := range v.Checks {
 		if c.OK {
 			continue
 		}
-		i := slices.IndexFunc(bugs, func(b result.Bug) bool { return b.Check == c.Name })
+		i := slices.IndexFunc(bugs, func(b Suspect) bool { return b.Check == c.Name })
 		if i < 0 {
 			return // something else is wrong as well
 		}
 		ids = append(ids, bugs[i].ID)
+		unknown = unknown || bugs[i].Unknown
 	}
 	v.Bug = strings.Join(slices.Compact(ids), ", ")
 	if !strict {
 		v.Status = result.XFail
 	}
-	v.Reason = v.Bug + ": " + v.Reason
+	if unknown {
+		v.Reason += ", as the known bug " + v.Bug + " does; by version unknown whether this kernel has it"
+	} else {
+		v.Reason = v.Bug + ": " + v.Reason
+	}
+}
+
+// Confirm holds a FAIL against what the cell came to when it was played again, alone: a kernel is accused of nothing that it
+// did not do twice.
+func (v *Verdict) Confirm(again Verdict) {
+	if again.Status == result.Fail {
+		return
+	}
+	v.Status = result.Error
+	v.Reason = fmt.Sprintf("not confirmed: %s; played again, alone, it was %s: %s", v.Reason, again.Status, again.Reason)
 }
 
 // Control tells how the "off" cell beside this one fared; empty is that it was not played. A PASS without a control that
@@ -203,6 +236,9 @@ func (j *judgement) trace() {
 		if r.Owner != "" {
 			explained++
 		}
+		if r.Crossed {
+			continue
+		}
 		owners = append(owners, string(r.Owner))
 		if r.Reason != "" {
 			reasons = append(reasons, r.Reason)
@@ -262,10 +298,24 @@ func (j *judgement) postCheck() {
 	}
 }
 
+// crossed is how many resets answer what had been sent before the first of their connection could be heard of.
+func (o *Observation) crossed() int {
+	n := 0
+	for _, r := range o.Wire.Resets {
+		if r.Crossed {
+			n++
+		}
+	}
+	return n
+}
+
 func (j *judgement) wire() {
 	j.check(result.Wire, "handshakes", j.n+j.o.Bystanders, j.o.Wire.Handshakes)
 	var want, got []string
 	for _, r := range j.o.Wire.Resets {
+		if r.Crossed {
+			continue
+		}
 		sender := "server"
 		if r.FromClient {
 			sender = "client"
@@ -282,6 +332,12 @@ func (j *judgement) wire() {
 func (j *judgement) counters() {
 	for _, name := range sortedKeys(j.exp.Counted) {
 		want := j.exp.Counted[name] * j.n
+		if name == result.OutRsts {
+			want += j.o.crossed()
+		}
+		if slices.Contains(j.exp.Retried, name) {
+			want = upTo(want, int(j.o.Counters[name]), j.o.Retries)
+		}
 		if _, known := j.o.Known[name]; !known {
 			if want != 0 { // what is not counted cannot have been counted wrongly
 				j.check(result.Counters, name, want, "absent")
@@ -295,9 +351,22 @@ func (j *judgement) counters() {
 func (j *judgement) program() {
 	if p := j.o.Program; p != nil {
 		j.check(result.ProgramSaid, "asked about a SYN", j.n+j.o.Bystanders, p.SYN)
-		j.check(result.ProgramSaid, "asked about a stray segment", j.exp.Strays*j.n, p.Stray)
-		j.check(result.ProgramSaid, "asked about a migration", j.exp.Asked*j.n, p.Migrated)
+		// It is asked about what crosses a reset, too, if it is still asked about anything.
+		strays, asked := upTo(j.exp.Strays*j.n, int(p.Stray), j.o.crossed()), j.exp.Asked*j.n
+		if slices.Contains(j.exp.Retried, result.MigrateFailure) {
+			asked = upTo(asked, int(p.Migrated), j.o.Retries)
+		}
+		j.check(result.ProgramSaid, "asked about a stray segment", strays, p.Stray)
+		j.check(result.ProgramSaid, "asked about a migration", asked, p.Migrated)
 	}
+}
+
+// upTo is what is wanted of a count that may be higher by some: what was got, if that is in between.
+func upTo(want, got, more int) int {
+	if got > want && got <= want+more {
+		return got
+	}
+	return want
 }
 
 // agreement holds the witnesses against one another, whatever was expected of the kernel.
@@ -308,7 +377,7 @@ func (j *judgement) agreement() {
 	for _, c := range o.Clients {
 		resets := 0
 		for _, r := range o.Wire.Resets {
-			if r.To == c.Local {
+			if r.To == c.Local && !r.Crossed {
 				resets++
 			}
 		}
@@ -396,11 +465,34 @@ func (j *judgement) verdict() Verdict {
 	if c.Witness == result.After {
 		v.Reason = "the listener is left damaged: " + v.Reason
 	}
-	nothing := j.o.Counters[result.MigrateSuccess]+j.o.Counters[result.MigrateFailure] == 0
-	if j.exp.Lives && j.exp.Migrations > 0 && j.lived == 0 && j.o.SysctlTaken && nothing {
-		v.Reason = "the sysctl is there and the code is not: tcp_migrate_req=1 was taken, and nothing migrated"
+	if said := j.codeless(); said != "" {
+		v.Reason = "the sysctl is there and the code is not: tcp_migrate_req=1 was taken, and " + said
 	}
 	return v
+}
+
+// codeless says by what it is known that the kernel has the sysctl of migration and not its code, as 5.10.188 and later 5.10.y;
+// empty: there is no sign of that.
+func (j *judgement) codeless() string {
+	if !j.o.SysctlTaken {
+		return ""
+	}
+	if j.o.countsNoMigrations() {
+		return "this kernel does not count migrations: it has no " + result.MigrateSuccess
+	}
+	nothing := j.o.Counters[result.MigrateSuccess]+j.o.Counters[result.MigrateFailure] == 0
+	if j.exp.Lives && j.exp.Migrations > 0 && j.lived == 0 && nothing {
+		return "nothing migrated"
+	}
+	return ""
+}
+
+// countsNoMigrations tells that the kernel took tcp_migrate_req=1 and has no counter of migrations. The counters came with the
+// code (5.14, commit 55d444b310c6), and are there from the start. So whatever such a kernel does not do, this is why, and no
+// machine is too slow to know it.
+func (o *Observation) countsNoMigrations() bool {
+	_, known := o.Known[result.MigrateSuccess]
+	return o.SysctlTaken && o.Known != nil && !known
 }
 
 // asExpected is the reason of a PASS.

@@ -16,10 +16,17 @@ type Observation struct {
 	Rule       *Rule // nil: the scenario has no rule
 	// SYNACKTimer tells that the case sits the SYN+ACK timer out.
 	SYNACKTimer bool
+	// Connected is when the first client began to connect, and StagedAt when the case was first seen to be staged, in
+	// seconds; 0 where it has not come to that.
+	Connected, StagedAt float64
+	// Delays are what was late.
+	Delays []Delay
 	// SysctlTaken tells that the kernel took tcp_migrate_req=1.
 	SysctlTaken bool
 	// Sending is the time from when the first client connects until the last has been told to send.
-	Sending   time.Duration
+	Sending time.Duration
+	// Retries is how many segments the clients' own timers sent again where the case counts on none.
+	Retries   int
 	Undecided string // why the outcome of some connection is not known; empty: all are
 
 	Accepted []Accepted // in order
@@ -35,6 +42,13 @@ type Observation struct {
 	Wire      Wire
 	Trace     *Trace     // nil: nothing was traced
 	PostCheck *PostCheck // nil: no listener was tried
+}
+
+// Delay is something that took longer than it does on a machine that keeps up.
+type Delay struct {
+	What    string  // a clause: "the cell's thread was kept from running"
+	At      float64 // when it ended, in seconds
+	Seconds float64
 }
 
 // Staging is what sock_diag showed just before the listener closed, beside what the scenario meant to stage.
@@ -77,7 +91,9 @@ type Wire struct {
 	Packets, Lost int // Lost includes frames that could not be decoded: they too could have been a reset
 	Handshakes    int // flows with SYN, SYN+ACK and the client's ACK
 	SYNACKsAgain  int // SYN+ACKs that were retransmitted
-	Resets        []result.Reset
+	// EarlySYNACKs are those of them that were sent again before the case was staged.
+	EarlySYNACKs int
+	Resets       []result.Reset
 }
 
 // Trace is what the kernel's trace told, besides what it told of each reset, which is in Wire.Resets.

@@ -12,14 +12,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"os/user"
+	"path"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -67,11 +66,16 @@ func (e *env) bundleCommand() *cli.Command {
 			if err := freeForBundle(to, c.Bool("force"), "rpmig bundle "+quote(from)+" -o "+quote(to)+" --force"); err != nil {
 				return err
 			}
-			run, err := readLedger(from)
+			run, err := readLedger(c.Context, from)
 			if err != nil {
 				return err
 			}
-			if err := writeBundle(c.Context, to, runDir(from), run, c.Bool("redact"), c.Bool("force")); err != nil {
+			root, err := os.OpenRoot(runDir(from)) // a ledger names files, and may come from a stranger
+			if err != nil {
+				return fmt.Errorf("bundle: %w", err)
+			}
+			defer func() { _ = root.Close() }()
+			if err := writeBundle(c.Context, to, root.FS(), run, c.Bool("redact"), c.Bool("force")); err != nil {
 				return err
 			}
 			fmt.Fprintf(e.stderr, "rpmig: the bundle is %s\n", printable(to))
@@ -88,7 +92,11 @@ func (e *env) checkBundle(c *cli.Context, name string) error {
 		return fmt.Errorf("bundle: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	checked, err := bundle.Check(c.Context, f)
+	var checked *bundle.Checked
+	err = unlessEnded(c.Context, func() (err error) {
+		checked, err = bundle.Check(c.Context, f)
+		return err
+	})
 	var replay *bundle.ReplayError
 	if errors.As(err, &replay) || errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%s: %w", name, err)
@@ -100,11 +108,11 @@ func (e *env) checkBundle(c *cli.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return e.render(c, format, checked.Run, ".")
+	return e.render(c.Context, c, format, checked.Run, ".")
 }
 
-func writeBundle(ctx context.Context, to, dir string, run *result.Run, redact, force bool) error {
-	src, err := bundleSource(ctx, dir, run)
+func writeBundle(ctx context.Context, to string, files fs.FS, run *result.Run, redact, force bool) error {
+	src, err := bundleSource(ctx, files, run)
 	if err != nil {
 		return err
 	}
@@ -122,7 +130,7 @@ func bundleError(to string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		return existsError(to, "add --force to the same command")
-	case errors.As(err, &hinted), errors.Is(err, context.Canceled):
+	case errors.As(err, &hinted), errors.Is(err, context.Canceled), errors.Is(err, errNoTime):
 		return wrapped
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EFBIG):
 		return &hintedError{wrapped, "the disk is full, and nothing was left on it: choose a file on another one"}
@@ -153,7 +161,6 @@ func freeForBundle(to string, force bool, how string) error {
 type bundling struct {
 	to    string
 	force bool
-	temp  bool // the run's folder is ours, since nobody asked for one
 }
 
 // newBundling makes the run leave the evidence of every cell somewhere.
@@ -161,15 +168,13 @@ func newBundling(c *cli.Context, out *output) (*bundling, error) {
 	if !c.IsSet("bundle") {
 		return nil, nil
 	}
-	b := &bundling{to: c.Path("bundle"), force: c.Bool("force"), temp: out.dir == ""}
-	if b.temp {
+	if out.dir == "" {
 		var err error
-		if out.dir, err = os.MkdirTemp("", "rpmig-evidence-"); err != nil {
+		if out.store, err = newStore(); err != nil {
 			return nil, &outputError{err}
 		}
-		out.keep = true
 	}
-	return b, nil
+	return &bundling{to: c.Path("bundle"), force: c.Bool("force")}, nil
 }
 
 // end ends the ledger and writes the bundle, also of a run that was cut short.
@@ -177,39 +182,61 @@ func (b *bundling) end(ctx context.Context, out *output) error {
 	if b == nil {
 		return out.end()
 	}
-	bad := out.run.Count(result.Fail)+out.run.Count(result.Error) > 0
-	var err error
-	if b.temp && !bad && out.file != nil {
-		// A folder that goes at once need not be named.
-		err = out.file.Close()
-		out.file = nil
+	files, done, err := out.kept()
+	if err != nil {
+		return errors.Join(err, out.end())
 	}
-	err = errors.Join(err, out.end())
-	if err == nil && len(out.run.Cells) > 0 {
-		if err = writeBundle(context.WithoutCancel(ctx), b.to, out.dir, &out.run, true, b.force); err == nil {
-			out.words("rpmig: the bundle is %s\n", printable(b.to))
+	defer done()
+	if err := out.end(); err != nil || len(out.run.Cells) == 0 {
+		return err
+	}
+	if err := writeBundle(ctx, b.to, files, &out.run, true, b.force); err != nil {
+		return err
+	}
+	out.words("rpmig: the bundle is %s\n", printable(b.to))
+	return nil
+}
+
+// kept returns the run's folder, for as long as done is not called. Of a run that went wrong there is a folder afterwards.
+func (o *output) kept() (files fs.FS, done func(), err error) {
+	if o.store == nil {
+		root, err := os.OpenRoot(o.dir)
+		if err != nil {
+			return nil, nil, &outputError{err}
+		}
+		return root.FS(), func() { _ = root.Close() }, nil
+	}
+	if files, err = o.store.files(); err != nil {
+		return nil, nil, &outputError{err}
+	}
+	if o.run.Count(result.Fail)+o.run.Count(result.Error) > 0 {
+		if err := o.makeDir(); err != nil {
+			return nil, nil, err
+		}
+		if err := os.CopyFS(o.dir, files); err != nil {
+			return nil, nil, &outputError{err}
+		}
+		if err := o.open(); err != nil {
+			return nil, nil, err
 		}
 	}
-	if b.temp && !bad {
-		err = errors.Join(err, os.RemoveAll(out.dir))
-	}
-	return err
+	return files, o.store.close, nil
 }
 
 // bundleSource gathers what is known of this machine now.
-func bundleSource(ctx context.Context, dir string, run *result.Run) (bundle.Source, error) {
-	src := bundle.Source{Dir: dir, Run: run, Identity: identity()}
+func bundleSource(ctx context.Context, files fs.FS, run *result.Run) (bundle.Source, error) {
+	src := bundle.Source{Files: files, Run: run, Identity: identity()}
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
 		return src, fmt.Errorf("uname: %w", err)
 	}
 	env := reports.Environment{
 		Release: unix.ByteSliceToString(u.Release[:]), Version: unix.ByteSliceToString(u.Version[:]), Machine: unix.ByteSliceToString(u.Machine[:]),
-		UserNS: netns.InUserNS(), Sysctls: sysctls(), Tables: iptablesVersion(ctx),
+		UserNS: netns.InUserNS(), Sysctls: sysctls(), Tables: netns.IPTablesVersion(ctx),
 		Rpmig: version, Go: runtime.Version(), Build: map[string]string{},
 		LeftOut: []reports.LeftOut{},
 	}
-	if s := programLeftOut(dir, run); s != "" {
+	if s := programLeftOut(files, run); s != "" {
 		env.LeftOut = append(env.LeftOut, reports.LeftOut{Why: s})
 	}
 	// Where it cannot be read it is not known.
@@ -239,7 +266,7 @@ func bundleSource(ctx context.Context, dir string, run *result.Run) (bundle.Sour
 }
 
 // programLeftOut says why a bundle has no BPF program; empty: it has one.
-func programLeftOut(dir string, run *result.Run) string {
+func programLeftOut(files fs.FS, run *result.Run) string {
 	loads := map[string]bool{}
 	for _, m := range migrate.Modes() {
 		loads[m.Name] = m.HasProgram()
@@ -247,7 +274,7 @@ func programLeftOut(dir string, run *result.Run) string {
 	if !slices.ContainsFunc(run.Cells, func(c result.Cell) bool { return loads[c.Mode] }) {
 		return "a BPF program and the verifier's log: no mode of this run has one"
 	}
-	if _, err := os.Lstat(filepath.Join(dir, programDir, programSource)); err != nil {
+	if _, err := fs.Stat(files, path.Join(programDir, programSource)); err != nil {
 		return "the BPF program and the verifier's log, which are not in the run's folder"
 	}
 	return ""
@@ -291,18 +318,6 @@ func sysctls() map[string]string {
 		}
 	}
 	return found
-}
-
-// iptablesVersion is "iptables v1.8.9 (nf_tables)"; empty where there is none.
-func iptablesVersion(ctx context.Context) string {
-	ctx, stop := context.WithTimeout(ctx, 5*time.Second)
-	defer stop()
-	out, err := exec.CommandContext(ctx, "iptables", "--version").Output()
-	if err != nil {
-		return ""
-	}
-	line, _, _ := strings.Cut(string(out), "\n")
-	return strings.TrimSpace(line)
 }
 
 // kernelConfig returns what the running kernel was built with; nil where it does not say.

@@ -160,7 +160,7 @@ func TestComments(t *testing.T) {
 	defer tracer.Close()
 	p := command(t, "rpmig", "run", "quiz?,synack-timer,last-listener-quiz2", "--family=ipv4,ipv6", "--migrate=off,sysctl",
 		"--connections=2", "--trace=on", "--out=out", "-q").want(0, nil, silent)
-	run, err := readLedger(filepath.Join(p.dir, "out"))
+	run, err := readLedger(t.Context(), filepath.Join(p.dir, "out"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -32,7 +33,7 @@ func (e *env) explainCommand() *cli.Command {
 				return &usageError{"explain: want one scenario", "rpmig explain quiz2, or rpmig list"}
 			}
 			if dir, id := splitCell(c.Args().First()); dir != "" {
-				return e.explainCell(dir, id)
+				return e.explainCell(c.Context, dir, id)
 			}
 			found, err := harness.Select(e.scenarios, c.Args().First())
 			if err != nil {
@@ -65,8 +66,8 @@ func splitCell(arg string) (dir, id string) {
 }
 
 // explainCell tells a cell of a run as a timeline, beside the other modes of its group.
-func (e *env) explainCell(dir, id string) error {
-	run, err := readLedger(dir)
+func (e *env) explainCell(ctx context.Context, dir, id string) error {
+	run, err := readLedger(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -79,8 +80,10 @@ func (e *env) explainCell(dir, id string) error {
 	if cell == nil {
 		return &usageError{fmt.Sprintf("explain: no cell %q in %s", id, dir), "rpmig report " + quote(dir) + " names them"}
 	}
-	_, err = io.WriteString(e.stdout, reports.NewStories(run).Explain(cell, reports.Options{Color: e.colorOut, Width: e.widthOut}))
-	return err
+	return unlessEnded(ctx, func() error {
+		_, err := io.WriteString(&untilEnded{ctx, e.stdout}, reports.NewStories(run).Explain(cell, reports.Options{Color: e.colorOut, Width: e.widthOut}))
+		return err
+	})
 }
 
 // docsCommand makes docs/; it is for those who work on rpmig.
@@ -95,7 +98,7 @@ func (e *env) docsCommand() *cli.Command {
 				return err
 			}
 			if dir := c.Path("measure"); dir != "" {
-				run, err := readLedger(dir)
+				run, err := readLedger(c.Context, dir)
 				if err != nil {
 					return err
 				}
@@ -173,7 +176,8 @@ func describe(s *harness.Scenario, m docs.Measured) string {
 	fmt.Fprintf(&b, "- families: %s\n", strings.Join(orAll(s.Families, harness.FamilyNames()), ", "))
 	fmt.Fprintf(&b, "- connections: %d\n", cmp.Or(s.Connections, 1))
 	for _, bug := range s.Bugs {
-		fmt.Fprintf(&b, "- known kernel bug: %s, %s; fixed in %s (%s)\n", bug.ID, bug.Doc, strings.Join(bug.Fixed, ", "), bug.Link)
+		fmt.Fprintf(&b, "- known kernel bug: %s, %s; %s; shows in the modes %s (%s)\n",
+			bug.ID, bug.Doc, releases(bug), strings.Join(orAll(bug.Modes, migrate.Names()), ", "), bug.Link)
 	}
 	seen := map[string]docs.Cell{}
 	for _, c := range m.Scenarios[s.Name].Cells {

@@ -48,7 +48,9 @@ func (e *env) printHelp(w io.Writer, _ string, about any) {
 	}
 	fmt.Fprint(&b, "\nOptions:\n")
 	twoColumns(&b, options(c))
-	_, _ = io.WriteString(w, b.String()) // the library leaves no way to tell
+	if _, err := io.WriteString(w, b.String()); err != nil { // the library leaves no way to tell
+		e.unwritten = fmt.Errorf("write the help: %w", err)
+	}
 }
 
 // scenarioHelp describes a subcommand of rpmig run; empty of any other command. It is put together only when help is asked

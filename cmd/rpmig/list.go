@@ -113,8 +113,14 @@ func listBugs(b *strings.Builder, l listed) {
 		for _, bug := range s.Bugs {
 			fmt.Fprintf(b, "%s (%s)\n", bug.ID, s.Name)
 			hang(b, "  ", bug.Doc)
-			hang(b, "  ", "fixed in "+strings.Join(bug.Fixed, ", ")+" and later series")
+			hang(b, "  ", releases(bug))
+			hang(b, "  ", "shows in the modes "+strings.Join(orAll(bug.Modes, migrate.Names()), ", "))
 			hang(b, "  ", bug.Link)
 		}
 	}
+}
+
+// releases says which kernels have a bug.
+func releases(b result.Bug) string {
+	return fmt.Sprintf("since %s; fixed in %s and later series", b.Since, strings.Join(b.Fixed, ", "))
 }

@@ -4,23 +4,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"runtime"
 	"runtime/debug"
 	"strings"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/scenarios"
+	"github.com/rpmig/rpmig/worker"
 )
 
 // version is set by the Makefile.
@@ -35,24 +34,18 @@ type env struct {
 	personErr      bool       // stderr is a terminal
 	liveErr        func() int // its columns, now; nil: it cannot be drawn on
 	scenarios      []harness.Scenario
+	unwritten      error           // why help could not be written
+	second         context.Context // ends when rpmig is asked to end for the second time; nil: it never is
 }
 
 func main() {
-	harness.WorkIfWorker()
+	worker.RunIfWorker()
 	// Memory is plenty and processors are few: a run of a thousand cells stays under 100 MiB all the same.
 	debug.SetGCPercent(400)
-	// A cell blocks in one system call after another. Go hands the processor of a blocked thread on, and the thread has to
-	// queue for one when it comes back. With many more of them than CPUs it is the kernel that decides who runs: 500 cells
-	// of quiz2 take 2.2 s on 2 CPUs and not 3.
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(16 * runtime.NumCPU())
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
-	// The first signal asks to clean up; from then on the next one kills.
-	context.AfterFunc(ctx, stop)
+	first, second := untilSignal()
 	e := env{
 		args: os.Args[1:], stdout: os.Stdout, stderr: os.Stderr, scenarios: scenarios.All(),
-		widthOut: columns(os.Stdout),
+		widthOut: columns(os.Stdout), second: second,
 	}
 	dumb := os.Getenv("TERM") == "dumb"
 	e.colorOut = e.widthOut > 0 && !dumb && os.Getenv("NO_COLOR") == "" // https://no-color.org
@@ -60,7 +53,7 @@ func main() {
 	if !dumb && e.personErr {
 		e.liveErr = func() int { return columns(os.Stderr) }
 	}
-	os.Exit(run(ctx, e))
+	os.Exit(run(first, e))
 }
 
 // columns is the width of the terminal that a file is; 0 if it is no terminal.
@@ -89,7 +82,7 @@ func run(ctx context.Context, e env) int {
 		return e.fail(e.complete(app, e.args[1:]))
 	}
 	err := app.RunContext(ctx, append([]string{app.Name}, interleave(app, e.args)...))
-	return e.fail(err)
+	return e.fail(cmp.Or(err, e.unwritten))
 }
 
 // fail says what went wrong and what to do next, and returns the exit status that goes with it.

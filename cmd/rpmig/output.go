@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 
@@ -24,11 +25,13 @@ const ledgerName = "run.jsonl"
 // output is the harness.Sink of a run: the ledger, the evidence, and words on stderr while it lasts.
 type output struct {
 	run   result.Run
+	whole bool      // all that is known of each cell is shown in the end
 	live  *liveLine // nil: there is no terminal to draw on
 	words func(format string, args ...any)
 
 	dir    string // where the ledger is; empty: nowhere yet
-	keep   bool   // keep the evidence of every cell, for --out or --bundle, and not only of FAIL and ERROR
+	keep   bool   // keep the evidence of every cell there, for --out, and not only of FAIL and ERROR
+	store  *store // of the evidence of every cell, until it is bundled; nil: there is none
 	file   *os.File
 	ledger *result.Writer
 	meta   capture.Meta
@@ -38,12 +41,13 @@ type output struct {
 func newOutput(e *env, c *cli.Context, r *request) (*output, error) {
 	o := &output{
 		run: result.Run{Header: result.Header{
-			Schema: result.Schema, Version: version, Kernel: r.Kernel, Machine: r.machine, Command: e.args,
+			Schema: result.Schema, Version: version, Kernel: r.kernel, Upstream: r.Upstream, Machine: r.machine, Command: e.args,
 			Port: r.Port, Modes: ledgerModes(),
 		}},
+		whole: r.format.Checks || c.Bool("v"),
 		modes: r.Modes,
 		dir:   c.Path("out"),
-		meta:  capture.Meta{Application: "rpmig " + version, OS: "Linux " + r.Kernel, Hardware: r.machine, Interface: "lo"},
+		meta:  capture.Meta{Application: "rpmig " + version, OS: "Linux " + r.kernel, Hardware: r.machine, Interface: "lo"},
 		words: func(format string, args ...any) {
 			if !c.Bool("q") {
 				fmt.Fprintf(e.stderr, format, args...)
@@ -81,10 +85,14 @@ func ledgerModes() []result.Mode {
 func (o *output) Begin(cells int) error {
 	o.run.Header.Cells = cells
 	o.live.begin(cells)
-	if o.keep {
+	switch {
+	case o.keep:
 		return o.open()
+	case o.store != nil:
+		return o.writePrograms(o.store)
+	default:
+		return nil
 	}
-	return nil
 }
 
 // open starts the ledger and brings it up to date.
@@ -100,7 +108,7 @@ func (o *output) open() (err error) {
 			return &outputError{err}
 		}
 	}
-	return o.writePrograms()
+	return o.writePrograms(evidence.Dir(o.dir))
 }
 
 // The folder with the program and what the verifier says of it, below that of the run.
@@ -112,7 +120,7 @@ const (
 
 // writePrograms leaves the program, and the verifier's log of each mode that loads it, beside the ledger. A log takes
 // milliseconds, so it is asked for once and not in each cell.
-func (o *output) writePrograms() error {
+func (o *output) writePrograms(to evidence.Place) error {
 	source, object := migrate.Source()
 	files := map[string][]byte{}
 	for _, m := range o.modes {
@@ -121,15 +129,8 @@ func (o *output) writePrograms() error {
 			files[m.Name+".txt"] = []byte(m.Inspect())
 		}
 	}
-	if len(files) == 0 {
-		return nil
-	}
-	dir := filepath.Join(o.dir, programDir)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return &outputError{err}
-	}
 	for name, data := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+		if err := evidence.Put(to, path.Join(programDir, name), data); err != nil {
 			return &outputError{err}
 		}
 	}
@@ -138,27 +139,51 @@ func (o *output) writePrograms() error {
 
 // Cell implements harness.Sink.
 func (o *output) Cell(c *result.Cell, files evidence.Files) error {
-	if c.Bad() && o.dir == "" {
-		var err error
-		if o.dir, err = os.MkdirTemp("", "rpmig-evidence-"); err != nil {
-			return &outputError{err}
+	if c.Bad() && o.dir == "" && o.store == nil {
+		if err := o.makeDir(); err != nil {
+			return err
 		}
 		if err := o.open(); err != nil {
 			return err
 		}
 	}
-	if c.Bad() || o.keep {
-		if err := files.Write(o.dir, c, o.meta); err != nil {
-			return &outputError{err}
-		}
+	var err error
+	switch {
+	case o.store != nil:
+		err = files.Write(o.store, c, o.meta)
+	case o.keep || c.Bad():
+		err = files.Write(evidence.Dir(o.dir), c, o.meta)
 	}
-	o.run.Cells = append(o.run.Cells, *c)
+	if err != nil {
+		return &outputError{err}
+	}
+	o.remember(c)
 	if o.ledger != nil {
 		if err := o.ledger.Write(c); err != nil {
 			return &outputError{err}
 		}
 	}
 	o.progress(c)
+	return nil
+}
+
+// wholeRepeats is how many repeats of a cell are kept whole: the report shows the lost connections of fewer.
+const wholeRepeats = 10
+
+// remember keeps a cell for the report, and no more of it than that will show.
+func (o *output) remember(c *result.Cell) {
+	kept := *c
+	if !o.whole && !c.Bad() && c.Repeat > wholeRepeats {
+		kept = c.Brief()
+	}
+	o.run.Cells = append(o.run.Cells, kept)
+}
+
+// makeDir makes a folder for a run that went wrong, where nobody asked for one.
+func (o *output) makeDir() (err error) {
+	if o.dir, err = os.MkdirTemp("", "rpmig-evidence-"); err != nil {
+		return &outputError{err}
+	}
 	return nil
 }
 

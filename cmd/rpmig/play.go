@@ -3,9 +3,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os/exec"
+	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -27,6 +31,9 @@ func (e *env) play(c *cli.Context, selector string) error {
 	if err != nil {
 		return err
 	}
+	if err := fit(r.Options); err != nil {
+		return err
+	}
 	if err := reexecInUserNS(); err != nil {
 		return err
 	}
@@ -35,17 +42,20 @@ func (e *env) play(c *cli.Context, selector string) error {
 		return err
 	}
 	defer closeTrace()
-	if err := r.chooseDroppers(); err != nil {
+	if err := r.chooseDroppers(c, e.stderr); err != nil {
 		return err
 	}
 	out, err := newOutput(e, c, r)
 	if err != nil {
 		return err
 	}
-	runErr := r.run(c, out)
+	runErr := e.runTo(c, r, out)
 	if len(out.run.Cells) > 0 {
-		if err := e.render(c, r.format, &out.run, out.dir); err != nil {
-			return err
+		e.sayNoTrace(c, r)
+		ctx, done := e.afterwards(c.Context)
+		defer done()
+		if err := e.render(ctx, c, r.format, &out.run, out.dir); err != nil {
+			return r.status(cmp.Or(runErr, err), &out.run)
 		}
 		e.next(c, r.format, &out.run, out.dir)
 	}
@@ -58,7 +68,10 @@ func (r *request) startTrace() (closeTrace func(), err error) {
 		return func() {}, nil
 	}
 	// Cells get ready meanwhile: all that comes before the first packet of a cell takes as long.
-	opening := trace.Start(func() (*trace.Tracer, error) { return openTracer(r.trace, len(r.Scenarios) == 1) })
+	opening := trace.Start(func() (t *trace.Tracer, err error) {
+		t, r.noTrace, err = openTracer(r.trace, len(r.Scenarios) == 1)
+		return t, err
+	})
 	r.Tracer = opening.Wait
 	if r.trace != "auto" { // a "no" is best told before anything else has been
 		if _, err := opening.Wait(); err != nil {
@@ -68,58 +81,103 @@ func (r *request) startTrace() (closeTrace func(), err error) {
 	return func() { _ = opening.Close() }, nil
 }
 
-// openTracer opens the kernel's trace. "auto" does without it where this kernel or this user cannot have it, and
-// where it is not worth it: for more than one scenario, if it can only be of the whole host.
-func openTracer(want string, one bool) (*trace.Tracer, error) {
+// openTracer opens the kernel's trace. "auto" does without it wherever it cannot be had, for the reason why, and where it is not
+// worth it: for more than one scenario, if it can only be of the whole host.
+func openTracer(want string, one bool) (t *trace.Tracer, why, err error) {
 	// Its programs and maps hold some forty descriptors.
+	const enough = 256
 	var files unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); want == "auto" && err == nil && files.Cur < 256 {
-		return nil, nil
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); want == "auto" && err == nil && files.Cur < enough {
+		return nil, fmt.Errorf("it takes file descriptors, and the limit is %d: ulimit -n %d", files.Cur, enough), nil
 	}
-	t, err := trace.OpenWith(trace.Options{Tracefs: want == "tracefs"})
-	if errors.Is(err, kernel.ErrNotSupported) && want == "auto" {
-		return nil, nil
+	t, err = trace.OpenWith(trace.Options{Tracefs: want == "tracefs"})
+	if err != nil && want == "auto" {
+		return nil, err, nil
 	}
 	if err == nil && !worthIt(want, t.HostWide, one) {
-		return nil, t.Close()
+		return nil, fmt.Errorf("%w (--trace=tracefs has it, and plays one cell at a time)", t.NoBPF), t.Close()
 	}
-	return t, err
+	return t, nil, err
+}
+
+// sayNoTrace says why "auto" does without the kernel's trace. That this user may not have it goes without saying.
+func (e *env) sayNoTrace(c *cli.Context, r *request) {
+	if r.Tracer == nil || c.Bool("q") {
+		return
+	}
+	_, _ = r.Tracer() // is open, or there is none
+	if r.noTrace == nil || kernel.MayNot(r.noTrace) {
+		return
+	}
+	fmt.Fprintf(e.stderr, "rpmig: there is no trace of the kernel: %s\n", printable(r.noTrace.Error()))
 }
 
 // worthIt tells whether a trace is wanted at the price of playing cells one at a time, if it is of the whole host.
 func worthIt(want string, hostWide, one bool) bool { return want != "auto" || !hostWide || one }
 
 // chooseDroppers chooses what drops the ACK. "auto" is iptables, but not where that would have to be started many times.
-func (r *request) chooseDroppers() (err error) {
-	auto := r.drop == "auto"
-	if auto && len(r.Scenarios) > manyScenarios {
-		r.Dropper, err = netns.Cheapest()
-	} else {
-		r.Dropper, err = netns.NewDropper(r.drop)
+// Where iptables is there and does not work, a line on stderr says so.
+func (r *request) chooseDroppers(c *cli.Context, stderr io.Writer) error {
+	if r.drop != "auto" {
+		return r.chooseDropper(c.Context)
 	}
-	if errors.Is(err, netns.ErrNoIPTables) {
-		return &hintedError{err, "apt-get install iptables, or: rpmig run " + quote(r.selector) + " --drop=nftables"}
-	} else if err != nil {
-		return err
+	choose := netns.Auto
+	if len(r.Scenarios) > manyScenarios {
+		choose = netns.Cheapest
 	}
-	if auto && r.Repeat != 1 {
-		r.Again, err = netns.Cheapest()
+	var why error
+	r.Dropper, why = choose(c.Context)
+	if c.Err() != nil {
+		return &interruptedError{}
 	}
-	return err
+	if why != nil && !errors.Is(why, exec.ErrNotFound) && !c.Bool("q") {
+		fmt.Fprintf(stderr, "rpmig: %s; the ACK is dropped by %s\n", printable(why.Error()), r.Dropper.Name())
+	}
+	if r.Repeat != 1 {
+		r.Again, _ = netns.Cheapest(c.Context)
+	}
+	return nil
 }
 
-// run plays the cells, which go to out, and ends out.
-func (r *request) run(c *cli.Context, out *output) error {
+// chooseDropper takes the backend that was asked for, and no other.
+func (r *request) chooseDropper(ctx context.Context) (err error) {
+	r.Dropper, err = netns.NewDropper(ctx, r.drop)
+	other := "rpmig run " + quote(r.selector) + " --drop=nftables"
+	switch {
+	case ctx.Err() != nil:
+		return &interruptedError{}
+	case errors.Is(err, exec.ErrNotFound):
+		return &hintedError{err, "apt-get install iptables, or: " + other}
+	case errors.Is(err, netns.ErrNoIPTables):
+		return &hintedError{err, other}
+	default:
+		return err
+	}
+}
+
+// runMemory is how much memory a run takes, in bytes, before the garbage collector works harder than debug.SetGCPercent
+// says.
+const runMemory = 128 << 20
+
+// runTo plays the cells, which go to out, and ends out.
+func (e *env) runTo(c *cli.Context, r *request, out *output) error {
 	bundling, err := newBundling(c, out)
 	if err != nil {
 		return err
 	}
 	r.Progress = out.live.estimate()
-	err = harness.Run(c.Context, r.Options, out)
-	if endErr := bundling.end(c.Context, out); err == nil {
-		err = endErr
+	if !out.whole {
+		// However long it is. Nothing of this size is live, so that it costs next to no time.
+		defer debug.SetMemoryLimit(debug.SetMemoryLimit(runMemory))
 	}
-	return err
+	err = harness.Run(c.Context, r.Options, out)
+	ctx, done := e.afterwards(c.Context)
+	defer done()
+	endErr := bundling.end(ctx, out)
+	if errors.Is(err, context.Canceled) {
+		return &interruptedError{played: len(out.run.Cells), of: out.run.Header.Cells, also: endErr}
+	}
+	return cmp.Or(err, endErr)
 }
 
 // status is what rpmig ends with after a run: an exitStatus, or what kept it from being whole.
@@ -127,8 +185,6 @@ func (r *request) status(err error, run *result.Run) error {
 	switch {
 	case errors.Is(err, harness.ErrNothingToPlay):
 		return &usageError{err.Error(), "rpmig explain " + quote(r.selector)}
-	case errors.Is(err, context.Canceled):
-		return &interruptedError{played: len(run.Cells), of: run.Header.Cells}
 	case err != nil:
 		return err
 	default:
@@ -152,11 +208,18 @@ func reexecInUserNS() error {
 }
 
 // interruptedError says that a signal ended the run.
-type interruptedError struct{ played, of int }
+type interruptedError struct {
+	played, of int
+	also       error // what could not be done afterwards
+}
 
 func (e *interruptedError) Error() string {
+	said := fmt.Sprintf("interrupted: %d of %d cells were played", e.played, e.of)
 	if e.of == 0 {
-		return fmt.Sprintf("interrupted after %d cells", e.played)
+		said = fmt.Sprintf("interrupted after %d cells", e.played)
 	}
-	return fmt.Sprintf("interrupted: %d of %d cells were played", e.played, e.of)
+	if e.also != nil {
+		said += "; " + e.also.Error()
+	}
+	return said
 }

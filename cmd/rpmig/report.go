@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,14 +34,14 @@ func (e *env) reportCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			run, err := readLedger(c.Args().First())
+			run, err := readLedger(c.Context, c.Args().First())
 			if err != nil {
 				return err
 			}
 			if n := run.Missing(); n > 0 {
 				fmt.Fprintf(e.stderr, "rpmig: the run was cut short: %d of %d cells are missing\n", n, run.Header.Cells)
 			}
-			if err := e.render(c, format, run, runDir(c.Args().First())); err != nil {
+			if err := e.render(c.Context, c, format, run, runDir(c.Args().First())); err != nil {
 				return err
 			}
 			if e.personErr {
@@ -60,7 +61,18 @@ func runDir(path string) string {
 }
 
 // readLedger reads the ledger of a run by its folder, or by the name that the run printed when it ended.
-func readLedger(path string) (*result.Run, error) {
+func readLedger(ctx context.Context, path string) (*result.Run, error) {
+	var run *result.Run
+	if err := unlessEnded(ctx, func() (err error) {
+		run, err = openLedger(path) // a pipe may stay silent, and a million cells take half a minute
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	return run, nil
+}
+
+func openLedger(path string) (*result.Run, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		path = filepath.Join(path, ledgerName)
 	}
@@ -88,13 +100,13 @@ func lookupFormat(c *cli.Context) (reports.Format, error) {
 
 // render writes the report of a run, whose folder is dir if it has one. With -q the text of a run in which all went well is
 // one line.
-func (e *env) render(c *cli.Context, format reports.Format, run *result.Run, dir string) error {
+func (e *env) render(ctx context.Context, c *cli.Context, format reports.Format, run *result.Run, dir string) error {
 	if c.Bool("q") && format.Name == "text" && run.ExitCode() == result.ExitOK {
 		_, err := fmt.Fprintln(e.stdout, run.Summary())
 		return err
 	}
 	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v"), Dir: dir}
-	if err := format.Render(e.stdout, run, o); err != nil {
+	if err := unlessEnded(ctx, func() error { return format.Render(&untilEnded{ctx, e.stdout}, run, o) }); err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/reports"
@@ -26,10 +27,12 @@ var traces = []string{"auto", "on", "off", "tracefs"}
 type request struct {
 	harness.Options
 	selector string // of the scenarios, as it was typed
+	kernel   string // as uname -r
 	machine  string // as uname -m
 	format   reports.Format
 	drop     string // --drop
 	trace    string // --trace, or "off" where "auto" leaves the trace out
+	noTrace  error  // why "auto" does without it; it is known once the tracer has been waited for
 }
 
 // request reads the command line. Nothing that is wrong becomes a default.
@@ -38,6 +41,7 @@ func (e *env) request(c *cli.Context, selector string) (*request, error) {
 		Options: harness.Options{
 			NoControl:   c.Bool("no-control"),
 			Strict:      c.Bool("strict"),
+			NoConfirm:   c.Bool("no-confirm"),
 			Repeat:      c.Int("repeat"),
 			UntilFail:   c.Bool("until-fail"),
 			Parallel:    c.Int("parallel"),
@@ -74,7 +78,8 @@ func (e *env) request(c *cli.Context, selector string) (*request, error) {
 	case r.format.Story || c.Bool("v"):
 		r.Detail = harness.StoryDetail
 	}
-	r.Kernel, r.machine, err = uname()
+	r.Upstream = kernel.Upstream()
+	r.kernel, r.machine, err = uname()
 	return r, err
 }
 

@@ -21,7 +21,7 @@ func TestSchema1(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run, err := readLedger(dir)
+	run, err := readLedger(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}

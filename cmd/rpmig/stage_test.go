@@ -15,7 +15,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/netns"
@@ -52,13 +54,24 @@ func setStage(words []string) error {
 			if err = unix.Mount(value, value, "", unix.MS_BIND, ""); err == nil {
 				err = unix.Mount("none", value, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
 			}
+		case "hidden": // the path, below an empty folder
+			err = unix.Mount("tmpfs", value, "tmpfs", 0, "")
+		case "only-processes": // are in /proc, as under systemd's ProcSubset=pid
+			err = unix.Mount("proc", "/proc", "proc", 0, "subset=pid")
+		case "damaged": // the path, a file
+			if err = os.WriteFile("damaged", bytes.Repeat([]byte("damaged "), 1<<12), 0o644); err == nil {
+				err = unix.Mount("damaged", value, "", unix.MS_BIND, "")
+			}
 		case "max-user-namespaces", "max-net-namespaces":
 			err = os.WriteFile("/proc/sys/user/"+strings.ReplaceAll(name, "-", "_"), []byte(value), 0)
-		case "open-files":
-			var n uint64
-			if n, err = strconv.ParseUint(value, 10, 64); err == nil {
-				err = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: n})
-			}
+		case "cgroup": // of that path
+			err = os.WriteFile(filepath.Join(value, "cgroup.procs"), []byte("0"), 0)
+		case "open-files", "address-space", "data", "processes":
+			err = setLimit(name, value)
+		case "without": // a capability
+			err = dropCapability(value)
+		case "refused": // by a seccomp filter
+			err = refuse(value)
 		case "nobody":
 			if err = syscall.Setgroups(nil); err == nil {
 				if err = syscall.Setresgid(nobody, nobody, nobody); err == nil {
@@ -79,6 +92,104 @@ func setStage(words []string) error {
 		}
 	}
 	return unix.EINVAL
+}
+
+// setLimit sets a limit, of sizes in MiB.
+func setLimit(name, value string) error {
+	n, err := strconv.ParseUint(value, 10, 64)
+	if err != nil {
+		return err
+	}
+	resource := map[string]int{
+		"open-files": unix.RLIMIT_NOFILE, "address-space": unix.RLIMIT_AS, "data": unix.RLIMIT_DATA, "processes": unix.RLIMIT_NPROC,
+	}[name]
+	if resource == unix.RLIMIT_AS || resource == unix.RLIMIT_DATA {
+		n <<= 20
+	}
+	return unix.Setrlimit(resource, &unix.Rlimit{Cur: n, Max: n})
+}
+
+// dropCapability takes a capability out of what root gets when it executes a program (capabilities(7)).
+func dropCapability(name string) error {
+	number, known := map[string]uintptr{
+		"CAP_NET_BIND_SERVICE": unix.CAP_NET_BIND_SERVICE, "CAP_NET_ADMIN": unix.CAP_NET_ADMIN, "CAP_NET_RAW": unix.CAP_NET_RAW,
+		"CAP_SYS_ADMIN": unix.CAP_SYS_ADMIN, "CAP_BPF": unix.CAP_BPF, "CAP_PERFMON": unix.CAP_PERFMON,
+	}[name]
+	if !known {
+		return unix.EINVAL
+	}
+	return unix.Prctl(unix.PR_CAPBSET_DROP, number, 0, 0, 0)
+}
+
+// refuse has a seccomp filter refuse a system call from now on, in this thread and in what it executes.
+func refuse(call string) error {
+	type refusal struct {
+		number, arg, value uint32 // only where that argument has that value
+		err                unix.Errno
+	}
+	r, known := map[string]refusal{
+		"bpf":             {unix.SYS_BPF, anyValue, 0, unix.EPERM},
+		"unshare":         {unix.SYS_UNSHARE, anyValue, 0, unix.EPERM},
+		"perf_event_open": {unix.SYS_PERF_EVENT_OPEN, anyValue, 0, unix.EPERM},
+		// What a kernel without inet_diag, and one without tcp_diag, answers: the latter to a request of this size.
+		"inet_diag": {unix.SYS_SOCKET, 2, unix.NETLINK_INET_DIAG, unix.EPROTONOSUPPORT},
+		"tcp_diag":  {unix.SYS_SENDTO, 2, 72, unix.ENOENT},
+	}[call]
+	if !known {
+		return unix.EINVAL
+	}
+	// struct seccomp_data has the number at its start, and 64-bit arguments from byte 16 on.
+	program := []bpf.Instruction{
+		bpf.LoadAbsolute{Off: 0, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: r.number, SkipTrue: 3},
+		bpf.LoadAbsolute{Off: 16 + 8*min(r.arg, 5), Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: r.value, SkipTrue: 1},
+		bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(r.err)},
+		bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW},
+	}
+	if r.arg == anyValue {
+		program = slices.Delete(program, 2, 4)
+		program[1] = bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: r.number, SkipTrue: 1}
+	}
+	raw, err := bpf.Assemble(program)
+	if err != nil {
+		return err
+	}
+	filter := make([]unix.SockFilter, len(raw))
+	for i, ins := range raw {
+		filter[i] = unix.SockFilter{Code: ins.Op, Jt: ins.Jt, Jf: ins.Jf, K: ins.K}
+	}
+	fprog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&fprog)), 0, 0)
+}
+
+// anyValue stands for no argument.
+const anyValue = 6
+
+// limitedCgroup makes a cgroup for this test alone, with that in a file of the controller: the first that is there, since the
+// versions of cgroups have different ones.
+func limitedCgroup(t *testing.T, controller, limit string, files ...string) string {
+	t.Helper()
+	for _, root := range []string{"/sys/fs/cgroup/" + controller, "/sys/fs/cgroup"} {
+		if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); err != nil {
+			continue
+		}
+		made, err := os.MkdirTemp(root, "rpmig-test-")
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() {
+			until(t, "the cgroup is empty", func() bool { return unix.Rmdir(made) == nil })
+		})
+		for _, file := range files {
+			path := filepath.Join(made, file)
+			if _, err := os.Stat(path); err == nil && os.WriteFile(path, []byte(limit), 0) == nil {
+				return made
+			}
+		}
+	}
+	t.Skipf("needs the %s controller of cgroups, and the right to make a cgroup", controller)
+	return ""
 }
 
 // userNS puts a stage into a user namespace in which it is root. The other users are there too.

@@ -59,6 +59,12 @@ func openPrograms(o Options) (_ *programs, err error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("read the kernel's BTF: %w", err)
 	}
+	if _, err := Namespace(); errors.Is(err, unix.ENOPROTOOPT) { // a watch needs it
+		return nil, &kernel.NotSupportedError{Reason: "this kernel's network namespaces have no cookie (Linux 5.14 gives them one)", Next: tracing.Instead}
+	} else if err != nil {
+		return nil, err
+	}
+	kernel.RaiseMemlock()
 	t := &programs{watching: map[uint32]*bpfWatch{}, count: o.misses}
 	defer func() {
 		if err != nil {
@@ -76,7 +82,7 @@ func openPrograms(o Options) (_ *programs, err error) {
 	if err := spec.LoadAndAssign(&t.objs, &ebpf.CollectionOptions{
 		Programs: ebpf.ProgramOptions{KernelTypes: types},
 	}); err != nil {
-		return nil, explainLoad(err)
+		return nil, tracing.Explain(err)
 	}
 	if err := t.openRing(); err != nil {
 		return nil, err
@@ -149,25 +155,10 @@ func hasHelper(types *btf.Spec, name string) bool {
 	return slices.ContainsFunc(helpers.Values, func(v btf.EnumValue) bool { return v.Name == name })
 }
 
-// explainLoad tells a clear "no" from a failure to find out.
-func explainLoad(err error) error {
-	var verifier *ebpf.VerifierError
-	switch {
-	case errors.Is(err, unix.EPERM): // EACCES is from the verifier
-		return &kernel.NotSupportedError{
-			Reason: "tracing needs CAP_BPF and CAP_PERFMON outside any user namespace",
-			Next:   "run it as root: sudo rpmig …",
-		}
-	case errors.As(err, &verifier):
-		return &kernel.NotSupportedError{
-			Reason: "this kernel's verifier refuses the tracing programs: " + verifier.Cause.Error(),
-			Next:   "rpmig doctor",
-		}
-	case errors.Is(err, unix.ENOSYS), errors.Is(err, ebpf.ErrNotSupported):
-		return &kernel.NotSupportedError{Reason: "this kernel cannot trace with BPF: " + err.Error(), Next: "rpmig doctor"}
-	default:
-		return fmt.Errorf("load BPF programs: %w", err)
-	}
+// tracing is what to say where the programs cannot be loaded.
+var tracing = kernel.BPFProgram{
+	Name: "the tracing programs", Needs: []string{"CAP_BPF", "CAP_PERFMON"},
+	Since: "Linux 5.14", Instead: "rpmig run quiz1 --trace=tracefs, which does without BPF; or boot Linux 5.14 or later",
 }
 
 func (t *programs) openRing() (err error) {
@@ -233,7 +224,7 @@ func (t *programs) attach(name, raw string, program *ebpf.Program) error {
 	case errors.Is(err, unix.ENOENT):
 		t.missing = append(t.missing, name)
 	case errors.Is(err, unix.EPERM):
-		return explainLoad(err)
+		return tracing.Explain(err)
 	case err != nil:
 		return fmt.Errorf("attach to %s: %w", name, err)
 	default:

@@ -127,41 +127,53 @@ func tracefs() (dir string, done func(), err error) {
 	}
 	fs, err := unix.Fsopen("tracefs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
-		return "", nil, explainPerf("mount tracefs", err)
+		return "", nil, explainPerf("mount tracefs", "CAP_SYS_ADMIN", err)
 	}
 	defer unix.Close(fs)
 	if err := unix.FsconfigCreate(fs); err != nil {
-		return "", nil, explainPerf("mount tracefs", err)
+		return "", nil, explainPerf("mount tracefs", "CAP_SYS_ADMIN", err)
 	}
 	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {
-		return "", nil, explainPerf("mount tracefs", err)
+		return "", nil, explainPerf("mount tracefs", "CAP_SYS_ADMIN", err)
 	}
 	return "/proc/self/fd/" + strconv.Itoa(fd), func() { unix.Close(fd) }, nil
 }
 
 // explainPerf tells a clear "no" from a failure to find out.
-func explainPerf(what string, err error) error {
+func explainPerf(what, capability string, err error) error {
+	err = kernel.Explain(fmt.Errorf("%s: %w", what, err), true, capability)
+	var denied *kernel.DeniedError
 	switch {
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return &kernel.NotSupportedError{
-			Reason: "tracing by tracefs needs CAP_SYS_ADMIN outside any user namespace, and a kernel that is not locked down",
-			Next:   "run it as root: sudo rpmig …",
-		}
+	case errors.As(err, &denied):
+		return &kernel.NotSupportedError{Reason: denied.Error(), Next: denied.Hint(), Denied: denied}
 	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENOSYS):
 		return &kernel.NotSupportedError{
-			Reason: what + ": this kernel cannot (CONFIG_FTRACE, CONFIG_PERF_EVENTS): " + err.Error(), Next: "boot a distribution's kernel"}
+			Reason: "this kernel cannot (CONFIG_FTRACE, CONFIG_PERF_EVENTS): " + err.Error(), Next: "boot a distribution's kernel"}
 	}
-	return fmt.Errorf("%s: %w", what, err)
+	return err
 }
 
-// onlineCPUs lists the CPUs that are up, from /sys/devices/system/cpu/online: "0-3,5".
+// onlineCPUs lists the CPUs that are up, from /sys/devices/system/cpu/online, or from /proc/stat where /sys is hidden.
 func onlineCPUs() (cpus []int, err error) {
 	text, err := os.ReadFile("/sys/devices/system/cpu/online")
+	parse := parseOnline
+	if errors.Is(err, os.ErrNotExist) {
+		text, err = os.ReadFile("/proc/stat")
+		parse = parseStat
+	}
+	if err == nil {
+		cpus, err = parse(string(text))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list the CPUs: %w", err)
 	}
-	for part := range strings.SplitSeq(strings.TrimSpace(string(text)), ",") {
+	return cpus, nil
+}
+
+// parseOnline reads a list such as "0-3,5".
+func parseOnline(text string) (cpus []int, err error) {
+	for part := range strings.SplitSeq(strings.TrimSpace(text), ",") {
 		from, to, several := strings.Cut(part, "-")
 		if !several {
 			to = from
@@ -169,11 +181,29 @@ func onlineCPUs() (cpus []int, err error) {
 		first, err := strconv.Atoi(from)
 		last, err2 := strconv.Atoi(to)
 		if err := errors.Join(err, err2); err != nil {
-			return nil, fmt.Errorf("list the CPUs: %w", err)
+			return nil, err
 		}
 		for cpu := first; cpu <= last; cpu++ {
 			cpus = append(cpus, cpu)
 		}
+	}
+	return cpus, nil
+}
+
+// parseStat reads the lines of /proc/stat that begin with "cpu" and a number: there is one for each CPU that is up.
+func parseStat(text string) (cpus []int, err error) {
+	for line := range strings.Lines(text) {
+		name, _, _ := strings.Cut(line, " ")
+		if number, ok := strings.CutPrefix(name, "cpu"); ok && number != "" {
+			cpu, err := strconv.Atoi(number)
+			if err != nil {
+				return nil, err
+			}
+			cpus = append(cpus, cpu)
+		}
+	}
+	if len(cpus) == 0 {
+		return nil, errors.New("there is none in /proc/stat")
 	}
 	return cpus, nil
 }
@@ -190,7 +220,7 @@ func (p *perf) openCPU(cpu, size int) error {
 			Clockid: unix.CLOCK_MONOTONIC, // of the clocks that perf takes, the one that cannot be set
 		}, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
 		if err != nil {
-			return explainPerf(fmt.Sprintf("perf_event_open of %s on CPU %d", d.kind, cpu), err)
+			return explainPerf(fmt.Sprintf("perf_event_open of %s on CPU %d", d.kind, cpu), "CAP_PERFMON", err)
 		}
 		c.fds = append(c.fds, fd)
 		if len(c.fds) == 1 {

@@ -185,7 +185,7 @@ func TestTracefsAgrees(t *testing.T) {
 			s.close(a)
 		}, map[Kind]string{ResetSent: "TCP_STATE", ResetReceived: ""}},
 		{"a survivor rejects", func(s *stage) {
-			drop, err := netns.NewDropper("nftables")
+			drop, err := netns.NewDropper(t.Context(), "nftables")
 			must("drop", err)
 			a, _ := s.listen(at)
 			rule, err := drop.Drop(false, at.Port())
@@ -393,8 +393,8 @@ func TestTracefsLeavesNothing(t *testing.T) {
 // TestNoBTF: without BTF, Open uses perf events.
 func TestNoBTF(t *testing.T) {
 	tr := tracer(t, Options{noBTF: true})
-	if _, ok := tr.backend.(*perf); !ok || !tr.HostWide {
-		t.Errorf("got %T, host-wide: %t", tr.backend, tr.HostWide)
+	if _, ok := tr.backend.(*perf); !ok || !tr.HostWide || !errors.Is(tr.NoBPF, errNoBTF) {
+		t.Errorf("got %T, host-wide: %t, because %v", tr.backend, tr.HostWide, tr.NoBPF)
 	}
 	err := netns.Do(func() error { // on a thread that ends with it
 		var none [2]unix.CapUserData
@@ -406,12 +406,36 @@ func TestNoBTF(t *testing.T) {
 	})
 	var no *kernel.NotSupportedError
 	if !errors.As(err, &no) || !strings.Contains(no.Error(), "CONFIG_DEBUG_INFO_BTF") ||
-		!strings.Contains(no.Error(), "CAP_SYS_ADMIN") || !strings.Contains(no.Hint(), "sudo") {
+		!strings.Contains(no.Error(), "CAP_SYS_ADMIN") || !strings.Contains(no.Hint(), "SYS_ADMIN") || !kernel.MayNot(no) {
 		t.Errorf("got %v, want both reasons and a hint", err)
 	}
 	missing := tracer(t, Options{Tracefs: true, Without: []string{"tcp:tcp_send_reset", "skb:kfree_skb"}})
 	if len(missing.Missing) != 2 {
 		t.Errorf("missing: %v", missing.Missing)
+	}
+}
+
+// TestOnlineCPUs: both places tell the same.
+func TestOnlineCPUs(t *testing.T) {
+	for _, tt := range []struct {
+		parse func(string) ([]int, error)
+		text  string
+		want  []int
+	}{
+		{parseOnline, "0-3,5\n", []int{0, 1, 2, 3, 5}}, {parseOnline, "0\n", []int{0}}, {parseOnline, "", nil}, {parseOnline, "0-x", nil},
+		{parseStat, "cpu  1 2 3\ncpu0 1 2 3\ncpu2 1 2 3\nintr 7\n", []int{0, 2}}, {parseStat, "intr 7\n", nil}, {parseStat, "cpux 1\n", nil},
+	} {
+		if got, err := tt.parse(tt.text); !slices.Equal(got, tt.want) || (err == nil) != (tt.want != nil) {
+			t.Errorf("%q: got %v, %v, want %v", tt.text, got, err, tt.want)
+		}
+	}
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	online, err := onlineCPUs()
+	if counted, err2 := parseStat(string(stat)); err != nil || err2 != nil || !slices.Equal(online, counted) {
+		t.Errorf("online: %v, %v, and by /proc/stat: %v, %v", online, err, counted, err2)
 	}
 }
 

@@ -2,8 +2,8 @@
 // retransmits, and how sockets change state. It records only network namespaces that are watched.
 //
 // There are two backends. The usual one is BPF programs on raw tracepoints. They are attached once, for all namespaces, and
-// discard in the kernel what belongs to no watched namespace. They need the kernel's BTF. Without it, perf events on the same
-// tracepoints record, in the layout that tracefs describes (see perf). They have fewer fields, and see the whole host: see
+// discard in the kernel what belongs to no watched namespace. They need the kernel's BTF. Where they cannot be had, perf events
+// on the same tracepoints record, in the layout that tracefs describes (see perf). They have fewer fields, and see the whole host: see
 // Recording.Claim.
 //
 // Both consist of file descriptors alone, so the kernel removes everything with the process, however it ends.
@@ -30,6 +30,7 @@ type Tracer struct {
 	// HostWide says that the events do not have their namespace. Then there can be one watch at a time, and its recording has
 	// no events before Claim.
 	HostWide bool
+	NoBPF    error // why it is HostWide, if that was not asked for
 
 	backend backend
 }
@@ -58,7 +59,7 @@ type Options struct {
 }
 
 // Open loads the programs and attaches them. From then on every softirq and every dropped segment of the host costs some
-// tens of nanoseconds more. If the kernel has no BTF it opens perf events, which cost next to nothing while there is no
+// tens of nanoseconds more. Where they cannot be had it opens perf events, which cost next to nothing while there is no
 // watch. It wraps kernel.ErrNotSupported if this kernel or this user can have neither.
 func Open() (*Tracer, error) { return OpenWith(Options{}) }
 
@@ -87,7 +88,7 @@ func Start(open func() (*Tracer, error)) *Opening {
 		// A higher priority, so that it need not wait for a CPU. Without the right to raise it, opening only takes longer.
 		// The thread is not unlocked, so that it ends with the goroutine.
 		runtime.LockOSThread()
-		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -10)
+		_ = kernel.SetNice(-10)
 		o.tracer, o.err = open()
 	}()
 	return o
@@ -107,30 +108,45 @@ func (o *Opening) Close() error {
 	return nil
 }
 
-// errNoBTF is the error after which perf events are tried, which need no BTF.
+// errNoBTF says that the programs cannot be fitted to this kernel.
 var errNoBTF = &kernel.NotSupportedError{
 	Reason: "this kernel does not describe its types: no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF)",
-	Next:   "boot a distribution's kernel, or one built with CONFIG_DEBUG_INFO_BTF=y",
+	Next:   "mount -t sysfs sysfs /sys; or boot a kernel built with CONFIG_DEBUG_INFO_BTF=y",
 }
 
+// open opens the programs, or perf events wherever they cannot be had.
 func open(o Options) (*Tracer, error) {
+	var noBPF error
 	if !o.Tracefs {
 		p, err := openPrograms(o)
 		if err == nil {
 			return &Tracer{Missing: p.missing, backend: p}, nil
 		}
-		if !errors.Is(err, errNoBTF) {
-			return nil, err
-		}
+		noBPF = err
 	}
 	p, err := openPerf(o)
-	var no *kernel.NotSupportedError
-	if errors.As(err, &no) && !o.Tracefs {
-		return nil, &kernel.NotSupportedError{Reason: errNoBTF.Reason + "; and without: " + no.Reason, Next: no.Next}
+	if err != nil && noBPF != nil {
+		return nil, neither(noBPF, err)
 	} else if err != nil {
 		return nil, err
 	}
-	return &Tracer{Missing: p.missing, HostWide: true, backend: p}, nil
+	return &Tracer{Missing: p.missing, HostWide: true, NoBPF: noBPF, backend: p}, nil
+}
+
+// neither is the error where there is neither backend. It is a clear no if both are.
+func neither(noBPF, noPerf error) error {
+	var no, no2 *kernel.NotSupportedError
+	if !errors.As(noBPF, &no) || !errors.As(noPerf, &no2) {
+		return fmt.Errorf("%w; and by tracefs: %w", noBPF, noPerf)
+	}
+	if kernel.MayNot(no) {
+		return no // who may not use BPF needs not hear of tracefs
+	}
+	both := &kernel.NotSupportedError{Reason: no.Reason + "; and by tracefs: " + no2.Reason, Next: no.Next}
+	if kernel.MayNot(no2) { // the shorter way
+		both.Next, both.Denied = no2.Next, no2.Denied
+	}
+	return both
 }
 
 // Close ends the recording. The kernel frees programs some time later. Watches that are not stopped return ErrClosed.
