@@ -279,3 +279,28 @@ func TestPages(t *testing.T) {
 		t.Errorf("README.md: the Go that go.mod wants is not named: %q", m)
 	}
 }
+
+// TestFaults: docs/FAULTS.md names tests that there are.
+func TestFaults(t *testing.T) {
+	var tests strings.Builder
+	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		code, err := os.ReadFile(path)
+		tests.Write(code)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile(`\bTest\w+`).FindAllString(readPage(t, filepath.Join("docs", "FAULTS.md")), -1)
+	if len(named) == 0 {
+		t.Error("it names none")
+	}
+	for _, name := range named {
+		if !strings.Contains(tests.String(), "\nfunc "+name+"(t *testing.T)") {
+			t.Errorf("there is no %s", name)
+		}
+	}
+}
