@@ -26,7 +26,7 @@ type Bug struct {
 // Presence is whether a kernel has a bug, as far as its version tells.
 type Presence int
 
-// The zero Presence accuses nobody and excuses nobody.
+// The zero Presence neither accuses nor excuses.
 const (
 	MayHave Presence = iota
 	Has

@@ -264,8 +264,8 @@ func askReset(t *trace.Tracer) (string, error) {
 	return whatItTells(said)
 }
 
-// resetOne has the kernel reset a connection: it is closed with data that nobody has read (TCP_ABORT_ON_CLOSE). So the reset
-// has a socket. Before Linux 6.10 tcp_v4_send_reset traces no other one, such as that to a port where nobody listens.
+// resetOne has the kernel reset a connection: it is closed with unread data (TCP_ABORT_ON_CLOSE). So the reset
+// has a socket. Before Linux 6.10 tcp_v4_send_reset traces no other one, such as that to a port without a listener.
 func resetOne() (err error) {
 	open := func() int {
 		fd, serr := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
