@@ -529,8 +529,8 @@ func TestLookup(t *testing.T) {
 		t.Error("Formats is not sorted")
 	}
 	_, err := Lookup("pdf")
-	if want := `unknown format "pdf": want one of html, jsonl, junit, ktap, text`; err == nil || err.Error() != want {
-		t.Errorf("want %s\ngot  %v", want, err)
+	if want := `unknown format "pdf": want one of html, jsonl, `; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("want %s…\ngot  %v", want, err)
 	}
 }
 

@@ -102,7 +102,7 @@ var hotReloadBPFDrain = func() harness.Scenario {
 new listener. The server serves the old one until its last request socket
 must be gone (here after 1 s, with tcp_synack_retries=0), drains it and closes
 it. Nothing is lost, but each old listener stays for that second.`,
-		[]string{"bpf", "bpf-pass", "bpf-drop", "bpf-select"}, 2, harness.ReloadByBPFDraining(1100*time.Millisecond),
+		harness.ModesIn(harness.Mode.HasProgram), 2, harness.ReloadByBPFDraining(1100*time.Millisecond),
 		func(harness.Mode) verdict.Range { return perMillion(0, 0) })
 	s.Sysctls = []harness.Sysctl{{Name: "net.ipv4.tcp_synack_retries", Value: "0"}}
 	s.Timers, s.Cost = []harness.Timer{{Name: "the SYN+ACK timer (1 s), for each of two reloads", SYNACK: true}}, 2200*time.Millisecond
