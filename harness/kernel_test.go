@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -70,12 +71,35 @@ func TestEveryCell(t *testing.T) {
 				case result.Skip:
 					t.Skip(c.Reason)
 				case result.Pass, result.XFail:
+					for _, w := range unasked(c) {
+						t.Errorf("%s, and the witness %q was not asked", c.Status, w)
+					}
 				default:
 					t.Errorf("%s: %s\n%s", c.Status, c.Reason, failed(c))
 				}
 			})
 		}
 	}
+}
+
+// noListenerStays are the scenarios after which there is no listener to try.
+var noListenerStays = regexp.MustCompile(`^(fd-pass|last-listener|other-group-uid)-quiz[12]$`)
+
+// unasked returns the witnesses that have no check in a cell and should: a witness that is left out agrees with everything.
+func unasked(c result.Cell) []result.Witness {
+	want := []result.Witness{result.Staging, result.Application, result.Agreement}
+	if c.Stream == nil {
+		want = append(want, result.Wire, result.Counters)
+	}
+	if c.Program != nil && c.Stream == nil {
+		want = append(want, result.ProgramSaid)
+	}
+	if !noListenerStays.MatchString(c.Scenario) {
+		want = append(want, result.After)
+	}
+	return slices.DeleteFunc(want, func(w result.Witness) bool {
+		return slices.ContainsFunc(c.Checks, func(k result.Check) bool { return k.Witness == w })
+	})
 }
 
 // TestBrokenCells breaks cells on the running kernel. None may pass, and each has to say what was wrong.
