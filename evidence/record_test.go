@@ -34,7 +34,8 @@ func packet(t *testing.T, at time.Time, from, to netip.AddrPort, flags capture.F
 }
 
 // TestCrossedResets: a reset that answers what was on its way when the first reset was sent is told from one too many, and a
-// SYN+ACK that was sent again before the case was staged from one that was sent again when it should be.
+// SYN+ACK that was sent again before the case was staged from one that was sent again when it should be. What the rule could
+// have dropped is what clients sent before it was asked.
 func TestCrossedResets(t *testing.T) {
 	const c, s = 1000, 2000 // initial sequence numbers
 	start := time.Unix(100, 0)
@@ -74,14 +75,15 @@ func TestCrossedResets(t *testing.T) {
 			}
 			rec.Packets = append(rec.Packets, packet(t, start.Add(time.Duration(f.ms)*time.Millisecond), from, to, f.flags, f.seq, f.ack, f.data))
 		}
-		o := &verdict.Observation{Steps: result.Steps{{Name: "all"}}, StagedAt: 0.5}
+		o := &verdict.Observation{Steps: result.Steps{{Name: "all"}}, StagedAt: 0.5, Rule: &verdict.Rule{At: 0.0035}}
 		(&Record{Start: start}).ReadCapture(rec, o)
 		var crossed []bool
 		for _, r := range o.Wire.Resets {
 			crossed = append(crossed, r.Crossed)
 		}
-		if len(crossed) != len(tt.crossed) || o.Wire.EarlySYNACKs != tt.early || o.Wire.Handshakes != 1 || o.Wire.Lost != 0 {
-			t.Errorf("%s: crossed %v, %d early SYN+ACKs; want %v, %d: %+v", tt.name, crossed, o.Wire.EarlySYNACKs, tt.crossed, tt.early, o.Wire)
+		if len(crossed) != len(tt.crossed) || o.Wire.EarlySYNACKs != tt.early || o.Wire.Handshakes != 1 || o.Rule.Sent != 1 || o.Wire.Lost != 0 {
+			t.Errorf("%s: crossed %v, %d early SYN+ACKs, %d segments for the rule; want %v, %d, the first ACK: %+v",
+				tt.name, crossed, o.Wire.EarlySYNACKs, o.Rule.Sent, tt.crossed, tt.early, o.Wire)
 			continue
 		}
 		for i := range crossed {

@@ -55,7 +55,7 @@ func (l *Lab) awaitDropped(want int) {
 	}
 	err := l.until(handshakeTimeout, fmt.Sprintf("the rule has dropped %d", want), func() (bool, error) {
 		n, err := l.rule.Packets()
-		l.obs.Rule.Dropped = int(n)
+		l.obs.Rule.Dropped, l.obs.Rule.At = int(n), l.now()
 		return l.obs.Rule.Dropped >= want, err
 	})
 	if !errors.Is(err, errTimeout) { // that is for the judge to see

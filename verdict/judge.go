@@ -402,6 +402,14 @@ func (j *judgement) agreement() {
 	if _, known := o.Known[result.OutRsts]; known {
 		j.check(result.Agreement, "wire and counters: resets sent", len(o.Wire.Resets), o.Counters[result.OutRsts])
 	}
+	// Rule and wire: the tap comes before the INPUT hook, so what was dropped was seen.
+	if r := o.Rule; r != nil {
+		seen := "all"
+		if r.Dropped > r.Sent {
+			seen = fmt.Sprintf("%d of %d", r.Sent, r.Dropped)
+		}
+		j.check(result.Agreement, "rule and wire: dropped segments were sent", "all", seen)
+	}
 	// Application and counters. Where nothing but migration saves a connection, each survivor was counted; and where a
 	// connection should be lost, each that lives must have migrated.
 	if _, known := o.Known[result.MigrateSuccess]; known {

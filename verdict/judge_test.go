@@ -35,7 +35,7 @@ func observed(lives bool) *Observation {
 		Staged:   2,
 		Steps:    result.Steps{{Name: "close A"}},
 		Staging:  []Staging{{Listener: "A", Requests: 2, WantRequests: 2}},
-		Rule:     &Rule{Backend: "nftables", Dropped: 4, Want: 4},
+		Rule:     &Rule{Backend: "nftables", Dropped: 4, Want: 4, Sent: 4},
 		Known:    map[string]int64{result.MigrateSuccess: 0, result.MigrateFailure: 0, result.OutRsts: 0, result.EstabResets: 0, "ListenDrops": 0},
 		Counters: map[string]int64{"ListenDrops": 2},
 		Wire:     Wire{Packets: 14, Handshakes: 2},
@@ -137,6 +137,9 @@ func TestJudge(t *testing.T) {
 		{name: "the rule was never in", change: func(o *Observation) {
 			o.Rule.Dropped = 0
 		}, want: result.Error, reason: "not staged: segments dropped by the rule: want 4 or more, got 0"},
+		{name: "a rule that counts what was not sent", change: func(o *Observation) {
+			o.Rule.Dropped = 104
+		}, want: result.Error, reason: "the witnesses disagree: rule and wire: dropped segments were sent: want all, got 4 of 104"},
 		{name: "no request sockets", change: func(o *Observation) {
 			o.Staging[0].Requests, o.Staging[0].Queued = 0, 2
 		}, want: result.Error, reason: "not staged: in the accept queue of A: want 0, got 2"},

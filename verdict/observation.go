@@ -61,7 +61,10 @@ type Staging struct {
 // Rule is what the packet-drop rule counted just before the listener closed.
 type Rule struct {
 	Backend       string
-	Dropped, Want int // segments
+	Dropped, Want int     // segments
+	At            float64 // when it was asked last, in seconds
+	// Sent is how many segments that it could have dropped the wire shows by then: of clients, with ACK and without SYN.
+	Sent int
 }
 
 // Accepted is a connection that accept returned.
