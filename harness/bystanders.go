@@ -1,11 +1,6 @@
 package harness
 
-import (
-	"golang.org/x/sys/unix"
-
-	"github.com/rpmig/rpmig/result"
-	"github.com/rpmig/rpmig/tcp"
-)
+import "github.com/rpmig/rpmig/result"
 
 // Bystanders connects clients besides those that the case is about: they send the greeting and take up room, and
 // nothing is judged by what becomes of them. The scenario has to ask for FramesServed of room in the capture for each.
@@ -27,9 +22,7 @@ func (l *Lab) FastBystanders(n int) {
 }
 
 func (l *Lab) bystander(fd int) *client {
-	sa, err := unix.Getsockname(fd)
-	l.must(wrap("getsockname", err))
-	c := &client{fd: fd, local: tcp.AddrPort(sa)}
+	c := l.clientOf(fd)
 	l.bystanders = append(l.bystanders, c)
 	l.obs.Bystanders++
 	return c

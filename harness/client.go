@@ -134,10 +134,15 @@ func (l *Lab) connect() *client {
 	return l.client(fd)
 }
 
-func (l *Lab) client(fd int) *client {
+// clientOf is the client at the end of a socket that has connected, or has begun to.
+func (l *Lab) clientOf(fd int) *client {
 	sa, err := unix.Getsockname(fd)
 	l.must(wrap("getsockname", err))
-	c := &client{fd: fd, local: tcp.AddrPort(sa)}
+	return &client{fd: fd, local: tcp.AddrPort(sa)}
+}
+
+func (l *Lab) client(fd int) *client {
+	c := l.clientOf(fd)
 	l.clients = append(l.clients, c)
 	l.obs.Staged++
 	return c

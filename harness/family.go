@@ -1,10 +1,9 @@
 package harness
 
 import (
-	"fmt"
 	"net/netip"
-	"strings"
 
+	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/tcp"
 )
 
@@ -48,22 +47,5 @@ func FamilyNames() []string {
 
 // ParseFamilies reads a comma list of families, or "all", into table order, each once.
 func ParseFamilies(list string) ([]Family, error) {
-	if list == "all" {
-		return Families(), nil
-	}
-	want := map[string]bool{}
-	for name := range strings.SplitSeq(list, ",") {
-		want[strings.TrimSpace(name)] = true
-	}
-	var found []Family
-	for _, f := range families {
-		if want[f.Name] {
-			found = append(found, f)
-			delete(want, f.Name)
-		}
-	}
-	for name := range want {
-		return nil, fmt.Errorf("no address family %q: want %s, or all", name, strings.Join(FamilyNames(), ", "))
-	}
-	return found, nil
+	return migrate.Pick("address family", list, families, func(f Family) string { return f.Name })
 }

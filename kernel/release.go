@@ -2,31 +2,39 @@ package kernel
 
 import (
 	"fmt"
-	"strings"
+	"slices"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// Release is the running kernel's, as uname -r prints it; empty where it cannot be asked.
-var Release = sync.OnceValue(func() string {
-	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return ""
-	}
-	return unix.ByteSliceToString(u.Release[:])
+// uname is what the running kernel says of itself; empty where it cannot be asked.
+var uname = sync.OnceValue(func() (u unix.Utsname) {
+	_ = unix.Uname(&u)
+	return u
 })
+
+// Release is the running kernel's, as uname -r prints it; empty where it cannot be asked.
+func Release() string {
+	u := uname()
+	return unix.ByteSliceToString(u.Release[:])
+}
 
 // Before tells whether the running kernel's release is before a version. It is for what no probe can find out, since
 // distributions backport. A release that cannot be read is before none.
 func Before(major, minor int) bool { return before(Release(), major, minor) }
 
 func before(release string, major, minor int) bool {
-	var have [2]int
-	if n, _ := fmt.Sscanf(strings.SplitN(release, "-", 2)[0], "%d.%d", &have[0], &have[1]); n < 2 {
+	m := numbers.FindStringSubmatch(release)
+	if m == nil {
 		return false
 	}
-	return have[0] < major || have[0] == major && have[1] < minor
+	var have [2]int
+	for i := range have {
+		have[i], _ = strconv.Atoi(m[i+1]) // digits
+	}
+	return slices.Compare(have[:], []int{major, minor}) < 0
 }
 
 // SetNice gives the calling thread a nice value (setpriority(2), C library/kernel differences), where the user may do that.

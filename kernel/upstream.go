@@ -14,12 +14,9 @@ import (
 // Upstream is the release of Linux that the running kernel was made of, such as 6.1.180 or 6.12-rc6; empty where it does not
 // say. uname -r need not be that: distributions count their own builds in it.
 var Upstream = sync.OnceValue(func() string {
-	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return ""
-	}
+	u := uname()
 	signature, _ := os.ReadFile("/proc/version_signature") // only Ubuntu's kernels have it
-	return upstream(unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Version[:]), string(signature))
+	return upstream(Release(), unix.ByteSliceToString(u.Version[:]), string(signature))
 })
 
 var (

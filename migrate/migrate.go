@@ -3,6 +3,7 @@ package migrate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -68,24 +69,28 @@ func Names() []string {
 
 // Parse reads a comma list of mode names, or "all", into modes in table order, each once.
 func Parse(list string) ([]Mode, error) {
+	return Pick("migration mode", list, modes, func(m Mode) string { return m.Name })
+}
+
+// Pick reads a comma list of names, or "all", into what a table has by these names, in table order, each once. The error calls
+// the rows what they are.
+func Pick[T any](what, list string, table []T, name func(T) string) ([]T, error) {
 	if list == "all" {
-		return Modes(), nil
+		return slices.Clone(table), nil
 	}
-	want := map[string]bool{}
-	for name := range strings.SplitSeq(list, ",") {
-		want[strings.TrimSpace(name)] = true
+	var names []string
+	for _, row := range table {
+		names = append(names, name(row))
 	}
-	var found []Mode
-	for _, m := range modes {
-		if want[m.Name] {
-			found = append(found, m)
-			delete(want, m.Name)
+	var want []string
+	for word := range strings.SplitSeq(list, ",") {
+		word = strings.TrimSpace(word)
+		if !slices.Contains(names, word) {
+			return nil, fmt.Errorf("no %s %q: want %s, or all", what, word, strings.Join(names, ", "))
 		}
+		want = append(want, word)
 	}
-	for name := range want {
-		return nil, fmt.Errorf("no migration mode %q: want %s, or all", name, strings.Join(Names(), ", "))
-	}
-	return found, nil
+	return slices.DeleteFunc(slices.Clone(table), func(row T) bool { return !slices.Contains(want, name(row)) }), nil
 }
 
 // Off returns the mode that is the control of every other mode.

@@ -117,11 +117,11 @@ func work(sock int) error {
 func oneRight(oob []byte) (int, error) {
 	msgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil || len(msgs) != 1 {
-		return -1, fmt.Errorf("%d control messages: %w", len(msgs), err)
+		return -1, fmt.Errorf("%d control messages: %v", len(msgs), err)
 	}
 	fds, err := unix.ParseUnixRights(&msgs[0])
 	if err != nil || len(fds) != 1 {
-		return -1, fmt.Errorf("%d descriptors: %w", len(fds), err)
+		return -1, fmt.Errorf("%d descriptors: %v", len(fds), err)
 	}
 	return fds[0], nil
 }
