@@ -118,22 +118,27 @@ const (
 // A Reset is a segment that ended its flow.
 type Reset struct {
 	Segment
-	Flavour Flavour
-	Trigger int // number of the frame that it answers; 0: none, the sender aborted the connection
+	Flavour  Flavour
+	Trigger  int  // number of the frame that it answers; 0: none, the sender aborted the connection
+	AfterEnd bool // both sides had sent their FIN
 }
 
 // Resets returns the resets of the flow, in order.
 func (f Flow) Resets() []Reset {
 	var resets []Reset
+	ended := map[bool]bool{} // the sides that have sent their FIN
 	for i, s := range f.Frames {
 		if s.Role != RoleReset {
+			if s.Flags.Has(FIN) {
+				ended[s.FromClient] = true
+			}
 			continue
 		}
 		flavour := BareReset
 		if s.Flags.Has(ACK) {
 			flavour = ResetWithACK
 		}
-		resets = append(resets, Reset{Segment: s, Flavour: flavour, Trigger: trigger(s, f.Frames[:i])})
+		resets = append(resets, Reset{Segment: s, Flavour: flavour, Trigger: trigger(s, f.Frames[:i]), AfterEnd: len(ended) == 2})
 	}
 	return resets
 }

@@ -40,7 +40,7 @@ func (r *Record) at(t time.Time) float64 { return t.Sub(r.Start).Seconds() }
 func (r *Record) ReadCapture(rec *capture.Recording, o *verdict.Observation) {
 	frames, undecodable := capture.Decode(rec.Packets)
 	r.capture, r.flows = rec, capture.Flows(frames)
-	w := verdict.Wire{Packets: len(rec.Packets), Lost: rec.Lost + undecodable}
+	w := verdict.Wire{Packets: len(rec.Packets), Lost: rec.Lost + undecodable, Answered: map[netip.AddrPort]bool{}}
 	for _, f := range r.flows {
 		if f.Established() {
 			w.Handshakes++
@@ -48,6 +48,9 @@ func (r *Record) ReadCapture(rec *capture.Recording, o *verdict.Observation) {
 		for _, s := range f.Frames {
 			if o.Rule != nil && s.FromClient && s.Flags&(capture.SYN|capture.ACK) == capture.ACK && r.at(s.Time) <= o.Rule.At {
 				o.Rule.Sent++
+			}
+			if !s.FromClient && s.Payload > 0 {
+				w.Answered[f.Client] = true
 			}
 			if s.Role == capture.RoleSYNACKRetransmission {
 				w.SYNACKsAgain++
@@ -64,6 +67,8 @@ func (r *Record) ReadCapture(rec *capture.Recording, o *verdict.Observation) {
 			at := r.at(reset.Time)
 			// A client that has heard of a reset sends nothing, so what it sent was on its way by then.
 			crossed := ended && !reset.FromClient && reset.Trigger > 0
+			// And one that has sent and read a FIN is gone, while an ACK may still be on its way to it from another CPU.
+			crossed = crossed || reset.AfterEnd && reset.FromClient && reset.Trigger > 0
 			ended = ended || !reset.FromClient
 			w.Resets = append(w.Resets, result.Reset{
 				Time: at, Frame: reset.Number, From: reset.Src, To: reset.Dst, FromClient: reset.FromClient, Crossed: crossed,

@@ -33,7 +33,7 @@ func (s *Listener) acceptEach(look func(fd int, peer netip.AddrPort)) int {
 		}
 		l.must(wrap("accept", err))
 		l.hold(fd)
-		l.accepted(s.name, tcp.AddrPort(sa), l.read(fd))
+		l.accepted(s.name, tcp.AddrPort(sa), l.read(fd), serverEnd{fd: fd})
 		look(fd, tcp.AddrPort(sa))
 	}
 }
@@ -87,14 +87,19 @@ func (s *Listener) AcceptSavedSYN() int {
 }
 
 // accepted notes a connection that a listener or a worker has accepted.
-func (l *Lab) accepted(by string, peer netip.AddrPort, data string) {
+func (l *Lab) accepted(by string, peer netip.AddrPort, data string, end serverEnd) {
 	if slices.ContainsFunc(l.bystanders, func(c *client) bool { return c.local == peer }) {
 		return
 	}
-	for _, c := range l.clients {
-		c.accepted = c.accepted || c.local == peer
-	}
 	ok := data == string(l.message()) || l.again && strings.HasPrefix(data, string(l.message()))
+	for _, c := range l.clients {
+		if c.local != peer {
+			continue
+		}
+		if c.accepted = true; ok {
+			l.survivors = append(l.survivors, survivor{accepted: len(l.obs.Accepted), client: c, read: len(data), serverEnd: end})
+		}
+	}
 	l.obs.Accepted = append(l.obs.Accepted, verdict.Accepted{By: by, Peer: peer, Data: data, OK: ok})
 }
 
@@ -146,9 +151,9 @@ type served struct {
 	Port uint16 // of the client
 }
 
-// FramesServed is how many frames a client of Serve and its server send: the handshake, the data and its ACK, two FINs
-// with an ACK each or one, and one to spare.
-const FramesServed = 9
+// FramesServed is how many frames a client of Serve and its server send: the handshake, thrice data with an ACK, two FINs with
+// an ACK each or one, and one to spare.
+const FramesServed = 13
 
 // Serve has that many clients come and go, one after another. Each sends the greeting and is accepted by whichever of
 // the listeners it has reached. The scenario has to ask for FramesServed of room in the capture for each.
@@ -159,11 +164,12 @@ func (l *Lab) Serve(count int, listeners []*Listener) []served {
 		fds = append(fds, unix.PollFd{Fd: int32(s.fd), Events: unix.POLLIN})
 	}
 	var all []served
+	answer, again := tcp.Words()
 	for range count {
-		client, err := l.dial(l.cfg.family.Dial)
+		fd, err := l.dial(l.cfg.family.Dial)
 		l.must(err)
 		l.obs.Staged++
-		_, err = unix.SendmsgN(client, l.message(), nil, nil, unix.MSG_NOSIGNAL)
+		_, err = unix.SendmsgN(fd, l.message(), nil, nil, unix.MSG_NOSIGNAL)
 		l.must(wrap("send", err))
 		var by *Listener
 		l.must(l.poll(handshakeTimeout, "some listener has the connection", func(left time.Duration) (bool, error) {
@@ -181,10 +187,17 @@ func (l *Lab) Serve(count int, listeners []*Listener) []served {
 		child, sa, err := unix.Accept4(by.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		l.must(wrap("accept", err))
 		l.hold(child)
-		l.accepted(by.name, tcp.AddrPort(sa), l.read(child))
+		data := l.read(child)
+		l.accepted(by.name, tcp.AddrPort(sa), data, serverEnd{})
 		all = append(all, served{By: by, Port: tcp.AddrPort(sa).Port()})
+		s := survivor{client: &client{fd: fd, said: len(data)}, read: len(data), serverEnd: serverEnd{fd: child}}
+		said, err := l.exchange(&s, answer[:1], again[:1], handshakeTimeout)
+		if errors.Is(err, errCancelled) {
+			l.must(err)
+		}
+		l.obs.Accepted[len(l.obs.Accepted)-1].Talk = said
 		// Both have read all that there was, so these send FINs and no reset.
-		l.must(l.part(client))
+		l.must(l.part(fd))
 		l.must(l.part(child))
 	}
 	return all

@@ -32,7 +32,7 @@ func (s *Listener) AsleepInAccept(while func()) string {
 	l.must(wrap("make non-blocking", unix.SetNonblock(s.fd, true)))
 	if child >= 0 {
 		l.hold(child)
-		l.accepted(s.name, tcp.AddrPort(from), l.read(child))
+		l.accepted(s.name, tcp.AddrPort(from), l.read(child), serverEnd{fd: child})
 	}
 	return said
 }

@@ -36,6 +36,7 @@ type cellConfig struct {
 type faults struct {
 	noRule   bool // the packet-drop rule is never put in
 	tinyRing bool // the capture has no room for what is sent
+	keepRule bool // the rule that a scenario has left in stays while the survivors talk
 	other    *Mode
 	lacks    []string // counters that this kernel does not have
 }
@@ -188,9 +189,9 @@ func (p *played) cell(control result.Status, keep bool) result.Cell {
 	return c
 }
 
-// framesPerConnection is room for a connection's frames: about ten in the longest scenario, and as many
-// retransmissions.
-const framesPerConnection = 24
+// framesPerConnection is room for a connection's frames: about ten in the longest scenario, as many retransmissions, and a
+// dozen for its talk.
+const framesPerConnection = 36
 
 // play runs on the namespace's thread.
 func (l *Lab) play() error {

@@ -19,14 +19,16 @@ const greeting = "Hello World"
 type client struct {
 	fd       int // -1: closed
 	local    netip.AddrPort
-	sent     bool
+	sent     bool // data, behind the handshake
+	said     int  // bytes that it has sent
+	ended    bool // it has sent a FIN
 	accepted bool
 }
 
 func (l *Lab) v6() bool { return l.cfg.family.Dial.Is6() }
 
-// Payload makes clients send this instead of the greeting.
-func (l *Lab) Payload(b []byte) { l.payload = b }
+// Payload makes clients send so many bytes instead of the greeting.
+func (l *Lab) Payload(bytes int) { l.payload = tcp.Sequence(bytes) }
 
 func (l *Lab) message() []byte {
 	if l.payload != nil {
@@ -73,7 +75,7 @@ func (l *Lab) ConnectFromOddPorts() {
 func (l *Lab) ConnectFast() {
 	l.step("%s %q with the SYN", result.Plural(l.cfg.connections, "client sends", "clients send"), greeting)
 	for range l.cfg.connections {
-		l.client(l.dialFast())
+		l.client(l.dialFast()).said = len(l.message())
 	}
 	// A SYN that waits for its softirq would meet the listeners that there are by then.
 	for _, c := range l.clients {
@@ -178,7 +180,7 @@ func (l *Lab) send(c *client) {
 		l.must(wrap("send", err))
 		rest = rest[n:]
 	}
-	c.sent = true
+	c.sent, c.said = true, c.said+len(l.message())
 }
 
 // HangUp closes the clients, which sends a FIN from each.
@@ -194,7 +196,8 @@ func (l *Lab) HangUp() {
 func (l *Lab) HalfClose() {
 	l.step("the clients shut their sending side down")
 	for _, c := range l.clients {
-		l.must(wrap("shutdown", unix.Shutdown(c.fd, unix.SHUT_WR)))
+		l.must(tcp.Finish(c.fd))
+		c.ended = true
 	}
 }
 

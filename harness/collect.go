@@ -3,10 +3,12 @@ package harness
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/tcp"
@@ -33,6 +35,12 @@ func (l *Lab) collect() error {
 			Local: c.local, Accepted: c.accepted, Says: tcp.Says(c.fd),
 		})
 	}
+	if err := l.findHeld(); err != nil {
+		return err
+	}
+	if err := l.talk(); err != nil {
+		return err
+	}
 	if err := l.count(); err != nil {
 		return err
 	}
@@ -52,6 +60,23 @@ func (l *Lab) collect() error {
 	// What crosses a reset may be answered after the counters were read and before the capture ended.
 	if len(l.obs.Wire.Resets) > int(l.obs.Counters[result.OutRsts]) {
 		return l.count()
+	}
+	return nil
+}
+
+// findHeld looks for clients that live and were not accepted, and whose server's end is held all the same: a child that no
+// accept has returned has no inode.
+func (l *Lab) findHeld() error {
+	for i := range l.obs.Clients {
+		c := &l.obs.Clients[i]
+		if c.Accepted || c.Says == "ECONNRESET" {
+			continue
+		}
+		socks, err := l.sockets(kernel.Connected...)
+		if err != nil {
+			return err
+		}
+		c.Held = slices.ContainsFunc(socks, func(s kernel.Socket) bool { return s.Remote == c.Local && s.Inode != 0 })
 	}
 	return nil
 }

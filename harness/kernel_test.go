@@ -87,7 +87,7 @@ var noListenerStays = regexp.MustCompile(`^(fd-pass|last-listener|other-group-ui
 
 // unasked returns the witnesses that have no check in a cell and should: a witness that is left out agrees with everything.
 func unasked(c result.Cell) []result.Witness {
-	want := []result.Witness{result.Staging, result.Application, result.Agreement}
+	want := []result.Witness{result.Staging, result.Application, result.Agreement, result.Accounts}
 	if c.Stream == nil {
 		want = append(want, result.Wire, result.Counters)
 	}

@@ -41,6 +41,8 @@ type Lab struct {
 	connected  time.Time // when the first of them began to
 	clock      clock
 	payload    []byte
+	survivors  []survivor
+	talkBuffer []byte
 	again      bool  // clients have sent more than once
 	fds        []int // every socket, closed at the end unless closed before
 	held       int   // the most of them at a time

@@ -27,10 +27,15 @@ func (l *Lab) DropACKs() {
 // StopDropping takes the rule out again.
 func (l *Lab) StopDropping() {
 	l.step("stop dropping")
-	if l.rule != nil {
-		l.record.Rule[len(l.record.Rule)-1].Until = l.now()
-		l.must(l.liftRule())
+	l.must(l.stopDropping())
+}
+
+func (l *Lab) stopDropping() error {
+	if l.rule == nil {
+		return nil
 	}
+	l.record.Rule[len(l.record.Rule)-1].Until = l.now()
+	return l.liftRule()
 }
 
 // liftRule takes the packet-drop rule out. Where evidence is kept its counter is read a last time.

@@ -21,6 +21,7 @@ type Worker struct {
 	name string
 	cmd  *exec.Cmd
 	sock int // SOCK_SEQPACKET: one command or answer a message
+	got  int // connections
 	dead bool
 }
 
@@ -70,7 +71,7 @@ func (s *Listener) HandOverTo(w *Worker) {
 	got, err := w.hear()
 	l.must(err)
 	for _, a := range got.Accepted {
-		l.accepted(w.name, tcp.AddrPort(sa), string(a.Data))
+		l.accepted(w.name, tcp.AddrPort(sa), string(a.Data), w.end())
 	}
 }
 
@@ -81,9 +82,15 @@ func (w *Worker) Accept(count int) {
 	l.must(w.tell(worker.Order{Do: "accept", Count: count, Bytes: len(l.message()), Timeout: l.scale(outcomeTimeout)}, -1))
 	got, err := w.hear()
 	for _, a := range got.Accepted {
-		l.accepted(w.name, a.Peer, string(a.Data))
+		l.accepted(w.name, a.Peer, string(a.Data), w.end())
 	}
 	l.must(err)
+}
+
+// end is the server's end of the connection that a worker has got last.
+func (w *Worker) end() serverEnd {
+	w.got++
+	return serverEnd{fd: -1, worker: w, nth: w.got - 1}
 }
 
 // Exit has a worker exit; when this returns, all that it held is closed.

@@ -199,8 +199,8 @@ type Reset struct {
 	Flavour Flavour        `json:"flavour"`
 	// FromClient tells that a client sent it, and not the server.
 	FromClient bool `json:"from_client,omitempty"`
-	// Crossed tells that it answers a segment which the client sent before it heard of the connection's first reset: sent is
-	// not arrived. It says nothing about the kernel.
+	// Crossed tells that it answers a segment which was sent before its sender heard of the connection's first reset, or of
+	// its end: sent is not arrived. It says nothing about the kernel.
 	Crossed bool `json:"crossed,omitempty"`
 	Step    int  `json:"step,omitempty"` // the step that was running when it was sent, counted from 1; 0: none
 	// Why, in the kernel's words, as far as its trace tells: absent without privilege and before Linux 6.10.
@@ -302,12 +302,13 @@ const (
 	TraceSaid   Witness = "trace"       // the kernel's own word on its resets
 	Scenario    Witness = "scenario"    // what the scenario found out by itself
 	After       Witness = "aftercare"   // fresh clients, once the case is over
-	Agreement   Witness = "agreement"   // two witnesses held against each other
+	Agreement   Witness = "agreement"   // two of rpmig's own witnesses held against each other
+	Accounts    Witness = "accounts"    // what the kernel counts and tells a program, held against what was seen
 )
 
 // Witnesses lists every witness.
 func Witnesses() []Witness {
-	return []Witness{Staging, Application, Wire, Counters, ProgramSaid, TraceSaid, Scenario, After, Agreement}
+	return []Witness{Staging, Application, Wire, Counters, ProgramSaid, TraceSaid, Scenario, After, Agreement, Accounts}
 }
 
 // Check is one thing that was expected and one that was seen, in the same notation.

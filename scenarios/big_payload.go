@@ -23,7 +23,7 @@ payload does not repeat itself, so a part that is lost or moved shows.`,
 	Path:        "inet_csk_listen_stop → reuseport_migrate_sock",
 	Connections: 4,
 	Play: func(l *harness.Lab) {
-		l.Payload(sequence(payloadSize))
+		l.Payload(payloadSize)
 		a := l.Listen("A")
 		l.Connect()
 		b := l.Listen("B")
@@ -37,15 +37,4 @@ payload does not repeat itself, so a part that is lost or moved shows.`,
 		e.Facts = map[string]any{"queued for each connection": verdict.Range{Min: 32 << 10, Max: payloadSize - 1, Unit: "bytes"}}
 		return e
 	},
-}
-
-// sequence returns n bytes of a linear congruential generator, whose period is some 4 billion.
-func sequence(n int) []byte {
-	b := make([]byte, n)
-	x := uint32(1)
-	for i := range b {
-		x = 1664525*x + 1013904223 // the constants are Knuth's, as in Numerical Recipes
-		b[i] = byte(x >> 24)
-	}
-	return b
 }

@@ -12,17 +12,18 @@ import (
 type clientState struct {
 	name, title, story string
 	leave              func(*harness.Lab)
+	talk               string // what comes of a survivor's
 }
 
 var clientStates = []clientState{
 	{
 		"closed", "clients that have closed", `The clients send "Hello World" and close before A does. `,
-		(*harness.Lab).HangUp,
+		(*harness.Lab).HangUp, verdict.Gone,
 	},
 	{
 		"half-closed", "clients that have shut their sending side down",
 		`The clients send "Hello World" and shut their sending side down before A
-closes. `, (*harness.Lab).HalfClose,
+closes. `, (*harness.Lab).HalfClose, verdict.OneWay,
 	},
 }
 
@@ -56,7 +57,7 @@ ESTABLISHED already.`,
 			a.Close()
 			l.Fact("EOF after the data", portion(b.AcceptToEOF(), l.Connections()))
 		},
-		Expect: toEOF(migrates(result.RSTACK, 1)),
+		Expect: c.toEOF(migrates(result.RSTACK, 1)),
 	}
 }
 
@@ -86,15 +87,15 @@ the clients are reset in FIN_WAIT1, which EstabResets does not count.`,
 			l.AwaitQueuedOrReset(b)
 			l.Fact("EOF after the data", portion(b.AcceptToEOF(), l.Connections()))
 		},
-		Expect: toEOF(migrates(result.BareRST, 0)),
+		Expect: c.toEOF(migrates(result.BareRST, 0)),
 	}
 }
 
 // toEOF is an expectation in which the server also reads EOF from each connection that lives.
-func toEOF(expect func(harness.Mode) verdict.Expectation) func(harness.Mode) verdict.Expectation {
+func (c clientState) toEOF(expect func(harness.Mode) verdict.Expectation) func(harness.Mode) verdict.Expectation {
 	return func(m harness.Mode) verdict.Expectation {
 		e := expect(m)
-		e.Facts = map[string]any{"EOF after the data": allIf(m.Migrates)}
+		e.Talk, e.Facts = c.talk, map[string]any{"EOF after the data": allIf(m.Migrates)}
 		return e
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -60,6 +62,45 @@ func Says(fd int) string {
 	default:
 		return "data"
 	}
+}
+
+// ReadUpTo appends to data what a socket has, until there are so many bytes or no more can be read now.
+func ReadUpTo(fd int, data []byte, most int) ([]byte, error) {
+	data = slices.Grow(data, most-len(data))
+	for len(data) < most {
+		n, err := unix.Read(fd, data[len(data):most])
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return data, nil
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return data, err
+		case n == 0:
+			return data, fmt.Errorf("EOF after %d bytes", len(data))
+		default:
+			data = data[:len(data)+n]
+		}
+	}
+	return data, nil
+}
+
+// wordBytes is more than a segment of lo holds (its MTU is 64 KiB), and more than the first receive window.
+const wordBytes = 70_000
+
+var words = sync.OnceValue(func() []byte { return Sequence(2 * wordBytes) })
+
+// Words are what the two sides of a connection say to each other once its server has accepted it.
+func Words() (answer, again []byte) { return words()[:wordBytes], words()[wordBytes:] }
+
+// Sequence returns n bytes of a linear congruential generator, whose period is some 4 billion: a part that is lost or moved shows.
+func Sequence(n int) []byte {
+	b := make([]byte, n)
+	x := uint32(1)
+	for i := range b {
+		x = 1664525*x + 1013904223 // the constants are Knuth's, as in Numerical Recipes
+		b[i] = byte(x >> 24)
+	}
+	return b
 }
 
 // Error is what a socket has to report of a connect(2) that did not wait (SO_ERROR, socket(7)).

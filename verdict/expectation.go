@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -26,14 +27,17 @@ type Expectation struct {
 	Asked int
 	// Strays is how many segments of one connection find no socket but a listener, so that a program is asked anew.
 	Strays int
-	// Client is what a client's socket says in the end; empty is EAGAIN for the living and ECONNRESET for the lost.
-	Client string
+	// Talk is what comes of each survivor's talk, once the case is over; empty is BothWays.
+	Talk string
 	// Loss is how many of a million connections may be lost in a stream.
 	Loss Range
 	// Facts are what the scenario should find out by itself, by name: what it should say; or a Range; or Each, for what
 	// depends on how many connections there are.
 	Facts map[string]any
 }
+
+// talk is what comes of each survivor's talk.
+func (e Expectation) talk() string { return cmp.Or(e.Talk, BothWays) }
 
 // Each is an expectation of a Fact: so many for each connection.
 type Each int

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -23,9 +24,10 @@ type Verdict struct {
 // Judge holds an observation against what was expected, and its witnesses against one another. It is a pure function:
 // the same facts always come to the same verdict.
 //
-// The order of precedence is ERROR, FAIL, PASS. It is an ERROR when the case was not staged, when the witnesses
+// The order of precedence is ERROR, FAIL, PASS. It is an ERROR when the case was not staged, when rpmig's own witnesses
 // disagree, and when something was not seen by a capture that lost frames: then nothing is known about the kernel. A check
-// by any other witness that does not hold is a FAIL.
+// by any other witness that does not hold is a FAIL: among them what the kernel itself reports, where that contradicts what
+// application and wire agree on.
 //
 // A FAIL in nothing but the checks of known bugs that this kernel has, or may have, is an XFAIL.
 func Judge(exp Expectation, o *Observation, bugs []Suspect, strict bool) Verdict {
@@ -41,6 +43,7 @@ func Judge(exp Expectation, o *Observation, bugs []Suspect, strict bool) Verdict
 		j.trace()
 		j.agreement()
 	}
+	j.accounts()
 	j.facts()
 	j.postCheck()
 	v := j.verdict()
@@ -186,9 +189,9 @@ func atLeast(got, want int) string {
 }
 
 func (j *judgement) application() {
-	want, says := 0, cmp.Or(j.exp.Client, "ECONNRESET")
+	want, says := 0, "ECONNRESET"
 	if j.exp.Lives {
-		want, says = j.n, cmp.Or(j.exp.Client, "EAGAIN")
+		want, says = j.n, "EAGAIN"
 	}
 	j.check(result.Application, "accepted", want, len(j.o.Accepted))
 	j.check(result.Application, "accepted with their data", want, j.lived)
@@ -198,6 +201,13 @@ func (j *judgement) application() {
 	}
 	// A client that has closed has no socket to ask.
 	j.check(result.Application, "client sockets say", tally(slices.Repeat([]string{says}, len(heard))), tally(heard))
+	var talks []string
+	for _, a := range j.o.Accepted {
+		if a.OK {
+			talks = append(talks, a.Talk)
+		}
+	}
+	j.check(result.Application, "survivors talk", tally(slices.Repeat([]string{j.exp.talk()}, want)), tally(talks))
 }
 
 // stream judges a server that reloads under clients, where it is not known in advance which of them will be hit.
@@ -215,9 +225,6 @@ func (j *judgement) stream() {
 	j.absence = true
 	// A client whose handshake a reset cut short, and one that was reset once connected, both count as lost.
 	j.check(result.Agreement, "application and wire: clients lost, connections reset", s.Lost+s.Refused, s.InQueue+s.InHandshake)
-	if _, known := j.o.Known[result.OutRsts]; known {
-		j.check(result.Agreement, "wire and counters: resets sent", len(j.o.Wire.Resets), j.o.Counters[result.OutRsts])
-	}
 }
 
 // trace holds what the kernel said of its resets against the wire, and against what was expected.
@@ -310,7 +317,6 @@ func (o *Observation) crossed() int {
 }
 
 func (j *judgement) wire() {
-	j.check(result.Wire, "handshakes", j.n+j.o.Bystanders, j.o.Wire.Handshakes)
 	var want, got []string
 	for _, r := range j.o.Wire.Resets {
 		if r.Crossed {
@@ -327,6 +333,16 @@ func (j *judgement) wire() {
 	}
 	j.absence = j.exp.Lives || len(got) < len(want)
 	j.check(result.Wire, "resets", tally(want), tally(got))
+	answered, answers := 0, 0
+	for _, a := range j.o.Accepted {
+		if j.o.Wire.Answered[a.Peer] {
+			answered++
+		}
+	}
+	if j.exp.Lives && j.exp.talk() != Gone {
+		answers = j.n
+	}
+	j.check(result.Wire, "survivors to whom the server has sent", answers, answered)
 }
 
 func (j *judgement) counters() {
@@ -369,40 +385,40 @@ func upTo(want, got, more int) int {
 	return want
 }
 
-// agreement holds the witnesses against one another, whatever was expected of the kernel.
+// agreement holds rpmig's own witnesses against one another, whatever was expected of the kernel.
 func (j *judgement) agreement() {
 	o := j.o
-	// Application and wire: a client that was not accepted was reset, once, and no other was.
+	// Both ends of the handshake are rpmig's: connect has returned for each client.
+	j.check(result.Agreement, "application and wire: handshakes", j.n+o.Bystanders, o.Wire.Handshakes)
+	resets := map[netip.AddrPort]int{}
+	for _, r := range o.Wire.Resets {
+		resets[r.To]++
+	}
 	var odd []string
 	for _, c := range o.Clients {
-		resets := 0
-		for _, r := range o.Wire.Resets {
-			if r.To == c.Local && !r.Crossed {
-				resets++
-			}
-		}
-		if c.Accepted && resets != 0 || !c.Accepted && resets != 1 {
-			fate := "lost"
-			if c.Accepted {
-				fate = "accepted"
-			}
-			odd = append(odd, fmt.Sprintf("%s %s with %s", c.Local, fate, result.Plural(resets, "reset", "resets")))
+		if heard := c.Says == "ECONNRESET"; heard != (resets[c.Local] > 0) {
+			odd = append(odd, fmt.Sprintf("%s says %s, with %s", c.Local, c.Says, result.Plural(resets[c.Local], "reset", "resets")))
 		}
 	}
-	j.check(result.Agreement, "application and wire: lost means reset", "all", orAll(odd))
-	// The two ends of the application.
+	j.check(result.Agreement, "client and wire: who was reset heard it", "all", orAll(odd))
 	odd = nil
-	for _, c := range o.Clients {
-		if c.Accepted != (c.Says == "EAGAIN") {
-			odd = append(odd, fmt.Sprintf("%s accepted: %t, says %s", c.Local, c.Accepted, c.Says))
+	seen := map[netip.AddrPort]bool{}
+	for _, a := range o.Accepted {
+		if seen[a.Peer] && j.n == len(o.Clients) { // otherwise clients come and go, and their ports come again
+			odd = append(odd, fmt.Sprintf("%s twice", a.Peer))
+		}
+		seen[a.Peer] = true
+		if (a.Talk == BothWays || a.Talk == OneWay) && !o.Wire.Answered[a.Peer] {
+			odd = append(odd, fmt.Sprintf("%s was answered, and no frame shows it", a.Peer))
 		}
 	}
-	j.check(result.Agreement, "client and server: accepted means alive", "all", orAll(odd))
-	// Wire and counters.
-	if _, known := o.Known[result.OutRsts]; known {
-		j.check(result.Agreement, "wire and counters: resets sent", len(o.Wire.Resets), o.Counters[result.OutRsts])
+	for _, c := range o.Clients {
+		if c.Held && !c.Accepted {
+			odd = append(odd, fmt.Sprintf("%s is not noted, and its server's end is held by a process", c.Local))
+		}
 	}
-	// Rule and wire: the tap comes before the INPUT hook, so what was dropped was seen.
+	j.check(result.Agreement, "application, wire and sockets: who was accepted", "all", orAll(odd))
+	// The tap comes before the INPUT hook, so what was dropped was seen.
 	if r := o.Rule; r != nil {
 		seen := "all"
 		if r.Dropped > r.Sent {
@@ -410,16 +426,26 @@ func (j *judgement) agreement() {
 		}
 		j.check(result.Agreement, "rule and wire: dropped segments were sent", "all", seen)
 	}
-	// Application and counters. Where nothing but migration saves a connection, each survivor was counted; and where a
-	// connection should be lost, each that lives must have migrated.
-	if _, known := o.Known[result.MigrateSuccess]; known {
-		if each := j.exp.Migrations; each > 0 || !j.exp.Lives {
-			j.check(result.Agreement, "application and counters: survivors", len(o.Accepted)*max(each, 1), o.Counters[result.MigrateSuccess])
-		}
-		if o.Program != nil && j.exp.Asked > 0 {
-			j.check(result.Agreement, "program and counters: migrations decided", o.Program.Migrated,
-				o.Counters[result.MigrateSuccess]+o.Counters[result.MigrateFailure])
-		}
+}
+
+// accounts holds what the kernel counts, and what it tells a program, against what application and wire have seen, and against
+// each other. If those agree, it is the kernel that miscounts.
+func (j *judgement) accounts() {
+	o := j.o
+	if _, known := o.Known[result.OutRsts]; known {
+		j.check(result.Accounts, "resets sent, and "+result.OutRsts, len(o.Wire.Resets), o.Counters[result.OutRsts])
+	}
+	if _, known := o.Known[result.MigrateSuccess]; !known || o.Stream != nil {
+		return
+	}
+	// Where nothing but migration saves a connection, each survivor was counted; and where a connection should be lost, each
+	// that lives must have migrated.
+	if each := j.exp.Migrations; each > 0 || !j.exp.Lives {
+		j.check(result.Accounts, "survivors, and "+result.MigrateSuccess, len(o.Accepted)*max(each, 1), o.Counters[result.MigrateSuccess])
+	}
+	if o.Program != nil && j.exp.Asked > 0 {
+		j.check(result.Accounts, "migrations that the program decided, and those counted", o.Program.Migrated,
+			o.Counters[result.MigrateSuccess]+o.Counters[result.MigrateFailure])
 	}
 }
 
@@ -455,7 +481,7 @@ func (j *judgement) verdict() Verdict {
 	case failed(result.Staging) != nil:
 		v.Status, v.Reason = result.Error, "not staged: "+failed(result.Staging).String()
 		return v
-	case j.o.Wire.Lost > 0 && (j.absence || failed(result.Wire, result.Agreement) != nil):
+	case j.o.Wire.Lost > 0 && (j.absence || failed(result.Wire, result.Agreement, result.Accounts) != nil):
 		v.Status = result.Error
 		v.Reason = fmt.Sprintf("the capture lost %s of %d: what it did not see proves nothing",
 			result.Plural(j.o.Wire.Lost, "frame", "frames"), j.o.Wire.Packets+j.o.Wire.Lost)
@@ -472,6 +498,9 @@ func (j *judgement) verdict() Verdict {
 	v.Status, v.Reason = result.Fail, c.String()
 	if c.Witness == result.After {
 		v.Reason = "the listener is left damaged: " + v.Reason
+	}
+	if odd := failed(result.Accounts); odd != nil && failed(result.Application, result.Wire, result.TraceSaid, result.Scenario, result.After) == nil {
+		v.Reason = "the kernel miscounts: " + odd.String()
 	}
 	if said := j.codeless(); said != "" {
 		v.Reason = "the sysctl is there and the code is not: tcp_migrate_req=1 was taken, and " + said

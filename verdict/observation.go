@@ -73,7 +73,21 @@ type Accepted struct {
 	Peer netip.AddrPort
 	Data string // what recv returned, or its error
 	OK   bool   // Data is what the client sent
+	Talk string // what came of its talk once the case was over: BothWays, another of those words, or what went wrong
 }
+
+// What comes of a survivor's talk.
+const (
+	// BothWays is: the server answers, the client reads that and sends again, the server reads that, and either reads the
+	// other's FIN.
+	BothWays = "both ways"
+	// OneWay is the same where the client has sent its FIN before: it has nothing to say.
+	OneWay = "to the client, which had sent its FIN"
+	// Gone is that there is no client to talk to: it has closed.
+	Gone = "to nobody: the client has closed"
+	// Deaf is that nothing gets through either way, however often it is sent, and nothing is reset.
+	Deaf = "not: nothing gets through either way"
+)
 
 // Fact is what a scenario found out by itself.
 type Fact struct {
@@ -87,6 +101,8 @@ type Client struct {
 	Local    netip.AddrPort
 	Accepted bool   // by a listener
 	Says     string // EAGAIN: it lives; ECONNRESET: it was reset
+	// Held tells that a process holds the server's end of it. That is looked at only where it was not accepted, and lives.
+	Held bool
 }
 
 // Wire is what the capture saw.
@@ -97,6 +113,8 @@ type Wire struct {
 	// EarlySYNACKs are those of them that were sent again before the case was staged.
 	EarlySYNACKs int
 	Resets       []result.Reset
+	// Answered are the clients to which the server has sent data.
+	Answered map[netip.AddrPort]bool
 }
 
 // Trace is what the kernel's trace told, besides what it told of each reset, which is in Wire.Resets.

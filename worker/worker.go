@@ -3,6 +3,7 @@
 package worker
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,10 +26,18 @@ const Socket = 3
 
 // Order is what a worker is told.
 type Order struct {
-	Do      string        // "hold" or "read" the descriptor that comes along, "accept", or "exit"
+	Do      string        // "hold" or "read" the descriptor that comes along, "accept", "talk", or "exit"
 	Count   int           // accept: how many
 	Bytes   int           // accept, read: how much to read from each
-	Timeout time.Duration // accept, read: how long to wait for each event
+	Talks   []Talk        // talk: with which connections
+	Timeout time.Duration // accept, read, talk: how long to wait for each event
+}
+
+// Talk is the server's side of a connection's talk: say tcp.Words, hear the client's, and end.
+type Talk struct {
+	Nth     int  // of the connections that the worker has got, from 0
+	Earlier int  // bytes that the client has sent before, and that are not read yet
+	Ended   bool // the client has sent its FIN, and no words will come
 }
 
 // Connection is one that a worker has accepted, or was handed.
@@ -40,6 +49,7 @@ type Connection struct {
 // Answer is what a worker says when it has done as it was told, and once when it runs.
 type Answer struct {
 	Accepted []Connection
+	Talks    []string // what went wrong with each; empty: nothing
 	Err      string
 }
 
@@ -65,6 +75,7 @@ func RunIfWorker() {
 // work obeys until it is told to exit or its parent hangs up.
 func work(sock int) error {
 	held := -1
+	var got []int                                             // connections, kept open until the worker ends: their clients should see no EOF before
 	if _, err := unix.Write(sock, []byte("{}")); err != nil { // an empty answer: here I am
 		return err
 	}
@@ -98,10 +109,20 @@ func work(sock int) error {
 			if a.Accepted = []Connection{{Data: data}}; err != nil {
 				a.Err = err.Error()
 			}
-			// It is kept open until the worker ends: the client should see no EOF.
+			got = append(got, fd)
 		case "accept":
-			if a.Accepted, err = acceptMany(held, o); err != nil {
+			var fds []int
+			if a.Accepted, fds, err = acceptMany(held, o); err != nil {
 				a.Err = err.Error()
+			}
+			got = append(got, fds...)
+		case "talk":
+			for _, t := range o.Talks {
+				said := ""
+				if err := talk(got[t.Nth], t, o.Timeout); err != nil {
+					said, o.Timeout = err.Error(), 0 // it has been waited for, and the others with it
+				}
+				a.Talks = append(a.Talks, said)
 			}
 		}
 		b, err := json.Marshal(a)
@@ -126,42 +147,76 @@ func oneRight(oob []byte) (int, error) {
 	return fds[0], nil
 }
 
-func acceptMany(fd int, o Order) (all []Connection, err error) {
+func acceptMany(fd int, o Order) (all []Connection, fds []int, err error) {
 	for len(all) < o.Count {
-		if err := readable(fd, o.Timeout); err != nil {
-			return all, fmt.Errorf("after %d of %d connections: %w", len(all), o.Count, err)
+		if err := ready(fd, unix.POLLIN, o.Timeout); err != nil {
+			return all, fds, fmt.Errorf("after %d of %d connections: %w", len(all), o.Count, err)
 		}
 		child, sa, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		if err != nil {
-			return all, fmt.Errorf("accept: %w", err)
+			return all, fds, fmt.Errorf("accept: %w", err)
 		}
 		data, err := readAll(child, o)
 		if err != nil {
-			return all, err
+			return all, fds, err
 		}
-		all = append(all, Connection{Peer: tcp.AddrPort(sa), Data: data})
+		all, fds = append(all, Connection{Peer: tcp.AddrPort(sa), Data: data}), append(fds, child)
 	}
-	return all, nil
+	return all, fds, nil
+}
+
+// talk is the server's side of a talk; see harness.Lab.
+func talk(fd int, t Talk, patience time.Duration) error {
+	answer, again := tcp.Words()
+	for rest := answer; len(rest) > 0; {
+		n, err := unix.SendmsgN(fd, rest, nil, nil, unix.MSG_NOSIGNAL)
+		if errors.Is(err, unix.EAGAIN) {
+			err = ready(fd, unix.POLLOUT, patience)
+		}
+		if err != nil {
+			return fmt.Errorf("answer: %w", err)
+		}
+		rest = rest[max(n, 0):]
+	}
+	want := t.Earlier + len(again)
+	if t.Ended {
+		want = t.Earlier
+	}
+	data, err := readAll(fd, Order{Bytes: want, Timeout: patience})
+	if err != nil {
+		return err
+	}
+	if !t.Ended && !bytes.Equal(data[t.Earlier:], again) {
+		return errors.New("other bytes than were sent")
+	}
+	if err := tcp.Finish(fd); err != nil {
+		return err
+	}
+	if err := ready(fd, unix.POLLIN, patience); err != nil {
+		return err
+	}
+	if said := tcp.Says(fd); said != "EOF" {
+		return fmt.Errorf("%s instead of a FIN", said)
+	}
+	return nil
 }
 
 func readAll(fd int, o Order) (data []byte, err error) {
-	buf := make([]byte, o.Bytes)
+	data = make([]byte, 0, o.Bytes)
 	for len(data) < o.Bytes {
-		if err := readable(fd, o.Timeout); err != nil {
+		if err := ready(fd, unix.POLLIN, o.Timeout); err != nil {
 			return data, err
 		}
-		n, err := unix.Read(fd, buf)
-		if n <= 0 {
-			return data, fmt.Errorf("read after %d bytes: %d, %v", len(data), n, err)
+		if data, err = tcp.ReadUpTo(fd, data, o.Bytes); err != nil {
+			return data, err
 		}
-		data = append(data, buf[:n]...)
 	}
 	return data, nil
 }
 
-func readable(fd int, limit time.Duration) error {
+func ready(fd int, event int16, limit time.Duration) error {
 	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(limit.Milliseconds()))
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: event}}, int(limit.Milliseconds()))
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
