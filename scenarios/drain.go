@@ -78,18 +78,18 @@ var bpfDrain = harness.Scenario{
 	Section: harness.SectionWorkround,
 	Doc: `connection draining with BPF: handshakes are saved by waiting for them
 
-The second workaround. A program chooses the listener from a socket array. A
-is taken out of the array, so that it gets no new handshakes (none come here;
-in hot-reload-bpf-drain they do). A then waits for its request sockets: their
-SYN+ACK timer fires after 1, 2, 4, … seconds, tcp_synack_retries times, and
-once more to give up. Then A accepts what it has and closes. Nothing is lost
-and nothing migrates, but the old process has to stay for that long. Here
-tcp_synack_retries is 2, and the rule drops the ACKs until the timer has
-fired once. With --real-timers it is 5, as in the talk, and the rule stays
-until the last SYN+ACK, after 1+2+4+8+16 = 31 s.`,
+The second workaround: a program that chooses the listener from a socket array
+sends new handshakes to B alone (none come here; in hot-reload-bpf-drain they
+do), and A waits for its request sockets. Then A accepts what it has and
+closes. Nothing is lost and nothing migrates, but the old process has to stay
+as long as a request may be sent its SYN+ACK: after 1 s, and each time twice
+as long as before, tcp_synack_retries times. Here that is 2, and the rule
+drops the ACKs until the timer has fired once. With --real-timers it is 5, as
+in the talk, and the rule stays until the last SYN+ACK, after 1+2+4+8+16 =
+31 s. In the modes without a program A waits all the same.`,
 	Path:        "reqsk_timer_handler; inet_csk_listen_stop finds the queue empty",
-	Timers:      []harness.Timer{harness.SYNACKTimer, {Name: "the client's third retransmission (1.4 s in)"}},
-	Cost:        1500 * time.Millisecond,
+	Timers:      []harness.Timer{harness.SYNACKTimer, retransmissionAfterTimer},
+	Cost:        1700 * time.Millisecond,
 	Connections: 25,
 	Play: func(l *harness.Lab) {
 		retries, fired := 2, 1
