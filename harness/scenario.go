@@ -114,7 +114,7 @@ type Timer struct {
 // The timers of most cases.
 var (
 	SYNACKTimer         = Timer{Name: "the SYN+ACK timer (1 s)", SYNACK: true}
-	RetransmissionTimer = Timer{Name: "the client's retransmission timer (200 ms)"}
+	RetransmissionTimer = Timer{Name: "the client's first retransmission (200 ms)"}
 )
 
 // ModesIn names the modes in which something holds.

@@ -61,7 +61,7 @@ current CPU, the one of close() (reuseport_select_sock_by_hash; since commit
 b261eda84ec1, in Linux 6.2 and 6.1.2). A migrate program that selects
 overrides this, and selects another listener here. Without migration none of
 them gets any.`,
-	Path:        "inet_csk_listen_stop → reuseport_migrate_sock → …_select_sock_by_hash",
+	Path:        "inet_csk_listen_stop → reuseport_migrate_sock → reuseport_select_sock_by_hash",
 	Connections: 25,
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A")
@@ -85,7 +85,7 @@ half-open. The current CPU is now the one that receives the segment which
 completes the handshake. The case is pinned to one CPU: the client sends
 there, and lo delivers on the same CPU. Without migration that segment is
 answered with a reset.`,
-	Path:        "tcp_v[46]_rcv → reuseport_migrate_sock → …_select_sock_by_hash",
+	Path:        "tcp_v[46]_rcv → reuseport_migrate_sock → reuseport_select_sock_by_hash",
 	Connections: 25,
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A", deferred)

@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -129,6 +130,17 @@ func TestStoryModes(t *testing.T) {
 			t.Errorf("%s speaks of every mode, and the connections live in %d and are lost in %d", s.Name, live, lost)
 		case differ && !condition.MatchString(story):
 			t.Errorf("%s does not say in which modes the connections live", s.Name)
+		}
+	}
+}
+
+// TestStoryFamilies: what is said of a case in both families of addresses names no function of one family alone.
+func TestStoryFamilies(t *testing.T) {
+	for _, s := range All() {
+		said := s.Story() + " " + s.Path
+		families := slices.DeleteFunc(harness.Families(), func(f harness.Family) bool { return !s.PlaysFamily(f) })
+		if len(families) > 1 && strings.Contains(said, "_v4_") != strings.Contains(said, "_v6_") {
+			t.Errorf("%s names a function of one family, and is played in %d", s.Name, len(families))
 		}
 	}
 }
