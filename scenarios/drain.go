@@ -121,6 +121,7 @@ is 5, as in the talk, and the rule stays until the last SYN+ACK, after
 		l.Fact("the old process lingered", within(l.Now()-from, fired, retries+1))
 		if l.Mode().HasProgram() { // else some of them may go to A
 			l.Bystanders(drainFresh)
+			l.AwaitRequests(0) // their last ACKs may be on their way
 			l.Fact(drainFreshFact, portion(b.Queued(), drainFresh))
 		}
 		a.AcceptAll()
