@@ -1,6 +1,8 @@
 package scenarios
 
 import (
+	"time"
+
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
@@ -22,6 +24,8 @@ window, and the rest follows. Each byte is compared with the one that was
 sent. The payload does not repeat itself, so a part that is lost or moved
 shows.`,
 	Path:        "inet_csk_listen_stop → reuseport_migrate_sock",
+	Timers:      []harness.Timer{harness.DelayedACKTimer},
+	Cost:        40 * time.Millisecond,
 	Connections: 4,
 	Play: func(l *harness.Lab) {
 		l.Payload(sequence(payloadSize))

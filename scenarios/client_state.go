@@ -46,6 +46,8 @@ like any other: B reads the data, and then EOF. Without it they are reset.
 EstabResets counts the server's sockets alone then, because the clients' have
 left ESTABLISHED already.`,
 		Path:        "inet_csk_listen_stop → reuseport_migrate_sock",
+		Timers:      []harness.Timer{harness.DelayedACKTimer},
+		Cost:        40 * time.Millisecond,
 		Connections: 25,
 		Play: func(l *harness.Lab) {
 			a := l.Listen("A")
