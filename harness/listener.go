@@ -72,7 +72,7 @@ func SockOpt(level, name, value int) ListenOption {
 }
 
 // Owner gives the socket to another user before it is bound: fchown(2) sets sk_uid (net/socket.c:sockfs_setattr), which
-// is the uid that bind(2) and listen(2) compare.
+// is the uid that bind(2) and listen(2) compare; older kernels compare that of its inode, which fchown(2) sets as well.
 func Owner(uid int) ListenOption { return ListenOption{owner: uid} }
 
 // Listen opens a listener of the port with SO_REUSEPORT. The first gets the mode's program, which sends to it what
@@ -227,6 +227,13 @@ func ProbeDestroy() error {
 		}
 	}
 	return err
+}
+
+// State is the listener's state, as its descriptor in this process tells it: "LISTEN", "CLOSE".
+func (s *Listener) State() string {
+	info, err := unix.GetsockoptTCPInfo(s.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	s.lab.must(wrap("getsockopt TCP_INFO", err))
+	return kernel.State(info.State).String()
 }
 
 // Chown gives the socket of a listener to another user.

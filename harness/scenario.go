@@ -114,7 +114,8 @@ type Timer struct {
 // The timers of most cases.
 var (
 	SYNACKTimer         = Timer{Name: "the SYN+ACK timer (1 s)", SYNACK: true}
-	RetransmissionTimer = Timer{Name: "the client's retransmission timer (200 ms)"}
+	DelayedACKTimer     = Timer{Name: "the server's delayed ACK (TCP_DELACK_MIN, 40 ms)"}
+	RetransmissionTimer = Timer{Name: "the client's first retransmission (200 ms)"}
 )
 
 // ModesIn names the modes in which something holds.

@@ -10,11 +10,11 @@ var addrInUse = harness.Scenario{
 	Section: harness.SectionWhat,
 	Doc: `two listeners on one port
 
-Without SO_REUSEPORT only one socket may listen on a port: bind fails with
-EADDRINUSE for the second. It also fails when only the second sets
-SO_REUSEPORT, because all must set it (inet_csk_bind_conflict). With the
-option on both, both listen, and a client reaches one of them. Migration
-changes nothing here.`,
+Without SO_REUSEPORT only one socket may listen on a port: the second gets
+EADDRINUSE. So it does when only the first or only the second of them sets
+SO_REUSEPORT, because both must (inet_csk_bind_conflict). With the option on
+both, both listen, and a client reaches one of them. Migration changes nothing
+here.`,
 	Path:  "inet_csk_get_port → inet_csk_bind_conflict; reuseport_add_sock",
 	Modes: []string{"off", "sysctl"},
 	Play: func(l *harness.Lab) {
@@ -25,6 +25,8 @@ changes nothing here.`,
 		l.Fact("only the second has SO_REUSEPORT", said)
 		alone.Close()
 		a := l.Listen("A")
+		_, said = l.TryListen("second", harness.WithoutReuseport())
+		l.Fact("only the first has SO_REUSEPORT", said)
 		b, said := l.TryListen("B")
 		l.Fact("both have SO_REUSEPORT", said)
 		if b == nil {
@@ -40,6 +42,7 @@ changes nothing here.`,
 		e.Facts = map[string]any{
 			"neither has SO_REUSEPORT":         "EADDRINUSE",
 			"only the second has SO_REUSEPORT": "EADDRINUSE",
+			"only the first has SO_REUSEPORT":  "EADDRINUSE",
 			"both have SO_REUSEPORT":           "ok",
 		}
 		return e

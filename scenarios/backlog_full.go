@@ -33,10 +33,9 @@ var backlogFullQueue = harness.Scenario{
 	Connections: 25,
 	Doc: `more connections migrate than the new accept queue may hold
 
-As quiz1, but B has called listen(1), so its accept queue is full with two
-connections. B still gets all that A had: inet_csk_reqsk_queue_add does not
-look at the backlog, and inet_csk_listen_stop does not check
-sk_acceptq_is_full, as tcp_v4_syn_recv_sock does. No overflow is counted.`,
+As quiz1, but B has called listen(1). With migration it still gets all that A
+had: unlike tcp_v[46]_syn_recv_sock, neither inet_csk_listen_stop nor
+inet_csk_reqsk_queue_add looks at the backlog. No overflow is counted.`,
 	Path: "inet_csk_listen_stop → inet_csk_reqsk_queue_add",
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A")
@@ -103,12 +102,13 @@ var backlogFullHashdance = harness.Scenario{
 	Doc: `a handshake cannot migrate to a full accept queue
 
 The connections are in the handshake, and A closes. Before the clients send
-the data that would complete it, others fill B's accept queue.
-tcp_v4_syn_recv_sock then creates no socket, and the request socket stays
-with A: nothing is sent, and no client is reset. Each segment of the client
-tries again, runs the migrate program again, and counts as ListenOverflows,
-ListenDrops and TCPMigrateReqFailure (tcp_check_req, listen_overflow). Once B
-has accepted the others, the next segment gets through.`,
+the data that would complete it, others fill B's accept queue. With migration
+tcp_v[46]_syn_recv_sock then creates no socket, and the request socket stays
+with A: no client is reset. Each segment of a client tries again, asks a
+migrate program again, and counts as ListenOverflows, ListenDrops and
+TCPMigrateReqFailure (tcp_check_req, listen_overflow). Once B has accepted the
+others, the next segment gets through. Without migration the first segment is
+answered with a reset, and B's queue does not come into it.`,
 	Path:   "tcp_v[46]_rcv → tcp_check_req → tcp_v[46]_syn_recv_sock",
 	Play:   backlogFull(func(*harness.Lab) {}),
 	Expect: func(m harness.Mode) verdict.Expectation { return overfull(migrates(result.BareRST, 1)(m), 2, 2) },
@@ -126,12 +126,14 @@ var backlogFullTimer = harness.Scenario{
 	Doc: `a handshake that the SYN+ACK timer has migrated meets a full accept queue
 
 As backlog-full-hashdance, but the SYN+ACK timer fires before the clients
-send. The timer does not look at B's accept queue, because request sockets
-are not in it: they migrate, and count as migrated. From then on they belong
-to B, and its full queue has nothing to do with migration: each segment
+send. With migration it does not look at B's accept queue, because request
+sockets are not in it: they migrate, and count as migrated. From then on they
+belong to B, and its full queue has nothing to do with migration: each segment
 counts as ListenOverflows and ListenDrops, but not as TCPMigrateReqFailure
-(tcp_check_req: sk is req->rsk_listener), and no program runs. Once B has
-accepted the others, the next segment gets through.`,
+(tcp_check_req: sk is req->rsk_listener), and no program is asked. Once B has
+accepted the others, the next segment gets through. Without migration the
+timer drops the request sockets, and the first segment is answered with a
+reset.`,
 	Path:   "reqsk_timer_handler; tcp_check_req → tcp_v[46]_syn_recv_sock",
 	Play:   backlogFull((*harness.Lab).AwaitSYNACKTimers),
 	Expect: func(m harness.Mode) verdict.Expectation { return overfull(migrates(result.BareRST, 1)(m), 2, 0) },

@@ -1,6 +1,8 @@
 package scenarios
 
 import (
+	"time"
+
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
@@ -16,11 +18,14 @@ var bigPayload = harness.Scenario{
 	Doc: `receive windows full of data migrate with their connections
 
 Each client sends more than the server's receive window holds: the window is
-full before A closes, and the rest waits at the client. The connection
-migrates with all that it has received, B reads it, which opens the window,
-and the rest follows. Each byte is compared with the one that was sent. The
-payload does not repeat itself, so a part that is lost or moved shows.`,
+full before A closes, and the rest waits at the client. With migration the
+connection takes all that it has received along, B reads it, which opens the
+window, and the rest follows. Each byte is compared with the one that was
+sent. The payload does not repeat itself, so a part that is lost or moved
+shows.`,
 	Path:        "inet_csk_listen_stop → reuseport_migrate_sock",
+	Timers:      []harness.Timer{harness.DelayedACKTimer},
+	Cost:        40 * time.Millisecond,
 	Connections: 4,
 	Play: func(l *harness.Lab) {
 		l.Payload(payloadSize)

@@ -28,8 +28,9 @@ var chainQuiz1 = harness.Scenario{
 	Doc: `a connection in the accept queue outlives two listeners
 
 As quiz1, but C comes up, and B, to which the connections have migrated,
-closes as well before it has accepted them. A connection that has migrated
-can migrate again, so C gets all of them, and each counts twice.`,
+closes as well before it has accepted them. A connection that has migrated can
+migrate again: C gets all of them, and each counts twice. Without migration
+they are gone when A has closed.`,
 	Path: "inet_csk_listen_stop → reuseport_migrate_sock, twice",
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A")
@@ -52,10 +53,10 @@ var chainQuiz2 = harness.Scenario{
 	Connections: 25,
 	Doc: `a handshake outlives two listeners, and migrates once
 
-As quiz2, but C comes up, and B closes as well before the ACK comes. A request
-socket does not move when its listener closes, but when tcp_v4_rcv or its
-timer finds the listener closed. So B never gets it: it migrates from A to C,
-and each connection counts once, although two listeners have closed.`,
+As quiz2, but C comes up, and B closes as well before the ACK comes. With
+migration a request socket does not move when its listener closes, but when
+tcp_v[46]_rcv finds the listener closed. So B never gets it: it migrates from
+A to C, and each connection counts once, although two listeners have closed.`,
 	Path: "tcp_v[46]_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A")
@@ -81,10 +82,11 @@ var chainTimer = harness.Scenario{
 	Connections: 25,
 	Doc: `a handshake migrates twice: by its timer, and by its ACK
 
-As chain-quiz2, but the SYN+ACK timer fires between the two closes and takes
-the request sockets from A to B. The ACK then finds B closed, and takes them
-to C: each connection migrates twice, and counts twice. The clients send
-nothing until then, so that no step has to wait for a retransmission.`,
+As chain-quiz2, but the SYN+ACK timer fires between the two closes. With
+migration it takes the request sockets from A to B; what the clients send then
+finds B closed, and takes them to C: each connection migrates twice, and
+counts twice. Without migration the timer drops them. The clients send nothing
+until both have closed, so that no step has to wait for a retransmission.`,
 	Path: "reqsk_timer_handler; tcp_v[46]_rcv → inet_csk_complete_hashdance",
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A")

@@ -42,11 +42,13 @@ func (c clientState) quiz1() harness.Scenario {
 		Section: harness.SectionBeyond,
 		Modes:   mainModes,
 		Doc: c.title + ", and the accept queue\n\n" + c.story + `Their
-connections wait in A's accept queue in CLOSE_WAIT, and migrate like any
-other: B reads the data, and then EOF. Without migration they are reset.
-EstabResets counts the server's sockets alone, because the clients' have left
-ESTABLISHED already.`,
+connections wait in A's accept queue in CLOSE_WAIT. With migration they move
+like any other: B reads the data, and then EOF. Without it they are reset.
+EstabResets counts the server's sockets alone then, because the clients' have
+left ESTABLISHED already.`,
 		Path:        "inet_csk_listen_stop → reuseport_migrate_sock",
+		Timers:      []harness.Timer{harness.DelayedACKTimer},
+		Cost:        40 * time.Millisecond,
 		Connections: 25,
 		Play: func(l *harness.Lab) {
 			a := l.Listen("A")
@@ -67,10 +69,10 @@ func (c clientState) quiz2() harness.Scenario {
 		Section: harness.SectionBeyond,
 		Modes:   mainModes,
 		Doc: c.title + ", and handshakes\n\n" + c.story + `The
-final ACK, the data and the FIN are all dropped. The clients retransmit the
-data, or the FIN if a loss probe comes first (tcp_send_loss_probe); either
-completes the handshake. B reads the data, and then EOF. Without migration
-the clients are reset in FIN_WAIT1, which EstabResets does not count.`,
+final ACK, the data and the FIN are all dropped. With migration what the
+clients send again completes the handshake: B reads the data, and then EOF.
+Without it the clients are reset. They have left ESTABLISHED already, so
+EstabResets does not count that.`,
 		Path:        "tcp_v[46]_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
 		Timers:      []harness.Timer{harness.RetransmissionTimer},
 		Cost:        200 * time.Millisecond,

@@ -19,6 +19,8 @@ type ending struct {
 	// end is called before the clients connect, so that processes are up by then, and returns what ends the listener.
 	end   func(*harness.Lab) func(*harness.Listener)
 	stays bool // it still listens
+	// after is A's state when it has ended and is still this process's; empty where it is not.
+	after string
 }
 
 var endings = []ending{
@@ -46,15 +48,17 @@ the OOM killer: the kernel closes its descriptors (exit_files).`,
 		name: "shut-rd", title: "shutdown(SHUT_RD)",
 		story: `The socket stays, but inet_shutdown takes it out of LISTEN, as close() does
 (tcp_disconnect).`,
-		path: "inet_shutdown → tcp_disconnect",
-		end:  always(func(a *harness.Listener) { a.Shutdown(unix.SHUT_RD) }),
+		path:  "inet_shutdown → tcp_disconnect",
+		end:   always(func(a *harness.Listener) { a.Shutdown(unix.SHUT_RD) }),
+		after: "CLOSE",
 	},
 	{
 		name: "shut-rdwr", title: "shutdown(SHUT_RDWR)",
 		story: `The socket stays, but inet_shutdown takes it out of LISTEN, as close() does
 (tcp_disconnect). The kernel's selftest ends its listeners like this.`,
-		path: "inet_shutdown → tcp_disconnect",
-		end:  always(func(a *harness.Listener) { a.Shutdown(unix.SHUT_RDWR) }),
+		path:  "inet_shutdown → tcp_disconnect",
+		end:   always(func(a *harness.Listener) { a.Shutdown(unix.SHUT_RDWR) }),
+		after: "CLOSE",
 	},
 	{
 		name: "shut-wr", title: "shutdown(SHUT_WR)",
@@ -64,6 +68,7 @@ has, and in every mode nothing is lost and nothing migrates.`,
 		path:  "inet_shutdown; inet_csk_listen_stop is not called",
 		end:   always(func(a *harness.Listener) { a.Shutdown(unix.SHUT_WR) }),
 		stays: true,
+		after: "LISTEN",
 	},
 	{
 		name: "sock-destroy", title: "SOCK_DESTROY",
@@ -73,14 +78,16 @@ process still has the socket.`,
 		path:  "inet_diag_handler_cmd → tcp_abort",
 		probe: harness.ProbeDestroy,
 		end:   always((*harness.Listener).Destroy),
+		after: "CLOSE",
 	},
 	{
 		name: "disconnect", title: "connect(AF_UNSPEC)",
 		story: `connect(2) to an address of family AF_UNSPEC disconnects a socket. A listener
 stops listening: __inet_stream_connect calls tcp_disconnect, as shutdown()
 does.`,
-		path: "__inet_stream_connect → tcp_disconnect",
-		end:  always((*harness.Listener).Disconnect),
+		path:  "__inet_stream_connect → tcp_disconnect",
+		end:   always((*harness.Listener).Disconnect),
+		after: "CLOSE",
 	},
 }
 
@@ -101,54 +108,80 @@ func byProcess(end func(*harness.Worker)) func(*harness.Lab) func(*harness.Liste
 	}
 }
 
+// stateFact is A's state once it has ended.
+const stateFact = "A's socket is in"
+
+// look notes it.
+func (e *ending) look(l *harness.Lab, a *harness.Listener) {
+	if e.after != "" {
+		l.Fact(stateFact, a.State())
+	}
+}
+
+// expect adds it to an expectation.
+func (e *ending) expect(expect func(harness.Mode) verdict.Expectation) func(harness.Mode) verdict.Expectation {
+	return func(m harness.Mode) verdict.Expectation {
+		x := expect(m)
+		if x.Facts == nil {
+			x.Facts = map[string]any{}
+		}
+		if e.after != "" {
+			x.Facts[stateFact] = e.after
+		}
+		return x
+	}
+}
+
 // closeBy returns quiz1 and quiz2 with every ending.
 func closeBy() []harness.Scenario {
 	var all []harness.Scenario
 	for _, e := range endings {
 		expect1, expect2 := migrates(result.RSTACK, 2), migrates(result.BareRST, 1)
+		what, end, path1 := "with the listener ended by ", ", and end as in ", e.path+" → inet_csk_listen_stop"
 		if e.stays {
 			expect1, expect2 = staysWithA, staysWithA
+			what, end, path1 = "with the listener not ended by ", ", as in ", e.path
 		}
 		all = append(all, harness.Scenario{
 			Name:    "close-by-" + e.name + "-quiz1",
 			Section: harness.SectionBeyond,
 			Modes:   mainModes,
-			Doc: "quiz1, with the listener ended by " + e.title + "\n\n" + e.story + `
-The connections are in its accept queue, as in quiz1.`,
-			Path:  e.path + " → inet_csk_listen_stop",
-			Probe: e.probe,
+			Doc:     "quiz1, " + what + e.title + "\n\n" + e.story + "\nThe connections are in its accept queue" + end + "quiz1.",
+			Path:    path1,
+			Probe:   e.probe,
 			Play: func(l *harness.Lab) {
 				a := l.Listen("A")
-				end := e.end(l)
+				stop := e.end(l)
 				l.Connect()
 				b := l.Listen("B")
 				l.AssertAcceptQueue(a)
-				end(a)
+				stop(a)
+				e.look(l, a)
 				if e.stays {
 					a.AcceptAll()
 				}
 				b.AcceptAll()
 				l.Fact("accepted by A", l.Share(l.Accepted("A")))
 			},
-			Expect: expect1,
+			Expect: e.expect(expect1),
 		}, harness.Scenario{
 			Name:    "close-by-" + e.name + "-quiz2",
 			Section: harness.SectionBeyond,
 			Modes:   mainModes,
 			Timers:  []harness.Timer{harness.RetransmissionTimer},
 			Cost:    200 * time.Millisecond,
-			Doc: "quiz2, with the listener ended by " + e.title + "\n\n" + e.story + `
-The connections are still in the handshake, as in quiz2.`,
-			Path:  e.path + "; tcp_v[46]_rcv",
-			Probe: e.probe,
+			Doc:     "quiz2, " + what + e.title + "\n\n" + e.story + "\nThe connections are still in the handshake" + end + "quiz2.",
+			Path:    e.path + "; tcp_v[46]_rcv",
+			Probe:   e.probe,
 			Play: func(l *harness.Lab) {
 				a := l.Listen("A")
-				end := e.end(l)
+				stop := e.end(l)
 				l.DropACKs()
 				l.Connect()
 				b := l.Listen("B")
 				l.AssertRequests(a)
-				end(a)
+				stop(a)
+				e.look(l, a)
 				l.StopDropping()
 				if e.stays {
 					l.AwaitOutcomes(a, b)
@@ -159,7 +192,7 @@ The connections are still in the handshake, as in quiz2.`,
 				b.AcceptAll()
 				l.Fact("accepted by A", l.Share(l.Accepted("A")))
 			},
-			Expect: expect2,
+			Expect: e.expect(expect2),
 		})
 	}
 	return all

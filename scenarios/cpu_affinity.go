@@ -55,12 +55,13 @@ var cpuAffinityQuiz1 = harness.Scenario{
 	Doc: `SO_INCOMING_CPU names the new listener: the accept queue
 
 Each of three listeners asks for the connections of one CPU (SO_INCOMING_CPU),
-and "ours" for those of the CPU on which A is closed. Where the kernel picks,
-it starts from the hash and goes round until it finds the listener of the
-current CPU, which is that of close() (reuseport_select_sock_by_hash; since
-commit b261eda84ec1, in Linux 6.2 and 6.1.2). A migrate program that selects
-overrides this, and selects another listener here.`,
-	Path:        "inet_csk_listen_stop → reuseport_migrate_sock → …_select_sock_by_hash",
+and "ours" for those of the CPU on which A is closed. Where the kernel picks
+the new listener, it goes round from the hash until it finds that of the
+current CPU, the one of close() (reuseport_select_sock_by_hash; since commit
+b261eda84ec1, in Linux 6.2 and 6.1.2). A migrate program that selects
+overrides this, and selects another listener here. Without migration none of
+them gets any.`,
+	Path:        "inet_csk_listen_stop → reuseport_migrate_sock → reuseport_select_sock_by_hash",
 	Connections: 25,
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A")
@@ -82,8 +83,9 @@ var cpuAffinityQuiz2 = harness.Scenario{
 As cpu-affinity-quiz1, with connections that TCP_DEFER_ACCEPT keeps
 half-open. The current CPU is now the one that receives the segment which
 completes the handshake. The case is pinned to one CPU: the client sends
-there, and lo delivers on the same CPU.`,
-	Path:        "tcp_v[46]_rcv → reuseport_migrate_sock → …_select_sock_by_hash",
+there, and lo delivers on the same CPU. Without migration that segment is
+answered with a reset.`,
+	Path:        "tcp_v[46]_rcv → reuseport_migrate_sock → reuseport_select_sock_by_hash",
 	Connections: 25,
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A", deferred)

@@ -28,7 +28,8 @@ var deferAccept = []harness.Scenario{
 A waits for data before it completes a handshake (TCP_DEFER_ACCEPT), and the
 clients connect and send nothing: tcp_check_req ignores their final ACKs, and
 the request sockets stay. A closes, and only then do the clients send. This
-is quiz2 without a rule and without a timer.`,
+is quiz2 without a rule and without a timer: with migration B gets the
+connections, and without it the clients are reset.`,
 		Path:        "tcp_v[46]_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
 		Connections: 25,
 		Play: func(l *harness.Lab) {
@@ -50,15 +51,16 @@ is quiz2 without a rule and without a timer.`,
 	},
 	deferAcceptTarget("plain", "B has not set it",
 		`A has TCP_DEFER_ACCEPT and B has not. The clients connect and send nothing,
-A closes, and the SYN+ACK timer fires. It moves the request to B, and uses
-B's setting from then on (reqsk_timer_handler → syn_ack_recalc): the SYN+ACK
+A closes, and the SYN+ACK timer fires. With migration it moves the request to
+B and goes by B's setting (reqsk_timer_handler → syn_ack_recalc): the SYN+ACK
 is sent again, the client answers it, and the handshake is complete without
-any data.`, "all", 0),
+any data. Without migration it drops the request and sends nothing.`, "all", 0),
 	deferAcceptTarget("deferred", "B has set it too",
 		`A and B both have TCP_DEFER_ACCEPT. The clients connect and send nothing, A
-closes, and the SYN+ACK timer fires. It moves the request to B, which has the
-same setting: the ACK was seen, so no SYN+ACK is sent again (syn_ack_recalc),
-and B waits for the data.`, "none", 1, deferred),
+closes, and the SYN+ACK timer fires. With migration it moves the request to B,
+which has the same setting: the ACK was seen, so no SYN+ACK is sent again
+(syn_ack_recalc), and B waits for the data. Without migration it drops the
+request and sends nothing.`, "none", 1, deferred),
 }
 
 func deferAcceptTarget(name, title, story, without string, left int, target ...harness.ListenOption) harness.Scenario {

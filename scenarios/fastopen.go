@@ -34,11 +34,12 @@ var fastopen = harness.Scenario{
 	Doc: `TCP Fast Open: accepted, and still in the handshake
 
 With TCP Fast Open the data come with the SYN, and the connection is in the
-accept queue at once: a full socket, in SYN_RECV. A rule drops the final ACKs,
-and A closes. Without migration inet_csk_listen_stop resets the children.
-With migration it moves them to B, which accepts them and reads their data
-while they are still in SYN_RECV. The rule is removed, the client's next
-segment brings the ACK, and the handshake is complete.`,
+accept queue before its handshake is complete: a full socket, in SYN_RECV. A
+rule drops the final ACKs, and A closes. Without migration
+inet_csk_listen_stop resets the children. With migration it moves them to B,
+which accepts them and reads their data while they are still in SYN_RECV. Then
+the rule is removed, the client's next segment brings the ACK, and the
+handshake is complete.`,
 	Path: "inet_csk_listen_stop → reuseport_migrate_sock, child in SYN_RECV",
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A", fastOpen(l.Connections()))

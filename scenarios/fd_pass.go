@@ -13,8 +13,8 @@ var fdPassQuiz1 = harness.Scenario{
 
 The old process sends its listening socket to the new one over SCM_RIGHTS and
 closes its own descriptor. That is not the last close of the socket, so its
-accept queue stays as it is, in every mode, and nothing migrates. The new
-process gets the socket as the old one has set it up.`,
+accept queue stays as it is, in every mode, and nothing migrates: the new
+process accepts all of them.`,
 	Path:        "unix_attach_fds; inet_csk_listen_stop is not called",
 	Connections: 25,
 	Play: func(l *harness.Lab) {

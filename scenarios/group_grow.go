@@ -18,9 +18,10 @@ func groupGrow(when, story string, before int) harness.Scenario {
 		Doc: "a reuseport group outgrows its array; A closes " + when + `
 
 A group has an array for 128 sockets, which is copied to a larger one when
-there are more. The request sockets of a closed listener find their group
-through it. So the closed listener stays in the array, behind the open ones,
-and is copied with them. ` + story,
+there are more. With migration the request sockets of a closed listener find
+their group through it, so it stays in the array, behind the open ones, and is
+copied with them. Without migration it leaves the group, and the clients are
+reset. ` + story,
 		Path:        "reuseport_stop_listen_sock, reuseport_grow → reuseport_migrate_sock",
 		Timers:      []harness.Timer{harness.RetransmissionTimer},
 		Cost:        200 * time.Millisecond,
@@ -47,6 +48,6 @@ and is copied with them. ` + story,
 }
 
 var (
-	groupGrowBefore = groupGrow("before", "Here A closes while the group\nis still small.", 1)
-	groupGrowAfter  = groupGrow("after", "Here A closes after the group\nhas grown.", groupSize+1)
+	groupGrowBefore = groupGrow("before", "Here A closes while the group is still small.", 1)
+	groupGrowAfter  = groupGrow("after", "Here A closes after the group has grown.", groupSize+1)
 )

@@ -30,7 +30,7 @@ var lastListenerQuiz1 = harness.Scenario{
 No listener is left on the port, and the connections are reset with and
 without migration: this loss is acceptable. reuseport_migrate_sock finds no
 listener in the group and counts a failure, but only where migration was
-asked for. No program runs.`,
+asked for. No program is asked about it.`,
 	Path:        "inet_csk_listen_stop → reuseport_migrate_sock",
 	Connections: 25,
 	Play: func(l *harness.Lab) {
@@ -71,7 +71,8 @@ var lateListenerQuiz1 = harness.Scenario{
 	Doc: `close the old listener, then open the new one: the accept queue
 
 "Close old, then listen new" is the wrong order even with migration on: the
-accept queue is emptied inside close(), when there is no other listener yet.`,
+accept queue is emptied inside close(), when there is no other listener yet,
+and in every mode the connections are reset.`,
 	Path:        "inet_csk_listen_stop → reuseport_migrate_sock",
 	Connections: 25,
 	Play: func(l *harness.Lab) {
@@ -90,8 +91,8 @@ var lateListenerQuiz2 = harness.Scenario{
 	Doc: `close the old listener, then open the new one: the handshake
 
 When the client's retransmission comes, B listens, but in a new reuseport
-group: B found no listener whose group it could join. The kernel looks for a
-listener in A's group, finds none, and B resets the client.`,
+group: B found no listener whose group it could join. Even with migration the
+kernel finds no listener in A's group, and B resets the client.`,
 	Path:        "tcp_v[46]_rcv → reuseport_migrate_sock → tcp_v[46]_send_reset",
 	Timers:      []harness.Timer{harness.RetransmissionTimer},
 	Cost:        200 * time.Millisecond,

@@ -29,10 +29,9 @@ reach B once A is closed, but what A holds is lost in every mode.`,
 	},
 	{
 		name: "device", title: "no migration to a listener bound to a device",
-		story: `A listens on all devices, B on lo alone (SO_BINDTOIFINDEX). New clients would
-reach B even while A listens, because B scores higher (compute_score). Still
-B is in another group (inet_reuseport_add_sock compares the device), and what
-A holds is lost in every mode.`,
+		story: `A listens on all devices, B on lo alone (SO_BINDTOIFINDEX). B is in another
+group (inet_reuseport_add_sock compares the device). New clients reach B once
+A is closed, but what A holds is lost in every mode.`,
 		listen: func(l *harness.Lab) *harness.Listener {
 			return l.Listen("B", harness.SockOpt(unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, harness.Loopback))
 		},
@@ -41,9 +40,8 @@ A holds is lost in every mode.`,
 		name: "uid", title: "another user cannot even listen on the port",
 		story: `A is ours, B belongs to another user. Listeners that share a port must belong
 to one user, so that nobody can take connections from another user's server:
-bind fails for B with EADDRINUSE (inet_csk_bind_conflict compares sk_uid). No
-other listener is there when A closes, and what A holds is lost in every
-mode.`,
+B gets EADDRINUSE (inet_csk_bind_conflict compares the sockets' users). No
+other listener is there when A closes, and what A holds is lost in every mode.`,
 		listen: func(l *harness.Lab) *harness.Listener {
 			b, said := l.TryListen("B", harness.Owner(harness.OtherUID))
 			l.Fact("another user's bind", said)
@@ -69,7 +67,7 @@ func (o otherGroup) quiz1() harness.Scenario {
 		Section:     harness.SectionBeyond,
 		Modes:       mainModes,
 		Doc:         o.title + " (quiz1)\n\n" + o.story,
-		Path:        "inet_csk_listen_stop → reuseport_migrate_sock, which finds the group empty",
+		Path:        "inet_csk_listen_stop → reuseport_migrate_sock, which finds no listener",
 		Connections: 25,
 		Probe:       o.probe,
 		Play: func(l *harness.Lab) {
@@ -92,7 +90,7 @@ func (o otherGroup) quiz2() harness.Scenario {
 		Section:     harness.SectionBeyond,
 		Modes:       mainModes,
 		Doc:         o.title + " (quiz2)\n\n" + o.story,
-		Path:        "tcp_v[46]_rcv → reuseport_migrate_sock, which finds the group empty",
+		Path:        "tcp_v[46]_rcv → reuseport_migrate_sock, which finds no listener",
 		Timers:      []harness.Timer{harness.RetransmissionTimer},
 		Cost:        200 * time.Millisecond,
 		Connections: 25,
@@ -131,8 +129,8 @@ var otherGroupUIDLater = harness.Scenario{
 	Doc: `a listener that is given to another user stays in the group
 
 Users are compared when a socket binds and listens, and not again later: B
-listens as ours, is then given to another user (fchown), and connections
-still migrate to it.`,
+listens as ours, is then given to another user (fchown), and with migration
+the connections still move to it.`,
 	Path:        "inet_csk_listen_stop → reuseport_migrate_sock",
 	Connections: 25,
 	Probe:       harness.ProbeOwner,

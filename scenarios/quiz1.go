@@ -11,7 +11,8 @@ var quiz1 = harness.Scenario{
 	Doc: `connections in the accept queue of a listener that closes
 
 Listener A has a client's connection in its accept queue: the handshake is
-complete, "Hello World" has arrived, and the server has not called accept.
+complete, the client has sent "Hello World", and the server has not called
+accept.
 Listener B comes up on the same port, and A closes. The kernel empties A's
 accept queue inside close(). Without migration it resets what it finds there,
 although B listens. With migration it moves the connection to B, and B's

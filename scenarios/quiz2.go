@@ -32,6 +32,6 @@ socket is cloned for B, and B's accept returns the connection.`,
 		l.AwaitOutcomes(b)
 		b.AcceptAll()
 	},
-	// A bare RST from tcp_v4_send_reset, B being in LISTEN; only the client leaves ESTABLISHED.
+	// A bare RST from tcp_v[46]_send_reset, B being in LISTEN; only the client leaves ESTABLISHED.
 	Expect: migrates(result.BareRST, 1),
 }

@@ -18,7 +18,7 @@ var relisten = harness.Scenario{
 
 As quiz2, but A is shut down instead of closed, and listens again while the
 request sockets still wait for their ACK. A shutdown does not touch request
-sockets. When the ACK comes, tcp_v4_rcv checks only that the listener is in
+sockets. When the ACK comes, tcp_v[46]_rcv checks only that the listener is in
 LISTEN now, not that it always was. So in every mode all of them stay with A,
 although B listens too, and no migration is counted.`,
 	Path: "tcp_v[46]_rcv → inet_csk_complete_hashdance, not migrating",

@@ -21,23 +21,24 @@ var saveSYN = []struct {
 	{
 		name: "new", title: "the new listener wants the SYN, which was not saved",
 		story: `Only B has TCP_SAVE_SYN set. A SYN is saved when it arrives, by the listener
-that it reaches (tcp_conn_request → tcp_reqsk_record_syn), and that was A: B
-gets the connection, and TCP_SAVED_SYN is empty. For such differences
-ip-sysctl.rst asks for the same settings on all listeners of a group.`,
+that it reaches (tcp_conn_request → tcp_reqsk_record_syn), and that was A:
+with migration B gets the connection, and TCP_SAVED_SYN is empty.
+ip-sysctl.rst warns of that, and of listeners with different settings in
+general.`,
 		new: []harness.ListenOption{saveSYNOption}, saved: "none",
 	},
 	{
 		name: "both", title: "both listeners want the SYN, and it migrates",
-		story: `A and B have TCP_SAVE_SYN set. The SYN that A saved goes with the connection:
-a child in the accept queue has it already (tcp_move_syn), and the clone of a
-request takes it over (inet_reqsk_clone, reqsk_migrate_reset).`,
+		story: `A and B have TCP_SAVE_SYN set. With migration the SYN that A saved goes with
+the connection: the child takes it from its request when it is made
+(tcp_move_syn), before it gets into A's accept queue, or into that of B.`,
 		old: []harness.ListenOption{saveSYNOption}, new: []harness.ListenOption{saveSYNOption}, saved: "all",
 	},
 	{
 		name: "old", title: "only the old listener wanted the SYN, and it migrates",
-		story: `Only A has TCP_SAVE_SYN set. The SYN that A saved goes with the connection,
-and B can read it without having asked for it: the setting belongs to the
-listener, the SYN to the connection.`,
+		story: `Only A has TCP_SAVE_SYN set. With migration the SYN that A saved goes with the
+connection, and B can read it without having asked for it: the setting belongs
+to the listener, the SYN to the connection.`,
 		old: []harness.ListenOption{saveSYNOption}, saved: "all",
 	},
 }

@@ -1,6 +1,8 @@
 package scenarios
 
 import (
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -79,6 +81,66 @@ func TestBugChecks(t *testing.T) {
 				}
 				return true
 			})
+		}
+	}
+}
+
+// TestStoryCounters: a counter that a story names is checked in some mode, or is a known bug's.
+func TestStoryCounters(t *testing.T) {
+	counter := regexp.MustCompile(`\b(TCP[A-Z]|[A-Z])[a-z]+([A-Z][a-z]+)+\b`)
+	for _, s := range All() {
+		checked := map[string]bool{}
+		harness.ModesIn(func(m harness.Mode) bool {
+			if s.PlaysMode(m) {
+				for name := range s.Expect(m).Counted {
+					checked[name] = true
+				}
+			}
+			return true
+		})
+		for _, name := range counter.FindAllString(s.Story(), -1) {
+			if !checked[name] {
+				t.Errorf("%s tells of %s, which is not checked in any mode", s.Name, name)
+			}
+		}
+	}
+}
+
+// condition is how a story says where something happens that does not happen everywhere.
+var condition = regexp.MustCompile(`\b([Ww]ith(out)? migration|only migration|nothing migrates|end as in|[Mm]odes?)\b`)
+
+// TestStoryModes: where the connections live in some modes and are lost in others, the story says of which it speaks, and what
+// it says of every mode holds in every mode.
+func TestStoryModes(t *testing.T) {
+	for _, s := range All() {
+		live, lost := 0, 0
+		harness.ModesIn(func(m harness.Mode) bool {
+			switch e := s.Expect(m); {
+			case !s.PlaysMode(m):
+			case e.Lives:
+				live++
+			default:
+				lost++
+			}
+			return true
+		})
+		story := strings.Join(strings.Fields(s.Story()), " ")
+		switch differ, every := live > 0 && lost > 0, strings.Contains(story, "in every mode"); {
+		case differ && every:
+			t.Errorf("%s speaks of every mode, and the connections live in %d and are lost in %d", s.Name, live, lost)
+		case differ && !condition.MatchString(story):
+			t.Errorf("%s does not say in which modes the connections live", s.Name)
+		}
+	}
+}
+
+// TestStoryFamilies: what is said of a case in both families of addresses names no function of one family alone.
+func TestStoryFamilies(t *testing.T) {
+	for _, s := range All() {
+		said := s.Story() + " " + s.Path
+		families := slices.DeleteFunc(harness.Families(), func(f harness.Family) bool { return !s.PlaysFamily(f) })
+		if len(families) > 1 && strings.Contains(said, "_v4_") != strings.Contains(said, "_v6_") {
+			t.Errorf("%s names a function of one family, and is played in %d", s.Name, len(families))
 		}
 	}
 }

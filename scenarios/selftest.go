@@ -43,8 +43,7 @@ var selftestCases = []selftestCase{
 	{
 		name: "established", title: "TCP_ESTABLISHED, inet_csk_listen_stop",
 		story: `The connections are in the accept queues. They migrate to server 4, which the
-program picks; back to server 1, which listens again; and to server 4 again.
-The kernel picks the last two: a shutdown takes a listener out of the map.`,
+program picks; back to server 1, which listens again; and to server 4 again.`,
 		path:  "inet_csk_listen_stop → reuseport_migrate_sock, three times",
 		modes: selftestQueue,
 		stage: func(l *harness.Lab, first []*harness.Listener) {
@@ -61,8 +60,7 @@ The kernel picks the last two: a shutdown takes a listener out of the map.`,
 		name: "syn-recv", title: "TCP_SYN_RECV, inet_csk_listen_stop",
 		story: `TCP Fast Open connections are in the accept queues, still in SYN_RECV. They
 migrate to server 4, which the program picks; back to server 1, which listens
-again; and to server 4 again. The kernel picks the last two: a shutdown takes
-a listener out of the map.`,
+again; and to server 4 again.`,
 		path:    "inet_csk_listen_stop → reuseport_migrate_sock, three times",
 		modes:   selftestQueue,
 		sysctls: fastOpenSysctls,
@@ -81,9 +79,10 @@ a listener out of the map.`,
 	{
 		name: "new-syn-recv-timer", title: "TCP_NEW_SYN_RECV, reqsk_timer_handler",
 		story: `Request sockets wait for their ACK. The SYN+ACK timer fires first, and they
-migrate to server 4, which the program picks. The selftest sleeps for a
-second, and its clients then wait for their retransmission timer. Here the
-scenario waits for the SYN+ACK timer, and the clients send once it has fired.`,
+migrate to server 4, the one that listens; a migrate program is asked. The
+selftest sleeps for a second, and its clients then wait for their
+retransmission timer. Here the scenario waits for the SYN+ACK timer, and the
+clients send once it has fired.`,
 		path:   "reqsk_timer_handler → reuseport_migrate_sock",
 		timers: []harness.Timer{harness.SYNACKTimer}, cost: time.Second,
 		stage: func(l *harness.Lab, first []*harness.Listener) {
@@ -108,7 +107,7 @@ scenario waits for the SYN+ACK timer, and the clients send once it has fired.`,
 	{
 		name: "new-syn-recv-hashdance", title: "TCP_NEW_SYN_RECV, inet_csk_complete_hashdance",
 		story: `Request sockets wait for their ACK. It comes, and they migrate to server 4,
-which the program picks.`,
+the one that listens; a migrate program is asked.`,
 		path:   "tcp_v[46]_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
 		timers: []harness.Timer{harness.RetransmissionTimer}, cost: 200 * time.Millisecond,
 		stage: func(l *harness.Lab, first []*harness.Listener) {
@@ -164,8 +163,8 @@ func selftest() []harness.Scenario {
 				Sysctls:     c.sysctls,
 				Timers:      c.timers, Cost: c.cost,
 				Path: c.path,
-				Doc: c.title + ", " + family + "\n\n" + `Servers 0 to 3 listen, 25 clients connect, and the kernel spreads them; server
-4 comes up, and the others are shut down.
+				Doc: c.title + ", " + family + "\n\n" + `Servers 0 to 3 listen, and 25 clients connect; server 4 comes up, and the
+others are shut down. What follows is what happens with migration.
 
 ` + c.story + `
 

@@ -26,7 +26,7 @@ degrees of freedom checks for even odds: it fails at a significance below
 that gets half or twice its share. With a program nothing is random: the
 client's port modulo nine names the listener, and each connection must be
 there.`,
-	Path:  "inet_lookup_reuseport → reuseport_select_sock; bpf_sk_select_reuseport",
+	Path:  "inet[6]_lookup_reuseport → reuseport_select_sock; bpf_sk_select_reuseport",
 	Modes: []string{"off", "bpf-select"},
 	// What reaches an IPv6 listener over IPv4 is hashed as IPv4 is, and each family costs a second of CPU time.
 	Families:  []string{"ipv4", "ipv6"},

@@ -26,6 +26,18 @@ func TestChiSquare(t *testing.T) {
 	}
 }
 
+// TestSpreadPower: a listener that gets half or twice its share is unfair, as the story of spread has it.
+func TestSpreadPower(t *testing.T) {
+	const share = spreadClients / spreadOver
+	for _, one := range []int{share / 2, 2 * share} {
+		counts := slices.Repeat([]int{(spreadClients - one) / (spreadOver - 1)}, spreadOver)
+		counts[0] = one
+		if x, p := chiSquare(counts); p >= falseAlarm {
+			t.Errorf("%v: chi-square %.1f, %v", counts, x, p)
+		}
+	}
+}
+
 func TestCoin(t *testing.T) {
 	for _, tt := range []struct {
 		k, n int

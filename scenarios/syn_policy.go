@@ -21,10 +21,10 @@ hash, and about half of the connections go to the even listener. A migrate
 program that selects follows the rule for each of them; one that answers
 SK_PASS leaves the pick to the hash again. In the modes without a BPF program
 a classic one routes the SYNs (SO_ATTACH_REUSEPORT_CBPF); the kernel does not
-ask it about migrations, nor a plain SELECT program (reuseport_migrate_sock).
-The test that the hash is fair to both kinds fails at a significance below
-1e-6.`,
-	Path:        "inet_csk_listen_stop → reuseport_migrate_sock → run_bpf_filter or hash",
+ask it about migrations, nor a plain SELECT program (reuseport_migrate_sock),
+and where nothing migrates the connections are reset. The test that the hash
+is fair to both kinds fails at a significance below 1e-6.`,
+	Path:        "inet_csk_listen_stop → reuseport_migrate_sock → bpf_run_sk_reuseport or hash",
 	Connections: 100,
 	Play: func(l *harness.Lab) {
 		even := l.Listen("even")

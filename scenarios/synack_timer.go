@@ -8,6 +8,10 @@ import (
 	"github.com/rpmig/rpmig/verdict"
 )
 
+// retransmissionAfterTimer is the client's first after the SYN+ACK timer: it sends again after 0.2, 0.4, 0.8 and 1.7 s, a
+// loss probe first, and then by a timer of some 210 ms that doubles.
+var retransmissionAfterTimer = harness.Timer{Name: "the client's next retransmission (1.7 s in)"}
+
 var synackTimer = harness.Scenario{
 	Name:    "synack-timer",
 	Section: harness.SectionWhere,
@@ -20,8 +24,8 @@ the timer clones the request socket for B and sends the SYN+ACK again, and
 the handshake completes there. A migrate program that refuses is asked by the
 timer, and not again.`,
 	Path:        "reqsk_timer_handler → reuseport_migrate_sock",
-	Timers:      []harness.Timer{harness.SYNACKTimer, {Name: "the client's second retransmission (0.6 s in)"}},
-	Cost:        1800 * time.Millisecond,
+	Timers:      []harness.Timer{harness.SYNACKTimer, retransmissionAfterTimer},
+	Cost:        1700 * time.Millisecond,
 	Connections: 5,
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A")
@@ -30,14 +34,11 @@ timer, and not again.`,
 		b := l.Listen("B")
 		l.AssertRequests(a)
 		a.Close()
-		if l.Mode().Migrates {
-			// Counted once the request is B's, before the SYN+ACK is sent for it.
-			l.AwaitCounterByTimer("TCPSynRetrans", l.Connections())
-			l.Fact("request sockets once the timer has fired", l.Requests())
-		} else {
-			l.AwaitRequestsByTimer(0)
-			l.Fact("request sockets once the timer has fired", l.Requests())
-		}
+		l.AwaitSYNACKTimers()
+		// The timer sends the SYN+ACK, counts it, and then counts the migration.
+		l.Fact("request sockets once the timer has fired", l.Requests())
+		l.Fact("SYN+ACKs that the timer has sent", l.Counter("TCPSynRetrans"))
+		l.Fact("the timer has asked a program about", l.Share(int(l.Program().Asked().NewSYNRecv)))
 		l.StopDropping()
 		l.AwaitOutcomes(b)
 		b.AcceptAll()
@@ -48,7 +49,11 @@ timer, and not again.`,
 		if e.Lives {
 			left = 1
 		}
-		e.Facts = map[string]any{"request sockets once the timer has fired": left}
+		e.Facts = map[string]any{
+			"request sockets once the timer has fired": left,
+			"SYN+ACKs that the timer has sent":         left,
+			"the timer has asked a program about":      allIf(e.Asked > 0),
+		}
 		return e
 	},
 }

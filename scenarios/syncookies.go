@@ -19,7 +19,7 @@ cookie_v6_check): the connection lives with migration off, and nothing
 migrates in any mode. B can check A's cookies because the time of the last
 one is kept for the whole group (tcp_synq_no_recent_overflow; since Linux
 4.18, commit 40a1227ea845).`,
-	Path:        "tcp_v[46]_rcv → __inet_lookup_listener → cookie_v[46]_check",
+	Path:        "tcp_v[46]_rcv → tcp_v[46]_do_rcv → cookie_v[46]_check",
 	Timers:      []harness.Timer{harness.RetransmissionTimer},
 	Cost:        200 * time.Millisecond,
 	Connections: 25,

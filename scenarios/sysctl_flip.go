@@ -31,11 +31,10 @@ var sysctlFlipOff = harness.Scenario{
 	Section: harness.SectionBeyond,
 	Doc: `tcp_migrate_req is cleared between the close and the ACK
 
-A closes while the sysctl is 1, and stays in its group as a closed member.
-When the ACK comes, the kernel reads the sysctl again
+In mode sysctl A closes while it is 1, and stays in its group as a closed
+member. When the ACK comes, the kernel reads the sysctl again
 (reuseport_migrate_sock), and it is 0: the connection is lost, and a failure
-is counted. A migrate program does not need the sysctl, so the modes that
-have one end as in quiz2.`,
+is counted. The other modes, in which it is 0 all along, end as in quiz2.`,
 	Path:        "reuseport_stop_listen_sock; tcp_v[46]_rcv → reuseport_migrate_sock",
 	Timers:      []harness.Timer{harness.RetransmissionTimer},
 	Cost:        200 * time.Millisecond,

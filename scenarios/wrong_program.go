@@ -44,8 +44,8 @@ kernel then picks by hash, as it does with the sysctl, although that is 0.`,
 	{
 		name: "index", title: "a migrate program with an index out of range",
 		story: `The program selects an entry that the socket array does not have.
-bpf_sk_select_reuseport returns -ENOENT and selects nothing. The program still
-answers SK_PASS, and the kernel picks by hash.`,
+bpf_sk_select_reuseport selects nothing. The program still answers SK_PASS,
+and the kernel picks by hash.`,
 		spoil: func(l *harness.Lab, _ *harness.Listener) {
 			l.Program().Set(harness.Policy{Answer: harness.Choose, Migrate: 1 << 20})
 		},
@@ -91,6 +91,9 @@ reuseport_migrate_sock fails, and counts a failure.`,
 	},
 }
 
+// wrongProgramOff is said of each.
+const wrongProgramOff = "\nMode off has no program, and nothing migrates."
+
 // wrongProgramScenarios returns a scenario for each wrong program and each quiz in which it makes sense.
 func wrongProgramScenarios() []harness.Scenario {
 	var all []harness.Scenario
@@ -107,7 +110,7 @@ func (w wrongProgram) quiz1() harness.Scenario {
 	return harness.Scenario{
 		Name:        "wrong-program-" + w.name + "-quiz1",
 		Section:     harness.SectionBeyond,
-		Doc:         w.title + ", and the accept queue\n\n" + w.story,
+		Doc:         w.title + ", and the accept queue\n\n" + w.story + wrongProgramOff,
 		Path:        "inet_csk_listen_stop → reuseport_migrate_sock",
 		Modes:       []string{"off", "bpf"},
 		Connections: 25,
@@ -125,11 +128,15 @@ func (w wrongProgram) quiz1() harness.Scenario {
 }
 
 func (w wrongProgram) quiz2() harness.Scenario {
+	path := "tcp_v[46]_rcv → reuseport_migrate_sock"
+	if !w.lost {
+		path += " → inet_csk_complete_hashdance"
+	}
 	return harness.Scenario{
 		Name:        "wrong-program-" + w.name + "-quiz2",
 		Section:     harness.SectionBeyond,
-		Doc:         w.title + ", and handshakes\n\n" + w.story,
-		Path:        "tcp_v[46]_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
+		Doc:         w.title + ", and handshakes\n\n" + w.story + wrongProgramOff,
+		Path:        path,
 		Timers:      []harness.Timer{harness.RetransmissionTimer},
 		Cost:        200 * time.Millisecond,
 		Modes:       []string{"off", "bpf"},
