@@ -191,11 +191,9 @@ func (l *Lab) Serve(count int, listeners []*Listener) []served {
 		l.accepted(by.name, tcp.AddrPort(sa), data, serverEnd{})
 		all = append(all, served{By: by, Port: tcp.AddrPort(sa).Port()})
 		s := survivor{client: &client{fd: fd, said: len(data)}, read: len(data), serverEnd: serverEnd{fd: child}}
-		said, err := l.exchange(&s, answer[:1], again[:1], handshakeTimeout)
-		if errors.Is(err, errCancelled) {
-			l.must(err)
-		}
-		l.obs.Accepted[len(l.obs.Accepted)-1].Talk = said
+		said, err := l.exchange([]survivor{s}, answer[:1], again[:1])
+		l.must(err)
+		l.obs.Accepted[len(l.obs.Accepted)-1].Talk = said[0]
 		// Both have read all that there was, so these send FINs and no reset.
 		l.must(l.part(fd))
 		l.must(l.part(child))

@@ -36,6 +36,7 @@ type cellConfig struct {
 type faults struct {
 	noRule   bool // the packet-drop rule is never put in
 	tinyRing bool // the capture has no room for what is sent
+	noChoice bool // the listener that the program is to choose is never in its array
 	keepRule bool // the rule that a scenario has left in stays while the survivors talk
 	other    *Mode
 	lacks    []string // counters that this kernel does not have
@@ -310,5 +311,6 @@ func (l *Lab) perform() (err error) {
 		}
 	}()
 	l.cfg.scenario.Play(l)
+	l.acceptOthers()
 	return nil
 }

@@ -24,6 +24,8 @@ type Fault func(*faults)
 
 func NoRule(f *faults)   { f.noRule = true }
 func TinyRing(f *faults) { f.tinyRing = true }
+func NoChoice(f *faults) { f.noChoice = true }
+func KeepRule(f *faults) { f.keepRule = true }
 
 // KernelOf makes the kernel behave as in another mode than the one that is judged.
 func KernelOf(m Mode) Fault { return func(f *faults) { f.other = &m } }

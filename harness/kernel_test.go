@@ -105,7 +105,7 @@ func unasked(c result.Cell) []result.Witness {
 // TestBrokenCells breaks cells on the running kernel. None may pass, and each has to say what was wrong.
 func TestBrokenCells(t *testing.T) {
 	needNamespace(t)
-	off, sysctl := modes(t, "off")[0], modes(t, "sysctl")[0]
+	off, sysctl, bpf := modes(t, "off")[0], modes(t, "sysctl")[0], modes(t, "bpf")[0]
 	quiz1, quiz2 := scenario(t, "quiz1"), scenario(t, "quiz2")
 	play := func(play func(*harness.Lab)) harness.Scenario {
 		s := quiz1
@@ -133,6 +133,15 @@ func TestBrokenCells(t *testing.T) {
 			result.Fail, "the sysctl is there and the code is not"},
 		{"the kernel migrates when it should not", quiz2, off, 1, []harness.Fault{harness.KernelOf(sysctl)},
 			result.Fail, "accepted: want 0, got 1"},
+		{"the kernel does not heed the program's choice, in the accept queue", quiz1, bpf, 25, []harness.Fault{harness.NoChoice},
+			result.Fail, "with a listener that the program did not choose"},
+		{"the kernel does not heed the program's choice, for request sockets", quiz2, bpf, 25, []harness.Fault{harness.NoChoice},
+			result.Fail, "with a listener that the program did not choose"},
+		{"a server that hears nothing once it has accepted", play(func(l *harness.Lab) {
+			quiz1.Play(l)
+			l.DropACKs()
+		}), sysctl, 2, []harness.Fault{harness.KeepRule}, result.Fail,
+			"survivors talk: want 2 both ways, got 2 server to client: wait until what was sent has arrived: what is sent, and sent again, is not heard after 65536 bytes"},
 		{"the scenario panics", play(func(*harness.Lab) { panic("oh") }), off, 1, nil,
 			result.Error, "the scenario panicked: oh"},
 		{"nobody listens", play(func(l *harness.Lab) { l.Connect() }), off, 1, nil,
@@ -144,6 +153,9 @@ func TestBrokenCells(t *testing.T) {
 		}), off, 1, nil, result.Error, "all in the accept queue of A"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			if err := netns.Do(tt.mode.Probe); err != nil {
+				t.Skip(err)
+			}
 			c := harness.Play(t, tt.scenario, harness.Families()[0], tt.mode, tt.connections, tt.broken...)
 			if c.Status != tt.want || !strings.Contains(c.Reason, tt.reason) {
 				t.Errorf("got %s: %s\nwant %s: …%s…\n%s", c.Status, c.Reason, tt.want, tt.reason, failed(c))

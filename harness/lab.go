@@ -34,6 +34,7 @@ type Lab struct {
 	rule     netns.Rule
 
 	listeners []*Listener // in the order in which they came up; those that are gone too
+	others    []*Listener // beside them, which the program does not choose
 	clients   []*client
 	// bystanders are clients besides those that the case is about.
 	bystanders []*client

@@ -35,7 +35,8 @@ type Listener struct {
 	inode        uint32
 	local        netip.AddrPort
 	cookie       uint64 // 0: not asked for yet
-	notListening bool   // shut down, or of another group than the clients reach
+	reuseport    bool
+	notListening bool // shut down, or of another group than the clients reach
 }
 
 // serves tells whether a fresh client may reach it.
@@ -109,7 +110,56 @@ func (l *Lab) listen(name string, options []ListenOption) (*Listener, error) {
 	return l.open(name, options)
 }
 
+// open opens a listener, and gives the program its place in the group.
 func (l *Lab) open(name string, options []ListenOption) (*Listener, error) {
+	s, err := l.bindAndListen(name, options)
+	if err != nil {
+		return nil, err
+	}
+	if l.program != nil && s.reuseport {
+		if err := l.enlist(s); err != nil {
+			return nil, err
+		}
+	}
+	if l.listeners = append(l.listeners, s); len(l.listeners) == 2 && l.choosesAmongOthers() {
+		return s, l.openOthers(options)
+	}
+	return s, nil
+}
+
+// others is how many listeners come up beside the first that the program may choose for what migrates, so that its choice is
+// another than the kernel's own pick, by hash, would be: of one connection in three of four cases, of many for sure.
+const others = 3
+
+// choosesAmongOthers tells whether the mode's program is to choose a listener, and not merely the only one.
+func (l *Lab) choosesAmongOthers() bool {
+	m := l.cfg.mode
+	return m.Migrates && m.HasProgram() && m.Answer == Choose && !l.cfg.scenario.OnlyItsOwn && l.obs.Stream == nil
+}
+
+func (l *Lab) openOthers(options []ListenOption) error {
+	l.step("%d others listen, which the program does not choose", others)
+	for i := range others {
+		s, err := l.bindAndListen(fmt.Sprintf("other %d", i+1), options)
+		if err != nil {
+			return err
+		}
+		l.others = append(l.others, s)
+	}
+	l.obs.Others = others
+	return nil
+}
+
+// acceptOthers accepts what is with a listener that the program did not choose.
+func (l *Lab) acceptOthers() {
+	for _, s := range l.others {
+		if s.Queued() > 0 {
+			l.obs.Unchosen += s.AcceptAll()
+		}
+	}
+}
+
+func (l *Lab) bindAndListen(name string, options []ListenOption) (*Listener, error) {
 	addr, backlog, reuseport := l.cfg.family.Listen, l.cfg.backlog(), 1
 	for _, o := range options {
 		if o.addr.IsValid() {
@@ -152,14 +202,9 @@ func (l *Lab) open(name string, options []ListenOption) (*Listener, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, wrap("fstat", err)
 	}
-	s := &Listener{lab: l, name: name, fd: fd, inode: uint32(st.Ino), local: netip.AddrPortFrom(addr, l.cfg.Port)}
-	if l.program != nil && reuseport == 1 {
-		if err := l.enlist(s); err != nil {
-			return nil, err
-		}
-	}
-	l.listeners = append(l.listeners, s)
-	return s, nil
+	return &Listener{
+		lab: l, name: name, fd: fd, inode: uint32(st.Ino), local: netip.AddrPortFrom(addr, l.cfg.Port), reuseport: reuseport == 1,
+	}, nil
 }
 
 // Relisten calls listen(2) again on a listener that was shut down.

@@ -143,7 +143,7 @@ func descriptors(s *Scenario, connections int) int { return nonSocketFDs + socke
 
 // sockets is how many of them are TCP sockets.
 func sockets(s *Scenario, connections int) int {
-	const fewListeners = 8 // the selftest's five, and what the aftercare opens
+	const fewListeners = 8 + others // the selftest's five, and what the aftercare opens
 	return cmp.Or(s.Listeners, fewListeners) + cmp.Or(s.Ends, 2)*connections
 }
 

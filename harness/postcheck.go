@@ -2,12 +2,12 @@ package harness
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rpmig/rpmig/tcp"
 	"github.com/rpmig/rpmig/verdict"
 )
 
@@ -23,6 +23,11 @@ func (l *Lab) checkListeners() error {
 	if slices.ContainsFunc(l.sysctls, func(s Sysctl) bool { return s.Name == syncookies && s.Value != "0" }) {
 		if err := (Sysctl{Name: syncookies, Value: "0"}).Set(); err != nil {
 			return err
+		}
+	}
+	for _, s := range l.others {
+		if err := l.closeFD(s.fd); err != nil {
+			return wrap("close", err)
 		}
 	}
 	left := map[int32]*Listener{} // by descriptor
@@ -81,7 +86,7 @@ func (l *Lab) serveEach(left map[int32]*Listener, said *verdict.PostCheck) error
 	return nil
 }
 
-// serveOne connects a client, has the listener that gets it accept it, and reads a byte.
+// serveOne connects a client, has the listener that gets it accept it, and has the two talk both ways.
 func (l *Lab) serveOne(ready int, left map[int32]*Listener) (*Listener, error) {
 	fd, err := l.dial(l.cfg.family.Dial)
 	if err != nil {
@@ -111,12 +116,13 @@ func (l *Lab) serveOne(ready int, left map[int32]*Listener) (*Listener, error) {
 	}
 	l.hold(child)
 	defer l.hangUp(child)
-	if err := l.wait(handshakeTimeout, child, unix.POLLIN, "the fresh client's data is there"); err != nil {
-		return nil, err
+	s := survivor{client: &client{fd: fd, said: 1}, serverEnd: serverEnd{fd: child}}
+	answer, again := tcp.Words()
+	said, err := l.exchange([]survivor{s}, answer[:1], again[:1])
+	if err == nil && said[0] == verdict.BothWays {
+		err = l.endBoth(&s, handshakeTimeout)
+	} else if err == nil {
+		err = errors.New(said[0])
 	}
-	var b [1]byte
-	if n, err := unix.Read(child, b[:]); n != 1 {
-		return nil, fmt.Errorf("read of the fresh client's data: %d bytes, %v", n, err)
-	}
-	return from, nil
+	return from, wrap("talk with the fresh client", err)
 }

@@ -27,6 +27,13 @@ func (p Program) Set(policy Policy) {
 	}
 }
 
+// AllToLatest has it send what arrives to the listener that came up last, too.
+func (p Program) AllToLatest() {
+	latest := p.lab.cfg.mode.Policy()
+	latest.Arrive = latest.Migrate
+	p.Set(latest)
+}
+
 // Put puts a listener into one of the slots that it chooses from.
 func (p Program) Put(slot int, s *Listener) {
 	if l := p.lab; l.program != nil {
@@ -67,6 +74,9 @@ func (l *Lab) enlist(s *Listener) error {
 	usual := l.cfg.mode.Policy()
 	if len(l.listeners) == 0 {
 		return errors.Join(l.program.Put(usual.Arrive, s.fd), l.program.Attach(s.fd))
+	}
+	if l.cfg.faults.noChoice {
+		return nil
 	}
 	return l.program.Put(usual.Migrate, s.fd)
 }

@@ -59,7 +59,7 @@ func (l *Lab) listening() ([]kernel.Socket, error) {
 		return l.diag.Sockets(l.cfg.Port, l.cfg.family.socketFamilies(), kernel.Listen)
 	}
 	var rows []kernel.Socket
-	for _, s := range l.listeners {
+	for _, s := range slices.Concat(l.listeners, l.others) {
 		if s.fd < 0 {
 			continue
 		}
@@ -96,7 +96,7 @@ func unspecified(a netip.Addr) netip.Addr {
 func (l *Lab) nameOf(r kernel.Socket) string {
 	switch {
 	case r.State == kernel.Listen:
-		for _, s := range l.listeners {
+		for _, s := range slices.Concat(l.listeners, l.others) {
 			if s.isListener(r) {
 				return s.name
 			}

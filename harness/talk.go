@@ -34,8 +34,12 @@ func (e serverEnd) remote() bool { return e.worker != nil }
 // unread is how much the client has sent that the server has not read.
 func (s *survivor) unread() int { return s.client.said - s.read }
 
-// errUnheard says that what one side has sent again and again does not reach the other.
-var errUnheard = errors.New("what is sent, and sent again, is not heard")
+// unheardError says that what one side has sent again and again does not reach the other, after so many bytes that did.
+type unheardError struct{ heard int }
+
+func (e unheardError) Error() string {
+	return fmt.Sprintf("what is sent, and sent again, is not heard after %d bytes", e.heard)
+}
 
 // talk has every survivor talk both ways once the case is over: the server answers, the client reads that and sends again, the
 // server reads that, and each side ends with a FIN. A connection that was accepted and is deaf from then on has not lived.
@@ -53,67 +57,157 @@ func (l *Lab) talk() error {
 	if err != nil {
 		return err
 	}
-	patience := handshakeTimeout
-	for _, s := range l.survivors {
-		said, err := l.converse(&s, patience)
-		switch {
-		case errors.Is(err, errCancelled):
-			return err
-		case errors.Is(err, errTimeout):
-			patience = 0 // it has been waited for, and the others with it
+	answer, again := tcp.Words()
+	said, err := l.exchange(l.survivors, answer, again)
+	if err != nil {
+		return err
+	}
+	for i, s := range l.survivors {
+		if said[i] == verdict.BothWays || said[i] == verdict.OneWay {
+			if err := l.endBoth(&s, handshakeTimeout); errors.Is(err, errCancelled) {
+				return err
+			} else if err != nil {
+				said[i] = "ends: " + tcp.Errno(err)
+			}
 		}
-		l.obs.Accepted[s.accepted].Talk = said
+		l.obs.Accepted[s.accepted].Talk = said[i]
 	}
 	return heard()
 }
 
-// converse is the talk of one survivor, or its client's side of it where the server's end is a worker's. It returns what the
-// judge is to hear, and the error behind that.
-func (l *Lab) converse(s *survivor, patience time.Duration) (string, error) {
-	if s.client.fd < 0 {
-		return verdict.Gone, nil
+// exchange has the servers answer and the clients send again, and returns what the judge is to hear of each. Of a connection
+// whose server's end is a worker's it is the client's side.
+func (l *Lab) exchange(all []survivor, answer, again []byte) ([]string, error) {
+	there, err := l.carry(all, func(s *survivor) *parcel { return &parcel{from: s.fd, to: s.client.fd, words: answer} })
+	if err != nil {
+		return nil, err
 	}
-	answer, again := tcp.Words()
-	said, err := l.exchange(s, answer, again, patience)
-	if said != verdict.BothWays && said != verdict.OneWay {
-		return said, err
+	back, err := l.carry(all, func(s *survivor) *parcel {
+		if s.client.ended {
+			return nil
+		}
+		return &parcel{from: s.client.fd, to: s.fd, words: again, earlier: s.unread()}
+	})
+	if err != nil {
+		return nil, err
 	}
-	if err := l.endBoth(s, patience); err != nil {
-		return "ends: " + tcp.Errno(err), err
+	said := make([]string, len(all))
+	for i, s := range all {
+		switch {
+		case s.client.fd < 0:
+			said[i] = verdict.Gone
+		case errors.Is(there[i], unheardError{}) && errors.Is(back[i], unheardError{}):
+			said[i] = verdict.Deaf
+		case there[i] != nil:
+			said[i] = "server to client: " + tcp.Errno(there[i])
+		case back[i] != nil:
+			said[i] = "client to server: " + tcp.Errno(back[i])
+		case s.client.ended:
+			said[i] = verdict.OneWay
+		default:
+			said[i] = verdict.BothWays
+		}
 	}
 	return said, nil
 }
 
-// exchange has the server answer and the client send again.
-func (l *Lab) exchange(s *survivor, answer, again []byte, patience time.Duration) (string, error) {
-	c := s.client
-	there := l.carry(patience, s.fd, c.fd, answer, 0)
-	back := error(nil)
-	if !c.ended {
-		back = l.carry(patience, c.fd, s.fd, again, s.unread())
+// parcel is what one end of a connection sends and the other reads. An end that is -1 is another process's.
+type parcel struct {
+	from, to  int
+	words     []byte
+	sent      int // bytes of them
+	earlier   int // bytes that were sent before, and are still to be read
+	sentAgain int // segments that the sender had sent again before
+}
+
+// carry sends a parcel on each connection, on all before it waits for any, and tells of each what went wrong. The other error
+// is that of a run that is to end.
+func (l *Lab) carry(all []survivor, pack func(*survivor) *parcel) (errs []error, err error) {
+	errs = make([]error, len(all))
+	parcels := make([]*parcel, len(all))
+	for i := range all {
+		if all[i].client.fd < 0 {
+			continue
+		}
+		if parcels[i] = pack(&all[i]); parcels[i] != nil && parcels[i].from >= 0 {
+			if parcels[i].sentAgain, errs[i] = retransmitted(parcels[i].from); errs[i] == nil {
+				errs[i] = parcels[i].post()
+			}
+		}
 	}
-	switch {
-	case errors.Is(there, errUnheard) && errors.Is(back, errUnheard):
-		return verdict.Deaf, nil
-	case there != nil:
-		return fmt.Sprintf("server to client: %s", tcp.Errno(there)), there
-	case back != nil:
-		return fmt.Sprintf("client to server: %s", tcp.Errno(back)), back
+	patience := handshakeTimeout
+	for i, p := range parcels {
+		if p == nil || errs[i] != nil {
+			continue
+		}
+		switch errs[i] = l.deliver(p, patience); {
+		case errors.Is(errs[i], errCancelled):
+			return nil, errs[i]
+		case errors.Is(errs[i], errTimeout):
+			patience = 0 // it has been waited for, and the others with it
+		}
 	}
-	if c.ended {
-		return verdict.OneWay, nil
+	return errs, nil
+}
+
+// post sends what the socket takes now.
+func (p *parcel) post() error {
+	n, err := unix.SendmsgN(p.from, p.words[p.sent:], nil, nil, unix.MSG_NOSIGNAL)
+	if p.sent += max(n, 0); errors.Is(err, unix.EAGAIN) {
+		return nil
 	}
-	return verdict.BothWays, nil
+	return err
+}
+
+// deliver sends the rest of a parcel, and reads it at the other end.
+func (l *Lab) deliver(p *parcel, patience time.Duration) error {
+	want := p.earlier + len(p.words)
+	got := l.talkBuffer[:0]
+	defer func() { l.talkBuffer = got }()
+	err := l.poll(patience, "what was sent has arrived", func(left time.Duration) (bool, error) {
+		fds := []unix.PollFd{{Fd: int32(l.cfg.cancelled), Events: unix.POLLIN}}
+		if p.from >= 0 && p.sent < len(p.words) {
+			if err := p.post(); err != nil {
+				return false, err
+			}
+			fds = append(fds, unix.PollFd{Fd: int32(p.from), Events: unix.POLLOUT})
+		}
+		if p.to >= 0 {
+			var err error
+			if got, err = tcp.ReadUpTo(p.to, got, want); err != nil {
+				return false, err
+			}
+			fds = append(fds, unix.PollFd{Fd: int32(p.to), Events: unix.POLLIN})
+		}
+		if (p.from < 0 || p.sent == len(p.words)) && (p.to < 0 || len(got) == want) {
+			return true, nil
+		}
+		n, err := l.nap(left, func(ms int) (int, error) { return unix.Poll(fds, ms) })
+		if fds[0].Revents != 0 {
+			return false, errCancelled
+		}
+		if err != nil || n > 0 || p.from < 0 || p.to < 0 {
+			return false, err
+		}
+		if again, err := retransmitted(p.from); err != nil || again < p.sentAgain+unheardAfter {
+			return false, err
+		}
+		return false, unheardError{max(len(got)-p.earlier, 0)}
+	})
+	if err == nil && p.to >= 0 && !bytes.Equal(got[p.earlier:], p.words) {
+		err = errors.New("other bytes than were sent")
+	}
+	return err
 }
 
 // endBoth ends a connection in good order: each side sends a FIN, and reads that of the other.
-func (l *Lab) endBoth(s *survivor, patience time.Duration) error {
+func (l *Lab) endBoth(s *survivor, limit time.Duration) error {
 	if !s.remote() {
 		if err := tcp.Finish(s.fd); err != nil {
 			return err
 		}
 	}
-	if err := l.eof(patience, s.client.fd, "the client reads the server's FIN"); err != nil {
+	if err := l.eof(limit, s.client.fd, "the client reads the server's FIN"); err != nil {
 		return err
 	}
 	if !s.client.ended {
@@ -124,11 +218,11 @@ func (l *Lab) endBoth(s *survivor, patience time.Duration) error {
 	if s.remote() {
 		return nil
 	}
-	return l.eof(patience, s.fd, "the server reads the client's FIN")
+	return l.eof(limit, s.fd, "the server reads the client's FIN")
 }
 
-func (l *Lab) eof(patience time.Duration, fd int, condition string) error {
-	if err := l.wait(patience, fd, unix.POLLIN, condition); err != nil {
+func (l *Lab) eof(limit time.Duration, fd int, condition string) error {
+	if err := l.wait(limit, fd, unix.POLLIN, condition); err != nil {
 		return err
 	}
 	if said := tcp.Says(fd); said != "EOF" {
@@ -137,58 +231,9 @@ func (l *Lab) eof(patience time.Duration, fd int, condition string) error {
 	return nil
 }
 
-// carry sends from one end of a connection and reads at the other; before what is sent, so many bytes are there that were sent
-// earlier. An end that is -1 is another process's.
-func (l *Lab) carry(patience time.Duration, from, to int, words []byte, earlier int) error {
-	rest, want := words, earlier+len(words)
-	got := slices.Grow(l.talkBuffer[:0], want)
-	defer func() { l.talkBuffer = got }()
-	sentAgain := -1
-	err := l.poll(patience, "it has arrived", func(left time.Duration) (bool, error) {
-		fds := []unix.PollFd{{Fd: int32(l.cfg.cancelled), Events: unix.POLLIN}}
-		if from >= 0 && len(rest) > 0 {
-			n, err := unix.SendmsgN(from, rest, nil, nil, unix.MSG_NOSIGNAL)
-			if rest = rest[max(n, 0):]; err != nil && !errors.Is(err, unix.EAGAIN) {
-				return false, err
-			}
-			fds = append(fds, unix.PollFd{Fd: int32(from), Events: unix.POLLOUT})
-		}
-		if to >= 0 {
-			var err error
-			if got, err = tcp.ReadUpTo(to, got, want); err != nil {
-				return false, err
-			}
-			fds = append(fds, unix.PollFd{Fd: int32(to), Events: unix.POLLIN})
-		}
-		if (from < 0 || len(rest) == 0) && (to < 0 || len(got) == want) {
-			return true, nil
-		}
-		n, err := l.nap(left, func(ms int) (int, error) { return unix.Poll(fds, ms) })
-		if fds[0].Revents != 0 {
-			return false, errCancelled
-		}
-		if err != nil || n > 0 || from < 0 || to < 0 {
-			return false, err
-		}
-		switch n, err := retransmitted(from); {
-		case err != nil:
-			return false, err
-		case sentAgain < 0:
-			sentAgain = n
-		case n >= sentAgain+unheardAfter:
-			return false, errUnheard
-		}
-		return false, nil
-	})
-	if err == nil && to >= 0 && !bytes.Equal(got[earlier:], words) {
-		err = errors.New("other bytes than were sent")
-	}
-	return err
-}
-
-// unheardAfter is how often one side sends again, after a while in which nothing came, before what it sends is known not to
-// arrive: twice by its retransmission timer is some 0.6 s.
-const unheardAfter = 2
+// unheardAfter is how often one side sends again before what it sends is known not to arrive: a tail loss probe, and twice by its
+// retransmission timer, which is some 0.6 s.
+const unheardAfter = 3
 
 // retransmitted is how many segments a socket has sent again.
 func retransmitted(fd int) (int, error) {

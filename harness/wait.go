@@ -117,6 +117,7 @@ func (l *Lab) awaitDecided(limit time.Duration, listeners ...*Listener) error {
 		err = errors.Join(err, wrap("epoll_ctl", unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})))
 	}
 	add(l.cfg.cancelled, unix.EPOLLIN)
+	listeners = slices.Concat(listeners, l.others)
 	for _, s := range listeners {
 		// Edge-triggered: sk_data_ready wakes us for each connection that reaches the accept queue, not only the first.
 		add(s.fd, unix.EPOLLIN|unix.EPOLLET)

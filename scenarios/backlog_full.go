@@ -78,6 +78,7 @@ func backlogFull(before func(*harness.Lab)) func(*harness.Lab) {
 		b := l.Listen("B", untilData, harness.Backlog(l.Connections()))
 		l.AssertHalfOpen(a)
 		a.Close()
+		l.Program().AllToLatest()
 		l.Bystanders(l.Connections() + 1)
 		before(l)
 		l.Send()

@@ -113,7 +113,7 @@ is 5, as in the talk, and the rule stays until the last SYN+ACK, after
 		l.AssertRequests(a)
 		// From now on what arrives goes to B. Off and sysctl have no program, but nothing arrives meanwhile.
 		l.Program().Empty(0)
-		l.Program().Set(harness.Policy{Answer: l.Mode().Answer, Arrive: 1, Migrate: 1})
+		l.Program().AllToLatest()
 		l.AwaitCounterByTimer("TCPSynRetrans", fired*l.Connections())
 		l.StopDropping()
 		l.AwaitOutcomes(a)

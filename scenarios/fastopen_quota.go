@@ -53,6 +53,7 @@ takes too many: one more for each connection that has migrated to it.`,
 		l.AwaitRequests(0)
 
 		l.DropACKs()
+		l.Program().AllToLatest()
 		l.FastBystanders(quotaBystanders * limit)
 		l.AwaitRequests(quotaBystanders * limit) // of either kind
 		n, took := b.Queued(), "as its limit says"

@@ -159,6 +159,7 @@ func selftest() []harness.Scenario {
 				Section:     harness.SectionSelftest,
 				Families:    []string{family},
 				Modes:       c.modes,
+				OnlyItsOwn:  true,
 				Connections: selftestClients,
 				Sysctls:     c.sysctls,
 				Timers:      c.timers, Cost: c.cost,

@@ -23,6 +23,7 @@ one is kept for the whole group (tcp_synq_no_recent_overflow; since Linux
 	Timers:      []harness.Timer{harness.RetransmissionTimer},
 	Cost:        200 * time.Millisecond,
 	Connections: 25,
+	OnlyItsOwn:  true, // nothing migrates
 	Sysctls:     []harness.Sysctl{{Name: "net.ipv4.tcp_syncookies", Value: "2"}},
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A")

@@ -113,6 +113,7 @@ func (w wrongProgram) quiz1() harness.Scenario {
 		Doc:         w.title + ", and the accept queue\n\n" + w.story + wrongProgramOff,
 		Path:        "inet_csk_listen_stop → reuseport_migrate_sock",
 		Modes:       []string{"off", "bpf"},
+		OnlyItsOwn:  true,
 		Connections: 25,
 		Play: func(l *harness.Lab) {
 			a := l.Listen("A")
@@ -140,6 +141,7 @@ func (w wrongProgram) quiz2() harness.Scenario {
 		Timers:      []harness.Timer{harness.RetransmissionTimer},
 		Cost:        200 * time.Millisecond,
 		Modes:       []string{"off", "bpf"},
+		OnlyItsOwn:  true,
 		Connections: 25,
 		Play: func(l *harness.Lab) {
 			a := l.Listen("A")

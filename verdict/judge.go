@@ -193,6 +193,9 @@ func (j *judgement) application() {
 	if j.exp.Lives {
 		want, says = j.n, "EAGAIN"
 	}
+	if j.o.Others > 0 {
+		j.check(result.Application, "with a listener that the program did not choose", 0, j.o.Unchosen)
+	}
 	j.check(result.Application, "accepted", want, len(j.o.Accepted))
 	j.check(result.Application, "accepted with their data", want, j.lived)
 	var heard []string

@@ -30,6 +30,8 @@ type Observation struct {
 	Undecided string // why the outcome of some connection is not known; empty: all are
 
 	Accepted []Accepted // in order
+	Others   int        // listeners that the mode's program might have chosen, and does not
+	Unchosen int        // of the accepted, those that were with one of them
 	Clients  []Client
 	Facts    []Fact
 

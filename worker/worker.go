@@ -117,13 +117,7 @@ func work(sock int) error {
 			}
 			got = append(got, fds...)
 		case "talk":
-			for _, t := range o.Talks {
-				said := ""
-				if err := talk(got[t.Nth], t, o.Timeout); err != nil {
-					said, o.Timeout = err.Error(), 0 // it has been waited for, and the others with it
-				}
-				a.Talks = append(a.Talks, said)
-			}
+			a.Talks = talk(got, o)
 		}
 		b, err := json.Marshal(a)
 		if err != nil {
@@ -165,38 +159,53 @@ func acceptMany(fd int, o Order) (all []Connection, fds []int, err error) {
 	return all, fds, nil
 }
 
-// talk is the server's side of a talk; see harness.Lab.
-func talk(fd int, t Talk, patience time.Duration) error {
+// talk is the server's side of each talk, step by step: a client's side waits for the same step of all.
+func talk(got []int, o Order) []string {
 	answer, again := tcp.Words()
-	for rest := answer; len(rest) > 0; {
-		n, err := unix.SendmsgN(fd, rest, nil, nil, unix.MSG_NOSIGNAL)
+	said := make([]string, len(o.Talks))
+	for _, step := range []func(fd int, t Talk) error{
+		func(fd int, _ Talk) error { return say(fd, answer, o.Timeout) },
+		func(fd int, t Talk) error {
+			if t.Ended {
+				return nil
+			}
+			data, err := readAll(fd, Order{Bytes: t.Earlier + len(again), Timeout: o.Timeout})
+			if err == nil && !bytes.Equal(data[t.Earlier:], again) {
+				err = errors.New("other bytes than were sent")
+			}
+			return err
+		},
+		func(fd int, _ Talk) error { return tcp.Finish(fd) },
+		func(fd int, _ Talk) error {
+			err := ready(fd, unix.POLLIN, o.Timeout)
+			if said := tcp.Says(fd); err == nil && said != "EOF" {
+				err = fmt.Errorf("%s instead of a FIN", said)
+			}
+			return err
+		},
+	} {
+		for i, t := range o.Talks {
+			if said[i] != "" {
+				continue
+			}
+			if err := step(got[t.Nth], t); err != nil {
+				said[i], o.Timeout = err.Error(), 0 // it has been waited for, and the others with it
+			}
+		}
+	}
+	return said
+}
+
+func say(fd int, words []byte, patience time.Duration) error {
+	for len(words) > 0 {
+		n, err := unix.SendmsgN(fd, words, nil, nil, unix.MSG_NOSIGNAL)
 		if errors.Is(err, unix.EAGAIN) {
 			err = ready(fd, unix.POLLOUT, patience)
 		}
 		if err != nil {
 			return fmt.Errorf("answer: %w", err)
 		}
-		rest = rest[max(n, 0):]
-	}
-	want := t.Earlier + len(again)
-	if t.Ended {
-		want = t.Earlier
-	}
-	data, err := readAll(fd, Order{Bytes: want, Timeout: patience})
-	if err != nil {
-		return err
-	}
-	if !t.Ended && !bytes.Equal(data[t.Earlier:], again) {
-		return errors.New("other bytes than were sent")
-	}
-	if err := tcp.Finish(fd); err != nil {
-		return err
-	}
-	if err := ready(fd, unix.POLLIN, patience); err != nil {
-		return err
-	}
-	if said := tcp.Says(fd); said != "EOF" {
-		return fmt.Errorf("%s instead of a FIN", said)
+		words = words[max(n, 0):]
 	}
 	return nil
 }
