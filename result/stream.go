@@ -53,7 +53,7 @@ func (l *Losses) classes() []lossClass {
 	}
 }
 
-// String says how many were lost in which way: "6 reset in connect, 1 empty replies"; "none" where there are none.
+// String says how many were lost in which way: "reset in connect 6, empty replies 1"; "none" where there are none.
 func (l Losses) String() string {
 	var parts []string
 	for _, c := range l.classes() {
@@ -87,13 +87,16 @@ func (s *Stream) estimate(together float64) {
 
 // String is the stream in a sentence.
 func (s *Stream) String() string {
-	said := fmt.Sprintf("%d connections over %d reloads: %d lost", s.Connections, s.Reloads, s.Failed())
-	if s.Losses != (Losses{}) {
-		said += " (" + s.Losses.String() + ")"
+	lost := "none lost"
+	if n := s.Failed(); n > 0 {
+		lost = fmt.Sprintf("%d lost, %d by RST+ACK and %d by a bare RST", n, s.InQueue, s.InHandshake)
 	}
-	said += fmt.Sprintf(", %d by RST+ACK and %d by a bare RST, %.0f per million (%.0f to %.0f)",
-		s.InQueue, s.InHandshake, s.PerMillion, s.Low, s.High)
-	if s.Lingered > 0 {
+	if s.Losses != (Losses{}) {
+		lost += " (" + s.Losses.String() + ")"
+	}
+	said := fmt.Sprintf("%d connections over %d reloads: %s, %.0f per million (%.0f to %.0f)",
+		s.Connections, s.Reloads, lost, s.PerMillion, s.Low, s.High)
+	if s.Lingered >= 0.0001 {
 		said += fmt.Sprintf("; the old listener lingered %.4f s each time", s.Lingered)
 	}
 	return said
@@ -187,7 +190,7 @@ const mostRepeats = 1_000_000
 
 // RepeatsToTell is how many repeats that are like these would tell on which side of the bounds the loss is; 0: too many.
 func (p *Pool) RepeatsToTell(least, most float64) int {
-	for times := 2.0; times*float64(p.Repeats) <= mostRepeats; times *= 1.5 {
+	for times := 1.2; times*float64(p.Repeats) <= mostRepeats; times *= 1.2 {
 		low, high := p.surely(times)
 		if Against(low, high, least, most) != Unknown {
 			return int(math.Ceil(times * float64(p.Repeats)))

@@ -17,7 +17,8 @@ const (
 	refusedFact    = "migrations that were refused"
 )
 
-// storm is many listeners that come and go at the same time, where a migration may meet a listener that closes too.
+// storm is many listeners that come and go at the same time, where a migration may meet a listener that closes too. Its loss was
+// 304705 to 335745 per million without migration, and 303 to 860 with it, measured as that of the hot reloads.
 var storm = harness.Scenario{
 	Name:    "storm",
 	Section: harness.SectionBeyond,
@@ -26,12 +27,15 @@ var storm = harness.Scenario{
 Four clients connect, are served and connect again, as fast as they can.
 Beside a listener that stays, eight others open and close at random, several
 of them at once on two threads, with a client in the queue of one at least.
-Without migration each round loses some. With it nearly all migrate, and two
-races are left. The listener that was picked may close between the pick and
-inet_csk_reqsk_queue_add, which counts as a failure; a program that picks the
-listener that stays has none of these. And the listener of a final ACK may
-close while that is handled on another CPU: the child is reset, and nothing is
-counted. The random numbers are those of the repeat's number, in each mode.`,
+Without migration at least one connection in ten is lost, and with it no more
+than one in a hundred: three races are left. The listener that was picked may
+close between the pick and inet_csk_reqsk_queue_add, which counts as a
+failure; a program that picks the listener that stays has none of these. The
+listener of a final ACK may close while that is handled on another CPU: the
+child is reset, and nothing is counted. Or it has begun to close, and the
+child inherits its sk_shutdown: that migrates, and the client reads the end of
+a stream that has not begun. The random numbers are those of the repeat's
+number, whatever the mode.`,
 	Path:     "inet_csk_listen_stop, inet_csk_complete_hashdance → inet_csk_reqsk_queue_add → inet_child_forget",
 	Busy:     true,
 	Families: []string{"ipv4", "ipv6"},
@@ -44,9 +48,9 @@ counted. The random numbers are those of the repeat's number, in each mode.`,
 		l.Fact(refusedFact, some(l.Counter(result.MigrateFailure)))
 	},
 	Expect: func(m harness.Mode) verdict.Expectation {
-		e := verdict.Expectation{Lives: true, Loss: perMillion(50000, 900000), Facts: map[string]any{migrationsFact: "none"}}
+		e := verdict.Expectation{Lives: true, Loss: closed, Facts: map[string]any{migrationsFact: "none"}}
 		if m.Migrates {
-			e.Loss, e.Facts[migrationsFact] = perMillion(0, 50000), "some"
+			e.Loss, e.Facts[migrationsFact] = gap, "some"
 		}
 		switch {
 		case !m.Asks:
