@@ -82,7 +82,8 @@ func (s *Stream) estimate(together float64) {
 	if s.Connections > 0 {
 		s.PerMillion = float64(s.Failed()) / float64(s.Connections) * 1e6
 	}
-	s.Low, s.High = wilson(float64(s.Failed())/together, float64(s.Connections)/together)
+	const z = 1.96 // 95 %
+	s.Low, s.High = wilson(float64(s.Failed())/together, float64(s.Connections)/together, z)
 }
 
 // String is the stream in a sentence.
@@ -185,12 +186,21 @@ func Against(low, high, least, most float64) Bound {
 	}
 }
 
-// mostRepeats is the most that are worth a try.
-const mostRepeats = 1_000_000
-
 // RepeatsToTell is how many repeats that are like these would tell on which side of the bounds the loss is; 0: too many.
 func (p *Pool) RepeatsToTell(least, most float64) int {
-	for times := 1.2; times*float64(p.Repeats) <= mostRepeats; times *= 1.2 {
+	const enough, mostRepeats = 4, 1e6
+	n := float64(p.Connections) / p.together()
+	// By the score test that Wilson's interval inverts; this is near it, and the exact one is asked.
+	near := 1.0
+	for _, bound := range []float64{least / 1e6, most / 1e6} {
+		off := bound - p.PerMillion/1e6
+		if off != 0 {
+			near = max(near, quantile*quantile*bound*(1-bound)/(off*off)/n)
+		} else if n > 0 && bound > 0 {
+			return 0
+		}
+	}
+	for times := max(near/enough, 1.1); times <= near*enough && times*float64(p.Repeats) <= mostRepeats; times *= 1.1 {
 		low, high := p.surely(times)
 		if Against(low, high, least, most) != Unknown {
 			return int(math.Ceil(times * float64(p.Repeats)))
@@ -199,28 +209,37 @@ func (p *Pool) RepeatsToTell(least, most float64) int {
 	return 0
 }
 
-// wilson is the 95 % confidence interval of k of n, per million, after Wilson (1927, "Probable inference, the law of
-// succession, and statistical inference", J. Am. Stat. Assoc. 22).
-func wilson(k, n float64) (low, high float64) {
+// wilson is the interval of k of n, per million, after Wilson (1927, "Probable inference, the law of succession, and statistical
+// inference", J. Am. Stat. Assoc. 22), of so many standard deviations.
+func wilson(k, n, z float64) (low, high float64) {
 	if n == 0 {
 		return 0, 1e6
 	}
-	const z = 1.96
 	p := k / n
 	mid := (p + z*z/(2*n)) / (1 + z*z/n)
 	half := z / (1 + z*z/n) * math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
 	return max(mid-half, 0) * 1e6, min(mid+half, 1) * 1e6
 }
 
+// quantile is how many standard deviations falseAlarm is.
+const quantile = 4.753
+
 // surely is the interval of k of n after Clopper and Pearson (1934, "The use of confidence or fiducial limits illustrated in
-// the case of the binomial", Biometrika 26), per million. That of Wilson is no good so far out.
+// the case of the binomial", Biometrika 26), per million. That of Wilson is no good so far out, but where there are many.
 func surely(k, n float64) (low, high float64) {
+	const many = 1e4
+	switch {
+	case !(k >= 0 && k <= n): // nobody counted that
+		return 0, 1e6
+	case k > many && n-k > many:
+		return wilson(k, n, quantile)
+	}
 	low, high = 0, 1e6
 	if k > 0 { // the rate of which so many or more are that rare
 		low = root(func(p float64) bool { return beta(p, k, n-k+1) < falseAlarm })
 	}
 	if k < n { // the rate of which so few or fewer are
-		high = root(func(p float64) bool { return 1-beta(p, k+1, n-k) > falseAlarm })
+		high = root(func(p float64) bool { return beta(1-p, n-k, k+1) > falseAlarm })
 	}
 	return low, high
 }
@@ -235,7 +254,7 @@ func root(holds func(p float64) bool) float64 {
 			to = mid
 		}
 	}
-	return from * 1e6
+	return (from + to) / 2 * 1e6 // more than 0, however little
 }
 
 // beta is the regularized incomplete beta function: the chance that of a+b-1 connections a or more are lost, if each is by the
