@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"errors"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/tcp"
+	"github.com/rpmig/rpmig/verdict"
 )
 
 // TestDrainEnds: a listener to which more and more connections come is drained of those that waited, and closed, though its
@@ -47,6 +49,51 @@ func TestDrainEnds(t *testing.T) {
 	}
 	if n := l.obs.Stream.Drained; n < backlog/2 || n > backlog+1+drainMost {
 		t.Errorf("%d connections were drained, while %d came; want no more than %d", n, clients.sent.Load(), backlog+1+drainMost)
+	}
+}
+
+// TestEmptyReply: what a server accepts and closes is an empty reply, a class of its own, though the kernel migrates; and if it
+// leaves the request unread, a reset.
+func TestEmptyReply(t *testing.T) {
+	if err := netns.Probe(); err != nil {
+		t.Skipf("needs network namespaces (run as root, or under unshare -Urn): %v", err)
+	}
+	const reloads = 10
+	for name, tt := range map[string]struct {
+		read bool
+		want func(result.Losses) int
+	}{
+		"read":   {true, func(l result.Losses) int { return l.EmptyReply }},
+		"unread": {false, func(l result.Losses) int { return l.Reset }},
+	} {
+		c := Play(t, Scenario{
+			Name: "dropping-server", Frames: 10000, Listeners: 12,
+			Play: func(l *Lab) {
+				l.HotReload(reloads, 5, func(l *Lab, old *Listener) *Listener {
+					next := l.successor(old)
+					fd, _, err := unix.Accept4(old.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+					l.must(err)
+					l.must(l.wait(handshakeTimeout, fd, unix.POLLIN, "the request is there"))
+					if tt.read {
+						_, err = unix.Read(fd, make([]byte, tokenBytes))
+					}
+					l.must(errors.Join(err, unix.Close(fd)))
+					old.closeQuietly()
+					return next
+				})
+			},
+			Expect: func(Mode) verdict.Expectation {
+				return verdict.Expectation{Lives: true, Loss: verdict.Range{Min: 10000, Max: 600000}}
+			},
+		}, Families()[0], Mode{Name: "sysctl", Sysctl: "1"}, 1)
+		if c.Status != result.Pass {
+			t.Errorf("%s: %s: %s", name, c.Status, c.Reason)
+			continue
+		}
+		// A race of the kernel's may add one or another.
+		if n := tt.want(c.Stream.Losses); n < reloads || c.Stream.Failed() > reloads+3 {
+			t.Errorf("%s: want %d, got %s", name, reloads, c.Stream.Losses)
+		}
 	}
 }
 

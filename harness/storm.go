@@ -25,7 +25,7 @@ const (
 // threads. The random numbers are those of the repeat, so that it can be played again, and is the same in each mode.
 func (l *Lab) Storm(n, rounds, servedBetween int) {
 	seed := uint64(l.cfg.repeat)
-	l.step("%d clients connect in a stream, and %d listeners close and open %d times at random (seed %d)", streamClients, n, rounds, seed)
+	l.step("%d clients connect; %d times some of %d listeners close (seed %d)", streamClients, rounds, n, seed)
 	chance := rand.New(rand.NewPCG(seed, 0))
 	l.obs.Stream = &result.Stream{}
 	stays := l.Listen("L0")
