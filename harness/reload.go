@@ -1,7 +1,6 @@
 package harness
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -90,7 +89,7 @@ func (l *Lab) startStream() (*stream, error) {
 			for !s.stop.Load() && s.errs[i] == nil {
 				t.Connections++
 				token := uint64(i)<<32 | uint64(t.Connections)
-				connected, err := askOnce(at, token, l.scale(outcomeTimeout), l.cfg.cancelled)
+				connected, err := tcp.Ask(at, token, l.scale(outcomeTimeout), l.cfg.cancelled)
 				if err == nil {
 					continue
 				}
@@ -120,13 +119,13 @@ func lossOf(l *result.Losses, connected bool, err error) *int {
 		return &l.ResetInConnect
 	case errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE): // EPIPE: reset after its FIN (tcp_reset)
 		return &l.Reset
-	case errors.Is(err, errEmptyReply):
+	case errors.Is(err, tcp.ErrEmptyReply):
 		return &l.EmptyReply
-	case errors.Is(err, errClosedEarly):
+	case errors.Is(err, tcp.ErrClosedEarly):
 		return &l.ClosedEarly
-	case errors.Is(err, errTimeout):
+	case errors.Is(err, tcp.ErrNothingCame):
 		return &l.TimedOut
-	case errors.Is(err, errWrongReply):
+	case errors.Is(err, tcp.ErrWrongReply):
 		return &l.WrongReply
 	default:
 		return nil
@@ -229,7 +228,7 @@ func (s *Listener) answerOne() error {
 	if err := l.wait(outcomeTimeout, fd, unix.POLLIN, "the request is there"); err != nil {
 		return err
 	}
-	var b [tokenBytes]byte
+	var b [tcp.TokenBytes]byte
 	n, err := unix.Read(fd, b[:])
 	if errors.Is(err, unix.ECONNRESET) {
 		return nil // the client will say so
@@ -241,79 +240,6 @@ func (s *Listener) answerOne() error {
 		return nil
 	}
 	return wrap("answer", err)
-}
-
-// tokenBytes is the length of what a client sends: a number that no other connection has, so that a reply which belongs to
-// another is noticed.
-const tokenBytes = 8
-
-// What a client may meet besides an errno.
-var (
-	errEmptyReply  = errors.New("EOF without an answer")
-	errClosedEarly = errors.New("EOF after a part of the answer")
-	errWrongReply  = errors.New("the answer is another's")
-)
-
-// askOnce connects, sends a token and waits for it to come back. It waits for nothing longer than the limit, and until cancelled
-// becomes readable.
-func askOnce(at netip.AddrPort, token uint64, limit time.Duration, cancelled int) (connected bool, err error) {
-	fd, err := unix.Socket(tcp.Domain(at.Addr()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = tcp.Finish(fd); _ = unix.Close(fd) }()
-	// Non-blocking, since a connect(2) with a time limit is cut short by each signal that the runtime sends a thread.
-	wait := func(event int16) error {
-		for {
-			fds := []unix.PollFd{{Fd: int32(fd), Events: event}, {Fd: int32(cancelled), Events: unix.POLLIN}}
-			n, err := unix.Poll(fds, int(limit.Milliseconds()))
-			switch {
-			case errors.Is(err, unix.EINTR):
-			case err != nil:
-				return err
-			case n == 0:
-				return fmt.Errorf("nothing in %v: %w", limit, errTimeout)
-			case fds[1].Revents != 0:
-				return errCancelled
-			default:
-				return nil
-			}
-		}
-	}
-	if err := unix.Connect(fd, tcp.Sockaddr(at)); err != nil {
-		if !errors.Is(err, unix.EINPROGRESS) {
-			return false, err
-		}
-		if err := errors.Join(wait(unix.POLLOUT), tcp.Error(fd)); err != nil {
-			return false, err
-		}
-	}
-	var sent, got [tokenBytes]byte
-	binary.BigEndian.PutUint64(sent[:], token)
-	if _, err := unix.SendmsgN(fd, sent[:], nil, nil, unix.MSG_NOSIGNAL); err != nil {
-		return true, err
-	}
-	for n := 0; n < len(got); {
-		if err := wait(unix.POLLIN); err != nil {
-			return true, err
-		}
-		more, err := unix.Read(fd, got[n:])
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return true, err
-		case more == 0 && n == 0:
-			return true, errEmptyReply
-		case more == 0:
-			return true, errClosedEarly
-		}
-		n += more
-	}
-	if got != sent {
-		return true, errWrongReply
-	}
-	return true, nil
 }
 
 // ReloadByClosing closes the old listener as soon as the new one is there.
