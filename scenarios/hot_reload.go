@@ -19,7 +19,7 @@ var (
 	// gap is what may be lost with migration on: 0 to 2284 per million were, with 4707 as the highest end of a 95 % interval.
 	// Two windows of the kernel's are left, each well under a microsecond. A final ACK finds its listener in LISTEN, the
 	// listener closes, and inet_csk_reqsk_queue_add resets the child (inet_child_forget). Or it finds it in __tcp_close, with
-	// sk_shutdown set and still in LISTEN: the child inherits that (sk_clone), so that tcp_rcv_state_process sends a FIN as soon
+	// sk_shutdown set and still in LISTEN: the child inherits that (sk_clone_lock), so that tcp_rcv_state_process sends a FIN as soon
 	// as its handshake is done, and it migrates as if it lived. Neither counts as a failure.
 	gap = perMillion(0, 10000)
 	// closed is what is lost without, where each reload has at least one connection at stake and all four at most, for some

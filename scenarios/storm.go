@@ -36,9 +36,8 @@ child is reset, and nothing is counted. Or it has begun to close, and the
 child inherits its sk_shutdown: that migrates, and the client reads the end of
 a stream that has not begun. The random numbers are those of the repeat's
 number, whatever the mode.`,
-	Path:     "inet_csk_listen_stop, inet_csk_complete_hashdance → inet_csk_reqsk_queue_add",
-	Busy:     true,
-	Families: []string{"ipv4", "ipv6"},
+	Path: "inet_csk_listen_stop, inet_csk_complete_hashdance → inet_csk_reqsk_queue_add",
+	Busy: true,
 	// All of them, and both ends of each client's connection.
 	Listeners: stormListeners + 1 + 9,
 	Frames:    16 * (stormRounds*3*stormServed + 1000),
