@@ -106,7 +106,7 @@ func unasked(c result.Cell) []result.Witness {
 func TestBrokenCells(t *testing.T) {
 	needNamespace(t)
 	off, sysctl, bpf := modes(t, "off")[0], modes(t, "sysctl")[0], modes(t, "bpf")[0]
-	quiz1, quiz2 := scenario(t, "quiz1"), scenario(t, "quiz2")
+	quiz1, quiz2, storm := scenario(t, "quiz1"), scenario(t, "quiz2"), scenario(t, "storm")
 	play := func(play func(*harness.Lab)) harness.Scenario {
 		s := quiz1
 		s.Play = play
@@ -142,6 +142,12 @@ func TestBrokenCells(t *testing.T) {
 			l.DropACKs()
 		}), sysctl, 2, []harness.Fault{harness.KeepRule}, result.Fail,
 			"survivors talk: want 2 both ways, got 2 server to client: wait until what was sent has arrived: what is sent, and sent again, is not heard after 65536 bytes"},
+		{"the kernel does not migrate in a storm", storm, sysctl, 1, []harness.Fault{harness.KernelOf(off)},
+			result.Fail, "lost: want 0 to 10000 per million, got "},
+		{"the kernel migrates in a storm when it should not", storm, off, 1, []harness.Fault{harness.KernelOf(sysctl)},
+			result.Fail, "lost: want 100000 to 600000 per million, got "},
+		{"the capture lost frames of a storm", storm, sysctl, 1, []harness.Fault{harness.TinyRing},
+			result.Error, "the capture lost"},
 		{"the scenario panics", play(func(*harness.Lab) { panic("oh") }), off, 1, nil,
 			result.Error, "the scenario panicked: oh"},
 		{"nobody listens", play(func(l *harness.Lab) { l.Connect() }), off, 1, nil,
@@ -376,6 +382,41 @@ func TestConfirm(t *testing.T) {
 		}
 		if c.Status != tt.want || confirmed != tt.confirmed || plays.Load() != tt.plays || !strings.Contains(c.Reason, tt.reason) {
 			t.Errorf("%s: %s, confirmed %q, after %d plays: %s", tt.name, c.Status, confirmed, plays.Load(), c.Reason)
+		}
+	}
+}
+
+// TestPooled: what no cell shows by itself, all repeats together do. The run is not green then, and ends with --until-fail; without
+// that each accusation takes as much evidence as the first.
+func TestPooled(t *testing.T) {
+	needNamespace(t)
+	s := scenario(t, "hot-reload-plain")
+	honest := s.Expect
+	s.Expect = func(m harness.Mode) verdict.Expectation {
+		e := honest(m)
+		e.Loss.Min, e.Loss.Max = 400000, 1e6 // some 350000 are lost, and a cell has some 230 connections
+		return e
+	}
+	for _, untilFail := range []bool{true, false} {
+		cells := run(t, harness.Options{
+			Scenarios: []harness.Scenario{s}, Families: harness.Families()[:1], Modes: modes(t, "off"), Repeat: 60, UntilFail: untilFail, NoConfirm: true,
+		})
+		failed := 0
+		for _, c := range cells {
+			switch {
+			case c.Status == result.Fail && strings.Contains(c.Reason, "repeats together: want 400000 to 1e+06 per million"):
+				failed++
+			case c.Status == result.Fail && strings.HasPrefix(c.Reason, "lost: "): // rare: by itself
+				failed++
+			case c.Status != result.Pass:
+				t.Errorf("%s: %s", c.Status, c.Reason)
+			}
+			if c.Stream.Most == nil || *c.Stream.Most != 1e6 {
+				t.Errorf("%s: its bounds are not told", c.ID())
+			}
+		}
+		if failed == 0 || failed > 30 || untilFail && len(cells) > 30 {
+			t.Errorf("until it fails: %t: %d of %d cells are a FAIL", untilFail, failed, len(cells))
 		}
 	}
 }

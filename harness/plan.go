@@ -44,7 +44,8 @@ type Options struct {
 	Detail Detail
 }
 
-// Detail is how much is kept of a cell, beyond what the judge needs. Of a cell that is FAIL or ERROR all is kept.
+// Detail is how much is kept of a cell, beyond what the judge needs. Of a cell that is FAIL or ERROR all is kept; but of one that is
+// a FAIL for what all repeats lost together no more than of others, since that is not in its packets.
 type Detail int
 
 const (

@@ -30,34 +30,42 @@ func (l *Lab) HotReload(reloads, servedBetween int, reload Reload) {
 	s := &result.Stream{Reloads: reloads}
 	l.obs.Stream = s
 	now := l.Listen("L0")
+	l.stream(func() []*Listener { return []*Listener{now} }, func() {
+		var lingered time.Duration
+		for range reloads {
+			l.must(now.serve(servedBetween, handshakeTimeout))
+			// So that each reload puts some connection at stake.
+			l.must(l.wait(handshakeTimeout, now.fd, unix.POLLIN, "a client waits in the old accept queue"))
+			from := time.Now()
+			now = reload(l, now)
+			lingered += time.Since(from)
+		}
+		s.Lingered = lingered.Seconds() / float64(max(reloads, 1))
+	})
+}
+
+// stream has clients connect for as long as something is played, and tells what they met. In the end, what is left of them is
+// served by the listeners that there are then.
+func (l *Lab) stream(listeners func() []*Listener, play func()) {
 	clients, err := l.startStream()
 	l.must(err)
 	// They are waited for whatever happens, since they use the namespace. A step that fails has an error of its own.
 	ended := false
 	defer func() {
 		if !ended {
-			_ = clients.end(now, s)
+			_ = clients.end(l, listeners(), l.obs.Stream)
 		}
 	}()
-	var lingered time.Duration
-	for range reloads {
-		l.must(now.serve(servedBetween, handshakeTimeout))
-		// So that each reload puts some connection at stake.
-		l.must(l.wait(handshakeTimeout, now.fd, unix.POLLIN, "a client waits in the old accept queue"))
-		from := time.Now()
-		now = reload(l, now)
-		lingered += time.Since(from)
-	}
-	s.Lingered = lingered.Seconds() / float64(max(reloads, 1))
+	play()
 	ended = true
-	l.must(clients.end(now, s))
+	l.must(clients.end(l, listeners(), l.obs.Stream))
 }
 
 // stream is clients that connect again and again, each on a thread of its own.
 type stream struct {
 	stop    atomic.Bool
 	running sync.WaitGroup
-	tally   [streamClients]struct{ connections, refused, lost int }
+	tally   [streamClients]result.Stream
 	errs    [streamClients]error
 }
 
@@ -77,27 +85,55 @@ func (l *Lab) startStream() (*stream, error) {
 			if s.errs[i] != nil {
 				return
 			}
-			for !s.stop.Load() {
-				s.tally[i].connections++
-				connected, err := askOnce(at, l.scale(outcomeTimeout), l.cfg.cancelled)
-				switch {
-				case err == nil:
-				case errors.Is(err, errCancelled):
-					s.errs[i] = err
-					return
-				case connected:
-					s.tally[i].lost++
-				default:
-					s.tally[i].refused++
+			t := &s.tally[i]
+			for !s.stop.Load() && s.errs[i] == nil {
+				t.Connections++
+				token := uint64(i)<<32 | uint64(t.Connections)
+				connected, err := tcp.Ask(at, token, l.scale(outcomeTimeout), l.cfg.cancelled)
+				if err == nil {
+					continue
 				}
+				class := lossOf(&t.Losses, connected, err)
+				switch {
+				case class == nil: // it tells nothing of the server
+					s.errs[i] = err
+					continue
+				case connected:
+					t.Lost++
+				default:
+					t.Refused++
+				}
+				*class++
 			}
 		})
 	}
 	return s, nil
 }
 
+// lossOf is the class of losses that a client's error belongs to; nil: none.
+func lossOf(l *result.Losses, connected bool, err error) *int {
+	switch {
+	case errors.Is(err, unix.ECONNREFUSED):
+		return &l.ConnectionRefused
+	case errors.Is(err, unix.ECONNRESET) && !connected:
+		return &l.ResetInConnect
+	case errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE): // EPIPE: reset after its FIN (tcp_reset)
+		return &l.Reset
+	case errors.Is(err, tcp.ErrEmptyReply):
+		return &l.EmptyReply
+	case errors.Is(err, tcp.ErrClosedEarly):
+		return &l.ClosedEarly
+	case errors.Is(err, tcp.ErrNothingCame):
+		return &l.TimedOut
+	case errors.Is(err, tcp.ErrWrongReply):
+		return &l.WrongReply
+	default:
+		return nil
+	}
+}
+
 // end stops the clients, serves those that are still to be served, and sums up what they met.
-func (s *stream) end(listener *Listener, sum *result.Stream) error {
+func (s *stream) end(l *Lab, listeners []*Listener, sum *result.Stream) error {
 	s.stop.Store(true)
 	ended := make(chan struct{})
 	go func() { s.running.Wait(); close(ended) }()
@@ -108,17 +144,17 @@ func (s *stream) end(listener *Listener, sum *result.Stream) error {
 			waiting = false
 		default:
 			if err == nil {
-				err = listener.serve(1, tick)
+				err = l.serveAny(listeners, 1, tick)
 			} else { // cancelled, and so are they; or a server that does not answer, which they find out
 				<-ended
 			}
 		}
 	}
-	for _, t := range s.tally {
-		sum.Connections += t.connections
-		sum.Refused += t.refused
-		sum.Lost += t.lost
+	var all result.Pool
+	for i := range s.tally {
+		all.Add(&s.tally[i])
 	}
+	sum.Connections, sum.Refused, sum.Lost, sum.Losses = all.Connections, all.Refused, all.Lost, all.Losses
 	return errors.Join(append(s.errs[:], err)...)
 }
 
@@ -134,22 +170,52 @@ func (l *Lab) successor(old *Listener) *Listener {
 
 // serve answers clients of a listener until it has answered as many as it should, or no more come for so long.
 func (s *Listener) serve(count int, patience time.Duration) error {
-	l := s.lab
-	for range count {
-		if err := l.wait(patience, s.fd, unix.POLLIN, "a client of the stream connects"); err != nil {
+	return s.lab.serveAny([]*Listener{s}, count, patience)
+}
+
+// serveAny is serve for several listeners.
+func (l *Lab) serveAny(listeners []*Listener, count int, patience time.Duration) error {
+	for count > 0 {
+		ready, err := l.waitAny(listeners, patience, "a client of the stream connects")
+		if err != nil {
 			if errors.Is(err, errTimeout) && patience == tick {
 				return nil
 			}
 			return err
 		}
-		if err := s.answerOne(); err != nil {
-			return err
+		for _, s := range ready[:min(count, len(ready))] {
+			if err := s.answerOne(); err != nil {
+				return err
+			}
+			count--
 		}
 	}
 	return nil
 }
 
-// answerOne accepts a connection and answers its byte with another.
+// waitAny blocks until clients wait in the accept queues of some listeners, and returns these.
+func (l *Lab) waitAny(listeners []*Listener, patience time.Duration, condition string) (ready []*Listener, err error) {
+	fds := make([]unix.PollFd, 0, len(listeners)+1)
+	for _, s := range listeners {
+		fds = append(fds, unix.PollFd{Fd: int32(s.fd), Events: unix.POLLIN})
+	}
+	fds = append(fds, unix.PollFd{Fd: int32(l.cfg.cancelled), Events: unix.POLLIN})
+	err = l.poll(patience, condition, func(left time.Duration) (bool, error) {
+		_, err := l.nap(left, func(ms int) (int, error) { return unix.Poll(fds, ms) })
+		for i, s := range listeners {
+			if fds[i].Revents != 0 {
+				ready = append(ready, s)
+			}
+		}
+		if fds[len(listeners)].Revents != 0 {
+			err = errCancelled
+		}
+		return len(ready) > 0, err
+	})
+	return ready, err
+}
+
+// answerOne accepts a connection and sends back what it has sent.
 func (s *Listener) answerOne() error {
 	l := s.lab
 	fd, _, err := unix.Accept4(s.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
@@ -159,65 +225,21 @@ func (s *Listener) answerOne() error {
 		return wrap("accept", err)
 	}
 	defer func() { _ = tcp.Finish(fd); _ = unix.Close(fd) }() // it may have been reset
-	if err := l.wait(outcomeTimeout, fd, unix.POLLIN, "the byte is there"); err != nil {
+	if err := l.wait(outcomeTimeout, fd, unix.POLLIN, "the request is there"); err != nil {
 		return err
 	}
-	var b [1]byte
-	if _, err := unix.Read(fd, b[:]); err != nil {
-		return nil // reset: the client will say so
+	var b [tcp.TokenBytes]byte
+	n, err := unix.Read(fd, b[:])
+	if errors.Is(err, unix.ECONNRESET) {
+		return nil // the client will say so
+	} else if err != nil {
+		return wrap("read the request", err)
 	}
-	_, err = unix.SendmsgN(fd, b[:], nil, nil, unix.MSG_NOSIGNAL)
+	_, err = unix.SendmsgN(fd, b[:n], nil, nil, unix.MSG_NOSIGNAL)
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 		return nil
 	}
 	return wrap("answer", err)
-}
-
-// askOnce connects, sends a byte and waits for one, no longer than the limit, and until cancelled becomes readable.
-func askOnce(at netip.AddrPort, limit time.Duration, cancelled int) (connected bool, err error) {
-	fd, err := unix.Socket(tcp.Domain(at.Addr()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = tcp.Finish(fd); _ = unix.Close(fd) }()
-	// Non-blocking, since a connect(2) with a time limit is cut short by each signal that the runtime sends a thread.
-	wait := func(event int16) error {
-		for {
-			fds := []unix.PollFd{{Fd: int32(fd), Events: event}, {Fd: int32(cancelled), Events: unix.POLLIN}}
-			n, err := unix.Poll(fds, int(limit.Milliseconds()))
-			switch {
-			case errors.Is(err, unix.EINTR):
-			case err != nil:
-				return err
-			case n == 0:
-				return fmt.Errorf("nothing in %v", limit)
-			case fds[1].Revents != 0:
-				return errCancelled
-			default:
-				return nil
-			}
-		}
-	}
-	if err := unix.Connect(fd, tcp.Sockaddr(at)); err != nil {
-		if !errors.Is(err, unix.EINPROGRESS) {
-			return false, err
-		}
-		if err := errors.Join(wait(unix.POLLOUT), tcp.Error(fd)); err != nil {
-			return false, err
-		}
-	}
-	b := []byte{'?'}
-	if _, err := unix.SendmsgN(fd, b, nil, nil, unix.MSG_NOSIGNAL); err != nil {
-		return true, err
-	}
-	if err := wait(unix.POLLIN); err != nil {
-		return true, err
-	}
-	n, err := unix.Read(fd, b)
-	if err == nil && n == 0 {
-		err = errors.New("EOF without an answer")
-	}
-	return true, err
 }
 
 // ReloadByClosing closes the old listener as soon as the new one is there.

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"errors"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/tcp"
+	"github.com/rpmig/rpmig/verdict"
 )
 
 // TestDrainEnds: a listener to which more and more connections come is drained of those that waited, and closed, though its
@@ -47,6 +49,70 @@ func TestDrainEnds(t *testing.T) {
 	}
 	if n := l.obs.Stream.Drained; n < backlog/2 || n > backlog+1+drainMost {
 		t.Errorf("%d connections were drained, while %d came; want no more than %d", n, clients.sent.Load(), backlog+1+drainMost)
+	}
+}
+
+// TestLosses: what a server does to its clients is counted by what they see of it, and no class is taken for another.
+func TestLosses(t *testing.T) {
+	if err := netns.Probe(); err != nil {
+		t.Skipf("needs network namespaces (run as root, or under unshare -Urn): %v", err)
+	}
+	const reloads = 10
+	// dropping is a reload in which the server does otherwise with one connection of the old listener.
+	dropping := func(do func(fd int, request []byte) error) Reload {
+		return func(l *Lab, old *Listener) *Listener {
+			next := l.successor(old)
+			fd, _, err := unix.Accept4(old.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			l.must(err)
+			l.must(l.wait(handshakeTimeout, fd, unix.POLLIN, "the request is there"))
+			var request [tcp.TokenBytes]byte
+			l.must(errors.Join(do(fd, request[:]), unix.Close(fd)))
+			old.closeQuietly()
+			return next
+		}
+	}
+	answer := func(n int, change byte) Reload {
+		return dropping(func(fd int, request []byte) error {
+			_, err := unix.Read(fd, request)
+			request[0] ^= change
+			_, werr := unix.Write(fd, request[:n])
+			return errors.Join(err, werr)
+		})
+	}
+	for _, tt := range []struct {
+		name   string
+		reload Reload
+		count  func(result.Losses) int
+		want   result.Status
+	}{
+		{"it closes without an answer", answer(0, 0), func(l result.Losses) int { return l.EmptyReply }, result.Pass},
+		{"it closes after half of it", answer(tcp.TokenBytes/2, 0), func(l result.Losses) int { return l.ClosedEarly }, result.Fail},
+		{"it answers what nobody asked", answer(tcp.TokenBytes, 1), func(l result.Losses) int { return l.WrongReply }, result.Fail},
+		{"it leaves the request unread", dropping(func(int, []byte) error { return nil }), func(l result.Losses) int { return l.Reset }, result.Pass},
+		{"it closes before it listens again", func(l *Lab, old *Listener) *Listener {
+			l.obs.Stream.AtStake++
+			old.closeQuietly()
+			was := l.Counter(result.OutRsts)
+			l.must(l.until(handshakeTimeout, "a client is refused", func() (bool, error) { return l.Counter(result.OutRsts) > was, nil }))
+			next, err := l.open(old.name, nil)
+			l.must(err)
+			return next
+		}, func(l result.Losses) int { return l.ConnectionRefused }, result.Pass},
+	} {
+		c := Play(t, Scenario{
+			Name: "dropping-server", Frames: 200000, Listeners: 12,
+			Play: func(l *Lab) { l.HotReload(reloads, 5, tt.reload) },
+			Expect: func(Mode) verdict.Expectation {
+				return verdict.Expectation{Lives: true, Loss: verdict.Range{Min: 10000, Max: 1e6}}
+			},
+		}, Families()[0], Mode{Name: "sysctl", Sysctl: "1"}, 1)
+		if c.Status != tt.want {
+			t.Errorf("%s: %s: %s", tt.name, c.Status, c.Reason)
+			continue
+		}
+		if n := tt.count(c.Stream.Losses); n < reloads {
+			t.Errorf("%s: want %d, got %s", tt.name, reloads, c.Stream.Losses)
+		}
 	}
 }
 

@@ -64,7 +64,7 @@ func Run(ctx context.Context, o Options, sink Sink) error {
 	defer unix.Close(pipe[0])
 	context.AfterFunc(ctx, func() { unix.Close(pipe[1]) })
 
-	r := &runner{o: o, sink: sink, cancel: cancel, cancelled: pipe[0], room: room, files: semaphore.NewWeighted(int64(room.files))}
+	r := &runner{o: o, sink: sink, cancel: cancel, cancelled: pipe[0], room: room, files: semaphore.NewWeighted(int64(room.files)), pools: map[pooled]*result.Pool{}}
 	var busy, idle []group
 	for _, g := range groups {
 		if g[0].scenario.Busy {
@@ -150,7 +150,11 @@ type runner struct {
 	inBackground sync.WaitGroup
 	room         room
 	files        *semaphore.Weighted // descriptors
+	pools        map[pooled]*result.Pool
 }
+
+// pooled is what has the repeats of a cell in common.
+type pooled struct{ scenario, family, mode string }
 
 // work plays groups with that many cells at work at a time. The next one begins where one ends, or waits for a timer.
 func (r *runner) work(ctx context.Context, groups []group, places int) {
@@ -316,8 +320,27 @@ func (g *pendingGroup) end() {
 	}
 }
 
+// pool holds a stream of clients against those of the repeats that ended before it. What came to no conclusion is left out.
+func (r *runner) pool(p *played) {
+	s, v := p.obs.Stream, &p.verdict
+	if s == nil || v.Status != result.Pass && v.Status != result.Fail {
+		return
+	}
+	may := p.scenario.Expect(p.mode).Loss
+	s.Least, s.Most = &may.Min, &may.Max
+	key := pooled{p.scenario.Name, p.family.Name, p.mode.Name}
+	if r.pools[key] == nil {
+		r.pools[key] = &result.Pool{}
+	}
+	r.pools[key].Add(s)
+	if v.Pool(may, s, r.pools[key]) {
+		delete(r.pools, key)
+	}
+}
+
 // hand gives the sink a cell that has met its control.
 func (r *runner) hand(p *played, control result.Status) {
+	r.pool(p)
 	c := p.cell(control, r.o.Detail >= EvidenceDetail)
 	if err := r.sink.Cell(&c, p.files); err != nil {
 		r.cancel(err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -184,6 +185,50 @@ func repeated() *result.Run {
 	return run
 }
 
+// streams is forty repeats of servers that reload, in three modes, one of which is beyond its bounds; a cell of a scenario in
+// which nothing was lost, one that came to no conclusion, and one of an rpmig that knew no classes.
+func streams() *result.Run {
+	run := &result.Run{Header: mixed().Header}
+	cell := func(scenario, mode string, repeat int, s result.Stream) *result.Cell {
+		c := play(scenario, "ipv4", mode, repeat)
+		c.Connections = result.Connections{Staged: s.Connections, Survived: s.Connections - s.Failed(), Lost: s.Failed()}
+		c.Resets, c.Checks, c.Capture.File = nil, nil, ""
+		s.Estimate()
+		c.Stream, c.Reason = &s, s.String()
+		run.Cells = append(run.Cells, c)
+		return &run.Cells[len(run.Cells)-1]
+	}
+	bounds := func(least, most float64) (*float64, *float64) { return &least, &most }
+	for repeat := range 40 {
+		s := result.Stream{Reloads: 30, Connections: 240, AtStake: 70, Lingered: 0.0002}
+		off, sysctl, bpf := s, s, s
+		off.Lost, off.Losses, off.InQueue = 80, result.Losses{Reset: 80}, 80
+		off.Least, off.Most = bounds(100000, 600000)
+		sysctl.Connections, bpf.Connections = 152, 153
+		sysctl.Least, sysctl.Most = bounds(0, 10000)
+		bpf.Least, bpf.Most = bounds(0, 10000)
+		if repeat%10 == 3 {
+			sysctl.Refused, sysctl.Losses, sysctl.InQueue = 1, result.Losses{ResetInConnect: 1}, 1
+		}
+		bpf.Lost, bpf.Losses = 4, result.Losses{EmptyReply: 3, Reset: 1}
+		cell("storm", "off", repeat+1, off)
+		cell("storm", "sysctl", repeat+1, sysctl)
+		if c := cell("storm", "bpf", repeat+1, bpf); repeat == 30 {
+			c.Status, c.Reason = result.Fail, "lost, in 31 repeats together: want 0 to 10000 per million, got 26144 per million (surely 16000 to 40000)"
+		}
+	}
+	none := result.Stream{Reloads: 1, Connections: 120, AtStake: 9, Lingered: 1.1}
+	none.Least, none.Most = bounds(0, 0)
+	cell("hot-reload-fd-pass", "bpf-select", 1, none)
+	few := none
+	few.Least, few.Most = bounds(0, 10000)
+	cell("hot-reload-plain", "sysctl", 1, few)
+	cell("hot-reload-plain", "sysctl", 2, result.Stream{Connections: 7, Lost: 7}).Status = result.Error
+	cell("hot-reload-plain", "bpf", 1, result.Stream{Reloads: 30, Connections: 210, Lost: 2, InQueue: 2})
+	run.Header.Cells = len(run.Cells)
+	return run
+}
+
 // hostile holds what was written to harm a reader of the reports. Read would refuse its names, but renderers take
 // any Run.
 func hostile() *result.Run {
@@ -197,6 +242,8 @@ func hostile() *result.Run {
 	c.Counters = map[string]int64{evil: -1 << 63}
 	c.Checks = []result.Check{{Name: evil, Witness: result.Witness(evil), Want: evil, Got: evil}}
 	c.Status, c.Control = result.Fail, result.Uncontrolled
+	huge := math.Inf(1)
+	c.Stream = &result.Stream{Reloads: -1 << 62, Connections: 1 << 62, Lost: 1 << 62, Refused: 1 << 62, Least: &huge, Most: &huge, Losses: result.Losses{EmptyReply: -1 << 62}}
 	skip := c
 	skip.Status = result.Skip
 	return &result.Run{
@@ -209,7 +256,7 @@ func hostile() *result.Run {
 
 func runs() map[string]*result.Run {
 	return map[string]*result.Run{
-		"mixed": mixed(), "repeated": repeated(), "hostile": hostile(), "empty": {Header: mixed().Header}, "zero": {},
+		"mixed": mixed(), "repeated": repeated(), "hostile": hostile(), "streams": streams(), "empty": {Header: mixed().Header}, "zero": {},
 	}
 }
 
@@ -240,6 +287,8 @@ func TestGolden(t *testing.T) {
 		{"quizzes-verbose.text", "text", quizzes(), Options{Verbose: true}},
 		{"quizzes-verbose-narrow.text", "text", quizzes(), Options{Verbose: true, Width: 60}},
 		{"repeated.text", "text", repeated(), Options{Dir: dir}},
+		{"streams.text", "text", streams(), Options{Dir: dir}},
+		{"streams-narrow.text", "text", streams(), Options{Dir: dir, Width: 60}},
 		{"mixed.ktap", "ktap", mixed(), Options{Dir: dir}},
 		{"mixed.junit", "junit", mixed(), Options{Dir: dir}},
 		{"mixed.jsonl", "jsonl", mixed(), Options{}},

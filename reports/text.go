@@ -47,25 +47,6 @@ func renderText(w io.Writer, run *result.Run, o Options) error {
 	return nil
 }
 
-// streams is the table of servers that reload under clients.
-func (p *page) streams(cells []*result.Cell) {
-	headed := false
-	for _, c := range cells {
-		s := c.Stream
-		if s == nil {
-			continue
-		}
-		if !headed {
-			p.heading("Servers that reload under a stream of clients")
-			p.line("                               con-   lost in the     old one  lost of a million")
-			p.line("                               nected queue handsh. lingered s (95 % confidence)")
-			headed = true
-		}
-		p.line(printable(fmt.Sprintf("%-31s%6d%6d%6d%9.4f%7.0f (%.0f–%.0f)",
-			c.Scenario+" "+c.Mode, s.Connections, s.InQueue, s.InHandshake, s.Lingered, s.PerMillion, s.Low, s.High)))
-	}
-}
-
 func dropBackends(cells []*result.Cell) []string {
 	names := map[string]bool{}
 	for _, c := range cells {

@@ -122,7 +122,7 @@ func TestLinesFollowSchema(t *testing.T) {
 
 	empty := header(0)
 	empty.Command = nil
-	lines := strings.Split(strings.TrimSuffix(ledger(t, empty, passed(), failed(), skipped()), "\n"), "\n")
+	lines := strings.Split(strings.TrimSuffix(ledger(t, empty, passed(), failed(), skipped(), streamed()), "\n"), "\n")
 	for _, line := range lines {
 		if err := check(line); err != nil {
 			t.Errorf("refused: %s\n%v", line, err)

@@ -5,7 +5,6 @@ package result
 
 import (
 	"fmt"
-	"math"
 	"net/netip"
 	"strings"
 	"unique"
@@ -351,44 +350,6 @@ func (s Steps) At(time float64) int {
 		}
 	}
 	return n
-}
-
-// Stream is what a server that reloads and its clients saw.
-type Stream struct {
-	Reloads     int `json:"reloads"`
-	Connections int `json:"connections"`  // by clients, each of which sent a byte and waited for one
-	Refused     int `json:"refused"`      // failed while connecting
-	Lost        int `json:"lost"`         // were connected, and then reset or left without an answer
-	AtStake     int `json:"at_stake"`     // in the old listener's accept queue when it was retired, summed up
-	Drained     int `json:"drained"`      // accepted from an old listener's queue before it was closed, summed up
-	InQueue     int `json:"in_queue"`     // ended by an RST+ACK of the server: they were in an accept queue
-	InHandshake int `json:"in_handshake"` // ended by a bare RST: the handshake was not done for the server
-	// PerMillion is how many of a million connections were lost, Low and High its 95 % confidence interval.
-	PerMillion float64 `json:"per_million"`
-	Low        float64 `json:"low"`
-	High       float64 `json:"high"`
-	Lingered   float64 `json:"lingered"` // seconds that an old listener was kept beside the new one, on average
-}
-
-// Estimate sets the loss per million connections and its confidence interval, after Wilson (1927, "Probable inference, the
-// law of succession, and statistical inference", J. Am. Stat. Assoc. 22).
-func (s *Stream) Estimate() {
-	n, lost := float64(s.Connections), float64(s.Lost+s.Refused)
-	if n == 0 {
-		s.PerMillion, s.Low, s.High = 0, 0, 1e6
-		return
-	}
-	const z = 1.96
-	p := lost / n
-	mid := (p + z*z/(2*n)) / (1 + z*z/n)
-	half := z / (1 + z*z/n) * math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
-	s.PerMillion, s.Low, s.High = p*1e6, max(mid-half, 0)*1e6, min(mid+half, 1)*1e6
-}
-
-// String is the stream in a sentence.
-func (s *Stream) String() string {
-	return fmt.Sprintf("%d connections over %d reloads: %d lost in the queue, %d in the handshake, %.0f per million (%.0f to %.0f); the old listener lingered %.4f s each time",
-		s.Connections, s.Reloads, s.InQueue, s.InHandshake, s.PerMillion, s.Low, s.High, s.Lingered)
 }
 
 // Segment is a TCP segment of one connection.

@@ -12,10 +12,23 @@ func perMillion(low, high float64) verdict.Range {
 	return verdict.Range{Min: low, Max: high, Unit: "per million"}
 }
 
-// gap is what may be lost with migration on: a few of 200 connections. Without migration each reload loses one or more.
-// The kernel leaves a window of some microseconds: a final ACK finds its listener in LISTEN, the listener closes, and
-// inet_csk_reqsk_queue_add then resets the child (inet_child_forget). Neither a success nor a failure is counted.
-var gap = perMillion(0, 20000)
+// The bounds of the loss are measured: twice 100 repeats in each mode, and 40 beside two busy loops, on two CPUs of Linux 6.18
+// that other work kept busy too. A cell is judged by its interval, and all of its repeats together by theirs, so that they need
+// no room for chance, but for machines that are unlike this one.
+var (
+	// gap is what may be lost with migration on: 0 to 2284 per million were, with 4707 as the highest end of a 95 % interval.
+	// Two windows of the kernel's are left, each well under a microsecond. A final ACK finds its listener in LISTEN, the
+	// listener closes, and inet_csk_reqsk_queue_add resets the child (inet_child_forget). Or it finds it in __tcp_close, with
+	// sk_shutdown set and still in LISTEN: the child inherits that (sk_clone_lock), so that tcp_rcv_state_process sends a FIN as soon
+	// as its handshake is done, and it migrates as if it lived. Neither counts as a failure.
+	gap = perMillion(0, 10000)
+	// closed is what is lost without, where each reload has at least one connection at stake and all four at most, for some
+	// that are served: 301237 to 359467.
+	closed = perMillion(100000, 600000)
+	// drained is what is lost without where the listener is drained first: 1124 to 6090, and 10117 once. A
+	// reload that loses any loses up to four, if the server does not get to run between the last accept and the close.
+	drained = perMillion(0, 50000)
+)
 
 // reloads is how often a server reloads in a cell, and servedBetween how many clients it serves between two reloads.
 const (
@@ -54,13 +67,15 @@ server serves a few, opens a new listener (step 1), removes the old one
 var hotReloadPlain = hotReload("plain", "a server reloads under a stream of clients, and just closes the old listener",
 	`Without migration, what the old
 listener holds at that moment is lost. With migration it moves to the new one,
-but a gap of microseconds is left: if a handshake is completed for a listener
-that has just left LISTEN, inet_csk_reqsk_queue_add resets it.`, nil, reloads, harness.ReloadByClosing,
+but two gaps are left. A handshake that is completed for a listener which has
+just left LISTEN may be reset by inet_csk_reqsk_queue_add. One that is
+completed just before may inherit its sk_shutdown: it migrates, and the client
+reads the end of a stream that has not begun.`, nil, reloads, harness.ReloadByClosing,
 	func(m harness.Mode) verdict.Range {
 		if m.Migrates {
 			return gap
 		}
-		return perMillion(10000, 900000)
+		return closed
 	})
 
 var hotReloadDrain = func() harness.Scenario {
@@ -72,9 +87,7 @@ close can still be lost: the gap is small, and draining does not close it.`, nil
 			if m.Migrates {
 				return gap
 			}
-			// Usually a reload loses no client. It can lose all four if the server does not get to run between the last
-			// accept and the close.
-			return perMillion(0, 400000)
+			return drained
 		})
 	play, expect := s.Play, s.Expect
 	s.Play = func(l *harness.Lab) {

@@ -35,6 +35,7 @@ func All() []harness.Scenario {
 		selftest(),
 		closeBy(),
 		[]harness.Scenario{
+			storm,
 			relisten,
 			chainQuiz1, chainQuiz2, chainTimer,
 			wakeupEpoll, wakeupAccept,

@@ -221,13 +221,18 @@ func (j *judgement) stream() {
 		staked = "none"
 	}
 	j.check(result.Staging, "connections in the queues of old listeners", "some", staked)
-	j.checks = append(j.checks, result.Check{
-		Name: "lost", Witness: result.Application, Want: j.exp.Loss.String(),
-		Got: fmt.Sprintf("%.0f per million", s.PerMillion), OK: j.exp.Loss.holds(s.PerMillion),
-	})
+	fate := "known"
+	if s.TimedOut > 0 { // of a machine that did not keep up, or of a connection that nobody has: this cannot tell
+		fate = result.Plural(s.TimedOut, "client waited in vain", "clients waited in vain")
+	}
+	j.check(result.Staging, "fate of every connection", "known", fate)
+	j.checks = append(j.checks, lossCheck("lost", j.exp.Loss, s.PerMillion, s))
+	j.check(result.Application, "replies that were cut short, or another's", 0, s.ClosedEarly+s.WrongReply)
 	j.absence = true
-	// A client whose handshake a reset cut short, and one that was reset once connected, both count as lost.
-	j.check(result.Agreement, "application and wire: clients lost, connections reset", s.Lost+s.Refused, s.InQueue+s.InHandshake)
+	// Whoever saw a reset has one on the wire, and so may who saw the end of what the server sent: a FIN that comes first hides it
+	// (tcp_reset in CLOSE_WAIT). Others have none.
+	reset := s.InQueue + s.InHandshake
+	j.check(result.Agreement, "application and wire: clients reset, connections reset", upTo(s.OnWire(), reset, s.EmptyReply+s.ClosedEarly), reset)
 }
 
 // trace holds what the kernel said of its resets against the wire, and against what was expected.
@@ -539,7 +544,7 @@ func (o *Observation) countsNoMigrations() bool {
 func (j *judgement) asExpected() string {
 	switch {
 	case j.o.Stream != nil:
-		return j.o.Stream.String()
+		return j.streamed()
 	case j.exp.Lives && j.exp.Migrations > 0:
 		return "lived, as expected: migrated, no RST"
 	case j.exp.Lives:

@@ -52,7 +52,7 @@ var (
 	counter   = regexp.MustCompile(`^counter: ([A-Za-z0-9]+) `)
 	tableRow  = regexp.MustCompile(`^([A-Za-z0-9/-]+…? +[^ ]+) .*(PASS|XFAIL|SKIP|FAIL|ERROR)`)
 	// Of clients that come as fast as they can, how many meet what is chance.
-	stream  = regexp.MustCompile(`hot-reload`)
+	stream  = regexp.MustCompile(`hot-reload|storm`)
 	amounts = regexp.MustCompile(`^(counter|reset): |: frame #, `)
 	lossy   = regexp.MustCompile(`trace lost|^events lost: |trace is not whole`)
 	during  = regexp.MustCompile(`during ("[^"]*"|&#34;.*?&#34;)`)
