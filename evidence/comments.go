@@ -210,7 +210,7 @@ func (n *commenter) event(e trace.Event) {
 		if s, ok := n.latest(e, func(s capture.Segment) bool { return s.Seq == e.Seq && s.Role != capture.RoleReset }); ok {
 			text := ", by a socket in " + e.State
 			if n.timer(s, e) {
-				text += ": its retransmission timer fired"
+				text += ": a timer of its own fired"
 			}
 			n.say(s, e, text)
 		}

@@ -67,6 +67,6 @@ func (e Expectation) String() string {
 	case e.Migrations > 1:
 		return fmt.Sprintf("lives: migrates %d times", e.Migrations)
 	default:
-		return "lives: migrates to the new listener"
+		return "lives: migrates to another listener"
 	}
 }
