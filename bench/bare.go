@@ -21,11 +21,11 @@ const atWork = 24
 // bare does what no run can do without that plays that many cells, with that many connections in each: the kernel's part
 // of it, and nothing else. For each cell it makes a network namespace, on a thread of its own as rpmig does, sets sysctls,
 // opens a packet ring that records lo, has clients connect to a listener and send, closes that while another listens,
-// accepts and reads what has migrated, and reads the counters twice. It drops no packets, loads no program, records no
-// trace, waits for no timer, tries no survivor, decodes and judges nothing.
+// accepts and reads what has migrated, has so many survivors talk both ways and end, and reads the counters twice. It drops
+// no packets, loads no program, records no trace, waits for no timer, tries no listener, decodes and judges nothing.
 //
 // It has to run in a network namespace of its own, whose sysctls it sets.
-func bare(cells, connections int) error {
+func bare(cells, connections, survivors int) error {
 	// The one of rpmig's means that saves most: a small table of connections for each namespace.
 	if err := set("ipv4", [][2]string{{"tcp_child_ehash_entries", "512"}}); err != nil {
 		return err
@@ -38,7 +38,7 @@ func bare(cells, connections int) error {
 		playing.Go(func() {
 			defer func() { <-places }()
 			runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and the namespace with it
-			errs <- bareCell(connections)
+			errs <- bareCell(connections, survivors)
 		})
 	}
 	playing.Wait()
@@ -83,7 +83,7 @@ func set(folder string, all [][2]string) error {
 	return nil
 }
 
-func bareCell(connections int) error {
+func bareCell(connections, survivors int) error {
 	if err := newNamespace(); err != nil {
 		return err
 	}
@@ -92,12 +92,12 @@ func bareCell(connections int) error {
 			return err
 		}
 	}
-	closeRing, err := openRing(24 * (connections + 2)) // as many as rpmig has room for
+	closeRing, err := openRing(36 * (connections + 2)) // as many as rpmig has room for
 	if err != nil {
 		return fmt.Errorf("open a packet ring: %w", err)
 	}
 	defer closeRing()
-	if err := migrateAll(connections); err != nil {
+	if err := migrateAll(connections, survivors); err != nil {
 		return err
 	}
 	for range 2 { // for the verdict, and after the aftercare
@@ -148,7 +148,7 @@ func openRing(frames int) (closeRing func(), err error) {
 }
 
 // migrateAll is Quiz 1 with migration on.
-func migrateAll(connections int) error {
+func migrateAll(connections, survivors int) error {
 	at := &syscall.SockaddrInet4{Port: 80, Addr: [4]byte{127, 0, 0, 1}}
 	const reuseport = 15 // SO_REUSEPORT
 	var fds []int
@@ -177,6 +177,7 @@ func migrateAll(connections int) error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	greeting := []byte("Hello World")
+	clients := map[int]int{} // by port
 	for range connections {
 		c, err := socket(0)
 		if err == nil {
@@ -185,6 +186,11 @@ func migrateAll(connections int) error {
 		if err != nil {
 			return fmt.Errorf("connect: %w", err)
 		}
+		name, err := syscall.Getsockname(c)
+		if err != nil {
+			return err
+		}
+		clients[name.(*syscall.SockaddrInet4).Port] = c
 	}
 	b, err := listen()
 	if err != nil {
@@ -195,14 +201,48 @@ func migrateAll(connections int) error {
 		return err
 	}
 	buf := make([]byte, 64)
-	for range connections {
-		c, _, err := syscall.Accept4(b, syscall.SOCK_CLOEXEC)
+	for i := range connections {
+		c, from, err := syscall.Accept4(b, syscall.SOCK_CLOEXEC)
 		if err != nil {
 			return fmt.Errorf("accept what has migrated: %w", err)
 		}
 		fds = append(fds, c)
 		if n, err := syscall.Read(c, buf); string(buf[:max(n, 0)]) != string(greeting) {
 			return fmt.Errorf("read what has migrated: %d bytes, %w", n, errors.Join(err, io.ErrUnexpectedEOF))
+		}
+		if i < survivors {
+			if err := talk(clients[from.(*syscall.SockaddrInet4).Port], c); err != nil {
+				return fmt.Errorf("talk: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// said is what either side says, as in a run.
+var said = make([]byte, 70_000)
+
+// talk has a client and its server say as much to each other as in a run, and end.
+func talk(client, server int) error {
+	buf := make([]byte, len(said))
+	for _, ends := range [][2]int{{server, client}, {client, server}} {
+		for sent, got := 0, 0; got < len(said); {
+			n, err := syscall.SendmsgN(ends[0], said[sent:], nil, nil, syscall.MSG_DONTWAIT)
+			if sent += max(n, 0); err != nil && !errors.Is(err, syscall.EAGAIN) {
+				return err
+			}
+			if n, err = syscall.Read(ends[1], buf); n <= 0 {
+				return errors.Join(err, io.ErrUnexpectedEOF)
+			}
+			got += n
+		}
+	}
+	for _, ends := range [][2]int{{server, client}, {client, server}} {
+		if err := syscall.Shutdown(ends[0], syscall.SHUT_WR); err != nil {
+			return err
+		}
+		if n, err := syscall.Read(ends[1], buf); n != 0 || err != nil {
+			return fmt.Errorf("%d bytes instead of a FIN, %v", n, err)
 		}
 	}
 	return nil

@@ -30,9 +30,10 @@ func main() {
 	cells := flag.Int("cells", 1000, "cells in a long run")
 	only := flag.Int("bare", 0, "do the kernel's part of `N` cells and nothing else, in the namespace that this is started in")
 	connections := flag.Int("connections", 1, "with -bare: connections in each")
+	survivors := flag.Int("survivors", 1, "with -bare: how many of these talk")
 	flag.Parse()
 	if *only > 0 {
-		if err := bare(*only, *connections); err != nil {
+		if err := bare(*only, *connections, *survivors); err != nil {
 			fmt.Fprintf(os.Stderr, "bench: error: %v\n", err)
 			os.Exit(1)
 		}
@@ -142,7 +143,7 @@ func (b *benchmark) choose() error {
 	if b.page, err = writePage(filepath.Join(b.folder, "page.html"), append(slices.Clone(all), "--format=html")); err != nil {
 		return err
 	}
-	played, connections, err := tally(all)
+	played, connections, survivors, err := tally(all)
 	if err != nil {
 		return err
 	}
@@ -167,6 +168,7 @@ func (b *benchmark) choose() error {
 		everything: {name: "everything", args: append(slices.Clone(all), "-q")},
 		kernelsPart: {name: "the kernel's part of it", apart: true, args: []string{
 			self, "-bare", strconv.Itoa(played), "-connections", strconv.Itoa((connections + played - 1) / played),
+			"-survivors", strconv.Itoa(survivors / played),
 		}},
 	}
 	browser, err := exec.LookPath("chromium")
@@ -320,26 +322,34 @@ func synACKTimer(ledger string) (longest float64, err error) {
 	return longest, nil
 }
 
-// tally is how many cells a run plays, and with how many connections in all.
-func tally(args []string) (cells, connections int, err error) {
+// aStream is how many connections of a cell come and go, one after another, and say no more than a few bytes.
+const aStream = 1000
+
+// tally is how many cells a run plays, with how many connections in all, and how many of these live and talk with their server:
+// those of a stream exchange a few bytes.
+func tally(args []string) (cells, connections, survivors int, err error) {
 	out, err := exec.Command(args[0], append(slices.Clone(args[1:]), "--format=jsonl")...).Output()
 	if err != nil {
-		return 0, 0, fmt.Errorf("%s: %w", strings.Join(args, " "), err)
+		return 0, 0, 0, fmt.Errorf("%s: %w", strings.Join(args, " "), err)
 	}
 	for line := range strings.Lines(string(out)) {
 		var c struct {
 			Scenario    string
-			Connections struct{ Staged int }
+			Connections struct{ Staged, Survived int }
+			Stream      json.RawMessage
 		}
 		if err := json.Unmarshal([]byte(line), &c); err != nil {
-			return 0, 0, fmt.Errorf("read the ledger: %w", err)
+			return 0, 0, 0, fmt.Errorf("read the ledger: %w", err)
 		}
 		if c.Scenario != "" {
 			cells++
 			connections += c.Connections.Staged
+			if c.Stream == nil && c.Connections.Staged < aStream {
+				survivors += c.Connections.Survived
+			}
 		}
 	}
-	return cells, connections, nil
+	return cells, connections, survivors, nil
 }
 
 // pairs is how many times longer the one took than the other in the same round.
