@@ -49,6 +49,9 @@ func (r *Record) ReadCapture(rec *capture.Recording, o *verdict.Observation) {
 			if o.Rule != nil && s.FromClient && s.Flags&(capture.SYN|capture.ACK) == capture.ACK && r.at(s.Time) <= o.Rule.At {
 				o.Rule.Sent++
 			}
+			if s.Role == capture.RoleSYNRetransmission {
+				w.SYNsAgain++
+			}
 			if s.Role == capture.RoleSYNACKRetransmission {
 				w.SYNACKsAgain++
 				if r.at(s.Time) < o.StagedAt {

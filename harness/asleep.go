@@ -20,10 +20,7 @@ import (
 func (s *Listener) AsleepInAccept(while func()) string {
 	l := s.lab
 	l.step("%s sleeps in accept", s.name)
-	l.must(wrap("make blocking", unix.SetNonblock(s.fd, false)))
-	// A timeout makes accept give up with EINTR when it is interrupted, whatever SA_RESTART says (signal(7)).
-	patience := unix.NsecToTimeval(l.scale(2 * outcomeTimeout).Nanoseconds())
-	l.must(wrap("set SO_RCVTIMEO", unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience)))
+	s.makeBlocking()
 	child, from := -1, unix.Sockaddr(nil)
 	said := l.asleep(s.fd, func() (err error) {
 		child, from, err = unix.Accept4(s.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
@@ -35,6 +32,36 @@ func (s *Listener) AsleepInAccept(while func()) string {
 		l.accepted(s.name, tcp.AddrPort(from), l.read(child))
 	}
 	return said
+}
+
+// makeBlocking lets accept(2) sleep on a listener. A timeout makes it give up with EINTR when it is interrupted, whatever
+// SA_RESTART says (signal(7)).
+func (s *Listener) makeBlocking() {
+	l := s.lab
+	l.must(wrap("make blocking", unix.SetNonblock(s.fd, false)))
+	patience := unix.NsecToTimeval(l.scale(2 * outcomeTimeout).Nanoseconds())
+	l.must(wrap("set SO_RCVTIMEO", unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience)))
+}
+
+// CloseInAccept has a thread sleep in accept(2) on a listener, closes the listener, and does something that wakes the thread.
+// The call of the thread holds the listener's file (net/socket.c:__sys_accept4, fdget), so that the listener ends when accept
+// returns. It returns what the thread has read of the connection that it has accepted; "nothing" if it sleeps on.
+func (s *Listener) CloseInAccept(while func()) string {
+	l, fd, child := s.lab, s.fd, -1
+	l.step("a thread sleeps in accept on %s", s.name)
+	s.makeBlocking()
+	said := l.asleep(fd, func() (err error) {
+		child, err = tcp.Accept(fd)
+		return wrap("accept", err)
+	}, func() {
+		s.Close()
+		while()
+	})
+	if said == "asleep" {
+		return "nothing"
+	}
+	l.hold(child)
+	return l.read(child)
 }
 
 // AsleepInEpoll is AsleepInAccept in epoll_wait(2), which accepts nothing.
@@ -57,25 +84,25 @@ func (l *Lab) asleep(fd int, call func() error, while func()) string {
 	var interrupt atomic.Bool
 	tid, done, release := make(chan int, 1), make(chan error, 1), make(chan struct{})
 	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		if err := blockSignals(); err != nil {
+			done <- err
+		}
 		tid <- unix.Gettid()
 		for {
-			// The Go runtime sends signals of its own.
 			if err := call(); !errors.Is(err, unix.EINTR) || interrupt.Load() {
 				done <- err
 				break
 			}
 		}
-		<-release // the thread is for no other goroutine until all is known of it
+		<-release // the thread stays until all is known of it
 	}()
 	thread := <-tid
 	woken := false
 	defer func() {
 		interrupt.Store(true)
 		for !woken {
-			// The Go runtime takes a signal that it uses itself for one that came too late.
-			_ = unix.Tgkill(os.Getpid(), thread, unix.SIGURG)
+			_ = unix.Tgkill(os.Getpid(), thread, wakes)
 			select {
 			case <-done: //nolint:errcheck // EINTR, unless the kernel has woken it since
 				woken = true
@@ -100,6 +127,20 @@ func (l *Lab) asleep(fd int, call func() error, while func()) string {
 		return sleeps, err
 	}))
 	return said
+}
+
+// wakes is the signal that interrupts a thread that sleeps. It has a handler, as almost all have, and means nothing to Go.
+const wakes = unix.SIGIO
+
+// blockSignals keeps all others from the calling thread. The Go runtime sends some of its own.
+func blockSignals() error {
+	var all unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
+	}
+	const bits = 32 << (^uint(0) >> 63) // of each word
+	all.Val[(wakes-1)/bits] &^= 1 << ((wakes - 1) % bits)
+	return wrap("block signals", unix.PthreadSigmask(unix.SIG_SETMASK, &all, nil))
 }
 
 // sleepsOn tells whether a thread of this process sleeps in a system call whose first argument is the descriptor.

@@ -86,6 +86,15 @@ func (w *Worker) Accept(count int) {
 	l.must(err)
 }
 
+// Close has a worker close the listener that it holds.
+func (w *Worker) Close() {
+	l := w.lab
+	l.step("%s closes it", w.name)
+	l.must(w.tell(worker.Order{Do: "close"}, -1))
+	_, err := w.hear()
+	l.must(err)
+}
+
 // Exit has a worker exit; when this returns, all that it held is closed.
 func (w *Worker) Exit() {
 	l := w.lab

@@ -50,7 +50,12 @@ func All() []harness.Scenario {
 		otherGroupScenarios(),
 		[]harness.Scenario{cpuAffinityQuiz1, cpuAffinityQuiz2},
 		clientStateScenarios(),
-		[]harness.Scenario{bigPayload},
+		[]harness.Scenario{
+			bigPayload,
+			passClosedUnreadQuiz1, passClosedUnreadQuiz2,
+			leakedListener, shutdownFirst, closeInAccept,
+			listenZeroDrain, reuseportOffDrain, reuseportOffDrainIPv6,
+		},
 	)
 }
 

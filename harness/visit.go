@@ -1,0 +1,221 @@
+package harness
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/tcp"
+)
+
+// served is a client that came, was served, and went.
+type served struct {
+	By   *Listener
+	Port uint16 // of the client
+}
+
+// FramesServed is how many frames a client of Serve and its server send: the handshake, the data and its ACK, two FINs
+// with an ACK each or one, and one to spare.
+const FramesServed = 9
+
+// Serve has that many clients come and go, one after another. Each sends the greeting and is accepted by whichever of
+// the listeners it has reached. The scenario has to ask for FramesServed of room in the capture for each.
+func (l *Lab) Serve(count int, listeners []*Listener) []served {
+	l.step("%d clients come and go", count)
+	var all []served
+	for range count {
+		client, err := l.dial(l.cfg.family.Dial)
+		l.must(err)
+		l.obs.Staged++
+		all = append(all, l.visit(client, listeners))
+	}
+	return all
+}
+
+// ServeFrom is Serve with clients that come from one source port. The server closes first, so that TIME_WAIT is its own, and a
+// SYN of the same port is welcome there (tcp_timewait_state_process), while of the client nothing is left.
+func (l *Lab) ServeFrom(port uint16, count int, listeners []*Listener) []served {
+	l.step("%d clients come and go, one after another, from port %d", count, port)
+	from := l.cfg.family.Dial
+	var all []served
+	for range count {
+		client, err := l.socket(tcp.Domain(from))
+		l.must(err)
+		l.must(wrap("bind", unix.Bind(client, tcp.Sockaddr(netip.AddrPortFrom(from, port)))))
+		l.must(l.connectTo(client, from))
+		l.obs.Staged++
+		by, child := l.meet(client, listeners)
+		l.must(l.part(child))
+		l.must(l.wait(handshakeTimeout, client, unix.POLLIN, "the client has the server's FIN"))
+		l.must(l.part(client))
+		l.must(l.until(handshakeTimeout, "the client's socket is gone", func() (bool, error) {
+			socks, err := l.diag.Sockets(l.cfg.Port, l.cfg.family.socketFamilies(), kernel.LastACK)
+			return len(socks) == 0, err
+		}))
+		all = append(all, served{By: by, Port: port})
+	}
+	return all
+}
+
+// Newcomers is Serve with bystanders.
+func (l *Lab) Newcomers(count int, listeners ...*Listener) []served {
+	l.step("%d bystanders come and go", count)
+	var all []served
+	for range count {
+		client, err := l.dial(l.cfg.family.Dial)
+		l.must(err)
+		l.bystander(client)
+		all = append(all, l.visit(client, listeners))
+	}
+	return all
+}
+
+// visit has a client that is connected be served and go. Both ends have read all that there was, so these send FINs and no
+// reset.
+func (l *Lab) visit(client int, listeners []*Listener) served {
+	by, child := l.meet(client, listeners)
+	sa, err := unix.Getsockname(client)
+	l.must(wrap("getsockname", err))
+	l.must(l.part(client))
+	l.must(l.part(child))
+	return served{By: by, Port: tcp.AddrPort(sa).Port()}
+}
+
+// meet has a client that is connected send the greeting, and whichever of the listeners it has reached accept it and read that.
+func (l *Lab) meet(client int, listeners []*Listener) (by *Listener, child int) {
+	l.greet(client)
+	fds := []unix.PollFd{{Fd: int32(l.cfg.cancelled), Events: unix.POLLIN}}
+	for _, s := range listeners {
+		fds = append(fds, unix.PollFd{Fd: int32(s.fd), Events: unix.POLLIN})
+	}
+	l.must(l.poll(handshakeTimeout, "some listener has the connection", func(left time.Duration) (bool, error) {
+		_, err := l.nap(left, func(ms int) (int, error) { return unix.Poll(fds, ms) })
+		if fds[0].Revents != 0 {
+			return false, errCancelled
+		}
+		for i, s := range listeners {
+			if fds[i+1].Revents != 0 {
+				by = s
+			}
+		}
+		return by != nil, err
+	}))
+	return by, by.acceptOne()
+}
+
+// greet sends the greeting where nothing is noted of the client.
+func (l *Lab) greet(client int) {
+	_, err := unix.SendmsgN(client, l.message(), nil, nil, unix.MSG_NOSIGNAL)
+	l.must(wrap("send", err))
+}
+
+// acceptOne accepts a connection that is there, and reads what its client has sent.
+func (s *Listener) acceptOne() (child int) {
+	l := s.lab
+	child, sa, err := unix.Accept4(s.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	l.must(wrap("accept", err))
+	l.hold(child)
+	l.accepted(s.name, tcp.AddrPort(sa), l.read(child))
+	return child
+}
+
+// ConnectUntilQueued has clients connect and send, one after another, until those of the cell wait in the accept queue of a
+// listener on which nobody accepts, whoever holds it. Those that reach the other one instead are served there, and are
+// bystanders. It returns how many came in all. If the kernel is fair to both, it is twice as many as the cell has: the scenario
+// has to ask for FramesServed of room in the capture for some more.
+func (l *Lab) ConnectUntilQueued(stuck, other *Listener) int {
+	n := l.cfg.connections
+	l.step("clients connect and send until %d are in the accept queue of %s", n, stuck.name)
+	came := 0
+	for most := 8*n + 64; len(l.clients) < n && came < most; came++ { // a fair coin does not need so many throws
+		fd, err := l.dial(l.cfg.family.Dial)
+		l.must(err)
+		var at kernel.Socket
+		l.must(l.until(handshakeTimeout, "a listener has the connection", func() (bool, error) {
+			atOther, err := tcp.AcceptQueue(other.fd)
+			if err == nil {
+				at, err = stuck.shown()
+			}
+			return at.Queue+atOther > len(l.clients), err
+		}))
+		if at.Queue > len(l.clients) {
+			l.send(l.client(fd))
+		} else {
+			l.bystander(fd)
+			l.visit(fd, []*Listener{other})
+		}
+	}
+	l.staged(stuck, n, 0)
+	return came
+}
+
+// shown is what sock_diag shows of a listener, whoever holds it; a zero Socket where there is none.
+func (s *Listener) shown() (kernel.Socket, error) {
+	socks, err := s.lab.sockets(kernel.Listen)
+	if i := slices.IndexFunc(socks, s.isListener); i >= 0 {
+		return socks[i], nil
+	}
+	return kernel.Socket{}, err
+}
+
+// State is LISTEN, or "gone" where sock_diag shows no such listener.
+func (s *Listener) State() string {
+	k, err := s.shown()
+	s.lab.must(err)
+	if k.State != kernel.Listen {
+		return "gone"
+	}
+	return k.State.String()
+}
+
+// Knock has bystanders connect to listeners of which one has a full accept queue, so that it drops their SYNs. The others are
+// served by the one that is open. It returns the sockets of those whose SYN was dropped, which the kernel counts as
+// ListenOverflows.
+func (l *Lab) Knock(count int, open *Listener) (dropped []int) {
+	l.step("%d bystanders connect", count)
+	for range count {
+		fd, err := l.socket(tcp.Domain(l.cfg.family.Dial))
+		l.must(err)
+		l.connects()
+		err = unix.Connect(fd, tcp.Sockaddr(netip.AddrPortFrom(l.cfg.family.Dial, l.cfg.Port)))
+		if !errors.Is(err, unix.EINPROGRESS) {
+			l.must(wrap("connect", err))
+		}
+		l.bystander(fd)
+		connected := false
+		l.must(l.until(handshakeTimeout, "the SYN is answered, or dropped", func() (bool, error) {
+			fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+			_, err := unix.Poll(fds, 0)
+			connected = fds[0].Revents != 0
+			return connected || l.Counter("ListenOverflows") > len(dropped), err
+		}))
+		if connected {
+			l.visit(fd, []*Listener{open})
+		} else {
+			dropped = append(dropped, fd)
+		}
+	}
+	return dropped
+}
+
+// ServeLate serves clients whose SYN was dropped, once they have sent it again.
+func (l *Lab) ServeLate(clients []int, open *Listener) {
+	l.step("%d bystanders send their SYN again", len(clients))
+	for _, fd := range clients {
+		l.must(l.wait(outcomeTimeout, fd, unix.POLLOUT, "the SYN that was sent again is answered"))
+		l.must(wrap("connect", tcp.Error(fd)))
+		l.greet(fd)
+	}
+	for range clients {
+		l.must(l.wait(handshakeTimeout, open.fd, unix.POLLIN, "the listener has the connection"))
+		// Not that of a certain client: their timers fire in any order.
+		clients = append(clients, open.acceptOne())
+	}
+	for _, fd := range clients {
+		l.must(l.part(fd))
+	}
+}
