@@ -85,16 +85,13 @@ func (l *Lab) asleep(fd int, call func() error, while func()) string {
 	tid, done, release := make(chan int, 1), make(chan error, 1), make(chan struct{})
 	go func() {
 		runtime.LockOSThread() // for good: the thread ends with the goroutine
-		if err := blockSignals(); err != nil {
-			done <- err
-		}
+		err := blockSignals()
 		tid <- unix.Gettid()
-		for {
-			if err := call(); !errors.Is(err, unix.EINTR) || interrupt.Load() {
-				done <- err
-				break
+		if err == nil {
+			for err = call(); errors.Is(err, unix.EINTR) && !interrupt.Load(); err = call() {
 			}
 		}
+		done <- err
 		<-release // the thread stays until all is known of it
 	}()
 	thread := <-tid

@@ -15,7 +15,7 @@ func All() []harness.Scenario {
 		[]harness.Scenario{addrInUse},
 		sharedListeners,
 		[]harness.Scenario{
-			spread,
+			spread, spreadFewPorts,
 			quiz1,
 			quiz2,
 			fastopen,
@@ -28,7 +28,7 @@ func All() []harness.Scenario {
 		},
 		saveSYNScenarios(),
 		[]harness.Scenario{
-			synPolicy,
+			synPolicy, classicBPFRenumbered,
 			groupGrowBefore, groupGrowAfter,
 			hotReloadPlain, hotReloadDrain, hotReloadFDPass, hotReloadBPFDrain,
 		},
@@ -39,7 +39,7 @@ func All() []harness.Scenario {
 			chainQuiz1, chainQuiz2, chainTimer,
 			wakeupEpoll, wakeupAccept,
 			fastOpenQuota,
-			backlogFullQueue, backlogFullHashdance, backlogFullTimer,
+			backlogFullQueue, backlogFullHashdance, backlogFullTimer, overflowAbortQueue,
 		},
 		wrongProgramScenarios(),
 		[]harness.Scenario{
