@@ -33,7 +33,6 @@ const (
 	SynRecv     State = 3
 	FinWait1    State = 4
 	CloseWait   State = 8
-	LastACK     State = 9
 	Listen      State = 10
 )
 

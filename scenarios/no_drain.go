@@ -19,6 +19,7 @@ var listenZeroDrain = harness.Scenario{
 	Cost:        time.Second,
 	Connections: 25,
 	Frames:      knocking * harness.FramesServed,
+	Listeners:   2 + 2*knocking, // with both ends of those that come late
 	Doc: `listen(A, 0) does not drain a listener
 
 A has clients in its accept queue and calls listen again, with a backlog of 0.
@@ -33,7 +34,7 @@ migration, and migrates with it, as in quiz1.`,
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A")
 		l.Connect()
-		b := l.Listen("B")
+		b := l.Listen("B", harness.Backlog(2*max(knocking, l.Connections())))
 		a.SetBacklog(0)
 		waiting := l.Knock(knocking, b)
 		l.AssertAcceptQueue(a)
