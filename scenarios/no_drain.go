@@ -42,6 +42,7 @@ migration, and migrates with it, as in quiz1.`,
 		l.FactNumber(unevenness, coin(len(waiting), knocking), fmt.Sprintf("%d of %d clients", len(waiting), knocking))
 		l.Fact("ListenOverflows for each dropped SYN", portion(l.Counter("ListenOverflows"), len(waiting)))
 		l.Fact("ListenDrops for each dropped SYN", portion(l.Counter("ListenDrops"), len(waiting)))
+		l.Fact(resetsBefore, l.Counter(result.OutRsts))
 		// Once A has left it, a program's array has B alone; it is told of B, and not left to the hash.
 		l.Program().Set(harness.Policy{Answer: l.Mode().Answer, Arrive: 1, Migrate: 1})
 		a.Close()
@@ -51,7 +52,7 @@ migration, and migrates with it, as in quiz1.`,
 	Expect: func(m harness.Mode) verdict.Expectation {
 		e := migrates(result.RSTACK, 2)(m)
 		e.Facts = map[string]any{
-			"ListenOverflows for each dropped SYN": "all", "ListenDrops for each dropped SYN": "all", unevenness: fair,
+			"ListenOverflows for each dropped SYN": "all", "ListenDrops for each dropped SYN": "all", resetsBefore: 0, unevenness: fair,
 		}
 		if m.HasProgram() {
 			delete(e.Facts, unevenness)
