@@ -26,11 +26,21 @@ const FramesServed = 9
 // the listeners it has reached. The scenario has to ask for FramesServed of room in the capture for each.
 func (l *Lab) Serve(count int, listeners []*Listener) []served {
 	l.step("%d clients come and go", count)
+	return l.visits(count, listeners, func(int) { l.obs.Staged++ })
+}
+
+// Newcomers is Serve with bystanders.
+func (l *Lab) Newcomers(count int, listeners ...*Listener) []served {
+	l.step("%d bystanders come and go", count)
+	return l.visits(count, listeners, func(fd int) { l.bystander(fd) })
+}
+
+func (l *Lab) visits(count int, listeners []*Listener, note func(client int)) []served {
 	var all []served
 	for range count {
 		client, err := l.dial(l.cfg.family.Dial)
 		l.must(err)
-		l.obs.Staged++
+		note(client)
 		all = append(all, l.visit(client, listeners))
 	}
 	return all
@@ -59,19 +69,6 @@ func (l *Lab) ServeFrom(port uint16, count int, listeners []*Listener) []served 
 		l.must(l.wait(handshakeTimeout, client, unix.POLLIN, "the client has the server's FIN"))
 		l.must(l.part(client))
 		all = append(all, served{By: by, Port: port})
-	}
-	return all
-}
-
-// Newcomers is Serve with bystanders.
-func (l *Lab) Newcomers(count int, listeners ...*Listener) []served {
-	l.step("%d bystanders come and go", count)
-	var all []served
-	for range count {
-		client, err := l.dial(l.cfg.family.Dial)
-		l.must(err)
-		l.bystander(client)
-		all = append(all, l.visit(client, listeners))
 	}
 	return all
 }

@@ -2,7 +2,6 @@ package scenarios
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/verdict"
@@ -64,18 +63,20 @@ connection goes through one process.`,
 		Modes:  []string{"off", "sysctl"},
 	},
 	shares("accept", "workers that sleep in accept() on one shared listener take turns",
-		`Four workers sleep in accept on the one listener of the port, and 100 clients
-come, one after another. accept waits exclusively, so that a connection wakes
-one worker, and each worker goes to the end of the line when it waits again
-(inet_csk_wait_for_connect): all four get the same, as long as all wait.`,
-		"inet_csk_wait_for_connect → prepare_to_wait_exclusive", false, slices.Repeat([]int{sharesClients / sharesWorkers}, sharesWorkers)),
+		`Four workers, threads here, sleep in accept on the one listener of the port,
+and 100 clients come, one after another. accept waits exclusively, so that a
+connection wakes one worker, and each worker goes to the end of the line when
+it waits again (inet_csk_wait_for_connect). So all four get the same, as long
+as all of them wait when a client comes.`,
+		"inet_csk_wait_for_connect → prepare_to_wait_exclusive", false, [sharesWorkers]int{25, 25, 25, 25}),
 	shares("epoll", "workers that sleep in epoll_wait() on one shared listener do not",
-		`Four workers sleep in epoll_wait, each on an epoll of its own that has the one
-listener of the port with EPOLLEXCLUSIVE, and 100 clients come, one after
-another. A connection wakes one worker, but epoll_wait does not move it to the
-end of the listener's line (ep_ptable_queue_proc has put it there once, by
-EPOLL_CTL_ADD): the first worker gets all, as long as it keeps up.`,
-		"ep_poll_callback; ep_ptable_queue_proc → add_wait_queue_exclusive", true, append([]int{sharesClients}, make([]int, sharesWorkers-1)...)),
+		`Four workers, threads here, sleep in epoll_wait, each on an epoll of its own
+that has the one listener of the port with EPOLLEXCLUSIVE, and 100 clients
+come, one after another. A connection wakes one worker, but the worker does
+not go to the end of the line: EPOLL_CTL_ADD has given it its place
+(ep_ptable_queue_proc), once and for all. So the first one gets all, as long
+as it waits when a client comes, and the others get nothing.`,
+		"ep_ptable_queue_proc → add_wait_queue_exclusive; ep_poll_callback", true, [sharesWorkers]int{100, 0, 0, 0}),
 }
 
 const (
@@ -84,7 +85,7 @@ const (
 )
 
 // shares is one listener on which several workers wait.
-func shares(name, title, story, path string, byEpoll bool, want []int) harness.Scenario {
+func shares(name, title, story, path string, byEpoll bool, want [sharesWorkers]int) harness.Scenario {
 	return harness.Scenario{
 		Name:    "shared-listener-" + name,
 		Section: harness.SectionWhat,

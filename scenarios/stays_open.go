@@ -59,7 +59,7 @@ have sent, and wait, and no reset tells them that nobody will accept. A
 program that still names A sends all of them there. When the helper is killed,
 that is the last close. Without migration all that wait in A's accept queue
 are reset then, and with it they migrate to B.`,
-	Path: "close_files → fput; then do_exit → tcp_close → inet_csk_listen_stop",
+	Path: "filp_close → fput; then do_exit → tcp_close → inet_csk_listen_stop",
 	Play: func(l *harness.Lab) {
 		a := l.Listen("A")
 		holder := l.Worker("the helper")
