@@ -50,10 +50,15 @@ func (s *Listener) CloseInAccept(while func()) string {
 	l, fd, child := s.lab, s.fd, -1
 	l.step("a thread sleeps in accept on %s", s.name)
 	s.makeBlocking()
+	var closed atomic.Bool
 	said := l.asleep(fd, func() (err error) {
 		child, err = tcp.Accept(fd)
+		if errors.Is(err, unix.EINTR) && closed.Load() {
+			return errors.New("accept was interrupted") // again, it might be on the listener of another cell
+		}
 		return wrap("accept", err)
 	}, func() {
+		closed.Store(true)
 		s.Close()
 		while()
 	})
