@@ -52,6 +52,9 @@ func (r *Record) ReadCapture(rec *capture.Recording, o *verdict.Observation) {
 			if !s.FromClient && s.Payload > 0 {
 				w.Answered[f.Client] = true
 			}
+			if s.Role == capture.RoleSYNRetransmission {
+				w.SYNsAgain++
+			}
 			if s.Role == capture.RoleSYNACKRetransmission {
 				w.SYNACKsAgain++
 				if r.at(s.Time) < o.StagedAt {

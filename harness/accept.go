@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -143,60 +142,4 @@ func (s *Listener) Queued() int {
 	n, err := tcp.AcceptQueue(s.fd)
 	l.must(err)
 	return n
-}
-
-// served is a client that came, was served, and went.
-type served struct {
-	By   *Listener
-	Port uint16 // of the client
-}
-
-// FramesServed is how many frames a client of Serve and its server send: the handshake, thrice data with an ACK, two FINs with
-// an ACK each or one, and one to spare.
-const FramesServed = 13
-
-// Serve has that many clients come and go, one after another. Each sends the greeting and is accepted by whichever of
-// the listeners it has reached. The scenario has to ask for FramesServed of room in the capture for each.
-func (l *Lab) Serve(count int, listeners []*Listener) []served {
-	l.step("%d clients come and go", count)
-	fds := []unix.PollFd{{Fd: int32(l.cfg.cancelled), Events: unix.POLLIN}}
-	for _, s := range listeners {
-		fds = append(fds, unix.PollFd{Fd: int32(s.fd), Events: unix.POLLIN})
-	}
-	var all []served
-	answer, again := tcp.Words()
-	for range count {
-		fd, err := l.dial(l.cfg.family.Dial)
-		l.must(err)
-		l.obs.Staged++
-		_, err = unix.SendmsgN(fd, l.message(), nil, nil, unix.MSG_NOSIGNAL)
-		l.must(wrap("send", err))
-		var by *Listener
-		l.must(l.poll(handshakeTimeout, "some listener has the connection", func(left time.Duration) (bool, error) {
-			_, err := l.nap(left, func(ms int) (int, error) { return unix.Poll(fds, ms) })
-			if fds[0].Revents != 0 {
-				return false, errCancelled
-			}
-			for i, s := range listeners {
-				if fds[i+1].Revents != 0 {
-					by = s
-				}
-			}
-			return by != nil, err
-		}))
-		child, sa, err := unix.Accept4(by.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-		l.must(wrap("accept", err))
-		l.hold(child)
-		data := l.read(child)
-		l.accepted(by.name, tcp.AddrPort(sa), data, serverEnd{})
-		all = append(all, served{By: by, Port: tcp.AddrPort(sa).Port()})
-		s := survivor{client: &client{fd: fd, said: len(data)}, read: len(data), serverEnd: serverEnd{fd: child}}
-		said, err := l.exchange([]survivor{s}, answer[:1], again[:1])
-		l.must(err)
-		l.obs.Accepted[len(l.obs.Accepted)-1].Talk = said[0]
-		// Both have read all that there was, so these send FINs and no reset.
-		l.must(l.part(fd))
-		l.must(l.part(child))
-	}
-	return all
 }

@@ -21,6 +21,18 @@ func (l *Lab) FastBystanders(n int) {
 	}
 }
 
+// BystanderLater connects one more client, and returns what has it send the greeting.
+func (l *Lab) BystanderLater() (send func()) {
+	l.step("a bystander connects")
+	fd, err := l.dial(l.cfg.family.Dial)
+	l.must(err)
+	c := l.bystander(fd)
+	return func() {
+		l.step("the bystander sends %q", greeting)
+		l.send(c)
+	}
+}
+
 func (l *Lab) bystander(fd int) *client {
 	c := l.clientOf(fd)
 	l.bystanders = append(l.bystanders, c)

@@ -157,6 +157,19 @@ func TestBrokenCells(t *testing.T) {
 			a.Close()
 			l.AssertAcceptQueue(a)
 		}), off, 1, nil, result.Error, "all in the accept queue of A"},
+		{"nobody has inherited the listener that is closed", play(func(l *harness.Lab) {
+			a, b := l.Listen("A"), l.Listen("B")
+			a.CloseHere()
+			l.ConnectUntilQueued(a, b)
+		}), off, 1, nil, result.Error, "sock_diag shows no listener A"},
+		{"nothing wakes the thread that sleeps in accept", play(func(l *harness.Lab) {
+			a := l.Listen("A")
+			if read := a.CloseInAccept(func() {}); read == "nothing" {
+				panic("it sleeps on")
+			}
+		}), off, 1, nil, result.Error, "it sleeps on"},
+		{"what a leaked listener holds does not migrate", scenario(t, "leaked-listener"), sysctl, 25,
+			[]harness.Fault{harness.KernelOf(off)}, result.Fail, "the sysctl is there and the code is not"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if err := netns.Do(tt.mode.Probe); err != nil {

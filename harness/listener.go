@@ -215,6 +215,20 @@ func (s *Listener) Relisten() {
 	s.notListening = false
 }
 
+// SetBacklog calls listen(2) again on a listener, which changes the length of its accept queue, as Backlog does.
+func (s *Listener) SetBacklog(n int) {
+	l := s.lab
+	l.step("listen(%s, %d)", s.name, n)
+	l.must(wrap("listen", unix.Listen(s.fd, n)))
+}
+
+// LeaveReuseport sets SO_REUSEPORT to 0 on a listener.
+func (s *Listener) LeaveReuseport() {
+	l := s.lab
+	l.step("SO_REUSEPORT of %s becomes 0", s.name)
+	l.must(wrap("set SO_REUSEPORT", unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 0)))
+}
+
 // Close closes the listener, and returns when it is gone.
 func (s *Listener) Close() {
 	l := s.lab
@@ -322,11 +336,24 @@ func (s *Listener) RouteByParity() {
 	if l.v6() {
 		off = netOff + 40
 	}
-	program, err := bpf.Assemble([]bpf.Instruction{
+	s.attachClassic(
 		bpf.LoadAbsolute{Off: off, Size: 2},
 		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 1},
 		bpf.RetA{},
-	})
+	)
+}
+
+// RouteToNumber has a classic BPF program send every SYN to one listener of the group, by its number there, from 0. The kernel
+// asks no such program about a migration.
+func (s *Listener) RouteToNumber(n int) {
+	s.lab.step("a classic BPF program says number %d", n)
+	s.attachClassic(bpf.RetConstant{Val: uint32(n)})
+}
+
+// attachClassic gives the group a classic BPF program.
+func (s *Listener) attachClassic(instructions ...bpf.Instruction) {
+	l := s.lab
+	program, err := bpf.Assemble(instructions)
 	l.must(wrap("assemble the classic BPF program", err))
 	filter := make([]unix.SockFilter, len(program))
 	for i, p := range program {

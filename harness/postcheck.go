@@ -25,9 +25,10 @@ func (l *Lab) checkListeners() error {
 			return err
 		}
 	}
+	// Not by close: a child that is being started may have a copy of the descriptor.
 	for _, s := range l.others {
-		if err := l.closeFD(s.fd); err != nil {
-			return wrap("close", err)
+		if err := unix.Shutdown(s.fd, unix.SHUT_RD); err != nil {
+			return wrap("shutdown", err)
 		}
 	}
 	left := map[int32]*Listener{} // by descriptor

@@ -40,10 +40,10 @@ func (l *Lab) AssertChildren(all ...*Listener) {
 	l.stagedIn(all, l.cfg.connections, l.cfg.connections)
 }
 
-// AssertHalfOpen is AssertRequests where no rule holds the handshake up.
+// AssertHalfOpen is AssertRequests where no rule holds the handshake up, nor those of bystanders.
 func (l *Lab) AssertHalfOpen(s *Listener) {
 	l.step("all request sockets, none accepted by %s", s.name)
-	l.staged(s, 0, l.cfg.connections)
+	l.staged(s, 0, l.cfg.connections+l.obs.Bystanders)
 }
 
 // AssertNoTrace notes what sock_diag and the rule say where a handshake has left nothing on the server: no request

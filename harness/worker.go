@@ -93,6 +93,15 @@ func (w *Worker) end() serverEnd {
 	return serverEnd{fd: -1, worker: w, nth: w.got - 1}
 }
 
+// Close has a worker close the listener that it holds.
+func (w *Worker) Close() {
+	l := w.lab
+	l.step("%s closes it", w.name)
+	l.must(w.tell(worker.Order{Do: "close"}, -1))
+	_, err := w.hear()
+	l.must(err)
+}
+
 // Exit has a worker exit; when this returns, all that it held is closed.
 func (w *Worker) Exit() {
 	l := w.lab

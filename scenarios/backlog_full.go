@@ -53,6 +53,23 @@ inet_csk_reqsk_queue_add looks at the backlog. No overflow is counted.`,
 	},
 }
 
+var overflowAbortQueue = harness.Scenario{
+	Name:        "overflow-abort-queue",
+	Section:     harness.SectionBeyond,
+	Connections: 25,
+	Sysctls:     []harness.Sysctl{{Name: "net.ipv4.tcp_abort_on_overflow", Value: "1"}},
+	Doc: `tcp_abort_on_overflow aborts nothing that migrates from an accept queue
+
+As backlog-full-queue, with tcp_abort_on_overflow=1. That resets a client
+whose handshake is complete and finds the accept queue full (tcp_check_req,
+listen_overflow). A connection that migrates from an accept queue does not
+come that way: B, whose queue is full with two, gets all that A had, and no
+client is reset. Without migration all are reset, as in quiz1.`,
+	Path:   backlogFullQueue.Path,
+	Play:   backlogFullQueue.Play,
+	Expect: backlogFullQueue.Expect,
+}
+
 // backlogFullConnections is how many find B's accept queue full; one more has filled it.
 const backlogFullConnections = 5
 

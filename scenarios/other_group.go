@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,7 +14,9 @@ import (
 // otherGroup is a listener of A's port that clients could reach, and that is in another group than A.
 type otherGroup struct {
 	name, title, story string
+	a                  []harness.ListenOption                 // of A
 	listen             func(l *harness.Lab) *harness.Listener // returns nil if it may not listen
+	families           []string
 	facts              map[string]any
 	probe              func() error
 }
@@ -37,6 +40,30 @@ A is closed, but what A holds is lost in every mode.`,
 		},
 	},
 	{
+		name: "v6only", title: "no migration to a listener for IPv6 alone",
+		story: `A and B both listen on the IPv6 wildcard: A takes IPv4 too, and B does not
+(IPV6_V6ONLY). B is in another group (inet_reuseport_add_sock compares
+ipv6_only_sock). New IPv6 clients reach B once A is closed, but what A holds
+is lost in every mode.`,
+		a: []harness.ListenOption{wildcard6, v6only(0)},
+		listen: func(l *harness.Lab) *harness.Listener {
+			return l.Listen("B", wildcard6, v6only(1))
+		},
+		families: []string{"ipv6"},
+	},
+	{
+		name: "not-v6only", title: "no migration from a listener for IPv6 alone",
+		story: `A and B both listen on the IPv6 wildcard: B takes IPv4 too, and A does not
+(IPV6_V6ONLY). B is in another group (inet_reuseport_add_sock compares
+ipv6_only_sock). New clients reach B once A is closed, but what A holds is
+lost in every mode.`,
+		a: []harness.ListenOption{wildcard6, v6only(1)},
+		listen: func(l *harness.Lab) *harness.Listener {
+			return l.Listen("B", wildcard6, v6only(0))
+		},
+		families: []string{"ipv6"},
+	},
+	{
 		name: "uid", title: "another user cannot even listen on the port",
 		story: `A is ours, B belongs to another user. Listeners that share a port must belong
 to one user, so that nobody can take connections from another user's server:
@@ -50,6 +77,14 @@ other listener is there when A closes, and what A holds is lost in every mode.`,
 		facts: map[string]any{"another user's bind": "EADDRINUSE"},
 		probe: harness.ProbeOwner,
 	},
+}
+
+// wildcard6 makes a listener one of the IPv6 wildcard.
+var wildcard6 = harness.At(netip.IPv6Unspecified())
+
+// v6only tells whether a listener is for IPv6 alone (ipv6(7)).
+func v6only(on int) harness.ListenOption {
+	return harness.SockOpt(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, on)
 }
 
 // otherGroupScenarios returns each other group with both quizzes, and the user that changes too late to matter.
@@ -66,12 +101,13 @@ func (o otherGroup) quiz1() harness.Scenario {
 		Name:        "other-group-" + o.name + "-quiz1",
 		Section:     harness.SectionBeyond,
 		Modes:       mainModes,
+		Families:    o.families,
 		Doc:         o.title + " (quiz1)\n\n" + o.story,
 		Path:        "inet_csk_listen_stop → reuseport_migrate_sock, which finds no listener",
 		Connections: 25,
 		Probe:       o.probe,
 		Play: func(l *harness.Lab) {
-			a := l.Listen("A")
+			a := l.Listen("A", o.a...)
 			l.Connect()
 			b := o.listen(l)
 			l.AssertAcceptQueue(a)
@@ -89,6 +125,7 @@ func (o otherGroup) quiz2() harness.Scenario {
 		Name:        "other-group-" + o.name + "-quiz2",
 		Section:     harness.SectionBeyond,
 		Modes:       mainModes,
+		Families:    o.families,
 		Doc:         o.title + " (quiz2)\n\n" + o.story,
 		Path:        "tcp_v[46]_rcv → reuseport_migrate_sock, which finds no listener",
 		Timers:      []harness.Timer{harness.RetransmissionTimer},
@@ -96,7 +133,7 @@ func (o otherGroup) quiz2() harness.Scenario {
 		Connections: 25,
 		Probe:       o.probe,
 		Play: func(l *harness.Lab) {
-			a := l.Listen("A")
+			a := l.Listen("A", o.a...)
 			l.DropACKs()
 			l.Connect()
 			b := o.listen(l)

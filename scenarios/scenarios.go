@@ -15,7 +15,7 @@ func All() []harness.Scenario {
 		[]harness.Scenario{addrInUse},
 		sharedListeners,
 		[]harness.Scenario{
-			spread,
+			spread, spreadFewPorts,
 			quiz1,
 			quiz2,
 			fastopen,
@@ -28,7 +28,7 @@ func All() []harness.Scenario {
 		},
 		saveSYNScenarios(),
 		[]harness.Scenario{
-			synPolicy,
+			synPolicy, classicBPFRenumbered,
 			groupGrowBefore, groupGrowAfter,
 			hotReloadPlain, hotReloadDrain, hotReloadFDPass, hotReloadBPFDrain,
 		},
@@ -40,7 +40,7 @@ func All() []harness.Scenario {
 			chainQuiz1, chainQuiz2, chainTimer,
 			wakeupEpoll, wakeupAccept,
 			fastOpenQuota,
-			backlogFullQueue, backlogFullHashdance, backlogFullTimer,
+			backlogFullQueue, backlogFullHashdance, backlogFullTimer, overflowAbortQueue,
 		},
 		wrongProgramScenarios(),
 		[]harness.Scenario{
@@ -51,7 +51,12 @@ func All() []harness.Scenario {
 		otherGroupScenarios(),
 		[]harness.Scenario{cpuAffinityQuiz1, cpuAffinityQuiz2},
 		clientStateScenarios(),
-		[]harness.Scenario{bigPayload},
+		[]harness.Scenario{
+			bigPayload,
+			passClosedUnreadQuiz1, passClosedUnreadQuiz2,
+			leakedListener, shutdownFirst, closeInAccept,
+			listenZeroDrain, reuseportOffDrain, reuseportOffDrainIPv6,
+		},
 	)
 }
 

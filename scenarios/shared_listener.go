@@ -1,6 +1,8 @@
 package scenarios
 
 import (
+	"fmt"
+
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/verdict"
 )
@@ -60,6 +62,47 @@ connection goes through one process.`,
 		Expect: sharedListener,
 		Modes:  []string{"off", "sysctl"},
 	},
+	shares("accept", "workers that sleep in accept() on one shared listener take turns",
+		`Four workers, threads here, sleep in accept on the one listener of the port,
+and 100 clients come, one after another. accept waits exclusively, so that a
+connection wakes one worker, and each worker goes to the end of the line when
+it waits again (inet_csk_wait_for_connect). So all four get the same, as long
+as all of them wait when a client comes.`,
+		"inet_csk_wait_for_connect → prepare_to_wait_exclusive", false, [sharesWorkers]int{25, 25, 25, 25}),
+	shares("epoll", "workers that sleep in epoll_wait() on one shared listener do not",
+		`Four workers, threads here, sleep in epoll_wait, each on an epoll of its own
+that has the one listener of the port with EPOLLEXCLUSIVE, and 100 clients
+come, one after another. A connection wakes one worker, but the worker does
+not go to the end of the line: EPOLL_CTL_ADD has given it its place
+(ep_ptable_queue_proc), once and for all. So the first one gets all, as long
+as it waits when a client comes, and the others get nothing.`,
+		"ep_ptable_queue_proc → add_wait_queue_exclusive; ep_poll_callback", true, [sharesWorkers]int{100, 0, 0, 0}),
+}
+
+const (
+	sharesWorkers = 4
+	sharesClients = 100
+)
+
+// shares is one listener on which several workers wait.
+func shares(name, title, story, path string, byEpoll bool, want [sharesWorkers]int) harness.Scenario {
+	return harness.Scenario{
+		Name:    "shared-listener-" + name,
+		Section: harness.SectionWhat,
+		Modes:   []string{"off", "sysctl"},
+		Doc:     title + "\n\n" + story,
+		Path:    path,
+		Frames:  sharesClients * harness.FramesServed,
+		Play: func(l *harness.Lab) {
+			a := l.Listen("the listener", harness.WithoutReuseport())
+			l.Fact("accepted by each worker", fmt.Sprint(a.Shares(sharesWorkers, sharesClients, byEpoll)))
+		},
+		Expect: func(m harness.Mode) verdict.Expectation {
+			e := lives(m)
+			e.Facts = map[string]any{"accepted by each worker": want}
+			return e
+		},
+	}
 }
 
 func sharedListener(m harness.Mode) verdict.Expectation {

@@ -12,6 +12,63 @@ const (
 	spreadOver    = 9 // listeners; see chiSquare
 )
 
+// few are the source ports of spread-few-ports, and how often each of them comes.
+const (
+	fewPorts = 4
+	fewTimes = 30
+)
+
+// spreadFewPorts is for those who test a server from few ports, or have few clients that keep theirs.
+var spreadFewPorts = harness.Scenario{
+	Name:    "spread-few-ports",
+	Section: harness.SectionWhat,
+	Doc: `few source ports reach few listeners, however many connections they make
+
+Nine listeners, and 120 connections of one client from four source ports, 30
+of each. The kernel hashes addresses and ports and nothing else: whoever
+connects again from the same port reaches the same listener again. So no more
+than four of the nine listeners have any connection, and five or more have
+none, on a kernel that is fair to many ports (spread). With a program it is
+the same, because its rule goes by the port too.`,
+	Path:      spread.Path,
+	Modes:     []string{"off", "bpf-select"},
+	Families:  []string{"ipv4", "ipv6"},
+	Listeners: spreadOver + 2,
+	Frames:    fewPorts * fewTimes * harness.FramesServed,
+	Play: func(l *harness.Lab) {
+		listeners := l.ListenMany("L", spreadOver)
+		bySourcePort(l, listeners)
+		reached, astray := map[*harness.Listener]bool{}, 0
+		for port := range fewPorts {
+			all := l.ServeFrom(uint16(20001+2*port), fewTimes, listeners)
+			for _, c := range all {
+				if c.By != all[0].By {
+					astray++
+				}
+			}
+			reached[all[0].By] = true
+		}
+		l.Fact("at another listener than the first connection of their port", portion(astray, fewPorts*fewTimes))
+		l.Fact("listeners that have any", len(reached))
+	},
+	Expect: func(m harness.Mode) verdict.Expectation {
+		e := lives(m)
+		e.Facts = map[string]any{
+			"at another listener than the first connection of their port": "none",
+			"listeners that have any":                                     verdict.Range{Min: 1, Max: fewPorts},
+		}
+		return e
+	},
+}
+
+// bySourcePort has the mode's program, if there is one, send a client to the listener that its port names.
+func bySourcePort(l *harness.Lab, listeners []*harness.Listener) {
+	for slot := 1; slot < len(listeners); slot++ {
+		l.Program().Put(slot, listeners[slot])
+	}
+	l.Program().Set(harness.Policy{Answer: l.Mode().Answer, Spread: uint32(len(listeners))})
+}
+
 var spread = harness.Scenario{
 	Name:    "spread",
 	Busy:    true,
@@ -34,10 +91,7 @@ there.`,
 	Frames:    spreadClients * harness.FramesServed,
 	Play: func(l *harness.Lab) {
 		listeners := l.ListenMany("L", spreadOver)
-		for slot := 1; slot < spreadOver; slot++ {
-			l.Program().Put(slot, listeners[slot])
-		}
-		l.Program().Set(harness.Policy{Answer: l.Mode().Answer, Spread: spreadOver})
+		bySourcePort(l, listeners)
 		counts, obeyed := make([]int, spreadOver), 0
 		for _, c := range l.Serve(spreadClients, listeners) {
 			for i, s := range listeners {

@@ -40,6 +40,21 @@ func chiSquare(counts []int) (x, significance float64) {
 	return x, significance
 }
 
+// throwsFor is the chance that a fair coin has to be thrown n times until it has come up heads k times, or a number of times that
+// is as unlikely, or less likely, on either side.
+func throwsFor(k, n int) float64 {
+	lgamma := func(n int) float64 { x, _ := math.Lgamma(float64(n + 1)); return x }
+	fewer := func(k, n int) float64 { // than k heads in n throws
+		p := 0.0
+		for i := range min(k, n+1) {
+			p += math.Exp(lgamma(n) - lgamma(i) - lgamma(n-i) - float64(n)*math.Ln2)
+		}
+		return p
+	}
+	// It has to be thrown n times or more if there are fewer than k heads before, and n times or fewer if there are not fewer now.
+	return min(2*min(fewer(k, n-1), 1-fewer(k, n)), 1)
+}
+
 // coin is the chance that a fair coin, thrown n times, comes up heads k times or a number as far from n/2, or farther.
 func coin(k, n int) float64 {
 	off := func(k int) int { return max(2*k-n, n-2*k) }

@@ -38,6 +38,26 @@ func TestSpreadPower(t *testing.T) {
 	}
 }
 
+// TestThrowsFor compares with what can be counted by hand.
+func TestThrowsFor(t *testing.T) {
+	for _, tt := range []struct {
+		k, n int
+		want float64
+	}{
+		{1, 1, 1},                // half of all need one throw
+		{1, 2, 1},                // half need two or more
+		{1, 11, 2. / 1024},       // none of ten throws
+		{10, 10, 2. / 1024},      // each of ten
+		{2, 11, 2 * 11. / 1024},  // fewer than two of ten
+		{10, 11, 2 * 12. / 2048}, // ten or more of eleven
+		{25, 50, 1},
+	} {
+		if p := throwsFor(tt.k, tt.n); math.Abs(p-tt.want) > 1e-9 && tt.want < 1 || tt.want == 1 && p < 0.8 {
+			t.Errorf("throwsFor(%d, %d) = %v, want %v", tt.k, tt.n, p, tt.want)
+		}
+	}
+}
+
 func TestCoin(t *testing.T) {
 	for _, tt := range []struct {
 		k, n int

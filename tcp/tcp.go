@@ -115,6 +115,16 @@ func Error(fd int) error {
 	return nil
 }
 
+// Accept is accept4(2) without the peer's address, which x/sys looks up by a call of its own on the listener's descriptor, when
+// that may be closed.
+func Accept(fd int) (int, error) {
+	child, _, e := unix.Syscall6(unix.SYS_ACCEPT4, uintptr(fd), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	if e != 0 {
+		return -1, e
+	}
+	return int(child), nil
+}
+
 // Errno names an error as errno(3) does.
 func Errno(err error) string {
 	var e unix.Errno

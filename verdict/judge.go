@@ -374,7 +374,7 @@ func (j *judgement) counters() {
 
 func (j *judgement) program() {
 	if p := j.o.Program; p != nil {
-		j.check(result.ProgramSaid, "asked about a SYN", j.n+j.o.Bystanders, p.SYN)
+		j.check(result.ProgramSaid, "asked about a SYN", j.n+j.o.Bystanders+j.o.Wire.SYNsAgain, p.SYN)
 		// It is asked about what crosses a reset, too, if it is still asked about anything.
 		strays, asked := upTo(j.exp.Strays*j.n, int(p.Stray), j.o.crossed()), j.exp.Asked*j.n
 		if slices.Contains(j.exp.Retried, result.MigrateFailure) {

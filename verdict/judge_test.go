@@ -158,6 +158,9 @@ func TestJudge(t *testing.T) {
 		{name: "a program that was not asked", lives: true, lived: true, change: func(o *Observation) {
 			o.Program = &result.Program{SYN: 0, Migrated: 2}
 		}, want: result.Fail, reason: "asked about a SYN: want 2, got 0"},
+		{name: "a program that was not asked about a SYN that was sent again", lives: true, lived: true, change: func(o *Observation) {
+			o.Program, o.Wire.SYNsAgain = &result.Program{SYN: 2, Migrated: 2}, 1
+		}, want: result.Fail, reason: "asked about a SYN: want 3, got 2"},
 
 		{name: "the rule was never in", change: func(o *Observation) {
 			o.Rule.Dropped = 0

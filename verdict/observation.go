@@ -111,7 +111,8 @@ type Client struct {
 type Wire struct {
 	Packets, Lost int // Lost includes frames that could not be decoded: they too could have been a reset
 	Handshakes    int // flows with SYN, SYN+ACK and the client's ACK
-	SYNACKsAgain  int // SYN+ACKs that were retransmitted
+	SYNsAgain     int // SYNs that were retransmitted
+	SYNACKsAgain  int // SYN+ACKs that were
 	// EarlySYNACKs are those of them that were sent again before the case was staged.
 	EarlySYNACKs int
 	Resets       []result.Reset

@@ -26,7 +26,7 @@ const Socket = 3
 
 // Order is what a worker is told.
 type Order struct {
-	Do      string        // "hold" or "read" the descriptor that comes along, "accept", "talk", or "exit"
+	Do      string        // "hold" or "read" the descriptor that comes along, "accept", "close" what it holds, "talk", or "exit"
 	Count   int           // accept: how many
 	Bytes   int           // accept, read: how much to read from each
 	Talks   []Talk        // talk: with which connections
@@ -104,6 +104,11 @@ func work(sock int) error {
 			return nil
 		case "hold":
 			held = fd
+		case "close":
+			if err := unix.Close(held); err != nil {
+				a.Err = fmt.Sprintf("close: %v", err)
+			}
+			held = -1
 		case "read":
 			data, err := readAll(fd, o)
 			if a.Accepted = []Connection{{Data: data}}; err != nil {
