@@ -24,7 +24,8 @@ A program of SO_ATTACH_REUSEPORT_CBPF answers with a number: that of a
 listener in its group, from 0, in the order in which they listened. Of four
 listeners, L1 to L4, number 1 is L2, and all clients wait in its accept queue.
 L2 closes. The kernel does not ask such a program about a migration: with the
-sysctl they migrate to the other three by hash, and without they are reset.
+sysctl they migrate to the other three by hash, and without migration they are
+reset.
 The last of the group takes the place of the one that has closed
 (__reuseport_detach_sock): number 1 is L4 from now on, which the program has
 not been told, and gets all new clients. A number that no listener has, here

@@ -44,7 +44,7 @@ migration, and migrates with it, as in quiz1.`,
 		l.Fact("ListenDrops for each dropped SYN", portion(l.Counter("ListenDrops"), len(waiting)))
 		l.Fact(resetsBefore, l.Counter(result.OutRsts))
 		// Once A has left it, a program's array has B alone; it is told of B, and not left to the hash.
-		l.Program().Set(harness.Policy{Answer: l.Mode().Answer, Arrive: 1, Migrate: 1})
+		l.Program().AllToLatest()
 		a.Close()
 		b.AcceptAll()
 		l.ServeLate(waiting, b)

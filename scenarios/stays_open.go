@@ -100,7 +100,7 @@ queue migrates to B, or is reset without migration. All new clients reach B.`,
 		a.CloseHere()
 		b.AcceptAll()
 		// A program's array no longer has A; it is told of B, and not left to the hash.
-		l.Program().Set(harness.Policy{Answer: l.Mode().Answer, Arrive: 1, Migrate: 1})
+		l.Program().AllToLatest()
 		reached := 0
 		for _, c := range l.Newcomers(l.Connections(), b) {
 			if c.By == b {
