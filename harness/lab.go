@@ -2,6 +2,7 @@ package harness
 
 import (
 	"fmt"
+	"io"
 	"math"
 	"net/netip"
 	"time"
@@ -41,9 +42,10 @@ type Lab struct {
 	connected  time.Time // when the first of them began to
 	clock      clock
 	payload    []byte
-	again      bool  // clients have sent more than once
-	fds        []int // every socket, closed at the end unless closed before
-	held       int   // the most of them at a time
+	again      bool        // clients have sent more than once
+	fds        []int       // every socket, closed at the end unless closed before
+	held       int         // the most of them at a time
+	opened     []io.Closer // what else the scenario has opened, closed at the end
 
 	sysctls       []Sysctl     // what was set, the latest last
 	rules         []netns.Rule // that were in at some time
@@ -170,6 +172,9 @@ func (l *Lab) close() {
 	for _, fd := range l.fds {
 		tcp.NoLinger(fd)
 		_ = unix.Close(fd)
+	}
+	for _, o := range l.opened {
+		_ = o.Close()
 	}
 	if l.ring != nil {
 		l.host.background(l.ring.Close)

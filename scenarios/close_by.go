@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"maps"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,8 +18,10 @@ type ending struct {
 	path        string // how the kernel gets to inet_csk_listen_stop
 	probe       func() error
 	// end is called before the clients connect, so that processes are up by then, and returns what ends the listener.
-	end   func(*harness.Lab) func(*harness.Listener)
-	stays bool // it still listens
+	end      func(*harness.Lab) func(*harness.Listener)
+	stays    bool           // it still listens
+	allModes bool           // not the main ones alone
+	facts    map[string]any // that it finds out
 }
 
 var endings = []ending{
@@ -75,6 +78,21 @@ process still has the socket.`,
 		end:   always((*harness.Listener).Destroy),
 	},
 	{
+		name: "bpf-destroy", title: "bpf_sock_destroy",
+		story: `A BPF program of the type iter/tcp walks through the sockets of the namespace
+and calls bpf_sock_destroy (Linux 6.5) on A: tcp_abort takes it out of LISTEN
+and empties its accept queue as close() does, although the process still has
+the socket. inet_csk_listen_stop runs inside the program then, where it may not
+sleep (commit eaab8cab451b). A kernel that looks for such a mistake
+(CONFIG_DEBUG_ATOMIC_SLEEP) tells of it in its log. Where this user may read
+the log, there has to be nothing of the kind.`,
+		path:     "bpf_iter_tcp_seq_show → bpf_sock_destroy → tcp_abort",
+		probe:    harness.ProbeDestroyByBPF,
+		end:      always((*harness.Listener).DestroyByBPF),
+		allModes: true,
+		facts:    map[string]any{harness.LogFact: verdict.IfKnown("no splat")},
+	},
+	{
 		name: "disconnect", title: "connect(AF_UNSPEC)",
 		story: `connect(2) to an address of family AF_UNSPEC disconnects a socket. A listener
 stops listening: __inet_stream_connect calls tcp_disconnect, as shutdown()
@@ -109,10 +127,14 @@ func closeBy() []harness.Scenario {
 		if e.stays {
 			expect1, expect2 = staysWithA, staysWithA
 		}
+		modes := mainModes
+		if e.allModes {
+			modes = nil
+		}
 		all = append(all, harness.Scenario{
 			Name:    "close-by-" + e.name + "-quiz1",
 			Section: harness.SectionBeyond,
-			Modes:   mainModes,
+			Modes:   modes,
 			Doc: "quiz1, with the listener ended by " + e.title + "\n\n" + e.story + `
 The connections are in its accept queue, as in quiz1.`,
 			Path:  e.path + " → inet_csk_listen_stop",
@@ -130,11 +152,11 @@ The connections are in its accept queue, as in quiz1.`,
 				b.AcceptAll()
 				l.Fact("accepted by A", l.Share(l.Accepted("A")))
 			},
-			Expect: expect1,
+			Expect: finding(e.facts, expect1),
 		}, harness.Scenario{
 			Name:    "close-by-" + e.name + "-quiz2",
 			Section: harness.SectionBeyond,
-			Modes:   mainModes,
+			Modes:   modes,
 			Timers:  []harness.Timer{harness.RetransmissionTimer},
 			Cost:    200 * time.Millisecond,
 			Doc: "quiz2, with the listener ended by " + e.title + "\n\n" + e.story + `
@@ -159,10 +181,25 @@ The connections are still in the handshake, as in quiz2.`,
 				b.AcceptAll()
 				l.Fact("accepted by A", l.Share(l.Accepted("A")))
 			},
-			Expect: expect2,
+			Expect: finding(e.facts, expect2),
 		})
 	}
 	return all
+}
+
+// finding adds facts to an expectation.
+func finding(facts map[string]any, expect func(harness.Mode) verdict.Expectation) func(harness.Mode) verdict.Expectation {
+	if facts == nil {
+		return expect
+	}
+	return func(m harness.Mode) verdict.Expectation {
+		e := expect(m)
+		if e.Facts == nil {
+			e.Facts = map[string]any{}
+		}
+		maps.Copy(e.Facts, facts)
+		return e
+	}
 }
 
 // staysWithA is the expectation of a case in which every connection stays with A in every mode.
