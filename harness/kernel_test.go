@@ -112,6 +112,13 @@ func TestBrokenCells(t *testing.T) {
 		s.Play = play
 		return s
 	}
+	unsteered, drained := scenario(t, "sk-lookup-quiz1"), scenario(t, "sk-lookup-drain-alone")
+	unsteered.Play = func(l *harness.Lab) {
+		l.Steer(harness.WholeGroup)
+		l.Listen("A", l.Aside()...)
+		l.Connect()
+	}
+	drained.Play = scenario(t, "sk-lookup-drain-group").Play
 	for _, tt := range []struct {
 		name        string
 		scenario    harness.Scenario
@@ -133,6 +140,18 @@ func TestBrokenCells(t *testing.T) {
 			result.Fail, "the sysctl is there and the code is not"},
 		{"the kernel migrates when it should not", quiz2, off, 1, []harness.Fault{harness.KernelOf(sysctl)},
 			result.Fail, "accepted: want 0, got 1"},
+		{"the kernel migrates nothing of what a program destroys", scenario(t, "close-by-bpf-destroy-quiz1"), sysctl, 1,
+			[]harness.Fault{harness.KernelOf(off)}, result.Fail, "the sysctl is there and the code is not"},
+		{"the kernel migrates what a program destroys, and should not", scenario(t, "close-by-bpf-destroy-quiz2"), off, 1,
+			[]harness.Fault{harness.KernelOf(sysctl)}, result.Fail, "accepted: want 0, got 1"},
+		{"the kernel migrates nothing of what was steered", scenario(t, "sk-lookup-quiz2"), sysctl, 1,
+			[]harness.Fault{harness.KernelOf(off)}, result.Fail, "the sysctl is there and the code is not"},
+		{"the kernel migrates what was steered, and should not", scenario(t, "sk-lookup-quiz1"), off, 1,
+			[]harness.Fault{harness.KernelOf(sysctl)}, result.Fail, "accepted: want 0, got 1"},
+		{"clients are steered to nobody", unsteered, off, 1, nil,
+			result.Error, `1 client connects and sends "Hello World": connect to 127.0.0.1:80: connection refused`},
+		{"clients are steered to the group of the one that is meant", drained, off, 1, nil,
+			result.Fail, "of the new clients A gets: want none, got some"},
 		{"the scenario panics", play(func(*harness.Lab) { panic("oh") }), off, 1, nil,
 			result.Error, "the scenario panicked: oh"},
 		{"nobody listens", play(func(l *harness.Lab) { l.Connect() }), off, 1, nil,
@@ -144,6 +163,11 @@ func TestBrokenCells(t *testing.T) {
 		}), off, 1, nil, result.Error, "all in the accept queue of A"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			if tt.scenario.Probe != nil {
+				if err := netns.Do(tt.scenario.Probe); err != nil {
+					t.Skip(err)
+				}
+			}
 			c := harness.Play(t, tt.scenario, harness.Families()[0], tt.mode, tt.connections, tt.broken...)
 			if c.Status != tt.want || !strings.Contains(c.Reason, tt.reason) {
 				t.Errorf("got %s: %s\nwant %s: …%s…\n%s", c.Status, c.Reason, tt.want, tt.reason, failed(c))

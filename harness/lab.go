@@ -2,7 +2,6 @@ package harness
 
 import (
 	"fmt"
-	"io"
 	"math"
 	"net/netip"
 	"time"
@@ -32,6 +31,7 @@ type Lab struct {
 	diag     *kernel.Diag
 	counting *kernel.Counting
 	program  *migrate.Program
+	steering *netns.Steering // nil: clients reach what is bound to the address to which they connect
 	rule     netns.Rule
 
 	listeners []*Listener // in the order in which they came up; those that are gone too
@@ -42,10 +42,9 @@ type Lab struct {
 	connected  time.Time // when the first of them began to
 	clock      clock
 	payload    []byte
-	again      bool        // clients have sent more than once
-	fds        []int       // every socket, closed at the end unless closed before
-	held       int         // the most of them at a time
-	opened     []io.Closer // what else the scenario has opened, closed at the end
+	again      bool  // clients have sent more than once
+	fds        []int // every socket, closed at the end unless closed before
+	held       int   // the most of them at a time
 
 	sysctls       []Sysctl     // what was set, the latest last
 	rules         []netns.Rule // that were in at some time
@@ -173,8 +172,8 @@ func (l *Lab) close() {
 		tcp.NoLinger(fd)
 		_ = unix.Close(fd)
 	}
-	for _, o := range l.opened {
-		_ = o.Close()
+	if l.steering != nil {
+		_ = l.steering.Close()
 	}
 	if l.ring != nil {
 		l.host.background(l.ring.Close)

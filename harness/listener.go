@@ -231,7 +231,7 @@ func ProbeDestroy() error {
 	return err
 }
 
-// LogFact is what the kernel's log has of a listener's end by BPF. It is not noted where this user cannot read the log.
+// LogFact is what the kernel's log has of a listener's end by BPF. It is not noted where the log cannot be read.
 const LogFact = "the kernel's log of it"
 
 // DestroyByBPF has a BPF iterator destroy the listener, and notes whether the kernel complains of that in its log.

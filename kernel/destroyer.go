@@ -50,8 +50,8 @@ func ProbeDestroyByBPF() error {
 	return err
 }
 
-// DestroyByBPF destroys the listener of the calling thread's namespace that has the cookie: an iterator sees the sockets of the
-// namespace in which it was opened (net/ipv4/tcp_ipv4.c:bpf_iter_init_tcp).
+// DestroyByBPF destroys the listener that has the cookie (SO_COOKIE), in the calling thread's namespace: an iterator sees the
+// sockets of the one in which it was opened (bpf_iter_init_seq_net).
 func DestroyByBPF(cookie uint64) error {
 	d, err := loadedDestroyer()
 	if err != nil {

@@ -27,7 +27,7 @@ func OpenLog() (*Log, error) {
 // Close closes it.
 func (l *Log) Close() { unix.Close(l.fd) }
 
-// maxRecords is how many records Splats reads: more than come while a cell is played, and an end where they never cease.
+// maxRecords is how many records Splats reads: more than come while a cell is played, and an end if they never cease.
 const maxRecords = 1 << 16
 
 // Splats reads on to the end of the log, and returns the first line of each report of the kernel's about itself in which one

@@ -62,7 +62,8 @@ func TestSplats(t *testing.T) {
 // TestLog: records are read one by one to the last, and not twice.
 func TestLog(t *testing.T) {
 	var fds [2]int
-	if err := unix.Pipe2(fds[:], unix.O_DIRECT|unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil { // each write is read apart, as of /dev/kmsg
+	// Each write is read apart, as each record of /dev/kmsg is.
+	if err := unix.Pipe2(fds[:], unix.O_DIRECT|unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(fds[1])

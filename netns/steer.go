@@ -20,8 +20,8 @@ type Reach uint64
 // The kernel takes the listener for the entry to its reuseport group, and selects one of that, unless it is told not to
 // (BPF_SK_LOOKUP_F_NO_REUSEPORT).
 const (
-	Group Reach = 0
-	Alone Reach = 1 << 1
+	WholeGroup Reach = 0
+	ThatAlone  Reach = 1 << 1
 )
 
 // Steering gives what arrives at a port of a network namespace, at whichever address, to one listener, wherever that is
@@ -74,7 +74,7 @@ func ProbeSteer() error {
 	if err := errors.Join(features.HaveProgramType(ebpf.SkLookup), features.HaveMapType(ebpf.SockMap)); err != nil {
 		return explainSteer(err)
 	}
-	s, err := Steer(1, Group)
+	s, err := Steer(1, WholeGroup)
 	if err != nil {
 		return err
 	}

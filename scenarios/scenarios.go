@@ -48,7 +48,10 @@ func All() []harness.Scenario {
 		},
 		deferAccept,
 		otherGroupScenarios(),
-		[]harness.Scenario{cpuAffinityQuiz1, cpuAffinityQuiz2},
+		[]harness.Scenario{
+			cpuAffinityQuiz1, cpuAffinityQuiz2,
+			skLookupQuiz1, skLookupQuiz2, skLookupMoved, skLookupDrainAlone, skLookupDrainGroup,
+		},
 		clientStateScenarios(),
 		[]harness.Scenario{bigPayload},
 	)
