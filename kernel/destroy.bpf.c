@@ -2,16 +2,16 @@
 
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //
-// Destroys one TCP listener while the kernel walks through the sockets of a network namespace: an iterator
-// (bpf_iter_reg_info of net/ipv4/tcp_ipv4.c) that calls bpf_sock_destroy (net/core/filter.c).
+// Destroys one TCP listener while the kernel walks through the sockets of a network namespace: an iterator (tcp_reg_info
+// in net/ipv4/tcp_ipv4.c) that calls bpf_sock_destroy (net/core/filter.c).
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-// To be called with a pointer to it, the structure must have a member that is read: otherwise the compiler only
-// declares it, and then it is not the kernel's to the loader.
+// A member has to be read: otherwise the compiler only declares the structure, and the loader does not know it for the
+// kernel's, to which bpf_sock_destroy wants a pointer.
 struct sock_common {
 	unsigned char skc_state;
 };

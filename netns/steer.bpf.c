@@ -2,9 +2,9 @@
 
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //
-// Gives what arrives at a port, at whichever address, to one listener, wherever that is bound: a program of
-// the type sk_lookup, which the kernel asks when it looks for a listener (net/ipv4/inet_hashtables.c:
-// inet_lookup_run_sk_lookup).
+// Gives what arrives at a port, at whichever address, to one listener, wherever that is bound: a program of the type
+// sk_lookup, which the kernel asks when it looks for a listener (inet_lookup_run_sk_lookup in
+// net/ipv4/inet_hashtables.c).
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>

@@ -80,12 +80,12 @@ process still has the socket.`,
 	{
 		name: "bpf-destroy", title: "bpf_sock_destroy",
 		story: `A BPF program of the type iter/tcp walks through the sockets of the namespace
-and calls bpf_sock_destroy (Linux 6.5) on A: tcp_abort takes it out of LISTEN
-and empties its accept queue as close() does, although the process still has
-the socket. inet_csk_listen_stop runs inside the program then, where it may
-not sleep (commit eaab8cab451b). A kernel that looks for such mistakes
-(CONFIG_DEBUG_ATOMIC_SLEEP) tells of them in its log. Where this user may read
-the log, there has to be nothing of the kind.`,
+and calls bpf_sock_destroy (Linux 6.5) on A. So inet_csk_listen_stop runs
+inside a program, where it may not sleep (commit eaab8cab451b). A kernel that
+looks for such mistakes (CONFIG_DEBUG_ATOMIC_SLEEP) tells of them in its log:
+where this user may read that, there has to be nothing of the kind. tcp_abort
+takes A out of LISTEN and empties its accept queue as close() does, although
+the process still has the socket.`,
 		path:     "bpf_iter_tcp_seq_show → bpf_sock_destroy → tcp_abort",
 		probe:    harness.ProbeDestroyByBPF,
 		end:      always((*harness.Listener).DestroyByBPF),

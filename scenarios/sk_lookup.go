@@ -176,7 +176,7 @@ program steer clients to B, and accepts what is in A's accept queue.
 var (
 	skLookupDrainAlone = skLookupDrain("alone", "to the new listener alone",
 		`The program assigns B with BPF_SK_LOOKUP_F_NO_REUSEPORT: every new client
-reaches B and none A, and when A closes nothing is lost, in any mode.`, "none", true)
+reaches B and none A, and when A closes nothing is lost, in either mode.`, "none", true)
 	skLookupDrainGroup = skLookupDrain("group", "to the new listener's group",
 		`The program assigns B and gives no flag. The kernel takes B for the entry to
 its reuseport group, and lets the hash select one of that: some of the new
