@@ -3,11 +3,11 @@ package netns
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/kernel"
 )
@@ -59,12 +59,12 @@ func Steer(port uint16, reach Reach) (_ *Steering, err error) {
 }
 
 func (s *Steering) attach() error {
-	ns, err := os.Open("/proc/thread-self/ns/net")
+	ns, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return fmt.Errorf("open the thread's namespace: %w", err)
 	}
-	defer ns.Close()
-	s.link, err = link.AttachNetNs(int(ns.Fd()), s.objs.Steer)
+	defer unix.Close(ns)
+	s.link, err = link.AttachNetNs(ns, s.objs.Steer)
 	return err
 }
 
