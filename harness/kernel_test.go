@@ -114,7 +114,7 @@ func TestBrokenCells(t *testing.T) {
 	}
 	unsteered, drained := scenario(t, "sk-lookup-quiz1"), scenario(t, "sk-lookup-drain-alone")
 	unsteered.Play = func(l *harness.Lab) {
-		l.Steer(harness.WholeGroup)
+		l.Steer(harness.Lookup)
 		l.Listen("A", l.Aside()...)
 		l.Connect()
 	}
@@ -147,6 +147,10 @@ func TestBrokenCells(t *testing.T) {
 		{"the kernel migrates nothing of what was steered", scenario(t, "sk-lookup-quiz2"), sysctl, 1,
 			[]harness.Fault{harness.KernelOf(off)}, result.Fail, "the sysctl is there and the code is not"},
 		{"the kernel migrates what was steered, and should not", scenario(t, "sk-lookup-quiz1"), off, 1,
+			[]harness.Fault{harness.KernelOf(sysctl)}, result.Fail, "accepted: want 0, got 1"},
+		{"the kernel migrates nothing of what was assigned", scenario(t, "tc-assign-quiz1"), sysctl, 1,
+			[]harness.Fault{harness.KernelOf(off)}, result.Fail, "the sysctl is there and the code is not"},
+		{"the kernel migrates what was assigned, and should not", scenario(t, "tc-assign-quiz2"), off, 1,
 			[]harness.Fault{harness.KernelOf(sysctl)}, result.Fail, "accepted: want 0, got 1"},
 		{"clients are steered to nobody", unsteered, off, 1, nil,
 			result.Error, `1 client connects and sends "Hello World": connect to 127.0.0.1:80: connection refused`},

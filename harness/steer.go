@@ -8,10 +8,14 @@ import (
 	"github.com/rpmig/rpmig/netns"
 )
 
-// Which listeners clients reach by the one to which they are steered.
+// Way is how clients are steered; see package netns.
+type Way = netns.Way
+
+// The ways.
 const (
-	WholeGroup = netns.WholeGroup
-	ThatAlone  = netns.ThatAlone
+	Lookup      = netns.Lookup
+	LookupAlone = netns.LookupAlone
+	TC          = netns.TC
 )
 
 // Aside binds a listener to an address to which no client connects: none reaches it unless they are steered to it. lo has all
@@ -28,11 +32,10 @@ func (l *Lab) Aside() []ListenOption {
 	}
 }
 
-// Steer attaches a program of the type sk_lookup to the namespace. From SteerTo on it steers the clients of the port, whatever
-// the address to which they connect.
-func (l *Lab) Steer(reach netns.Reach) {
-	l.step("attach the sk_lookup program")
-	s, err := netns.Steer(l.cfg.Port, reach)
+// Steer attaches the program that steers the clients of the port from SteerTo on, whatever the address to which they connect.
+func (l *Lab) Steer(way Way) {
+	l.step("attach the program that steers clients")
+	s, err := netns.Steer(l.cfg.Port, way)
 	l.must(err)
 	l.steering = s
 }
@@ -49,6 +52,3 @@ func (l *Lab) Steers() bool {
 	l.must(wrap("read the sockmap", err))
 	return steers
 }
-
-// ProbeSteer tells whether this kernel and this user can have clients steered.
-func ProbeSteer() error { return netns.ProbeSteer() }

@@ -16,10 +16,11 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	steerMapListener = "listener"
-	steerProgSteer   = "steer"
-	steerVarFlags    = "flags"
-	steerVarPort     = "port"
+	steerMapListener     = "listener"
+	steerProgSteerLookup = "steer_lookup"
+	steerProgSteerSyn    = "steer_syn"
+	steerVarFlags        = "flags"
+	steerVarPort         = "port"
 )
 
 // loadSteer returns the embedded CollectionSpec for steer.
@@ -64,7 +65,8 @@ type steerSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type steerProgramSpecs struct {
-	Steer *ebpf.ProgramSpec `ebpf:"steer"`
+	SteerLookup *ebpf.ProgramSpec `ebpf:"steer_lookup"`
+	SteerSyn    *ebpf.ProgramSpec `ebpf:"steer_syn"`
 }
 
 // steerMapSpecs contains maps before they are loaded into the kernel.
@@ -123,12 +125,14 @@ type steerVariables struct {
 //
 // It can be passed to loadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type steerPrograms struct {
-	Steer *ebpf.Program `ebpf:"steer"`
+	SteerLookup *ebpf.Program `ebpf:"steer_lookup"`
+	SteerSyn    *ebpf.Program `ebpf:"steer_syn"`
 }
 
 func (p *steerPrograms) Close() error {
 	return _SteerClose(
-		p.Steer,
+		p.SteerLookup,
+		p.SteerSyn,
 	)
 }
 

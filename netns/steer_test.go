@@ -13,7 +13,7 @@ import (
 func TestSteer(t *testing.T) {
 	at := func(host byte) unix.Sockaddr { return &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, host}, Port: 80} }
 	err := Do(func() error {
-		if err := ProbeSteer(); err != nil {
+		if err := LookupAlone.Probe(); err != nil {
 			return err
 		}
 		connects := func() error {
@@ -37,7 +37,7 @@ func TestSteer(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		s, err := Steer(80, ThatAlone)
+		s, err := Steer(80, LookupAlone)
 		if err != nil {
 			return err
 		}
@@ -51,7 +51,7 @@ func TestSteer(t *testing.T) {
 		}
 		wants("the program is gone", unix.ECONNREFUSED)
 
-		if s, err = Steer(80, WholeGroup); err != nil {
+		if s, err = Steer(80, TC); err != nil {
 			return err
 		}
 		defer s.Close()

@@ -51,6 +51,7 @@ func All() []harness.Scenario {
 		[]harness.Scenario{
 			cpuAffinityQuiz1, cpuAffinityQuiz2,
 			skLookupQuiz1, skLookupQuiz2, skLookupMoved, skLookupDrainAlone, skLookupDrainGroup,
+			tcAssignQuiz1, tcAssignQuiz2,
 		},
 		clientStateScenarios(),
 		[]harness.Scenario{bigPayload},
