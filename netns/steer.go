@@ -28,8 +28,8 @@ const (
 	TC
 )
 
-// Steering gives what arrives at a port of a network namespace, at whichever address, to one listener, wherever that is bound.
-// It is in force until Close.
+// Steering gives what arrives at a port of a network namespace, at whichever address, to one listener, wherever that is
+// bound. It is in force until Close.
 type Steering struct {
 	loaded *ebpf.Collection
 	link   link.Link
@@ -75,7 +75,9 @@ func Steer(port uint16, way Way) (_ *Steering, err error) {
 	}
 	if way == TC {
 		const lo = 1
-		s.link, err = link.AttachTCX(link.TCXOptions{Program: s.loaded.Programs[steerProgSteerSyn], Attach: ebpf.AttachTCXIngress, Interface: lo})
+		s.link, err = link.AttachTCX(link.TCXOptions{
+			Interface: lo, Program: s.loaded.Programs[steerProgSteerSyn], Attach: ebpf.AttachTCXIngress,
+		})
 	} else {
 		s.link, err = attachHere(s.loaded.Programs[steerProgSteerLookup])
 	}
