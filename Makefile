@@ -17,7 +17,7 @@ LINTER := bin/golangci-lint-$(LINTER_VERSION)
 # The committed program is the output of this compiler; another one's differs.
 CLANG := clang-14
 LLVM_STRIP := llvm-strip-14
-GENERATED := 'migrate/*_bpfe[lb].*' 'kernel/trace/*_bpfe[lb].*'
+GENERATED := 'migrate/*_bpfe[lb].*' 'kernel/*_bpfe[lb].*' 'kernel/trace/*_bpfe[lb].*' 'netns/*_bpfe[lb].*'
 
 # Programs and files, and the Debian packages that bring them.
 FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium
@@ -104,7 +104,7 @@ lint: $(LINTER) ## run the linters and build for other systems; the first time c
 generate: ## compile the BPF programs anew, with clang 14
 	@$(call check,$(FOR_GENERATE),deps-generate)
 	BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(LLVM_STRIP) \
-		BPF2GO_CFLAGS="-O2 -g -Wall -Werror -idirafter /usr/include/$$(gcc -dumpmachine)" go generate ./migrate ./kernel/trace
+		BPF2GO_CFLAGS="-O2 -g -Wall -Werror -idirafter /usr/include/$$(gcc -dumpmachine)" go generate ./migrate ./kernel ./kernel/trace ./netns
 
 .PHONY: check-generate
 check-generate: generate ## check that the committed BPF programs are what generate makes

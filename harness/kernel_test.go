@@ -112,6 +112,13 @@ func TestBrokenCells(t *testing.T) {
 		s.Play = play
 		return s
 	}
+	unsteered, drained := scenario(t, "sk-lookup-quiz1"), scenario(t, "sk-lookup-drain-alone")
+	unsteered.Play = func(l *harness.Lab) {
+		l.Steer(harness.Lookup)
+		l.Listen("A", l.Aside()...)
+		l.Connect()
+	}
+	drained.Play = scenario(t, "sk-lookup-drain-group").Play
 	for _, tt := range []struct {
 		name        string
 		scenario    harness.Scenario
@@ -148,6 +155,22 @@ func TestBrokenCells(t *testing.T) {
 			result.Fail, "lost: want 100000 to 600000 per million, got "},
 		{"the capture lost frames of a storm", storm, sysctl, 1, []harness.Fault{harness.TinyRing},
 			result.Error, "the capture lost"},
+		{"the kernel migrates nothing of what a program destroys", scenario(t, "close-by-bpf-destroy-quiz1"), sysctl, 1,
+			[]harness.Fault{harness.KernelOf(off)}, result.Fail, "the sysctl is there and the code is not"},
+		{"the kernel migrates what a program destroys, and should not", scenario(t, "close-by-bpf-destroy-quiz2"), off, 1,
+			[]harness.Fault{harness.KernelOf(sysctl)}, result.Fail, "accepted: want 0, got 1"},
+		{"the kernel migrates nothing of what was steered", scenario(t, "sk-lookup-quiz2"), sysctl, 1,
+			[]harness.Fault{harness.KernelOf(off)}, result.Fail, "the sysctl is there and the code is not"},
+		{"the kernel migrates what was steered, and should not", scenario(t, "sk-lookup-quiz1"), off, 1,
+			[]harness.Fault{harness.KernelOf(sysctl)}, result.Fail, "accepted: want 0, got 1"},
+		{"the kernel migrates nothing of what was assigned", scenario(t, "tc-assign-quiz1"), sysctl, 1,
+			[]harness.Fault{harness.KernelOf(off)}, result.Fail, "the sysctl is there and the code is not"},
+		{"the kernel migrates what was assigned, and should not", scenario(t, "tc-assign-quiz2"), off, 1,
+			[]harness.Fault{harness.KernelOf(sysctl)}, result.Fail, "accepted: want 0, got 1"},
+		{"clients are steered to nobody", unsteered, off, 1, nil,
+			result.Error, `1 client connects and sends "Hello World": connect to 127.0.0.1:80: connection refused`},
+		{"clients are steered to the group of the one that is meant", drained, off, 1, nil,
+			result.Fail, "of the new clients A gets: want none, got some"},
 		{"the scenario panics", play(func(*harness.Lab) { panic("oh") }), off, 1, nil,
 			result.Error, "the scenario panicked: oh"},
 		{"nobody listens", play(func(l *harness.Lab) { l.Connect() }), off, 1, nil,
@@ -172,8 +195,13 @@ func TestBrokenCells(t *testing.T) {
 			[]harness.Fault{harness.KernelOf(off)}, result.Fail, "the sysctl is there and the code is not"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if err := netns.Do(tt.mode.Probe); err != nil {
-				t.Skip(err)
+			for _, probe := range []func() error{tt.mode.Probe, tt.scenario.Probe} {
+				if probe == nil {
+					continue
+				}
+				if err := netns.Do(probe); err != nil {
+					t.Skip(err)
+				}
 			}
 			c := harness.Play(t, tt.scenario, harness.Families()[0], tt.mode, tt.connections, tt.broken...)
 			if c.Status != tt.want || !strings.Contains(c.Reason, tt.reason) {

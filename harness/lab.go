@@ -31,6 +31,7 @@ type Lab struct {
 	diag     *kernel.Diag
 	counting *kernel.Counting
 	program  *migrate.Program
+	steering *netns.Steering // nil: clients reach what is bound to the address to which they connect
 	rule     netns.Rule
 
 	listeners []*Listener // in the order in which they came up; those that are gone too
@@ -173,6 +174,9 @@ func (l *Lab) close() {
 	for _, fd := range l.fds {
 		tcp.NoLinger(fd)
 		_ = unix.Close(fd)
+	}
+	if l.steering != nil {
+		_ = l.steering.Close()
 	}
 	if l.ring != nil {
 		l.host.background(l.ring.Close)

@@ -1,9 +1,11 @@
 package harness
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/tcp"
@@ -294,6 +296,32 @@ func (s *Listener) State() string {
 	s.lab.must(wrap("getsockopt TCP_INFO", err))
 	return kernel.State(info.State).String()
 }
+
+// LogFact is what the kernel's log has of a listener's end by BPF. It is not noted where the log cannot be read.
+const LogFact = "the kernel's log of it"
+
+// DestroyByBPF has a BPF iterator destroy the listener, and notes whether the kernel complains of that in its log.
+func (s *Listener) DestroyByBPF() {
+	l := s.lab
+	l.step("destroy %s by BPF", s.name)
+	cookie, err := unix.GetsockoptUint64(s.fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	l.must(wrap("getsockopt SO_COOKIE", err))
+	log, err := kernel.OpenLog()
+	if err == nil {
+		defer log.Close()
+	}
+	l.must(kernel.DestroyByBPF(cookie))
+	s.notListening = true
+	if err != nil {
+		return
+	}
+	if said, err := log.Splats("inet_csk_listen_stop", "bpf_sock_destroy"); err == nil {
+		l.Fact(LogFact, cmp.Or(strings.Join(said, "; "), "no splat"))
+	}
+}
+
+// ProbeDestroyByBPF tells whether this kernel and this user can destroy a listener by BPF.
+func ProbeDestroyByBPF() error { return kernel.ProbeDestroyByBPF() }
 
 // Chown gives the socket of a listener to another user.
 func (s *Listener) Chown(uid int) {

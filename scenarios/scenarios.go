@@ -49,7 +49,11 @@ func All() []harness.Scenario {
 		},
 		deferAccept,
 		otherGroupScenarios(),
-		[]harness.Scenario{cpuAffinityQuiz1, cpuAffinityQuiz2},
+		[]harness.Scenario{
+			cpuAffinityQuiz1, cpuAffinityQuiz2,
+			skLookupQuiz1, skLookupQuiz2, skLookupMoved, skLookupDrainAlone, skLookupDrainGroup,
+			tcAssignQuiz1, tcAssignQuiz2,
+		},
 		clientStateScenarios(),
 		[]harness.Scenario{
 			bigPayload,

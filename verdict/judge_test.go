@@ -449,6 +449,8 @@ func TestFacts(t *testing.T) {
 		{Range{Min: 1, Max: 2}, Fact{Got: "in words", Number: 1.5}, true},
 		{Range{Min: 1, Max: 2}, Fact{Got: "1.5", Number: 3}, false},
 		{Range{Min: 1, Max: 2}, Fact{Got: "1.5", Number: math.NaN()}, false},
+		{IfKnown("none"), Fact{Got: "none"}, true},
+		{IfKnown("none"), Fact{Got: "one"}, false},
 	} {
 		o, e := observed(true), expect(true)
 		tt.got.Name = "f"
@@ -457,7 +459,8 @@ func TestFacts(t *testing.T) {
 			t.Errorf("want %v, got %+v: %s: %s", tt.want, tt.got, v.Status, v.Reason)
 		}
 		o.Facts = nil
-		if v := Judge(e, o, nil, false); v.Status != result.Fail {
+		_, may := tt.want.(IfKnown)
+		if v := Judge(e, o, nil, false); (v.Status == result.Pass) != may {
 			t.Errorf("want %v, and nothing was found out: %s", tt.want, v.Status)
 		}
 	}
