@@ -27,6 +27,7 @@ func All() []harness.Scenario {
 			lateListenerQuiz1, lateListenerQuiz2,
 		},
 		saveSYNScenarios(),
+		[]harness.Scenario{optionsQueue, optionsACK, optionsTimer},
 		[]harness.Scenario{
 			synPolicy, classicBPFRenumbered,
 			groupGrowBefore, groupGrowAfter,
