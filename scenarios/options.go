@@ -294,12 +294,11 @@ var optionsQueue = harness.Scenario{
 	Doc: `socket options that differ between the listeners: out of the accept queue
 
 A and B set many socket options to different values, and A closes while it has
-a connection in its accept queue. That is a socket of its own, made from A
-when the handshake was complete (inet_csk_clone_lock), and it moves as it is:
-B's accept returns a connection with A's options. Only SO_PRIORITY is
-neither's: no connection has that from a listener. A server that sets on
-accepted sockets what it needs does not depend on which listener they
-come from. docs/OPTIONS.md has the table.`,
+a connection in its accept queue. Without migration the connection is lost.
+With migration it moves as it is: its socket was made from A when the
+handshake was complete (inet_csk_clone_lock), and B's accept returns it with
+A's options. Only SO_PRIORITY is neither's, since no connection has that from
+a listener. docs/OPTIONS.md has the table, and what to do about it.`,
 	Path:  "inet_csk_listen_stop → reuseport_migrate_sock",
 	Probe: optionsProbe,
 	Play: func(l *harness.Lab) {
@@ -322,11 +321,12 @@ var optionsACK = harness.Scenario{
 	Doc: `socket options that differ between the listeners: in the handshake
 
 A and B set many socket options to different values, and A closes while it has
-a request socket, as in quiz2. The connection's socket is made when the final
-ACK has come, from the listener that the request has moved to: it has B's
-options. But what the request has held since the SYN came is A's: SO_MARK,
-TCP_MAXSEG, TCP_WINDOW_CLAMP, and the window scale, which the client was told
-of. A larger SO_RCVBUF on B does not change that one.`,
+a request socket, as in quiz2. Without migration the connection is lost. With
+migration its socket is made when the final ACK has come, from B, to which the
+request has moved, and has B's options. But what the request has held since
+the SYN came is A's: SO_MARK, TCP_MAXSEG, TCP_WINDOW_CLAMP, and the window
+scale, which the SYN+ACK has told the client. B's larger SO_RCVBUF does not
+change that any more.`,
 	Path:  "tcp_v[46]_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
 	Probe: optionsProbe,
 	Play: func(l *harness.Lab) {
@@ -347,14 +347,15 @@ of. A larger SO_RCVBUF on B does not change that one.`,
 var optionsTimer = harness.Scenario{
 	Name:    "options-timer",
 	Section: harness.SectionHow,
-	Timers:  []harness.Timer{harness.SYNACKTimer, {Name: "the client's second retransmission (0.6 s in)"}},
-	Cost:    1800 * time.Millisecond,
+	Timers:  []harness.Timer{harness.SYNACKTimer, retransmissionAfterTimer},
+	Cost:    1700 * time.Millisecond,
 	Doc: `socket options that differ between the listeners: by the SYN+ACK timer
 
-As options-ack, but the rule stays until the SYN+ACK timer has fired, which
-moves the request to B. The request is cloned with all that it has held since
-the SYN came (inet_reqsk_clone), and the connection's socket is made from B
-when the final ACK has come: whose options it has is the same as there.`,
+As options-ack, but the rule stays until the SYN+ACK timer has fired. Without
+migration that drops the request, and the connection is lost. With migration
+it moves the request to B with all that it has held since the SYN came
+(inet_reqsk_clone), and the connection's socket is made from B when the final
+ACK has come. So what is A's and what is B's is as in options-ack.`,
 	Path:  "reqsk_timer_handler → reuseport_migrate_sock",
 	Probe: optionsProbe,
 	Play: func(l *harness.Lab) {
@@ -365,11 +366,7 @@ when the final ACK has come: whose options it has is the same as there.`,
 		l.AssertRequests(a)
 		onA := asked(a)
 		a.Close()
-		if l.Mode().Migrates {
-			l.AwaitCounterByTimer("TCPSynRetrans", l.Connections())
-		} else {
-			l.AwaitRequestsByTimer(0)
-		}
+		l.AwaitSYNACKTimers()
 		l.Fact("request sockets once the timer has fired", l.Requests())
 		l.StopDropping()
 		l.AwaitOutcomes(b)

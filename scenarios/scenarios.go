@@ -28,6 +28,7 @@ func All() []harness.Scenario {
 		},
 		saveSYNScenarios(),
 		[]harness.Scenario{optionsQueue, optionsACK, optionsTimer},
+		keyScenarios(),
 		[]harness.Scenario{
 			synPolicy, classicBPFRenumbered,
 			groupGrowBefore, groupGrowAfter,

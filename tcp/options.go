@@ -2,6 +2,7 @@ package tcp
 
 import (
 	"fmt"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,4 +24,28 @@ func WindowScale(fd int) (int, error) {
 		return 0, fmt.Errorf("getsockopt TCP_INFO: %w", err)
 	}
 	return int(info >> 52 & 0xf), nil // the upper half of byte 6, on the little-endian machines that rpmig is built for
+}
+
+// Key has a socket sign what it sends to an address, and take from there nothing that is not signed, with an MD5 key (RFC 2385,
+// TCP_MD5SIG in tcp(7)). On an AF_INET6 socket an IPv4 address is that of IPv4 clients.
+func Key(fd int, peer netip.Addr, key string) error {
+	v6, err := IsIPv6(fd)
+	if err != nil {
+		return err
+	}
+	sig := unix.TCPMD5Sig{Keylen: uint16(len(key))}
+	copy(sig.Key[:], key)
+	// The kernel's struct has a sockaddr_storage: family, port, and then an IPv4 address, or the flow and an IPv6 address.
+	sig.Addr.Family = unix.AF_INET
+	a4, a16 := peer.Unmap(), peer.As16()
+	if v6 {
+		sig.Addr.Family = unix.AF_INET6
+		copy(sig.Addr.Data[6:], a16[:])
+	} else {
+		copy(sig.Addr.Data[2:], a4.AsSlice())
+	}
+	if err := unix.SetsockoptTCPMD5Sig(fd, unix.IPPROTO_TCP, unix.TCP_MD5SIG, &sig); err != nil {
+		return fmt.Errorf("set TCP_MD5SIG: %w", err)
+	}
+	return nil
 }

@@ -1,0 +1,264 @@
+package scenarios
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/tcp"
+	"github.com/rpmig/rpmig/verdict"
+)
+
+// keyOfA is the key of listener A and of its clients.
+const keyOfA = "the key of A"
+
+// key is what B has for a key; empty: none.
+type key struct {
+	name, what string // in the scenario's name, and in its title
+	key        string
+}
+
+var keys = []key{
+	{"same", "B has the same", keyOfA},
+	{"none", "B has none", ""},
+	{"other", "B has another", "another key"},
+}
+
+// fits tells whether B's key is that of the clients.
+func (k key) fits() bool { return k.key == keyOfA }
+
+// keyDrops count the segments that were dropped for their signature: there was none and there is a key, there was one and there is
+// no key, it was made with another key.
+var keyDrops = []string{"TCPMD5NotFound", "TCPMD5Unexpected", "TCPMD5Failure"}
+
+// probeKeys tells whether sockets can have keys.
+func probeKeys() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	err = tcp.Key(fd, netip.AddrFrom4([4]byte{127, 0, 0, 1}), keyOfA)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		return &kernel.NotSupportedError{
+			Reason: "this kernel knows no TCP MD5 signatures",
+			Next:   "boot a kernel that has CONFIG_TCP_MD5SIG",
+		}
+	}
+	return err
+}
+
+// clientsUse gives the clients that connect from now on a key; empty: none.
+func clientsUse(l *harness.Lab, key string) {
+	if key == "" {
+		l.SetClients(nil)
+		return
+	}
+	l.SetClients(func(fd int, to netip.Addr) error { return tcp.Key(fd, to, key) })
+}
+
+// withKey has a listener use a key with clients at the address that they connect to: here it is theirs, too.
+func withKey(l *harness.Lab, key string) harness.ListenOption {
+	return harness.Setting(func(fd int) error {
+		if key == "" {
+			return nil
+		}
+		return tcp.Key(fd, l.DialAddress(), key)
+	})
+}
+
+// keyScenarios returns a scenario for each point at which a connection migrates, and each key that B may have.
+func keyScenarios() []harness.Scenario {
+	var all []harness.Scenario
+	for _, k := range keys {
+		all = append(all, k.queue())
+	}
+	for _, k := range keys {
+		all = append(all, k.ack())
+	}
+	for _, k := range keys {
+		all = append(all, k.timer())
+	}
+	return all
+}
+
+func (k key) scenario(at, title, story, path string) harness.Scenario {
+	return harness.Scenario{
+		Name:    "md5-" + k.name + "-" + at,
+		Section: harness.SectionHow,
+		Modes:   mainModes,
+		Doc:     title + ": " + k.what + "\n\n" + story,
+		Path:    path,
+		Probe:   probeKeys,
+	}
+}
+
+// queue is the case of quiz1. It ends in the same way whatever key B has.
+func (k key) queue() harness.Scenario {
+	s := k.scenario("quiz1", "keys of TCP MD5 signatures, out of the accept queue", map[string]string{
+		"same": `A, its client and B have the same key, and A closes while it has the
+connection in its accept queue. Without migration the client is reset. With
+migration the connection lives on, signed as before.`,
+		"none": `A and its client have a key and sign what they send (RFC 2385), and B has none.
+A closes while it has the connection in its accept queue. Without migration
+the client is reset. With migration the connection lives, and both sides go
+on signing: its socket has had A's key since the handshake was complete
+(tcp_v[46]_syn_recv_sock), and no listener's key matters to it any more.`,
+		"other": `A and its client have one key, and B has another. A closes while it has the
+connection in its accept queue. Without migration the client is reset. With
+migration the connection lives on with A's key, which its socket has had since
+the handshake was complete.`,
+	}[k.name], "inet_csk_listen_stop → reuseport_migrate_sock")
+	s.Play = func(l *harness.Lab) {
+		a := l.Listen("A", withKey(l, keyOfA))
+		clientsUse(l, keyOfA)
+		l.Connect()
+		b := l.Listen("B", withKey(l, k.key))
+		l.AssertAcceptQueue(a)
+		a.Close()
+		b.AcceptAll()
+		clientsUse(l, k.key)
+	}
+	s.Expect = func(m harness.Mode) verdict.Expectation {
+		e := migrates(result.RSTACK, 2)(m)
+		for _, name := range keyDrops {
+			e.Counted[name] = 0
+		}
+		return e
+	}
+	return s
+}
+
+// unanswered is how many clients have had an answer to what they sent before B was given their key, or would need it.
+const unanswered = "clients that are answered while B lacks their key"
+
+// ack is the case of quiz2.
+func (k key) ack() harness.Scenario {
+	const path = "tcp_v[46]_rcv → tcp_inbound_hash; reuseport_migrate_sock; tcp_v[46]_syn_recv_sock"
+	s := k.scenario("quiz2", "keys of TCP MD5 signatures, in the handshake", map[string]string{
+		"same": `A, its client and B have the same key, and A closes while it has a request
+socket, as in quiz2. Without migration B resets the client. With migration the
+connection's socket is made from B and has B's key, which is the same: it
+lives.`,
+		"none": `A and its client have a key and sign what they send (RFC 2385), and B has none.
+A closes while it has a request socket, as in quiz2. The final ACK is held
+against A's key, though A is closed, and nothing asks for B's. With migration
+B accepts the connection and reads what has come with the ACK. But its socket
+was made from B and has no key: it drops what is signed, and the client drops
+what is not. Nothing more gets through either way, and nothing is reset.
+Without migration the client is not even reset at first: B drops what is
+signed. It resets the client once it has been given the key.`,
+		"other": `A and its client have one key, and B has another. A closes while it has a
+request socket, as in quiz2. The final ACK is held against A's key, though A
+is closed, and nothing asks for B's. With migration B accepts the connection
+and reads what has come with the ACK. But its socket was made from B and has
+B's key, and each side drops what the other signs: nothing more gets through
+either way, and nothing is reset. Without migration B drops what the client
+sends, and resets it only once it has been given the client's key.`,
+	}[k.name], path)
+	s.Timers, s.Cost = []harness.Timer{harness.RetransmissionTimer}, 200*time.Millisecond
+	s.Play = func(l *harness.Lab) {
+		a := l.Listen("A", withKey(l, keyOfA))
+		clientsUse(l, keyOfA)
+		l.DropACKs()
+		l.Connect()
+		b := l.Listen("B", withKey(l, k.key))
+		l.AssertRequests(a)
+		a.Close()
+		l.StopDropping()
+		clientsUse(l, k.key)
+		if !k.fits() {
+			l.Fact(unanswered, l.Share(l.AwaitCountedOrHeard(l.Connections(), keyDrops...)))
+			if b.Queued() == 0 {
+				learn(l, b)
+			}
+		}
+		l.AwaitOutcomes(b)
+		b.AcceptAll()
+	}
+	s.Expect = func(m harness.Mode) verdict.Expectation {
+		e := migrates(result.BareRST, 1)(m)
+		if !k.fits() {
+			e.Facts = map[string]any{unanswered: "none"}
+			if e.Lives {
+				e.Talk = verdict.Deaf
+			}
+		}
+		return e
+	}
+	return s
+}
+
+// learn gives B the key of A.
+func learn(l *harness.Lab, b *harness.Listener) {
+	b.Use("it is given the key of A", func(fd int) error { return tcp.Key(fd, l.DialAddress(), keyOfA) })
+	clientsUse(l, keyOfA)
+}
+
+// timer is the case of synack-timer.
+func (k key) timer() harness.Scenario {
+	const left = "request sockets while B lacks their key"
+	s := k.scenario("timer", "keys of TCP MD5 signatures, by the SYN+ACK timer", map[string]string{
+		"same": `A, its client and B have the same key, A closes while it has a request socket,
+and the SYN+ACK timer fires. Without migration the request is dropped, and B
+resets the client. With migration B sends the SYN+ACK again, signed, and the
+handshake completes there.`,
+		"none": `A and its client have a key and sign what they send (RFC 2385), and B has none.
+A closes while it has a request socket, and the SYN+ACK timer fires. Without
+migration the request is dropped. With migration it is B's, and B sends the
+SYN+ACK again without a signature, so that the client drops it. In both cases
+B drops what the client sends, and for the client nothing happens: it is
+neither accepted nor reset. Once B is given the key, it resets the client
+without migration, and with migration the handshake completes.`,
+		"other": `A and its client have one key, and B has another. A closes while it has a
+request socket, and the SYN+ACK timer fires. Without migration the request is
+dropped. With migration it is B's, and B sends the SYN+ACK again, signed with
+its own key, so that the client drops it. In both cases B drops what the
+client sends, and for the client nothing happens: it is neither accepted nor
+reset. Once B is given the client's key, it resets the client without
+migration, and with migration the handshake completes.`,
+	}[k.name], "reqsk_timer_handler → reuseport_migrate_sock; tcp_inbound_hash")
+	s.Timers, s.Cost = []harness.Timer{harness.SYNACKTimer, retransmissionAfterTimer}, 1700*time.Millisecond
+	if !k.fits() {
+		s.Timers = append(s.Timers, harness.Timer{Name: "the one after that (3.4 s in)"})
+		s.Cost = 3400 * time.Millisecond
+	}
+	s.Play = func(l *harness.Lab) {
+		a := l.Listen("A", withKey(l, keyOfA))
+		clientsUse(l, keyOfA)
+		l.DropACKs()
+		l.Connect()
+		b := l.Listen("B", withKey(l, k.key))
+		l.AssertRequests(a)
+		a.Close()
+		l.AwaitTimer(l.Mode().Migrates, l.Connections())
+		l.StopDropping()
+		if !k.fits() {
+			// What B sends again is dropped too.
+			dropped := l.Connections() + l.Requests()
+			l.Fact(unanswered, l.Share(l.AwaitCountedOrHeard(dropped, keyDrops...)))
+			l.Fact(left, l.Requests())
+			learn(l, b)
+			l.AwaitHeard()
+		}
+		l.AwaitOutcomes(b)
+		b.AcceptAll()
+		clientsUse(l, keyOfA)
+	}
+	s.Expect = func(m harness.Mode) verdict.Expectation {
+		e := migrates(result.BareRST, 1)(m)
+		if !k.fits() {
+			e.Facts = map[string]any{unanswered: "none", left: verdict.Each(0)}
+			if e.Lives {
+				e.Facts[left] = verdict.Each(1)
+			}
+		}
+		return e
+	}
+	return s
+}
