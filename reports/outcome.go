@@ -45,12 +45,22 @@ func (s *Stories) Outcome(c *result.Cell) (happened, remedy string) {
 	switch {
 	case c.Connections.Staged == 0:
 		happened, remedy = "Nothing is known of a connection: "+c.Reason, "Nothing was there to save."
+	case c.Connections.Deaf > 0:
+		happened, remedy = deafness(c), "Migration has not saved it: the new listener has set something in another way than the one that closed."
 	case c.Connections.Lost == 0:
 		happened, remedy = survival(c), s.saviour(c)
 	default:
 		happened, remedy = loss(c), s.rescue(c)
 	}
 	return printable(happened), printable(remedy)
+}
+
+func deafness(c *result.Cell) string {
+	who := "The connection was accepted, and is deaf"
+	if n := c.Connections; n.Staged > 1 {
+		who = fmt.Sprintf("%d of %d connections were accepted, and are deaf", n.Deaf, n.Staged)
+	}
+	return who + ": what was sent in the handshake has arrived, nothing gets through either way since, and nobody is reset."
 }
 
 func survival(c *result.Cell) string {
