@@ -160,7 +160,10 @@ const timestamps = 12
 
 // clampA and clampB bound receive windows. The scale goes by the bound: none below 64 KiB, 1 from there to 128 KiB
 // (tcp_select_initial_window).
-const clampA, clampB = 20000, 100000
+const clampA, clampB = 50000, 100000
+
+// maxSegA and maxSegB leave a connection few segments, so that the capture needs no more room than in other cases.
+const maxSegA, maxSegB = 32000, 31000
 
 // options are those that servers set on their listeners, and that an ordinary user may.
 var options = []option{
@@ -178,11 +181,11 @@ var options = []option{
 	lingerOption(1, 2),
 	copied("SO_OOBINLINE", unix.SOL_SOCKET, unix.SO_OOBINLINE, 1, 0),
 	copied("SO_SNDBUF", unix.SOL_SOCKET, unix.SO_SNDBUF, 40000, 60000),
-	copied("SO_RCVBUF", unix.SOL_SOCKET, unix.SO_RCVBUF, 40000, 150000),
+	copied("SO_RCVBUF", unix.SOL_SOCKET, unix.SO_RCVBUF, 70000, 150000),
 	windowScale().showing(0, 1),
 	copied("TCP_WINDOW_CLAMP", unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, clampA, clampB).fixed("tcp_openreq_init_rwin, at the SYN"),
-	copied("TCP_MAXSEG", unix.IPPROTO_TCP, unix.TCP_MAXSEG, 1100, 1000).fixed("tcp_conn_request, tcp_parse_options, at the SYN").
-		showing(1100-timestamps, 1000-timestamps),
+	copied("TCP_MAXSEG", unix.IPPROTO_TCP, unix.TCP_MAXSEG, maxSegA, maxSegB).fixed("tcp_conn_request, tcp_parse_options, at the SYN").
+		showing(maxSegA-timestamps, maxSegB-timestamps),
 	copied("SO_RCVLOWAT", unix.SOL_SOCKET, unix.SO_RCVLOWAT, 2, 3),
 	copiedIP("IP_TTL", unix.IP_TTL, "IPV6_UNICAST_HOPS", unix.IPV6_UNICAST_HOPS, 61, 62),
 	copiedIP("IP_TOS", unix.IP_TOS, "IPV6_TCLASS", unix.IPV6_TCLASS, 0x10, 0x20),
