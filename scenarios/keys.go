@@ -36,39 +36,47 @@ func (k key) fits() bool { return k.key == keyOfA }
 // no key, it was made with another key.
 var keyDrops = []string{"TCPMD5NotFound", "TCPMD5Unexpected", "TCPMD5Failure"}
 
-// probeKeys tells whether sockets can have keys.
-func probeKeys() error {
+// signing is a way to sign segments with a key.
+type signing struct {
+	name, long, config string
+	set                func(fd int, peer netip.Addr, key string) error
+}
+
+var (
+	md5Signing = signing{"md5", "TCP MD5 signatures", "CONFIG_TCP_MD5SIG", tcp.MD5Key}
+	aoSigning  = signing{"ao", "TCP-AO", "CONFIG_TCP_AO (Linux 6.7)", tcp.AOKey}
+)
+
+// probe tells whether sockets can have keys.
+func (s signing) probe() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	err = tcp.Key(fd, netip.AddrFrom4([4]byte{127, 0, 0, 1}), keyOfA)
+	err = s.set(fd, netip.AddrFrom4([4]byte{127, 0, 0, 1}), keyOfA)
 	if errors.Is(err, unix.ENOPROTOOPT) {
-		return &kernel.NotSupportedError{
-			Reason: "this kernel knows no TCP MD5 signatures",
-			Next:   "boot a kernel that has CONFIG_TCP_MD5SIG",
-		}
+		return &kernel.NotSupportedError{Reason: "this kernel has no " + s.long, Next: "boot a kernel that has " + s.config}
 	}
 	return err
 }
 
 // clientsUse gives the clients that connect from now on a key; empty: none.
-func clientsUse(l *harness.Lab, key string) {
+func (s signing) clientsUse(l *harness.Lab, key string) {
 	if key == "" {
 		l.SetClients(nil)
 		return
 	}
-	l.SetClients(func(fd int, to netip.Addr) error { return tcp.Key(fd, to, key) })
+	l.SetClients(func(fd int, to netip.Addr) error { return s.set(fd, to, key) })
 }
 
 // withKey has a listener use a key with clients at the address that they connect to: here it is theirs, too.
-func withKey(l *harness.Lab, key string) harness.ListenOption {
+func (s signing) withKey(l *harness.Lab, key string) harness.ListenOption {
 	return harness.Setting(func(fd int) error {
 		if key == "" {
 			return nil
 		}
-		return tcp.Key(fd, l.DialAddress(), key)
+		return s.set(fd, l.DialAddress(), key)
 	})
 }
 
@@ -84,8 +92,64 @@ func keyScenarios() []harness.Scenario {
 	for _, k := range keys {
 		all = append(all, k.timer())
 	}
-	return all
+	return append(all, aoNone, aoSame)
 }
+
+// aoNone and aoSame are what is different, and what is not, with the successor of TCP MD5.
+var (
+	aoNone = harness.Scenario{
+		Name:    "ao-none-quiz1",
+		Section: harness.SectionHow,
+		Modes:   mainModes,
+		Doc: `keys of TCP-AO, out of the accept queue: B has none
+
+A and its client have a key and sign what they send (RFC 5925). B has none.
+A closes while it has the connection in its accept queue. Without migration
+the client is reset, by a reset that is signed. With migration the connection
+lives, and both sides go on signing: its socket has had A's key since the
+handshake was complete.`,
+		Path:   "inet_csk_listen_stop → reuseport_migrate_sock",
+		Probe:  aoSigning.probe,
+		Play:   aoSigning.quiz1(keys[1]),
+		Expect: migrates(result.RSTACK, 2),
+	}
+	aoSame = harness.Scenario{
+		Name:    "ao-same-quiz2",
+		Section: harness.SectionHow,
+		// Without migration nobody resets a client that the other would believe: there is no end to wait for.
+		Modes:  []string{"sysctl", "bpf"},
+		Timers: []harness.Timer{harness.SYNACKTimer, retransmissionAfterTimer},
+		Cost:   1700 * time.Millisecond,
+		Doc: `keys of TCP-AO, in the handshake: B has the same
+
+A, its client and B have the same key, and A closes while it has a request
+socket, as in quiz2. The final ACK is held against A's key first, and that of
+a closed socket signs nothing (tcp_inbound_ao_hash): it is dropped, however
+often the client sends it again. So only the SYN+ACK timer migrates the
+request. It sends the SYN+ACK again for B, signed, and the handshake completes
+there, a second late.`,
+		Path:  "tcp_inbound_ao_hash; reqsk_timer_handler → reuseport_migrate_sock",
+		Probe: aoSigning.probe,
+		Play: func(l *harness.Lab) {
+			a := l.Listen("A", aoSigning.withKey(l, keyOfA))
+			aoSigning.clientsUse(l, keyOfA)
+			l.DropACKs()
+			l.Connect()
+			b := l.Listen("B", aoSigning.withKey(l, keyOfA))
+			l.AssertRequests(a)
+			a.Close()
+			l.StopDropping()
+			l.AwaitOutcomes(b)
+			l.Fact(resent, l.Counter("TCPSynRetrans"))
+			b.AcceptAll()
+		},
+		Expect: func(m harness.Mode) verdict.Expectation {
+			e := migrates(result.BareRST, 1)(m)
+			e.Facts = map[string]any{resent: verdict.Each(1)}
+			return e
+		},
+	}
+)
 
 func (k key) scenario(at, title, story, path string) harness.Scenario {
 	return harness.Scenario{
@@ -94,7 +158,7 @@ func (k key) scenario(at, title, story, path string) harness.Scenario {
 		Modes:   mainModes,
 		Doc:     title + ": " + k.what + "\n\n" + story,
 		Path:    path,
-		Probe:   probeKeys,
+		Probe:   md5Signing.probe,
 	}
 }
 
@@ -114,16 +178,7 @@ connection in its accept queue. Without migration the client is reset. With
 migration the connection lives on with A's key, which its socket has had since
 the handshake was complete.`,
 	}[k.name], "inet_csk_listen_stop → reuseport_migrate_sock")
-	s.Play = func(l *harness.Lab) {
-		a := l.Listen("A", withKey(l, keyOfA))
-		clientsUse(l, keyOfA)
-		l.Connect()
-		b := l.Listen("B", withKey(l, k.key))
-		l.AssertAcceptQueue(a)
-		a.Close()
-		b.AcceptAll()
-		clientsUse(l, k.key)
-	}
+	s.Play = md5Signing.quiz1(k)
 	s.Expect = func(m harness.Mode) verdict.Expectation {
 		e := migrates(result.RSTACK, 2)(m)
 		for _, name := range keyDrops {
@@ -153,6 +208,20 @@ const survivorsTalk = "survivors talk"
 
 // resent is how many SYN+ACKs were sent again before the final ACK was taken.
 const resent = "SYN+ACKs that were sent again"
+
+// quiz1 stages the case of that name with keys.
+func (s signing) quiz1(k key) func(*harness.Lab) {
+	return func(l *harness.Lab) {
+		a := l.Listen("A", s.withKey(l, keyOfA))
+		s.clientsUse(l, keyOfA)
+		l.Connect()
+		b := l.Listen("B", s.withKey(l, k.key))
+		l.AssertAcceptQueue(a)
+		a.Close()
+		b.AcceptAll()
+		s.clientsUse(l, k.key)
+	}
+}
 
 // unanswered is how many clients have had an answer to what they sent before B was given their key, or would need it.
 const unanswered = "clients that are answered while B lacks their key"
@@ -187,15 +256,15 @@ sends, and resets it only once it has been given the client's key.`,
 		s.Cost = 3400 * time.Millisecond
 	}
 	s.Play = func(l *harness.Lab) {
-		a := l.Listen("A", withKey(l, keyOfA))
-		clientsUse(l, keyOfA)
+		a := l.Listen("A", md5Signing.withKey(l, keyOfA))
+		md5Signing.clientsUse(l, keyOfA)
 		l.DropACKs()
 		l.Connect()
-		b := l.Listen("B", withKey(l, k.key))
+		b := l.Listen("B", md5Signing.withKey(l, k.key))
 		l.AssertRequests(a)
 		a.Close()
 		l.StopDropping()
-		clientsUse(l, k.key)
+		md5Signing.clientsUse(l, k.key)
 		if !k.fits() {
 			l.Fact(unanswered, l.Share(l.AwaitCountedOrHeard(l.Connections(), keyDrops...)))
 			if b.Queued() == 0 {
@@ -226,8 +295,8 @@ sends, and resets it only once it has been given the client's key.`,
 
 // learn gives B the key of A.
 func learn(l *harness.Lab, b *harness.Listener) {
-	b.Use("it is given the key of A", func(fd int) error { return tcp.Key(fd, l.DialAddress(), keyOfA) })
-	clientsUse(l, keyOfA)
+	b.Use("it is given the key of A", func(fd int) error { return md5Signing.set(fd, l.DialAddress(), keyOfA) })
+	md5Signing.clientsUse(l, keyOfA)
 }
 
 // timer is the case of synack-timer.
@@ -259,11 +328,11 @@ migration, and with migration the handshake completes.`,
 		s.Cost = 3400 * time.Millisecond
 	}
 	s.Play = func(l *harness.Lab) {
-		a := l.Listen("A", withKey(l, keyOfA))
-		clientsUse(l, keyOfA)
+		a := l.Listen("A", md5Signing.withKey(l, keyOfA))
+		md5Signing.clientsUse(l, keyOfA)
 		l.DropACKs()
 		l.Connect()
-		b := l.Listen("B", withKey(l, k.key))
+		b := l.Listen("B", md5Signing.withKey(l, k.key))
 		l.AssertRequests(a)
 		a.Close()
 		l.AwaitTimer(l.Mode().Migrates, l.Connections())
@@ -278,7 +347,7 @@ migration, and with migration the handshake completes.`,
 		}
 		l.AwaitOutcomes(b)
 		b.AcceptAll()
-		clientsUse(l, keyOfA)
+		md5Signing.clientsUse(l, keyOfA)
 	}
 	s.Expect = func(m harness.Mode) verdict.Expectation {
 		e := migrates(result.BareRST, 1)(m)
