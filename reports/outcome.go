@@ -135,12 +135,15 @@ func loss(c *result.Cell) string {
 }
 
 func (s *Stories) rescue(c *result.Cell) string {
-	var saved, tried []string
+	var saved, tried, deaf []string
 	for _, p := range s.of(c) {
 		if s.saves(p.Mode) == "" || p.Mode == c.Mode {
 			continue
 		}
 		tried = append(tried, p.Mode)
+		if p.Connections.Deaf > 0 {
+			deaf = append(deaf, p.Mode)
+		}
 		if p.Connections.Lost == 0 {
 			saved = append(saved, p.Mode)
 		}
@@ -155,6 +158,8 @@ func (s *Stories) rescue(c *result.Cell) string {
 			said += ", and with --migrate=" + strings.Join(saved[1:], " and --migrate=")
 		}
 		return said + "."
+	case len(deaf) > 0:
+		return fmt.Sprintf("Migration alone does not save it: with --migrate=%s it was accepted, and is deaf.", strings.Join(deaf, " and --migrate="))
 	case len(tried) > 0:
 		return fmt.Sprintf("Migration does not save it: it was lost with --migrate=%s too. %s.", strings.Join(tried, " and --migrate="), needs)
 	case advice != "" && (c.Control != result.IsControl || c.Counters[result.MigrateFailure] == 0):
