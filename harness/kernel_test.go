@@ -327,6 +327,9 @@ func TestWrongExpectations(t *testing.T) {
 				} else {
 					wrong("loss", func(e *verdict.Expectation) { e.Loss.Min, e.Loss.Max = 2e6, 3e6 })
 				}
+				if right().Lives {
+					wrong("talk", func(e *verdict.Expectation) { e.Talk = "otherwise" })
+				}
 				for name := range right().Counted {
 					wrong(name, func(e *verdict.Expectation) { e.Counted[name]++ })
 				}
@@ -335,6 +338,35 @@ func TestWrongExpectations(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestOtherSettings judges cases by what is expected where the listeners have other settings, or where the connection migrates at
+// another point: the check that fails has to name the setting.
+func TestOtherSettings(t *testing.T) {
+	needNamespace(t)
+	sysctl := modes(t, "sysctl")[0]
+	for _, tt := range []struct{ played, judged, reason string }{
+		{"options-queue", "options-ack", "TCP_NODELAY: want B's, got A's"},
+		{"options-ack", "options-queue", "TCP_NODELAY: want A's, got B's"},
+		{"md5-none-quiz1", "md5-none-quiz2", "survivors talk: want 1 " + verdict.Deaf + ", got 1 " + verdict.BothWays},
+		{"md5-none-quiz2", "md5-same-quiz2", "survivors talk: want 1 " + verdict.BothWays + ", got 1 " + verdict.Deaf},
+		{"md5-other-quiz2", "md5-same-quiz2", "survivors talk: want 1 " + verdict.BothWays + ", got 1 " + verdict.Deaf},
+		{"md5-same-quiz2", "md5-none-quiz2", "survivors talk: want 1 " + verdict.Deaf + ", got 1 " + verdict.BothWays},
+		{"md5-same-timer", "md5-none-timer", "clients that are answered while B lacks their key: want none, got not found out"},
+	} {
+		t.Run(tt.played+" as "+tt.judged, func(t *testing.T) {
+			s := scenario(t, tt.played)
+			if s.Probe != nil && netns.Do(s.Probe) != nil {
+				t.Skip("this kernel lacks what it needs")
+			}
+			s.Expect, s.Bugs = scenario(t, tt.judged).Expect, nil
+			c := harness.Play(t, s, harness.Families()[0], sysctl, 1)
+			found := slices.ContainsFunc(c.Failed(), func(k result.Check) bool { return k.String() == tt.reason })
+			if c.Status != result.Fail || !found {
+				t.Errorf("%s: %s, want FAIL and %q\n%s", c.Status, c.Reason, tt.reason, failed(c))
+			}
+		})
 	}
 }
 

@@ -54,10 +54,8 @@ type ListenOption struct {
 	alone   bool       // without SO_REUSEPORT
 	addr    netip.Addr // instead of the family's
 	backlog int
-	owner   int // uid of the socket; 0: ours
-	level   int
-	name    int
-	value   int
+	owner   int                // uid of the socket; 0: ours
+	set     func(fd int) error // nil: nothing
 }
 
 // WithoutReuseport leaves SO_REUSEPORT out.
@@ -71,8 +69,14 @@ func Backlog(n int) ListenOption { return ListenOption{backlog: n} }
 
 // SockOpt sets a socket option that is an int.
 func SockOpt(level, name, value int) ListenOption {
-	return ListenOption{level: level, name: name, value: value}
+	return Setting(func(fd int) error {
+		err := unix.SetsockoptInt(fd, level, name, value)
+		return wrap(fmt.Sprintf("set socket option %d of level %d", name, level), err)
+	})
 }
+
+// Setting has a function set what it likes on the socket, before it is bound.
+func Setting(set func(fd int) error) ListenOption { return ListenOption{set: set} }
 
 // Owner gives the socket to another user before it is bound: fchown(2) sets sk_uid (net/socket.c:sockfs_setattr), which
 // is the uid that bind(2) and listen(2) compare; older kernels compare that of its inode, which fchown(2) sets as well.
@@ -182,9 +186,9 @@ func (l *Lab) bindAndListen(name string, options []ListenOption) (*Listener, err
 		return nil, wrap("set SO_REUSEPORT", err)
 	}
 	for _, o := range options {
-		if o.name != 0 {
-			if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
-				return nil, wrap(fmt.Sprintf("set socket option %d of level %d", o.name, o.level), err)
+		if o.set != nil {
+			if err := o.set(fd); err != nil {
+				return nil, err
 			}
 		}
 		if o.owner != 0 {
@@ -207,6 +211,13 @@ func (l *Lab) bindAndListen(name string, options []ListenOption) (*Listener, err
 	return &Listener{
 		lab: l, name: name, fd: fd, inode: uint32(st.Ino), local: netip.AddrPortFrom(addr, l.cfg.Port), reuseport: reuseport == 1,
 	}, nil
+}
+
+// Use has a function do something with the socket of a listener; what says what that is.
+func (s *Listener) Use(what string, use func(fd int) error) {
+	l := s.lab
+	l.step("%s: %s", s.name, what)
+	l.must(use(s.fd))
 }
 
 // Relisten calls listen(2) again on a listener that was shut down.

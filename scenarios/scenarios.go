@@ -27,6 +27,8 @@ func All() []harness.Scenario {
 			lateListenerQuiz1, lateListenerQuiz2,
 		},
 		saveSYNScenarios(),
+		[]harness.Scenario{optionsQueue, optionsACK, optionsTimer},
+		keyScenarios(),
 		[]harness.Scenario{
 			synPolicy, classicBPFRenumbered,
 			groupGrowBefore, groupGrowAfter,

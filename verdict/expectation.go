@@ -63,6 +63,8 @@ func (e Expectation) String() string {
 	switch {
 	case e.Loss.Unit != "":
 		return "loses " + e.Loss.String()
+	case e.talk() == Deaf:
+		return "migrates, is accepted, and is deaf"
 	case !e.Lives:
 		return "lost: the server sends " + e.Flavour.String()
 	case e.Migrations == 0:

@@ -552,6 +552,8 @@ func (j *judgement) asExpected() string {
 	switch {
 	case j.o.Stream != nil:
 		return j.streamed()
+	case j.exp.Lives && j.exp.talk() == Deaf:
+		return "accepted and deaf, as expected: migrated, nothing gets through either way, no RST"
 	case j.exp.Lives && j.exp.Migrations > 0:
 		return "lived, as expected: migrated, no RST"
 	case j.exp.Lives:

@@ -504,3 +504,24 @@ func TestHostWideTrace(t *testing.T) {
 		}
 	}
 }
+
+// TestDeaf: connections that should be deaf once they are accepted, and are, have not lived; one that talks is a FAIL.
+func TestDeaf(t *testing.T) {
+	exp := Expectation{Lives: true, Migrations: 1, Talk: Deaf, Counted: map[string]int{result.MigrateSuccess: 1}}
+	for _, tt := range []struct {
+		name, talk string
+		want       result.Status
+		reason     string
+		counted    result.Connections
+	}{
+		{"both are deaf", Deaf, result.Pass, "accepted and deaf, as expected", result.Connections{Staged: 2, Lost: 2, Deaf: 2}},
+		{"one talks", BothWays, result.Fail, "survivors talk", result.Connections{Staged: 2, Survived: 1, Lost: 1, Deaf: 1}},
+	} {
+		o := observed(true)
+		o.Accepted[0].Talk, o.Accepted[1].Talk = tt.talk, Deaf
+		v := Judge(exp, o, nil, false)
+		if v.Status != tt.want || !strings.Contains(v.Reason, tt.reason) || o.Connections() != tt.counted {
+			t.Errorf("%s: %s: %s, %+v", tt.name, v.Status, v.Reason, o.Connections())
+		}
+	}
+}

@@ -175,7 +175,7 @@ func describe(s *harness.Scenario, m docs.Measured) string {
 	fmt.Fprintf(&b, "- kernel timers: %s\n", cmp.Or(s.TimerNames(), "none"))
 	fmt.Fprintf(&b, "- families: %s\n", strings.Join(orAll(s.Families, harness.FamilyNames()), ", "))
 	fmt.Fprintf(&b, "- connections: %d\n", cmp.Or(s.Connections, 1))
-	for _, bug := range s.Bugs {
+	for _, bug := range once(s.Bugs) {
 		fmt.Fprintf(&b, "- known kernel bug: %s, %s; %s; shows in the modes %s (%s)\n",
 			bug.ID, bug.Doc, releases(bug), strings.Join(orAll(bug.Modes, migrate.Names()), ", "), bug.Link)
 	}

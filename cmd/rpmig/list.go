@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -110,7 +111,7 @@ func (e *env) list() listed {
 // listBugs prints each known bug, and the scenarios that show it.
 func listBugs(b *strings.Builder, l listed) {
 	for _, s := range l.Scenarios {
-		for _, bug := range s.Bugs {
+		for _, bug := range once(s.Bugs) {
 			fmt.Fprintf(b, "%s (%s)\n", bug.ID, s.Name)
 			hang(b, "  ", bug.Doc)
 			hang(b, "  ", releases(bug))
@@ -118,6 +119,11 @@ func listBugs(b *strings.Builder, l listed) {
 			hang(b, "  ", bug.Link)
 		}
 	}
+}
+
+// once leaves out what differs in the check alone: a bug by which several checks of a scenario fail is listed with each.
+func once(bugs []result.Bug) []result.Bug {
+	return slices.CompactFunc(slices.Clone(bugs), func(a, b result.Bug) bool { return a.ID == b.ID })
 }
 
 // releases says which kernels have a bug.
