@@ -1,3 +1,5 @@
+// Package harness plays a run: it plans which scenarios are played in which family and mode, plays cells side by side, and hands
+// over what each came to, beside its control.
 package harness
 
 import (
@@ -11,51 +13,30 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/kernel"
-	"github.com/rpmig/rpmig/kernel/trace"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 )
 
 // Options are the user's choices for a run.
 type Options struct {
-	Scenarios   []Scenario
-	Families    []Family
-	Modes       []Mode
+	lab.Settings
+	Scenarios   []lab.Scenario
+	Families    []lab.Family
+	Modes       []migrate.Mode
 	NoControl   bool
 	Repeat      int // how often each cell is played; 0 means until something fails
 	UntilFail   bool
-	Parallel    int    // cells side by side; 0 means what suits the machine
-	Connections int    // clients in a cell; 0 means as many as the scenario says
-	Upstream    string // the release of Linux that known bugs are judged by, as kernel.Upstream; empty where it is not known
-	Port        uint16
-	TimeoutMul  float64
-	Strict      bool // a known bug excuses nothing
+	Parallel    int  // cells side by side; 0 means what suits the machine
+	Connections int  // clients in a cell; 0 means as many as the scenario says
 	NoConfirm   bool // a FAIL is not played again
-	RealTimers  bool // the talk's kernel timers, not shorter ones; deadlines stretch with them
 	Dropper     netns.Dropper
 	Again       netns.Dropper // of the repeats after the first; nil: the same
 	Progress    *Progress     // nil: there is no live line
-	// Tracer returns the kernel's trace once it is open, which takes as long as a cell needs to get ready; it may be called
-	// from many goroutines. A nil tracer is that there is none; the socket tables are noted at each step all the same. An
-	// error ends the run. With a tracer that is HostWide, cells are got ready side by side, and played one at a time. nil: no
-	// trace and no tables.
-	Tracer func() (*trace.Tracer, error)
-	// Detail is how much is kept of each cell.
-	Detail Detail
 }
 
-// Detail is how much is kept of a cell, beyond what the judge needs. Of a cell that is FAIL or ERROR all is kept; but of one that is
-// a FAIL for what all repeats lost together no more than of others, since that is not in its packets.
-type Detail int
-
-const (
-	VerdictDetail  Detail = iota // nothing more
-	StoryDetail                  // what happened: its socket tables, events, and the connection that is drawn
-	EvidenceDetail               // and its capture, and the state of its namespace
-)
-
 // Select returns the scenarios that a comma list of names and globs, or "all", stands for, in list order, each once.
-func Select(all []Scenario, list string) ([]Scenario, error) {
+func Select(all []lab.Scenario, list string) ([]lab.Scenario, error) {
 	if list == "all" {
 		return all, nil
 	}
@@ -75,16 +56,14 @@ func Select(all []Scenario, list string) ([]Scenario, error) {
 			return nil, fmt.Errorf("no scenario %q", pattern)
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(all), func(s Scenario) bool { return !chosen[s.Name] }), nil
+	return slices.DeleteFunc(slices.Clone(all), func(s lab.Scenario) bool { return !chosen[s.Name] }), nil
 }
 
 // slot is a cell of the plan: what is the same in each of its repeats.
 type plannedCell struct {
-	scenario *Scenario
-	family   Family
-	mode     Mode
-	order    int    // within its group
-	skip     string // why it cannot run here; empty: it can
+	lab.Case
+	order int    // within its group
+	skip  string // why it cannot run here; empty: it can
 }
 
 // group is a set of cells that share an "off" control.
@@ -92,10 +71,10 @@ type group []plannedCell
 
 // plan lists what one repeat plays: scenario × family × mode, as far as the scenario makes sense there. A mode other
 // than off brings its control with it. What takes longest comes first, so that nothing waits for it in the end.
-func plan(o Options, cannot func(*Scenario, Family, Mode) string) []group {
+func plan(o Options, cannot func(*lab.Scenario, lab.Family, migrate.Mode) string) []group {
 	modes := o.Modes
 	if !o.NoControl && !slices.ContainsFunc(modes, isOff) {
-		modes = append([]Mode{migrate.Off()}, modes...)
+		modes = append([]migrate.Mode{migrate.Off()}, modes...)
 	}
 	var groups []group
 	for i := range o.Scenarios {
@@ -111,20 +90,20 @@ func plan(o Options, cannot func(*Scenario, Family, Mode) string) []group {
 			var g group
 			for _, m := range modes {
 				if s.PlaysMode(m) {
-					g = append(g, plannedCell{scenario: s, family: f, mode: m, order: len(g), skip: cannot(s, f, m)})
+					g = append(g, plannedCell{Case: lab.Case{Scenario: s, Family: f, Mode: m}, order: len(g), skip: cannot(s, f, m)})
 				}
 			}
 			groups = append(groups, g)
 		}
 	}
-	slices.SortStableFunc(groups, func(a, b group) int { return cmp.Compare(b[0].scenario.Cost, a[0].scenario.Cost) })
+	slices.SortStableFunc(groups, func(a, b group) int { return cmp.Compare(b[0].Scenario.Cost, a[0].Scenario.Cost) })
 	return groups
 }
 
 // connections is how many clients a scenario has.
-func (o *Options) connections(s *Scenario) int { return cmp.Or(o.Connections, s.Connections, 1) }
+func (o *Options) connections(s *lab.Scenario) int { return cmp.Or(o.Connections, s.Connections, 1) }
 
-func isOff(m Mode) bool { return m.Name == migrate.Off().Name }
+func isOff(m migrate.Mode) bool { return m.Name == migrate.Off().Name }
 
 // placesPerCPU is how many cells are at work on each processor at a time. One that sits a kernel timer out has left its
 // place to another. With many more, the staging of one takes so long that the SYN+ACK timer fires; with fewer, a processor
@@ -140,13 +119,7 @@ const mostPerCPU = 128
 const nonSocketFDs = 18
 
 // descriptors is how many files a cell holds open at most.
-func descriptors(s *Scenario, connections int) int { return nonSocketFDs + sockets(s, connections) }
-
-// sockets is how many of them are TCP sockets.
-func sockets(s *Scenario, connections int) int {
-	const fewListeners = 8 + others // the selftest's five, and what the aftercare opens
-	return cmp.Or(s.Listeners, fewListeners) + cmp.Or(s.Ends, 2)*connections
-}
+func descriptors(s *lab.Scenario, connections int) int { return nonSocketFDs + s.Sockets(connections) }
 
 // processFDs is how many descriptors the process holds beside its cells: the standard streams, the ledger, the runtime.
 const processFDs = 20
@@ -160,7 +133,7 @@ type room struct {
 }
 
 // share is how much of room.files a cell takes: its descriptors, or more where there is room for fewer cells.
-func (r room) share(s *Scenario, connections int) int64 {
+func (r room) share(s *lab.Scenario, connections int) int64 {
 	return int64(max(descriptors(s, connections), r.files/r.cells))
 }
 
@@ -207,13 +180,13 @@ func (o Options) Fits() error {
 }
 
 // sysctls are all that the cells set.
-func (o *Options) sysctls() []Sysctl {
-	var all []Sysctl
+func (o *Options) sysctls() []netns.Sysctl {
+	var all []netns.Sysctl
 	for i := range o.Scenarios {
 		all = append(all, o.Scenarios[i].Sysctls...)
 	}
 	for _, m := range o.Modes {
 		all = append(all, m.Setting())
 	}
-	return append(all, netns.BaseSysctls(minBacklog, o.Port, true)...)
+	return append(all, netns.BaseSysctls(lab.MinBacklog, o.Port, true)...)
 }

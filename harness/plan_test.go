@@ -9,15 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
-	"github.com/rpmig/rpmig/result"
-	"github.com/rpmig/rpmig/verdict"
 )
 
-func named(names ...string) []Scenario {
-	var all []Scenario
+// PlacesPerCPU is placesPerCPU.
+const PlacesPerCPU = placesPerCPU
+
+func named(names ...string) []lab.Scenario {
+	var all []lab.Scenario
 	for _, n := range names {
-		all = append(all, Scenario{Name: n, Section: SectionBeyond, Doc: "title\n\nstory", Path: "p", Play: func(*Lab) {}, Expect: func(Mode) verdict.Expectation { return verdict.Expectation{} }})
+		all = append(all, lab.Scenario{Name: n})
 	}
 	return all
 }
@@ -46,33 +48,11 @@ func TestSelect(t *testing.T) {
 	}
 }
 
-func TestValidate(t *testing.T) {
-	untold := named("a")
-	untold[0].Doc = "title alone"
-	bug := result.Bug{ID: "CVE-1", Doc: "d", Link: "l", Check: "c", Since: "5.14", Fixed: []string{"6.1.2"}, Modes: []string{"sysctl"}}
-	known := named("a")
-	known[0].Bugs = []result.Bug{bug}
-	if err := Validate(known); err != nil {
-		t.Error(err)
-	}
-	undated, misplaced := named("a"), named("a")
-	undated[0].Bugs, misplaced[0].Bugs = []result.Bug{bug}, []result.Bug{bug}
-	undated[0].Bugs[0].Since, misplaced[0].Bugs[0].Modes = "", []string{"no-mode"}
-	for _, bad := range [][]Scenario{named("a", "a"), named("A"), named("../a"), untold, undated, misplaced, {{Name: "a", Doc: "t\n\ns"}}} {
-		if Validate(bad) == nil {
-			t.Errorf("%q was taken", bad[0].Name)
-		}
-	}
-	if err := Validate(named("a", "b-2")); err != nil {
-		t.Error(err)
-	}
-}
-
 // TestPlan: a cell that cannot run here stays in the plan with its reason, and every mode brings its control.
 func TestPlan(t *testing.T) {
 	bpf := must(migrate.Parse("bpf"))
-	groups := plan(Options{Scenarios: named("a", "b"), Families: Families(), Modes: bpf},
-		func(_ *Scenario, _ Family, m Mode) string {
+	groups := plan(Options{Scenarios: named("a", "b"), Families: lab.Families(), Modes: bpf},
+		func(_ *lab.Scenario, _ lab.Family, m migrate.Mode) string {
 			if m.HasProgram() {
 				return "no BPF"
 			}
@@ -82,7 +62,7 @@ func TestPlan(t *testing.T) {
 		t.Fatalf("%d groups, want 6", len(groups))
 	}
 	for _, g := range groups {
-		if len(g) != 2 || g[0].mode.Name != "off" || g[0].skip != "" || g[1].mode.Name != "bpf" || g[1].skip != "no BPF" {
+		if len(g) != 2 || g[0].Mode.Name != "off" || g[0].skip != "" || g[1].Mode.Name != "bpf" || g[1].skip != "no BPF" {
 			t.Errorf("group %+v", g)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/rpmig/rpmig/lab"
 )
 
 // Progress estimates how long a run still takes: from what its own cells took so far, and for scenarios of which none has
@@ -12,23 +14,23 @@ type Progress struct {
 	mu      sync.Mutex
 	endless bool
 	pools   [2]pool // cells that wait for the kernel; busy ones
-	took    map[*Scenario]mean
-	worked  map[*Scenario]mean // for how long they held a place
-	beyond  mean               // what cells take beyond their timers
+	took    map[*lab.Scenario]mean
+	worked  map[*lab.Scenario]mean // for how long they held a place
+	beyond  mean                   // what cells take beyond their timers
 }
 
 // pool is the cells that share places.
 type pool struct {
 	places  int
 	keep    bool // also while they sit a timer out
-	waiting map[*Scenario]int
+	waiting map[*lab.Scenario]int
 	running map[*playing]bool
 }
 
 // playing is a cell while it is played.
 type playing struct {
 	p              *Progress
-	s              *Scenario
+	s              *lab.Scenario
 	began, yielded time.Time
 }
 
@@ -49,23 +51,23 @@ func (p *Progress) plan(idle, busy []group, r room, repeats int) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.endless, p.took, p.worked = repeats == 0, map[*Scenario]mean{}, map[*Scenario]mean{}
+	p.endless, p.took, p.worked = repeats == 0, map[*lab.Scenario]mean{}, map[*lab.Scenario]mean{}
 	for i, groups := range [][]group{idle, busy} {
 		p.pools[i] = pool{
 			places: []int{r.places, runtime.NumCPU()}[i], keep: r.keep || i == 1,
-			waiting: map[*Scenario]int{}, running: map[*playing]bool{},
+			waiting: map[*lab.Scenario]int{}, running: map[*playing]bool{},
 		}
 		for _, g := range groups {
 			for _, s := range g {
 				if s.skip == "" {
-					p.pools[i].waiting[s.scenario] += repeats
+					p.pools[i].waiting[s.Scenario] += repeats
 				}
 			}
 		}
 	}
 }
 
-func (p *Progress) pool(s *Scenario) *pool {
+func (p *Progress) pool(s *lab.Scenario) *pool {
 	if s.Busy {
 		return &p.pools[1]
 	}
@@ -73,7 +75,7 @@ func (p *Progress) pool(s *Scenario) *pool {
 }
 
 // began takes note that a cell has begun.
-func (p *Progress) began(s *Scenario, now time.Time) *playing {
+func (p *Progress) began(s *lab.Scenario, now time.Time) *playing {
 	c := &playing{p: p, s: s, began: now}
 	if p != nil {
 		p.mu.Lock()
@@ -144,7 +146,7 @@ func (p *Progress) Left(now time.Time) (left time.Duration, known bool) {
 }
 
 // takes is how long a cell takes.
-func (p *Progress) takes(s *Scenario) time.Duration {
+func (p *Progress) takes(s *lab.Scenario) time.Duration {
 	if m := p.took[s]; m.count > 0 {
 		return m.value()
 	}
@@ -152,7 +154,7 @@ func (p *Progress) takes(s *Scenario) time.Duration {
 }
 
 // works is for how long a cell holds a place.
-func (p *Progress) works(s *Scenario, in *pool) time.Duration {
+func (p *Progress) works(s *lab.Scenario, in *pool) time.Duration {
 	switch m := p.worked[s]; {
 	case m.count > 0:
 		return m.value()

@@ -4,12 +4,15 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/rpmig/rpmig/lab"
 )
 
 func TestProgress(t *testing.T) {
-	slow, quick, busy := &Scenario{Name: "slow", Cost: time.Second}, &Scenario{Name: "quick"}, &Scenario{Name: "busy", Busy: true}
-	group1 := group{{scenario: slow}, {scenario: slow}, {scenario: slow, skip: "cannot"}}
-	group2 := group{{scenario: quick}, {scenario: quick}}
+	slow, quick, busy := &lab.Scenario{Name: "slow", Cost: time.Second}, &lab.Scenario{Name: "quick"}, &lab.Scenario{Name: "busy", Busy: true}
+	cell := func(s *lab.Scenario) plannedCell { return plannedCell{Case: lab.Case{Scenario: s}} }
+	group1 := group{cell(slow), cell(slow), {Case: lab.Case{Scenario: slow}, skip: "cannot"}}
+	group2 := group{cell(quick), cell(quick)}
 	start := time.Unix(0, 0)
 	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 	var p Progress
@@ -19,7 +22,7 @@ func TestProgress(t *testing.T) {
 			t.Errorf("at %d ms: %v, %t, want %v, %t", now, got, ok, left, known)
 		}
 	}
-	p.plan([]group{group1, group2}, []group{{{scenario: busy}}}, room{places: 2, keep: true}, 1)
+	p.plan([]group{group1, group2}, []group{{cell(busy)}}, room{places: 2, keep: true}, 1)
 	want(0, 0, false)
 	first, second := p.began(quick, at(0)), p.began(slow, at(0))
 	want(50, 0, false)
@@ -38,7 +41,7 @@ func TestProgress(t *testing.T) {
 	want(1800, 0, true)
 
 	// Where cells leave their places while they sit a timer out, it is their work that adds up.
-	slows := slices.Repeat(group{{scenario: slow}}, 50)
+	slows := slices.Repeat(group{cell(slow)}, 50)
 	p = Progress{}
 	p.plan([]group{slows}, nil, room{places: 2}, 1)
 	one := p.began(slow, at(0))

@@ -16,8 +16,11 @@ import (
 
 	"github.com/rpmig/rpmig/evidence"
 	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/lab"
+	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/tcp"
 	"github.com/rpmig/rpmig/verdict"
 )
 
@@ -67,7 +70,7 @@ func Run(ctx context.Context, o Options, sink Sink) error {
 	r := &runner{o: o, sink: sink, cancel: cancel, cancelled: pipe[0], room: room, files: semaphore.NewWeighted(int64(room.files)), pools: map[pooled]*result.Pool{}}
 	var busy, idle []group
 	for _, g := range groups {
-		if g[0].scenario.Busy {
+		if g[0].Scenario.Busy {
 			busy = append(busy, g)
 		} else {
 			idle = append(idle, g)
@@ -92,7 +95,7 @@ var ErrNothingToPlay = errors.New("nothing to play: no such scenario makes sense
 var errFoundFailure = errors.New("a cell failed")
 
 // probe asks once what this kernel and this user cannot do, by scenario, family and mode.
-func probe(o Options) (func(*Scenario, Family, Mode) string, error) {
+func probe(o Options) (func(*lab.Scenario, lab.Family, migrate.Mode) string, error) {
 	reasons := map[string]string{}
 	// A clear "no" becomes a reason to skip; any other error means that we could not find out.
 	note := func(what string, err error) error {
@@ -101,7 +104,10 @@ func probe(o Options) (func(*Scenario, Family, Mode) string, error) {
 			reasons[what] = no.Reason + ": " + no.Next
 			return nil
 		}
-		return wrap("probe "+what, err)
+		if err != nil {
+			return fmt.Errorf("probe %s: %w", what, err)
+		}
+		return nil
 	}
 	err := netns.Do(func() error {
 		if err := netns.Check(o.sysctls(), o.Port); err != nil {
@@ -113,7 +119,7 @@ func probe(o Options) (func(*Scenario, Family, Mode) string, error) {
 			}
 		}
 		for _, f := range o.Families {
-			fd, err := unix.Socket(f.domain(), unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			fd, err := unix.Socket(tcp.Domain(f.Listen), unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 			if errors.Is(err, unix.EAFNOSUPPORT) {
 				err = &kernel.NotSupportedError{Reason: "this kernel has no " + f.Name, Next: "rpmig run all --family=ipv4"}
 			} else if err == nil {
@@ -132,7 +138,7 @@ func probe(o Options) (func(*Scenario, Family, Mode) string, error) {
 		}
 		return nil
 	})
-	return func(s *Scenario, f Family, m Mode) string {
+	return func(s *lab.Scenario, f lab.Family, m migrate.Mode) string {
 		return cmp.Or(reasons["mode "+m.Name], reasons["family "+f.Name], reasons["scenario "+s.Name])
 	}, err
 }
@@ -170,7 +176,7 @@ func (r *runner) work(ctx context.Context, groups []group, places int) {
 					pending.done(skipped(s, repeat))
 					continue
 				}
-				files := r.room.share(s.scenario, r.o.connections(s.scenario))
+				files := r.room.share(s.Scenario, r.o.connections(s.Scenario))
 				select {
 				case taken <- struct{}{}:
 				case <-ctx.Done():
@@ -195,33 +201,41 @@ func (r *runner) work(ctx context.Context, groups []group, places int) {
 	}
 }
 
+// played is a cell of the plan that has been played, or skipped.
+type played struct {
+	lab.Played
+	order int // within its group
+}
+
 func skipped(s plannedCell, repeat int) played {
-	return played{plannedCell: s, repeat: repeat, verdict: verdict.Verdict{Status: result.Skip, Reason: s.skip}}
+	said := verdict.Verdict{Status: result.Skip, Reason: s.skip}
+	return played{Played: lab.Played{Case: s.Case, Repeat: repeat, Verdict: said}, order: s.order}
 }
 
 // play plays a cell that may hold that many descriptors, and calls leave when another may take its place.
 func (r *runner) play(s plannedCell, repeat int, files int64, leave func()) played {
-	at := r.o.Progress.began(s.scenario, time.Now())
+	at := r.o.Progress.began(s.Scenario, time.Now())
 	defer func() { at.ended(time.Now()) }()
-	return r.playAt(&place{r: r, files: files, leave: leave, at: at, keep: r.room.keep || s.scenario.Busy}, s, repeat)
+	p := r.playAt(&place{r: r, files: files, leave: leave, at: at, keep: r.room.keep || s.Scenario.Busy}, s.Case, repeat)
+	return played{Played: p, order: s.order}
 }
 
 // playAt plays a cell in a place.
-func (r *runner) playAt(at *place, s plannedCell, repeat int) played {
-	cfg := cellConfig{
-		Options: &r.o, plannedCell: s, repeat: repeat, connections: r.o.connections(s.scenario),
-		timeoutMul: r.o.TimeoutMul, dropper: r.o.Dropper, cancelled: r.cancelled, alone: &r.alone,
+func (r *runner) playAt(at *place, c lab.Case, repeat int) lab.Played {
+	cfg := lab.Config{
+		Settings: r.o.Settings, Case: c, Repeat: repeat, Connections: r.o.connections(c.Scenario),
+		Dropper: r.o.Dropper, Cancelled: r.cancelled, Alone: &r.alone,
 	}
 	if r.o.RealTimers {
-		cfg.timeoutMul *= 5 // the longest wait is the talk's 31 s and what the client's own timer adds to it
+		cfg.TimeoutMul *= 5 // the longest wait is the talk's 31 s and what the client's own timer adds to it
 	}
 	if repeat > 1 && r.o.Again != nil {
-		cfg.dropper = r.o.Again
+		cfg.Dropper = r.o.Again
 	}
-	p := play(cfg, at)
+	p := lab.Play(cfg, at)
 	r.files.Release(at.files)
-	if p.fatal != nil {
-		r.cancel(p.fatal)
+	if p.Fatal != nil {
+		r.cancel(p.Fatal)
 	}
 	return p
 }
@@ -229,18 +243,18 @@ func (r *runner) playAt(at *place, s plannedCell, repeat int) played {
 // confirm plays a cell that was a FAIL again, alone, and notes what it came to. It tells whether the run was cancelled
 // meanwhile.
 func (r *runner) confirm(ctx context.Context, p *played) (cut bool) {
-	files := r.room.share(p.scenario, r.o.connections(p.scenario))
+	files := r.room.share(p.Scenario, r.o.connections(p.Scenario))
 	if r.files.Acquire(ctx, files) != nil { // before the lock: cells that wait for that hold theirs
 		return true
 	}
 	r.running.Lock()
 	defer r.running.Unlock()
-	again := r.playAt(&place{r: r, files: files, keep: true}, p.plannedCell, p.repeat)
-	if again.cut {
+	again := r.playAt(&place{r: r, files: files, keep: true}, p.Case, p.Repeat)
+	if again.Cut {
 		return true
 	}
-	p.confirmed = &result.Replay{Status: again.verdict.Status, Reason: again.verdict.Reason}
-	p.verdict.Confirm(again.verdict)
+	p.Confirmed = &result.Replay{Status: again.Verdict.Status, Reason: again.Verdict.Reason}
+	p.Verdict.Confirm(again.Verdict)
 	return false
 }
 
@@ -253,7 +267,7 @@ type place struct {
 	keep  bool // a busy cell that waits, waits for a processor
 }
 
-func (p *place) background(wait func()) {
+func (p *place) Background(wait func()) {
 	p.files-- // it is held for longer than the others
 	p.r.inBackground.Go(func() {
 		wait()
@@ -261,12 +275,12 @@ func (p *place) background(wait func()) {
 	})
 }
 
-func (p *place) yield() {
+func (p *place) Yield() {
 	p.at.yields(time.Now())
 	p.leave()
 }
 
-func (p *place) keeps() bool { return p.keep }
+func (p *place) Keeps() bool { return p.keep }
 
 // pendingGroup is a group that is being played. Its cells are held back until their control has ended: whether "no RST was
 // seen" counts depends on it.
@@ -279,7 +293,7 @@ type pendingGroup struct {
 
 func (g *pendingGroup) done(p played) {
 	g.runner.mu.Lock()
-	if !p.cut {
+	if !p.Cut {
 		g.ended = append(g.ended, p)
 	}
 	g.runner.mu.Unlock()
@@ -305,11 +319,11 @@ func (g *pendingGroup) end() {
 	var ended []*played
 	for i := range g.ended {
 		p := &g.ended[i]
-		if p.verdict.Status == result.Fail && !r.o.NoConfirm && r.confirm(g.ctx, p) {
+		if p.Verdict.Status == result.Fail && !r.o.NoConfirm && r.confirm(g.ctx, p) {
 			continue
 		}
-		if ended = append(ended, p); isOff(p.mode) {
-			control = p.verdict.Status
+		if ended = append(ended, p); isOff(p.Mode) {
+			control = p.Verdict.Status
 		}
 	}
 	slices.SortFunc(ended, func(a, b *played) int { return a.order - b.order })
@@ -322,13 +336,13 @@ func (g *pendingGroup) end() {
 
 // pool holds a stream of clients against those of the repeats that ended before it. What came to no conclusion is left out.
 func (r *runner) pool(p *played) {
-	s, v := p.obs.Stream, &p.verdict
+	s, v := p.Stream(), &p.Verdict
 	if s == nil || v.Status != result.Pass && v.Status != result.Fail {
 		return
 	}
-	may := p.scenario.Expect(p.mode).Loss
+	may := p.Scenario.Expect(p.Mode).Loss
 	s.Least, s.Most = &may.Min, &may.Max
-	key := pooled{p.scenario.Name, p.family.Name, p.mode.Name}
+	key := pooled{p.Scenario.Name, p.Family.Name, p.Mode.Name}
 	if r.pools[key] == nil {
 		r.pools[key] = &result.Pool{}
 	}
@@ -341,8 +355,8 @@ func (r *runner) pool(p *played) {
 // hand gives the sink a cell that has met its control.
 func (r *runner) hand(p *played, control result.Status) {
 	r.pool(p)
-	c := p.cell(control, r.o.Detail >= EvidenceDetail)
-	if err := r.sink.Cell(&c, p.files); err != nil {
+	c := p.Cell(control, r.o.Detail >= lab.EvidenceDetail)
+	if err := r.sink.Cell(&c, p.Files); err != nil {
 		r.cancel(err)
 		return
 	}

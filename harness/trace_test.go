@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +13,7 @@ import (
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/kernel/trace"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
@@ -52,8 +52,9 @@ func TestTraceIsNotWhole(t *testing.T) {
 	} {
 		t.Run(tt.name+"/"+tt.scenario, func(t *testing.T) {
 			cells := run(t, harness.Options{
-				Scenarios: []harness.Scenario{scenario(t, tt.scenario)}, Families: harness.Families()[:1],
-				Modes: modes(t, "off,sysctl"), Connections: max(tt.connections, 1), Tracer: tracer(t, tt.trace),
+				Scenarios: []lab.Scenario{scenario(t, tt.scenario)}, Families: lab.Families()[:1],
+				Modes: modes(t, "off,sysctl"), Connections: max(tt.connections, 1),
+				Settings: lab.Settings{Tracer: tracer(t, tt.trace)},
 			})
 			for _, c := range cells {
 				if c.Status != result.Pass || c.Trace == nil {
@@ -102,13 +103,14 @@ func TestTracefsTells(t *testing.T) {
 		{"quiz1", result.ClosingListener, "TCP_STATE", 0},
 		{"quiz2", result.SurvivingListener, "TCP_FLAGS", 2},
 	} {
-		for _, family := range harness.Families() {
+		for _, family := range lab.Families() {
 			t.Run(tt.scenario+"/"+family.Name, func(t *testing.T) {
 				tr := tracer(t, trace.Options{Tracefs: true})
 				var c result.Cell
 				for n := 0; n < 30; n++ { // the kernel leaves something out now and then, and says so
 					c = run(t, harness.Options{
-						Scenarios: []harness.Scenario{scenario(t, tt.scenario)}, Families: []harness.Family{family}, Modes: modes(t, "off"), Tracer: tr, Detail: harness.StoryDetail,
+						Scenarios: []lab.Scenario{scenario(t, tt.scenario)}, Families: []lab.Family{family}, Modes: modes(t, "off"),
+						Settings: lab.Settings{Tracer: tr, Detail: lab.StoryDetail},
 					})[0]
 					if c.Status != result.Pass || c.Trace == nil || !c.Trace.HostWide {
 						t.Fatalf("%s: %s: %s: trace %+v", c.ID(), c.Status, c.Reason, c.Trace)
@@ -150,7 +152,8 @@ func TestTracefsOneAtATime(t *testing.T) {
 		// It waits for a timer, so that others would be played meanwhile.
 		s, most := counted(scenario(t, "quiz2"))
 		for _, c := range run(t, harness.Options{
-			Scenarios: []harness.Scenario{s}, Families: harness.Families()[:1], Modes: modes(t, "off"), Repeat: 6, Parallel: 6, Tracer: tracer,
+			Scenarios: []lab.Scenario{s}, Families: lab.Families()[:1], Modes: modes(t, "off"), Repeat: 6, Parallel: 6,
+			Settings: lab.Settings{Tracer: tracer},
 		}) {
 			if c.Status != result.Pass {
 				t.Errorf("%s: %s: %s", c.ID(), c.Status, c.Reason)
@@ -164,11 +167,6 @@ func TestTracefsOneAtATime(t *testing.T) {
 	if n := sideBySide(nil); n < 2 {
 		t.Errorf("without a trace %d cells are played at a time, so this test proves nothing", n)
 	}
-	const kept = 2 * time.Second // from being played, which is no time of the cell's
-	c, took := harness.PlayKept(t, scenario(t, "quiz1"), modes(t, "off")[0], tracer(t, trace.Options{Tracefs: true}), kept)
-	if c.Elapsed > (took - kept/2).Seconds() {
-		t.Errorf("%s: took %.1f s of %v, in which others were waited for", c.ID(), c.Elapsed, took)
-	}
 }
 
 // TestRightsAreLost: in the midst of a cell, the kernel begins to refuse what it granted. The cell is an ERROR that says
@@ -178,7 +176,7 @@ func TestRightsAreLost(t *testing.T) {
 	tr := tracer(t, trace.Options{})
 	s := scenario(t, "quiz1")
 	honest, plays := s.Play, 0
-	s.Play = func(l *harness.Lab) {
+	s.Play = func(l *lab.Lab) {
 		if plays++; plays == 2 {
 			if err := forbidBPF(); err != nil { // on the cell's thread, which ends with it
 				t.Error(err)
@@ -187,7 +185,8 @@ func TestRightsAreLost(t *testing.T) {
 		honest(l)
 	}
 	cells := run(t, harness.Options{
-		Scenarios: []harness.Scenario{s}, Families: harness.Families()[:1], Modes: modes(t, "off"), Repeat: 3, Parallel: 1, Tracer: tr,
+		Scenarios: []lab.Scenario{s}, Families: lab.Families()[:1], Modes: modes(t, "off"), Repeat: 3, Parallel: 1,
+		Settings: lab.Settings{Tracer: tr},
 	})
 	for i, want := range []result.Status{result.Pass, result.Error, result.Pass} {
 		c := cells[i]
@@ -237,20 +236,20 @@ func TestStory(t *testing.T) {
 	needNamespace(t)
 	right := scenario(t, "quiz1")
 	wrong := right
-	wrong.Expect = func(harness.Mode) verdict.Expectation { return verdict.Expectation{Lives: true} }
+	wrong.Expect = func(lab.Mode) verdict.Expectation { return verdict.Expectation{Lives: true} }
 	for _, tt := range []struct {
-		scenario harness.Scenario
-		detail   harness.Detail
+		scenario lab.Scenario
+		detail   lab.Detail
 		status   result.Status
 		told     bool
 	}{
-		{right, harness.VerdictDetail, result.Pass, false},
-		{right, harness.StoryDetail, result.Pass, true},
-		{wrong, harness.VerdictDetail, result.Fail, true},
+		{right, lab.VerdictDetail, result.Pass, false},
+		{right, lab.StoryDetail, result.Pass, true},
+		{wrong, lab.VerdictDetail, result.Fail, true},
 	} {
 		c := run(t, harness.Options{
-			Scenarios: []harness.Scenario{tt.scenario}, Families: harness.Families()[:1], Modes: modes(t, "off"), Detail: tt.detail,
-			Tracer: func() (*trace.Tracer, error) { return nil, nil },
+			Scenarios: []lab.Scenario{tt.scenario}, Families: lab.Families()[:1], Modes: modes(t, "off"),
+			Settings: lab.Settings{Detail: tt.detail, Tracer: func() (*trace.Tracer, error) { return nil, nil }},
 		})[0]
 		if told := len(c.Tables) > 0 && len(c.Flow) > 0; c.Status != tt.status || told != tt.told || (len(c.Tables) > 0) != told {
 			t.Errorf("detail %d: %s, %d tables and %d segments; want %s, told %t", tt.detail, c.Status, len(c.Tables), len(c.Flow), tt.status, tt.told)

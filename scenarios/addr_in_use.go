@@ -1,13 +1,13 @@
 package scenarios
 
 import (
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/verdict"
 )
 
-var addrInUse = harness.Scenario{
+var addrInUse = lab.Scenario{
 	Name:    "addr-in-use",
-	Section: harness.SectionWhat,
+	Section: lab.SectionWhat,
 	Doc: `two listeners on one port
 
 Without SO_REUSEPORT only one socket may listen on a port: the second gets
@@ -17,15 +17,15 @@ both, both listen, and a client reaches one of them. Migration changes nothing
 here.`,
 	Path:  "inet_csk_get_port → inet_csk_bind_conflict; reuseport_add_sock",
 	Modes: []string{"off", "sysctl"},
-	Play: func(l *harness.Lab) {
-		alone := l.Listen("first", harness.WithoutReuseport())
-		_, said := l.TryListen("second", harness.WithoutReuseport())
+	Play: func(l *lab.Lab) {
+		alone := l.Listen("first", lab.WithoutReuseport())
+		_, said := l.TryListen("second", lab.WithoutReuseport())
 		l.Fact("neither has SO_REUSEPORT", said)
 		_, said = l.TryListen("second")
 		l.Fact("only the second has SO_REUSEPORT", said)
 		alone.Close()
 		a := l.Listen("A")
-		_, said = l.TryListen("second", harness.WithoutReuseport())
+		_, said = l.TryListen("second", lab.WithoutReuseport())
 		l.Fact("only the first has SO_REUSEPORT", said)
 		b, said := l.TryListen("B")
 		l.Fact("both have SO_REUSEPORT", said)
@@ -37,7 +37,7 @@ here.`,
 		a.AcceptAll()
 		b.AcceptAll()
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := lives(m)
 		e.Facts = map[string]any{
 			"neither has SO_REUSEPORT":         "EADDRINUSE",

@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
@@ -27,9 +27,9 @@ func overfull(e verdict.Expectation, refusals, failures int) verdict.Expectation
 	return e
 }
 
-var backlogFullQueue = harness.Scenario{
+var backlogFullQueue = lab.Scenario{
 	Name:        "backlog-full-queue",
-	Section:     harness.SectionBeyond,
+	Section:     lab.SectionBeyond,
 	Connections: 25,
 	Doc: `more connections migrate than the new accept queue may hold
 
@@ -37,27 +37,27 @@ As quiz1, but B has called listen(1). With migration it still gets all that A
 had: unlike tcp_v[46]_syn_recv_sock, neither inet_csk_listen_stop nor
 inet_csk_reqsk_queue_add looks at the backlog. No overflow is counted.`,
 	Path: "inet_csk_listen_stop → inet_csk_reqsk_queue_add",
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		l.Connect()
-		b := l.Listen("B", harness.Backlog(1))
+		b := l.Listen("B", lab.Backlog(1))
 		l.AssertAcceptQueue(a)
 		a.Close()
 		l.Fact("in B's accept queue", l.Share(b.Queued()))
 		b.AcceptAll()
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := overfull(migrates(result.RSTACK, 2)(m), 0, 0)
 		e.Facts = map[string]any{"in B's accept queue": allIf(e.Lives)}
 		return e
 	},
 }
 
-var overflowAbortQueue = harness.Scenario{
+var overflowAbortQueue = lab.Scenario{
 	Name:        "overflow-abort-queue",
-	Section:     harness.SectionBeyond,
+	Section:     lab.SectionBeyond,
 	Connections: 25,
-	Sysctls:     []harness.Sysctl{{Name: "net.ipv4.tcp_abort_on_overflow", Value: "1"}},
+	Sysctls:     []lab.Sysctl{{Name: "net.ipv4.tcp_abort_on_overflow", Value: "1"}},
 	Doc: `tcp_abort_on_overflow aborts nothing that migrates from an accept queue
 
 As backlog-full-queue, with tcp_abort_on_overflow=1. That resets a client
@@ -76,23 +76,23 @@ const backlogFullConnections = 5
 // patientClients delays retransmissions and turns tail loss probes off: the scenarios send again by themselves. Linux
 // before 6.11 lacks the first sysctl, and the scenario has the usual 200 ms there. What is sent again all the same may be
 // refused once more (Lab.CountRetries).
-var patientClients = []harness.Sysctl{
+var patientClients = []lab.Sysctl{
 	{Name: "net.ipv4.tcp_rto_min_us", Value: "5000000"},
 	{Name: "net.ipv4.tcp_early_retrans", Value: "0"},
 }
 
 // untilData makes a listener keep connections in the handshake until their first data (TCP_DEFER_ACCEPT), for some 30 s.
 // So no rule has to hold them up, and no ACK comes near the SYN+ACK timer.
-var untilData = harness.SockOpt(unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 30)
+var untilData = lab.SockOpt(unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 30)
 
 // backlogFull plays the paths of the request sockets: their listener closes, the accept queue of the new one is filled,
 // before runs, and then the clients send.
-func backlogFull(before func(*harness.Lab)) func(*harness.Lab) {
-	return func(l *harness.Lab) {
+func backlogFull(before func(*lab.Lab)) func(*lab.Lab) {
+	return func(l *lab.Lab) {
 		a := l.Listen("A", untilData)
 		l.RaisePriority() // once its timer has moved a request socket to B, a full queue counts in another way
 		l.ConnectSilently()
-		b := l.Listen("B", untilData, harness.Backlog(l.Connections()))
+		b := l.Listen("B", untilData, lab.Backlog(l.Connections()))
 		l.AssertHalfOpen(a)
 		a.Close()
 		l.Program().AllToLatest()
@@ -110,12 +110,12 @@ func backlogFull(before func(*harness.Lab)) func(*harness.Lab) {
 	}
 }
 
-var backlogFullHashdance = harness.Scenario{
+var backlogFullHashdance = lab.Scenario{
 	Name:        "backlog-full-hashdance",
-	Section:     harness.SectionBeyond,
+	Section:     lab.SectionBeyond,
 	Connections: backlogFullConnections,
 	Ends:        4,
-	Frames:      2 * backlogFullConnections * harness.FramesServed,
+	Frames:      2 * backlogFullConnections * lab.FramesServed,
 	Sysctls:     patientClients,
 	Doc: `a handshake cannot migrate to a full accept queue
 
@@ -128,18 +128,18 @@ TCPMigrateReqFailure (tcp_check_req, listen_overflow). Once B has accepted the
 others, the next segment gets through. Without migration the first segment is
 answered with a reset, and B's queue does not come into it.`,
 	Path:   "tcp_v[46]_rcv → tcp_check_req → tcp_v[46]_syn_recv_sock",
-	Play:   backlogFull(func(*harness.Lab) {}),
-	Expect: func(m harness.Mode) verdict.Expectation { return overfull(migrates(result.BareRST, 1)(m), 2, 2) },
+	Play:   backlogFull(func(*lab.Lab) {}),
+	Expect: func(m lab.Mode) verdict.Expectation { return overfull(migrates(result.BareRST, 1)(m), 2, 2) },
 }
 
-var backlogFullTimer = harness.Scenario{
+var backlogFullTimer = lab.Scenario{
 	Name:        "backlog-full-timer",
-	Section:     harness.SectionBeyond,
-	Timers:      []harness.Timer{harness.SYNACKTimer},
+	Section:     lab.SectionBeyond,
+	Timers:      []lab.Timer{lab.SYNACKTimer},
 	Cost:        time.Second,
 	Connections: backlogFullConnections,
 	Ends:        4,
-	Frames:      2 * backlogFullConnections * harness.FramesServed,
+	Frames:      2 * backlogFullConnections * lab.FramesServed,
 	Sysctls:     patientClients,
 	Doc: `a handshake that the SYN+ACK timer has migrated meets a full accept queue
 
@@ -153,6 +153,6 @@ accepted the others, the next segment gets through. Without migration the
 timer drops the request sockets, and the first segment is answered with a
 reset.`,
 	Path:   "reqsk_timer_handler; tcp_check_req → tcp_v[46]_syn_recv_sock",
-	Play:   backlogFull((*harness.Lab).AwaitSYNACKTimers),
-	Expect: func(m harness.Mode) verdict.Expectation { return overfull(migrates(result.BareRST, 1)(m), 2, 0) },
+	Play:   backlogFull((*lab.Lab).AwaitSYNACKTimers),
+	Expect: func(m lab.Mode) verdict.Expectation { return overfull(migrates(result.BareRST, 1)(m), 2, 0) },
 }

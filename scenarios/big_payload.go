@@ -3,7 +3,7 @@ package scenarios
 import (
 	"time"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
@@ -12,9 +12,9 @@ import (
 // tcp_rmem), and less than a client's send buffer may hold (4 MiB, by that of tcp_wmem).
 const payloadSize = 192 << 10
 
-var bigPayload = harness.Scenario{
+var bigPayload = lab.Scenario{
 	Name:    "big-payload",
-	Section: harness.SectionBeyond,
+	Section: lab.SectionBeyond,
 	Doc: `receive windows full of data migrate with their connections
 
 Each client sends more than the server's receive window holds: the window is
@@ -24,10 +24,10 @@ window, and the rest follows. Each byte is compared with the one that was
 sent. The payload does not repeat itself, so a part that is lost or moved
 shows.`,
 	Path:        "inet_csk_listen_stop → reuseport_migrate_sock",
-	Timers:      []harness.Timer{harness.DelayedACKTimer},
+	Timers:      []lab.Timer{lab.DelayedACKTimer},
 	Cost:        40 * time.Millisecond,
 	Connections: 4,
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		l.Payload(payloadSize)
 		a := l.Listen("A")
 		l.Connect()
@@ -37,7 +37,7 @@ shows.`,
 		a.Close()
 		b.AcceptAll()
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := migrates(result.RSTACK, 2)(m)
 		e.Facts = map[string]any{"queued for each connection": verdict.Range{Min: 32 << 10, Max: payloadSize - 1, Unit: "bytes"}}
 		return e

@@ -3,15 +3,15 @@ package scenarios
 import (
 	"time"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
 
 // migratesTwice is migrates for a connection that migrates two times.
-func migratesTwice(flavour result.Flavour, estabResets int) func(harness.Mode) verdict.Expectation {
+func migratesTwice(flavour result.Flavour, estabResets int) func(lab.Mode) verdict.Expectation {
 	once := migrates(flavour, estabResets)
-	return func(m harness.Mode) verdict.Expectation {
+	return func(m lab.Mode) verdict.Expectation {
 		e := once(m)
 		if e.Lives {
 			e.Counted[result.MigrateSuccess], e.Migrations = 2, 2
@@ -21,9 +21,9 @@ func migratesTwice(flavour result.Flavour, estabResets int) func(harness.Mode) v
 	}
 }
 
-var chainQuiz1 = harness.Scenario{
+var chainQuiz1 = lab.Scenario{
 	Name:        "chain-quiz1",
-	Section:     harness.SectionBeyond,
+	Section:     lab.SectionBeyond,
 	Connections: 25,
 	Doc: `a connection in the accept queue outlives two listeners
 
@@ -32,7 +32,7 @@ closes as well before it has accepted them. A connection that has migrated can
 migrate again: C gets all of them, and each counts twice. Without migration
 they are gone when A has closed.`,
 	Path: "inet_csk_listen_stop → reuseport_migrate_sock, twice",
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		l.Connect()
 		b := l.Listen("B")
@@ -45,10 +45,10 @@ they are gone when A has closed.`,
 	Expect: migratesTwice(result.RSTACK, 2),
 }
 
-var chainQuiz2 = harness.Scenario{
+var chainQuiz2 = lab.Scenario{
 	Name:        "chain-quiz2",
-	Section:     harness.SectionBeyond,
-	Timers:      []harness.Timer{harness.RetransmissionTimer},
+	Section:     lab.SectionBeyond,
+	Timers:      []lab.Timer{lab.RetransmissionTimer},
 	Cost:        200 * time.Millisecond,
 	Connections: 25,
 	Doc: `a handshake outlives two listeners, and migrates once
@@ -58,7 +58,7 @@ migration a request socket does not move when its listener closes, but when
 tcp_v[46]_rcv finds the listener closed. So B never gets it: it migrates from
 A to C, and each connection counts once, although two listeners have closed.`,
 	Path: "tcp_v[46]_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		l.DropACKs()
 		l.Connect()
@@ -74,10 +74,10 @@ A to C, and each connection counts once, although two listeners have closed.`,
 	Expect: migrates(result.BareRST, 1),
 }
 
-var chainTimer = harness.Scenario{
+var chainTimer = lab.Scenario{
 	Name:        "chain-timer",
-	Section:     harness.SectionBeyond,
-	Timers:      []harness.Timer{harness.SYNACKTimer},
+	Section:     lab.SectionBeyond,
+	Timers:      []lab.Timer{lab.SYNACKTimer},
 	Cost:        time.Second,
 	Connections: 25,
 	Doc: `a handshake migrates twice: by its timer, and by its ACK
@@ -88,7 +88,7 @@ finds B closed, and takes them to C: each connection migrates twice, and
 counts twice. Without migration the timer drops them. The clients send nothing
 until both have closed, so that no step has to wait for a retransmission.`,
 	Path: "reqsk_timer_handler; tcp_v[46]_rcv → inet_csk_complete_hashdance",
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		l.DropACKs()
 		l.ConnectSilently()

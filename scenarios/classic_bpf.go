@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
@@ -12,12 +12,12 @@ import (
 // renumberedNewcomers is how many come to see where the numbers point; 60 show the hash's three listeners to be even.
 const renumberedNewcomers = 60
 
-var classicBPFRenumbered = harness.Scenario{
+var classicBPFRenumbered = lab.Scenario{
 	Name:        "classic-bpf-renumbered",
-	Section:     harness.SectionHow,
+	Section:     lab.SectionHow,
 	Modes:       []string{"off", "sysctl"},
 	Connections: 25,
-	Frames:      2 * renumberedNewcomers * harness.FramesServed,
+	Frames:      2 * renumberedNewcomers * lab.FramesServed,
 	Doc: `a classic BPF program names listeners by number, and a close renumbers them
 
 A program of SO_ATTACH_REUSEPORT_CBPF answers with a number: that of a
@@ -32,9 +32,9 @@ not been told, and gets all new clients. A number that no listener has, here
 3, is none: the kernel picks by hash (run_bpf_filter). Both times the test
 that the hash is fair to the three fails at a significance below 1e-6.`,
 	Path: "inet_csk_listen_stop; reuseport_select_sock → run_bpf_filter or hash",
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		all := l.ListenMany("L", 4)
-		rest := []*harness.Listener{all[0], all[2], all[3]}
+		rest := []*lab.Listener{all[0], all[2], all[3]}
 		all[0].RouteToNumber(1)
 		l.Connect()
 		l.AssertAcceptQueue(all[1])
@@ -59,7 +59,7 @@ that the hash is fair to the three fails at a significance below 1e-6.`,
 		all[0].RouteToNumber(3)
 		evenness(l, "significance of the unevenness without such a number", by())
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := migrates(result.RSTACK, 2)(m)
 		e.Facts = map[string]any{
 			"new clients at L4": "all", "significance of the unevenness without such a number": fair,
@@ -72,7 +72,7 @@ that the hash is fair to the three fails at a significance below 1e-6.`,
 }
 
 // evenness notes how likely it is that a fair hash spreads connections like this, if there are any.
-func evenness(l *harness.Lab, name string, counts []int) {
+func evenness(l *lab.Lab, name string, counts []int) {
 	if x, p := chiSquare(counts); !math.IsNaN(p) {
 		l.FactNumber(name, p, fmt.Sprintf("chi-square %.1f, %v", x, counts))
 	}

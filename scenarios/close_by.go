@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
@@ -18,7 +18,7 @@ type ending struct {
 	path        string // how the kernel gets to inet_csk_listen_stop
 	probe       func() error
 	// end is called before the clients connect, so that processes are up by then, and returns what ends the listener.
-	end   func(*harness.Lab) func(*harness.Listener)
+	end   func(*lab.Lab) func(*lab.Listener)
 	stays bool // it still listens
 	// after is A's state when it has ended and is still this process's; empty where it is not.
 	after    string
@@ -31,28 +31,28 @@ var endings = []ending{
 		name: "close", title: "close()",
 		story: `The plain case, with which the others are compared.`,
 		path:  "tcp_close",
-		end:   always((*harness.Listener).Close),
+		end:   always((*lab.Listener).Close),
 	},
 	{
 		name: "exit", title: "the exit of its process",
 		story: `Another process is the last that has A, and it exits: the kernel closes its
 descriptors (exit_files).`,
 		path: "do_exit → exit_files → tcp_close",
-		end:  byProcess((*harness.Worker).Exit),
+		end:  byProcess((*lab.Worker).Exit),
 	},
 	{
 		name: "sigkill", title: "the death of its process",
 		story: `Another process is the last that has A, and it is killed with SIGKILL, as by
 the OOM killer: the kernel closes its descriptors (exit_files).`,
 		path: "do_exit → exit_files → tcp_close",
-		end:  byProcess((*harness.Worker).Kill),
+		end:  byProcess((*lab.Worker).Kill),
 	},
 	{
 		name: "shut-rd", title: "shutdown(SHUT_RD)",
 		story: `The socket stays, but inet_shutdown takes it out of LISTEN, as close() does
 (tcp_disconnect).`,
 		path:  "inet_shutdown → tcp_disconnect",
-		end:   always(func(a *harness.Listener) { a.Shutdown(unix.SHUT_RD) }),
+		end:   always(func(a *lab.Listener) { a.Shutdown(unix.SHUT_RD) }),
 		after: "CLOSE",
 	},
 	{
@@ -60,7 +60,7 @@ the OOM killer: the kernel closes its descriptors (exit_files).`,
 		story: `The socket stays, but inet_shutdown takes it out of LISTEN, as close() does
 (tcp_disconnect). The kernel's selftest ends its listeners like this.`,
 		path:  "inet_shutdown → tcp_disconnect",
-		end:   always(func(a *harness.Listener) { a.Shutdown(unix.SHUT_RDWR) }),
+		end:   always(func(a *lab.Listener) { a.Shutdown(unix.SHUT_RDWR) }),
 		after: "CLOSE",
 	},
 	{
@@ -69,7 +69,7 @@ the OOM killer: the kernel closes its descriptors (exit_files).`,
 shall stop receiving (RCV_SHUTDOWN). A goes on listening and keeps what it
 has, and in every mode nothing is lost and nothing migrates.`,
 		path:  "inet_shutdown; inet_csk_listen_stop is not called",
-		end:   always(func(a *harness.Listener) { a.Shutdown(unix.SHUT_WR) }),
+		end:   always(func(a *lab.Listener) { a.Shutdown(unix.SHUT_WR) }),
 		stays: true,
 		after: "LISTEN",
 	},
@@ -79,8 +79,8 @@ has, and in every mode nothing is lost and nothing migrates.`,
 out of LISTEN and empties its accept queue as close() does, although the
 process still has the socket.`,
 		path:  "inet_diag_handler_cmd → tcp_abort",
-		probe: harness.ProbeDestroy,
-		end:   always((*harness.Listener).Destroy),
+		probe: lab.ProbeDestroy,
+		end:   always((*lab.Listener).Destroy),
 		after: "CLOSE",
 	},
 	{
@@ -93,11 +93,11 @@ where this user may read that, there has to be nothing of the kind. tcp_abort
 takes A out of LISTEN and empties its accept queue as close() does, although
 the process still has the socket.`,
 		path:     "bpf_iter_tcp_seq_show → bpf_sock_destroy → tcp_abort",
-		probe:    harness.ProbeDestroyByBPF,
-		end:      always((*harness.Listener).DestroyByBPF),
+		probe:    lab.ProbeDestroyByBPF,
+		end:      always((*lab.Listener).DestroyByBPF),
 		after:    "CLOSE",
 		allModes: true,
-		facts:    map[string]any{harness.LogFact: verdict.IfKnown("no splat")},
+		facts:    map[string]any{lab.LogFact: verdict.IfKnown("no splat")},
 	},
 	{
 		name: "disconnect", title: "connect(AF_UNSPEC)",
@@ -105,21 +105,21 @@ the process still has the socket.`,
 stops listening: __inet_stream_connect calls tcp_disconnect, as shutdown()
 does.`,
 		path:  "__inet_stream_connect → tcp_disconnect",
-		end:   always((*harness.Listener).Disconnect),
+		end:   always((*lab.Listener).Disconnect),
 		after: "CLOSE",
 	},
 }
 
 // always returns an ending that needs nothing before the clients connect.
-func always(end func(*harness.Listener)) func(*harness.Lab) func(*harness.Listener) {
-	return func(*harness.Lab) func(*harness.Listener) { return end }
+func always(end func(*lab.Listener)) func(*lab.Lab) func(*lab.Listener) {
+	return func(*lab.Lab) func(*lab.Listener) { return end }
 }
 
 // byProcess returns an ending in which another process is the last that has the listener, and ends.
-func byProcess(end func(*harness.Worker)) func(*harness.Lab) func(*harness.Listener) {
-	return func(l *harness.Lab) func(*harness.Listener) {
+func byProcess(end func(*lab.Worker)) func(*lab.Lab) func(*lab.Listener) {
+	return func(l *lab.Lab) func(*lab.Listener) {
 		w := l.Worker("old")
-		return func(a *harness.Listener) {
+		return func(a *lab.Listener) {
 			a.PassTo(w)
 			a.CloseHere()
 			end(w)
@@ -131,15 +131,15 @@ func byProcess(end func(*harness.Worker)) func(*harness.Lab) func(*harness.Liste
 const stateFact = "A's socket is in"
 
 // look notes it.
-func (e *ending) look(l *harness.Lab, a *harness.Listener) {
+func (e *ending) look(l *lab.Lab, a *lab.Listener) {
 	if e.after != "" {
 		l.Fact(stateFact, a.State())
 	}
 }
 
 // expect adds it to an expectation.
-func (e *ending) expect(expect func(harness.Mode) verdict.Expectation) func(harness.Mode) verdict.Expectation {
-	return func(m harness.Mode) verdict.Expectation {
+func (e *ending) expect(expect func(lab.Mode) verdict.Expectation) func(lab.Mode) verdict.Expectation {
+	return func(m lab.Mode) verdict.Expectation {
 		x := expect(m)
 		if x.Facts == nil {
 			x.Facts = map[string]any{}
@@ -152,8 +152,8 @@ func (e *ending) expect(expect func(harness.Mode) verdict.Expectation) func(harn
 }
 
 // closeBy returns quiz1 and quiz2 with every ending.
-func closeBy() []harness.Scenario {
-	var all []harness.Scenario
+func closeBy() []lab.Scenario {
+	var all []lab.Scenario
 	for _, e := range endings {
 		expect1, expect2 := migrates(result.RSTACK, 2), migrates(result.BareRST, 1)
 		what, end, path1 := "with the listener ended by ", ", and end as in ", e.path+" → inet_csk_listen_stop"
@@ -165,14 +165,14 @@ func closeBy() []harness.Scenario {
 		if e.allModes {
 			modes = nil
 		}
-		all = append(all, harness.Scenario{
+		all = append(all, lab.Scenario{
 			Name:    "close-by-" + e.name + "-quiz1",
-			Section: harness.SectionBeyond,
+			Section: lab.SectionBeyond,
 			Modes:   modes,
 			Doc:     "quiz1, " + what + e.title + "\n\n" + e.story + "\nThe connections are in its accept queue" + end + "quiz1.",
 			Path:    path1,
 			Probe:   e.probe,
-			Play: func(l *harness.Lab) {
+			Play: func(l *lab.Lab) {
 				a := l.Listen("A")
 				stop := e.end(l)
 				l.Connect()
@@ -187,16 +187,16 @@ func closeBy() []harness.Scenario {
 				l.Fact("accepted by A", l.Share(l.Accepted("A")))
 			},
 			Expect: finding(e.facts, e.expect(expect1)),
-		}, harness.Scenario{
+		}, lab.Scenario{
 			Name:    "close-by-" + e.name + "-quiz2",
-			Section: harness.SectionBeyond,
+			Section: lab.SectionBeyond,
 			Modes:   modes,
-			Timers:  []harness.Timer{harness.RetransmissionTimer},
+			Timers:  []lab.Timer{lab.RetransmissionTimer},
 			Cost:    200 * time.Millisecond,
 			Doc:     "quiz2, " + what + e.title + "\n\n" + e.story + "\nThe connections are still in the handshake" + end + "quiz2.",
 			Path:    e.path + "; tcp_v[46]_rcv",
 			Probe:   e.probe,
-			Play: func(l *harness.Lab) {
+			Play: func(l *lab.Lab) {
 				a := l.Listen("A")
 				stop := e.end(l)
 				l.DropACKs()
@@ -222,11 +222,11 @@ func closeBy() []harness.Scenario {
 }
 
 // finding adds facts to an expectation.
-func finding(facts map[string]any, expect func(harness.Mode) verdict.Expectation) func(harness.Mode) verdict.Expectation {
+func finding(facts map[string]any, expect func(lab.Mode) verdict.Expectation) func(lab.Mode) verdict.Expectation {
 	if facts == nil {
 		return expect
 	}
-	return func(m harness.Mode) verdict.Expectation {
+	return func(m lab.Mode) verdict.Expectation {
 		e := expect(m)
 		if e.Facts == nil {
 			e.Facts = map[string]any{}
@@ -237,7 +237,7 @@ func finding(facts map[string]any, expect func(harness.Mode) verdict.Expectation
 }
 
 // staysWithA is the expectation of a case in which every connection stays with A in every mode.
-func staysWithA(m harness.Mode) verdict.Expectation {
+func staysWithA(m lab.Mode) verdict.Expectation {
 	e := lives(m)
 	e.Facts = map[string]any{"accepted by A": "all"}
 	return e

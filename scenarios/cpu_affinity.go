@@ -3,7 +3,7 @@ package scenarios
 import (
 	"golang.org/x/sys/unix"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
@@ -16,27 +16,27 @@ var incomingCPU = []result.Bug{{
 	Link:  "https://git.kernel.org/torvalds/c/b261eda84ec136240a9ca753389853a3a1bccca2",
 	Since: "4.6",
 	Fixed: []string{"6.1.2", "6.2"},
-	Modes: harness.ModesIn(func(m harness.Mode) bool { return m.Migrates && !choosesLast(m) }),
+	Modes: lab.ModesIn(func(m lab.Mode) bool { return m.Migrates && !choosesLast(m) }),
 	Check: acceptedBy,
 }}
 
 // choosesLast tells whether the mode's program overrides what the kernel would pick.
-func choosesLast(m harness.Mode) bool { return m.HasProgram() && m.Answer == harness.Choose }
+func choosesLast(m lab.Mode) bool { return m.HasProgram() && m.Answer == lab.Choose }
 
 const acceptedBy = "accepted by"
 
 // listenPerCPU opens three listeners that ask for one CPU each, and returns them: the one that asks for cpu is in the
 // middle. The other CPUs need not exist.
-func listenPerCPU(l *harness.Lab, cpu int) []*harness.Listener {
-	var all []*harness.Listener
+func listenPerCPU(l *lab.Lab, cpu int) []*lab.Listener {
+	var all []*lab.Listener
 	for i, name := range []string{"the one before", "ours", "the last"} {
-		all = append(all, l.Listen(name, harness.SockOpt(unix.SOL_SOCKET, unix.SO_INCOMING_CPU, cpu+(i+2)%3)))
+		all = append(all, l.Listen(name, lab.SockOpt(unix.SOL_SOCKET, unix.SO_INCOMING_CPU, cpu+(i+2)%3)))
 	}
 	return all
 }
 
 // acceptPerCPU accepts on all of them, and notes which of them got connections.
-func acceptPerCPU(l *harness.Lab, all []*harness.Listener, names ...string) {
+func acceptPerCPU(l *lab.Lab, all []*lab.Listener, names ...string) {
 	got := "none"
 	for i, name := range names {
 		switch n := all[i].AcceptAll(); {
@@ -49,9 +49,9 @@ func acceptPerCPU(l *harness.Lab, all []*harness.Listener, names ...string) {
 	l.Fact(acceptedBy, got)
 }
 
-var cpuAffinityQuiz1 = harness.Scenario{
+var cpuAffinityQuiz1 = lab.Scenario{
 	Name:    "cpu-affinity-quiz1",
-	Section: harness.SectionBeyond,
+	Section: lab.SectionBeyond,
 	Doc: `SO_INCOMING_CPU names the new listener: the accept queue
 
 Each of three listeners asks for the connections of one CPU (SO_INCOMING_CPU),
@@ -63,7 +63,7 @@ overrides this, and selects another listener here. Without migration none of
 them gets any.`,
 	Path:        "inet_csk_listen_stop → reuseport_migrate_sock → reuseport_select_sock_by_hash",
 	Connections: 25,
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		l.Connect()
 		all := listenPerCPU(l, l.PinCPU())
@@ -75,9 +75,9 @@ them gets any.`,
 	Bugs:   incomingCPU,
 }
 
-var cpuAffinityQuiz2 = harness.Scenario{
+var cpuAffinityQuiz2 = lab.Scenario{
 	Name:    "cpu-affinity-quiz2",
-	Section: harness.SectionBeyond,
+	Section: lab.SectionBeyond,
 	Doc: `SO_INCOMING_CPU names the new listener: handshakes
 
 As cpu-affinity-quiz1, with connections that TCP_DEFER_ACCEPT keeps
@@ -87,7 +87,7 @@ there, and lo delivers on the same CPU. Without migration that segment is
 answered with a reset.`,
 	Path:        "tcp_v[46]_rcv → reuseport_migrate_sock → reuseport_select_sock_by_hash",
 	Connections: 25,
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A", deferred)
 		l.ConnectSilently()
 		all := listenPerCPU(l, l.PinCPU())
@@ -102,8 +102,8 @@ answered with a reset.`,
 	Bugs:   incomingCPU,
 }
 
-func perCPU(flavour result.Flavour, estabResets, deferDrops int) func(harness.Mode) verdict.Expectation {
-	return func(m harness.Mode) verdict.Expectation {
+func perCPU(flavour result.Flavour, estabResets, deferDrops int) func(lab.Mode) verdict.Expectation {
+	return func(m lab.Mode) verdict.Expectation {
 		e := migrates(flavour, estabResets)(m)
 		e.Counted[deferDrop] = deferDrops
 		by := "none"

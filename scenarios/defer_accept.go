@@ -5,23 +5,23 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
 
 // deferred makes a listener wait for data before it completes a handshake. The kernel turns the 7 s into three
 // SYN+ACKs (secs_to_retrans).
-var deferred = harness.SockOpt(unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 7)
+var deferred = lab.SockOpt(unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 7)
 
 // deferDrop counts final ACKs that were ignored because of TCP_DEFER_ACCEPT.
 const deferDrop = "TCPDeferAcceptDrop"
 
 // deferAccept are cases with half-open connections that no rule holds up.
-var deferAccept = []harness.Scenario{
+var deferAccept = []lab.Scenario{
 	{
 		Name:    "defer-accept",
-		Section: harness.SectionBeyond,
+		Section: lab.SectionBeyond,
 		Modes:   mainModes,
 		Doc: `connections that TCP_DEFER_ACCEPT keeps half-open
 
@@ -32,7 +32,7 @@ is quiz2 without a rule and without a timer: with migration B gets the
 connections, and without it the clients are reset.`,
 		Path:        "tcp_v[46]_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
 		Connections: 25,
-		Play: func(l *harness.Lab) {
+		Play: func(l *lab.Lab) {
 			a := l.Listen("A", deferred)
 			l.ConnectSilently()
 			b := l.Listen("B")
@@ -43,7 +43,7 @@ connections, and without it the clients are reset.`,
 			l.AwaitOutcomes(b)
 			b.AcceptAll()
 		},
-		Expect: func(m harness.Mode) verdict.Expectation {
+		Expect: func(m lab.Mode) verdict.Expectation {
 			e := migrates(result.BareRST, 1)(m)
 			e.Counted[deferDrop] = 1
 			return e
@@ -63,17 +63,17 @@ which has the same setting: the ACK was seen, so no SYN+ACK is sent again
 request and sends nothing.`, "none", 1, deferred),
 }
 
-func deferAcceptTarget(name, title, story, without string, left int, target ...harness.ListenOption) harness.Scenario {
-	return harness.Scenario{
+func deferAcceptTarget(name, title, story, without string, left int, target ...lab.ListenOption) lab.Scenario {
+	return lab.Scenario{
 		Name:        "defer-accept-to-" + name,
-		Section:     harness.SectionBeyond,
+		Section:     lab.SectionBeyond,
 		Modes:       mainModes,
 		Doc:         "the SYN+ACK timer goes by B's TCP_DEFER_ACCEPT: " + title + "\n\n" + story,
 		Path:        "reqsk_timer_handler → reuseport_migrate_sock → syn_ack_recalc",
-		Timers:      []harness.Timer{harness.SYNACKTimer},
+		Timers:      []lab.Timer{lab.SYNACKTimer},
 		Cost:        time.Second,
 		Connections: 25,
-		Play: func(l *harness.Lab) {
+		Play: func(l *lab.Lab) {
 			a := l.Listen("A", deferred)
 			l.ConnectSilently()
 			b := l.Listen("B", target...)
@@ -86,7 +86,7 @@ func deferAcceptTarget(name, title, story, without string, left int, target ...h
 			l.AwaitOutcomes(b)
 			b.AcceptAll()
 		},
-		Expect: func(m harness.Mode) verdict.Expectation {
+		Expect: func(m lab.Mode) verdict.Expectation {
 			e := migrates(result.BareRST, 1)(m)
 			e.Counted[deferDrop], e.Counted["TCPSynRetrans"] = 1, 0
 			e.Facts = map[string]any{"accepted without data": "none"}

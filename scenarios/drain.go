@@ -4,21 +4,21 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
 
 // lives is the expectation of a case in which every connection lives in every mode, and none migrates.
-func lives(harness.Mode) verdict.Expectation {
+func lives(lab.Mode) verdict.Expectation {
 	return verdict.Expectation{Lives: true, Counted: map[string]int{
 		result.MigrateSuccess: 0, result.MigrateFailure: 0, result.OutRsts: 0, result.EstabResets: 0,
 	}}
 }
 
-var drainQuiz1 = harness.Scenario{
+var drainQuiz1 = lab.Scenario{
 	Name:    "drain-quiz1",
-	Section: harness.SectionWorkround,
+	Section: lab.SectionWorkround,
 	Doc: `connection draining, with the connections in the accept queue
 
 The first workaround: before A closes, it accepts until its accept queue is
@@ -26,7 +26,7 @@ empty. All that was in the queue is served, in every mode, and nothing is
 left to migrate.`,
 	Path:        "inet_csk_accept; inet_csk_listen_stop finds the queue empty",
 	Connections: 25,
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		l.Connect()
 		b := l.Listen("B")
@@ -35,26 +35,26 @@ left to migrate.`,
 		a.Close()
 		l.Fact("accepted on B", b.AcceptAll())
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := lives(m)
 		e.Facts = map[string]any{"accepted on A": verdict.Each(1), "accepted on B": 0}
 		return e
 	},
 }
 
-var drainQuiz2 = harness.Scenario{
+var drainQuiz2 = lab.Scenario{
 	Name:    "drain-quiz2",
-	Section: harness.SectionWorkround,
+	Section: lab.SectionWorkround,
 	Doc: `connection draining, with the connections still in the handshake
 
 Draining does nothing for a handshake that is not complete: accept on A
 returns EAGAIN, A closes, and the request sockets end as in quiz2. Here only
 migration saves them.`,
 	Path:        "tcp_v[46]_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
-	Timers:      []harness.Timer{harness.RetransmissionTimer},
+	Timers:      []lab.Timer{lab.RetransmissionTimer},
 	Cost:        200 * time.Millisecond,
 	Connections: 25,
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		l.DropACKs()
 		l.Connect()
@@ -66,7 +66,7 @@ migration saves them.`,
 		l.AwaitOutcomes(b)
 		b.AcceptAll()
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := migrates(result.BareRST, 1)(m)
 		e.Facts = map[string]any{"accepted on A": 0}
 		return e
@@ -79,9 +79,9 @@ const (
 	drainFreshFact = "fresh clients in B's accept queue"
 )
 
-var bpfDrain = harness.Scenario{
+var bpfDrain = lab.Scenario{
 	Name:    "bpf-drain",
-	Section: harness.SectionWorkround,
+	Section: lab.SectionWorkround,
 	Doc: `connection draining with BPF: handshakes are saved by waiting for them
 
 The second workaround: a program that chooses the listener from a socket array
@@ -93,19 +93,19 @@ the rule drops the ACKs until the timer has fired once. With --real-timers it
 is 5, as in the talk, and the rule stays until the last SYN+ACK, after
 1+2+4+8+16 = 31 s. In the modes without a program A waits all the same.`,
 	Path:        "reqsk_timer_handler; inet_csk_listen_stop finds the queue empty",
-	Timers:      []harness.Timer{harness.SYNACKTimer, retransmissionAfterTimer},
+	Timers:      []lab.Timer{lab.SYNACKTimer, retransmissionAfterTimer},
 	Cost:        1700 * time.Millisecond,
 	Connections: 25,
 	Ends:        3,
-	Frames:      drainFresh * harness.FramesServed,
-	Play: func(l *harness.Lab) {
+	Frames:      drainFresh * lab.FramesServed,
+	Play: func(l *lab.Lab) {
 		retries, fired := 2, 1
 		if l.RealTimers() {
 			retries, fired = 5, 5
 		}
 		l.SetSysctl("net.ipv4.tcp_synack_retries", fmt.Sprint(retries))
 		// If the queue is more than half full, the timer gives up requests sooner (reqsk_timer_handler).
-		a := l.Listen("A", harness.Backlog(4*l.Connections()))
+		a := l.Listen("A", lab.Backlog(4*l.Connections()))
 		l.DropACKs()
 		from := l.Now()
 		l.Connect()
@@ -130,7 +130,7 @@ is 5, as in the talk, and the rule stays until the last SYN+ACK, after
 		b.AcceptAll()
 		l.Fact("accepted on B", l.Accepted("B"))
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := lives(m)
 		e.Facts = map[string]any{
 			"accepted on A": verdict.Each(1), "accepted on B": 0,

@@ -5,30 +5,30 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
 
 // fastOpenSysctls switch TCP Fast Open on for clients and servers, both without a cookie (ip-sysctl.rst). The kernel's
 // selftest sets the same.
-var fastOpenSysctls = []harness.Sysctl{
+var fastOpenSysctls = []lab.Sysctl{
 	{Name: "net.ipv4.tcp_fastopen", Value: fmt.Sprint(0x1 | 0x2 | 0x4 | 0x200)},
 	{Name: "net.ipv4.tcp_fastopen_blackhole_timeout_sec", Value: "0"},
 }
 
 // fastOpen lets a listener have that many connections whose handshake is not complete.
-func fastOpen(pending int) harness.ListenOption {
-	return harness.SockOpt(unix.IPPROTO_TCP, unix.TCP_FASTOPEN, pending)
+func fastOpen(pending int) lab.ListenOption {
+	return lab.SockOpt(unix.IPPROTO_TCP, unix.TCP_FASTOPEN, pending)
 }
 
 // migratesChildren is migrates for TCP Fast Open children. A lost one is reset in SYN_RECV, which EstabResets does not
 // count: it counts the client's socket alone.
 var migratesChildren = migrates(result.RSTACK, 1)
 
-var fastopen = harness.Scenario{
+var fastopen = lab.Scenario{
 	Name:        "fastopen",
-	Section:     harness.SectionWhere,
+	Section:     lab.SectionWhere,
 	Connections: 25,
 	Sysctls:     fastOpenSysctls,
 	Doc: `TCP Fast Open: accepted, and still in the handshake
@@ -41,7 +41,7 @@ which accepts them and reads their data while they are still in SYN_RECV. Then
 the rule is removed, the client's next segment brings the ACK, and the
 handshake is complete.`,
 	Path: "inet_csk_listen_stop → reuseport_migrate_sock, child in SYN_RECV",
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A", fastOpen(l.Connections()))
 		l.DropACKs()
 		l.ConnectFast()
@@ -56,7 +56,7 @@ handshake is complete.`,
 		l.AwaitRequests(0)
 		l.Fact("established in the end", l.Share(l.Children()))
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := migratesChildren(m)
 		e.Counted["TCPFastOpenPassive"] = 1
 		e.Facts = map[string]any{

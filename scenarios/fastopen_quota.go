@@ -3,7 +3,7 @@ package scenarios
 import (
 	"fmt"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
@@ -20,12 +20,12 @@ const quotaBystanders = 3
 // quotaConnections is how many migrate, and the limit of either listener.
 const quotaConnections = 5
 
-var fastOpenQuota = harness.Scenario{
+var fastOpenQuota = lab.Scenario{
 	Name:        "fastopen-quota",
-	Section:     harness.SectionBeyond,
+	Section:     lab.SectionBeyond,
 	Connections: quotaConnections,
 	Ends:        2 + 2*quotaBystanders,
-	Frames:      2 * quotaBystanders * quotaConnections * harness.FramesServed,
+	Frames:      2 * quotaBystanders * quotaConnections * lab.FramesServed,
 	Sysctls:     fastOpenSysctls,
 	Doc: `the limit of pending TCP Fast Open requests, after a migration
 
@@ -39,12 +39,12 @@ kernel with the bug does not add what migrates to B's count
 it there when its handshake is complete. The count goes below zero, and B
 takes too many: one more for each connection that has migrated to it.`,
 	Path: "inet_csk_listen_stop; reqsk_fastopen_remove; tcp_fastopen_queue_check",
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		limit := l.Connections()
 		a := l.Listen("A", fastOpen(limit))
 		l.DropACKs()
 		l.ConnectFast()
-		b := l.Listen("B", fastOpen(limit), harness.Backlog(4*limit))
+		b := l.Listen("B", fastOpen(limit), lab.Backlog(4*limit))
 		l.AssertChildren(a)
 		a.Close()
 		b.AcceptAll()
@@ -67,7 +67,7 @@ takes too many: one more for each connection that has migrated to it.`,
 		l.Fact(quotaBeyond, n-limit)
 		b.AcceptAll()
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := migratesChildren(m)
 		e.Facts = map[string]any{quotaFact: "as its limit says", quotaBeyond: 0}
 		return e

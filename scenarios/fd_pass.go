@@ -3,12 +3,12 @@ package scenarios
 import (
 	"time"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 )
 
-var fdPassQuiz1 = harness.Scenario{
+var fdPassQuiz1 = lab.Scenario{
 	Name:    "fd-pass-quiz1",
-	Section: harness.SectionWorkround,
+	Section: lab.SectionWorkround,
 	Doc: `the listener itself is passed on, with the connections in its accept queue
 
 The old process sends its listening socket to the new one over SCM_RIGHTS and
@@ -17,7 +17,7 @@ accept queue stays as it is, in every mode, and nothing migrates: the new
 process accepts all of them.`,
 	Path:        "unix_attach_fds; inet_csk_listen_stop is not called",
 	Connections: 25,
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		next := l.Worker("the new server")
 		l.Connect()
@@ -29,9 +29,9 @@ process accepts all of them.`,
 	Expect: lives,
 }
 
-var fdPassQuiz2 = harness.Scenario{
+var fdPassQuiz2 = lab.Scenario{
 	Name:    "fd-pass-quiz2",
-	Section: harness.SectionWorkround,
+	Section: lab.SectionWorkround,
 	Doc: `the listener itself is passed on, with the connections still in the handshake
 
 As fd-pass-quiz1, but a rule drops the final ACK of each handshake until the
@@ -39,10 +39,10 @@ old process has closed its descriptor. The listener itself never closes, so
 the request sockets stay with it, and the new process accepts the
 connections, in every mode.`,
 	Path:        "tcp_check_req; reuseport_migrate_sock is not called",
-	Timers:      []harness.Timer{harness.RetransmissionTimer},
+	Timers:      []lab.Timer{lab.RetransmissionTimer},
 	Cost:        200 * time.Millisecond,
 	Connections: 25,
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		next := l.Worker("the new server")
 		l.DropACKs()

@@ -3,7 +3,7 @@ package scenarios
 import (
 	"time"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 )
 
@@ -11,10 +11,10 @@ import (
 const groupSize = 128
 
 // groupGrow closes A when its group has that many other listeners. The group always becomes larger than groupSize.
-func groupGrow(when, story string, before int) harness.Scenario {
-	return harness.Scenario{
+func groupGrow(when, story string, before int) lab.Scenario {
+	return lab.Scenario{
 		Name:    "group-grow-" + when,
-		Section: harness.SectionHow,
+		Section: lab.SectionHow,
 		Doc: "a reuseport group outgrows its array; A closes " + when + `
 
 A group has an array for 128 sockets, which is copied to a larger one when
@@ -23,11 +23,11 @@ their group through it, so it stays in the array, behind the open ones, and is
 copied with them. Without migration it leaves the group, and the clients are
 reset. ` + story,
 		Path:        "reuseport_stop_listen_sock, reuseport_grow → reuseport_migrate_sock",
-		Timers:      []harness.Timer{harness.RetransmissionTimer},
+		Timers:      []lab.Timer{lab.RetransmissionTimer},
 		Cost:        200 * time.Millisecond,
 		Connections: 5,
 		Listeners:   groupSize + 4, // with A, and the ends that the check of the listeners needs
-		Play: func(l *harness.Lab) {
+		Play: func(l *lab.Lab) {
 			a := l.Listen("A")
 			l.DropACKs()
 			l.Connect()

@@ -3,7 +3,7 @@ package scenarios
 import (
 	"time"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/verdict"
 )
 
@@ -37,10 +37,10 @@ const (
 )
 
 // hotReload is the talk's case from practice: a server that reloads while clients connect.
-func hotReload(how, title, story string, modes []string, times int, reload harness.Reload, loss func(harness.Mode) verdict.Range) harness.Scenario {
-	return harness.Scenario{
+func hotReload(how, title, story string, modes []string, times int, reload lab.Reload, loss func(lab.Mode) verdict.Range) lab.Scenario {
+	return lab.Scenario{
 		Name:    "hot-reload-" + how,
-		Section: harness.SectionWorkround,
+		Section: lab.SectionWorkround,
 		Doc: title + `
 
 Four clients connect, are served and connect again, as fast as they can. The
@@ -55,10 +55,10 @@ server serves a few, opens a new listener (step 1), removes the old one
 		Families: []string{"ipv4"},
 		// Ten frames a connection, and those that are served while the old listener stays.
 		Frames: 16 * (reloads*servedBetween + 1000),
-		Play: func(l *harness.Lab) {
+		Play: func(l *lab.Lab) {
 			l.HotReload(times, servedBetween, reload)
 		},
-		Expect: func(m harness.Mode) verdict.Expectation {
+		Expect: func(m lab.Mode) verdict.Expectation {
 			return verdict.Expectation{Lives: true, Loss: loss(m)}
 		},
 	}
@@ -70,31 +70,31 @@ listener holds at that moment is lost. With migration it moves to the new one,
 but two gaps are left. A handshake that is completed for a listener which has
 just left LISTEN may be reset by inet_csk_reqsk_queue_add. One that is
 completed just before may inherit its sk_shutdown: it migrates, and the client
-reads the end of a stream that has not begun.`, nil, reloads, harness.ReloadByClosing,
-	func(m harness.Mode) verdict.Range {
+reads the end of a stream that has not begun.`, nil, reloads, lab.ReloadByClosing,
+	func(m lab.Mode) verdict.Range {
 		if m.Migrates {
 			return gap
 		}
 		return closed
 	})
 
-var hotReloadDrain = func() harness.Scenario {
+var hotReloadDrain = func() lab.Scenario {
 	s := hotReload("drain", "a server reloads under a stream of clients, and drains the old listener",
 		`It accepts on the old listener until
 its accept queue is empty. A connection that comes after that and before the
-close can still be lost: the gap is small, and draining does not close it.`, nil, reloads, harness.ReloadByDraining,
-		func(m harness.Mode) verdict.Range {
+close can still be lost: the gap is small, and draining does not close it.`, nil, reloads, lab.ReloadByDraining,
+		func(m lab.Mode) verdict.Range {
 			if m.Migrates {
 				return gap
 			}
 			return drained
 		})
 	play, expect := s.Play, s.Expect
-	s.Play = func(l *harness.Lab) {
+	s.Play = func(l *lab.Lab) {
 		play(l)
 		l.Fact(drainedFact, l.Drained())
 	}
-	s.Expect = func(m harness.Mode) verdict.Expectation {
+	s.Expect = func(m lab.Mode) verdict.Expectation {
 		e := expect(m)
 		e.Facts = map[string]any{drainedFact: "all"}
 		return e
@@ -106,19 +106,19 @@ const drainedFact = "drained, of those in the old queues when the new listeners 
 
 var hotReloadFDPass = hotReload("fd-pass", "a server reloads under a stream of clients, and passes its listener on",
 	`No listener is removed, only the old
-descriptor of it: nothing is lost.`, nil, reloads, harness.ReloadByPassing,
-	func(harness.Mode) verdict.Range { return perMillion(0, 0) })
+descriptor of it: nothing is lost.`, nil, reloads, lab.ReloadByPassing,
+	func(lab.Mode) verdict.Range { return perMillion(0, 0) })
 
-var hotReloadBPFDrain = func() harness.Scenario {
+var hotReloadBPFDrain = func() lab.Scenario {
 	s := hotReload("bpf-drain", "a server reloads under a stream of clients, with BPF draining",
 		`The program sends what arrives to the
 new listener. The server serves the old one until its last request socket
 must be gone (here after 1 s, with tcp_synack_retries=0), drains it and closes
 it. Nothing is lost, but each old listener stays for that second.`,
-		harness.ModesIn(harness.Mode.HasProgram), 2, harness.ReloadByBPFDraining(1100*time.Millisecond),
-		func(harness.Mode) verdict.Range { return perMillion(0, 0) })
-	s.Sysctls = []harness.Sysctl{{Name: "net.ipv4.tcp_synack_retries", Value: "0"}}
-	s.Timers, s.Cost = []harness.Timer{{Name: "the SYN+ACK timer (1 s), for each of two reloads", SYNACK: true}}, 2200*time.Millisecond
+		lab.ModesIn(lab.Mode.HasProgram), 2, lab.ReloadByBPFDraining(1100*time.Millisecond),
+		func(lab.Mode) verdict.Range { return perMillion(0, 0) })
+	s.Sysctls = []lab.Sysctl{{Name: "net.ipv4.tcp_synack_retries", Value: "0"}}
+	s.Timers, s.Cost = []lab.Timer{{Name: "the SYN+ACK timer (1 s), for each of two reloads", SYNACK: true}}, 2200*time.Millisecond
 	s.Busy = false // it waits most of the time
 	return s
 }()

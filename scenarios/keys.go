@@ -7,8 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/tcp"
 	"github.com/rpmig/rpmig/verdict"
@@ -62,7 +62,7 @@ func (s signing) probe() error {
 }
 
 // clientsUse gives the clients that connect from now on a key; empty: none.
-func (s signing) clientsUse(l *harness.Lab, key string) {
+func (s signing) clientsUse(l *lab.Lab, key string) {
 	if key == "" {
 		l.SetClients(nil)
 		return
@@ -71,8 +71,8 @@ func (s signing) clientsUse(l *harness.Lab, key string) {
 }
 
 // withKey has a listener use a key with clients at the address that they connect to: here it is theirs, too.
-func (s signing) withKey(l *harness.Lab, key string) harness.ListenOption {
-	return harness.Setting(func(fd int) error {
+func (s signing) withKey(l *lab.Lab, key string) lab.ListenOption {
+	return lab.Setting(func(fd int) error {
 		if key == "" {
 			return nil
 		}
@@ -81,8 +81,8 @@ func (s signing) withKey(l *harness.Lab, key string) harness.ListenOption {
 }
 
 // keyScenarios returns a scenario for each point at which a connection migrates, and each key that B may have.
-func keyScenarios() []harness.Scenario {
-	var all []harness.Scenario
+func keyScenarios() []lab.Scenario {
+	var all []lab.Scenario
 	for _, k := range keys {
 		all = append(all, k.queue())
 	}
@@ -97,9 +97,9 @@ func keyScenarios() []harness.Scenario {
 
 // aoNone and aoSame are what is different, and what is not, with the successor of TCP MD5.
 var (
-	aoNone = harness.Scenario{
+	aoNone = lab.Scenario{
 		Name:    "ao-none-quiz1",
-		Section: harness.SectionHow,
+		Section: lab.SectionHow,
 		Modes:   mainModes,
 		Doc: `keys of TCP-AO, out of the accept queue: B has none
 
@@ -113,12 +113,12 @@ handshake was complete.`,
 		Play:   aoSigning.quiz1(keys[1]),
 		Expect: migrates(result.RSTACK, 2),
 	}
-	aoSame = harness.Scenario{
+	aoSame = lab.Scenario{
 		Name:    "ao-same-quiz2",
-		Section: harness.SectionHow,
+		Section: lab.SectionHow,
 		// Without migration nobody resets a client that the other would believe: there is no end to wait for.
 		Modes:  []string{"sysctl", "bpf"},
-		Timers: []harness.Timer{harness.SYNACKTimer, retransmissionAfterTimer},
+		Timers: []lab.Timer{lab.SYNACKTimer, retransmissionAfterTimer},
 		Cost:   1700 * time.Millisecond,
 		Doc: `keys of TCP-AO, in the handshake: B has the same
 
@@ -130,7 +130,7 @@ request. It sends the SYN+ACK again for B, signed, and the handshake completes
 there, a second late.`,
 		Path:  "tcp_inbound_ao_hash; reqsk_timer_handler → reuseport_migrate_sock",
 		Probe: aoSigning.probe,
-		Play: func(l *harness.Lab) {
+		Play: func(l *lab.Lab) {
 			a := l.Listen("A", aoSigning.withKey(l, keyOfA))
 			aoSigning.clientsUse(l, keyOfA)
 			l.DropACKs()
@@ -143,7 +143,7 @@ there, a second late.`,
 			l.Fact(resent, l.Counter("TCPSynRetrans"))
 			b.AcceptAll()
 		},
-		Expect: func(m harness.Mode) verdict.Expectation {
+		Expect: func(m lab.Mode) verdict.Expectation {
 			e := migrates(result.BareRST, 1)(m)
 			e.Facts = map[string]any{resent: verdict.Each(1)}
 			return e
@@ -151,10 +151,10 @@ there, a second late.`,
 	}
 )
 
-func (k key) scenario(at, title, story, path string) harness.Scenario {
-	return harness.Scenario{
+func (k key) scenario(at, title, story, path string) lab.Scenario {
+	return lab.Scenario{
 		Name:    "md5-" + k.name + "-" + at,
-		Section: harness.SectionHow,
+		Section: lab.SectionHow,
 		Modes:   mainModes,
 		Doc:     title + ": " + k.what + "\n\n" + story,
 		Path:    path,
@@ -163,7 +163,7 @@ func (k key) scenario(at, title, story, path string) harness.Scenario {
 }
 
 // queue is the case of quiz1. It ends in the same way whatever key B has.
-func (k key) queue() harness.Scenario {
+func (k key) queue() lab.Scenario {
 	s := k.scenario("quiz1", "keys of TCP MD5 signatures, out of the accept queue", map[string]string{
 		"same": `A, its client and B have the same key, and A closes while it has the
 connection in its accept queue. Without migration the client is reset. With
@@ -179,7 +179,7 @@ migration the connection lives on with A's key, which its socket has had since
 the handshake was complete.`,
 	}[k.name], "inet_csk_listen_stop → reuseport_migrate_sock")
 	s.Play = md5Signing.quiz1(k)
-	s.Expect = func(m harness.Mode) verdict.Expectation {
+	s.Expect = func(m lab.Mode) verdict.Expectation {
 		e := migrates(result.RSTACK, 2)(m)
 		for _, name := range keyDrops {
 			e.Counted[name] = 0
@@ -210,8 +210,8 @@ const survivorsTalk = "survivors talk"
 const resent = "SYN+ACKs that were sent again"
 
 // quiz1 stages the case of that name with keys.
-func (s signing) quiz1(k key) func(*harness.Lab) {
-	return func(l *harness.Lab) {
+func (s signing) quiz1(k key) func(*lab.Lab) {
+	return func(l *lab.Lab) {
 		a := l.Listen("A", s.withKey(l, keyOfA))
 		s.clientsUse(l, keyOfA)
 		l.Connect()
@@ -227,7 +227,7 @@ func (s signing) quiz1(k key) func(*harness.Lab) {
 const unanswered = "clients that are answered while B lacks their key"
 
 // ack is the case of quiz2.
-func (k key) ack() harness.Scenario {
+func (k key) ack() lab.Scenario {
 	const path = "tcp_v[46]_rcv → tcp_inbound_hash; tcp_v[46]_syn_recv_sock"
 	s := k.scenario("quiz2", "keys of TCP MD5 signatures, in the handshake", map[string]string{
 		"same": `A, its client and B have the same key, and A closes while it has a request
@@ -250,12 +250,12 @@ B's key, and each side drops what the other signs: nothing more gets through
 either way, and nothing is reset. Without migration B drops what the client
 sends, and resets it only once it has been given the client's key.`,
 	}[k.name], path)
-	s.Timers, s.Cost = []harness.Timer{harness.RetransmissionTimer}, 200*time.Millisecond
+	s.Timers, s.Cost = []lab.Timer{lab.RetransmissionTimer}, 200*time.Millisecond
 	if !k.fits() {
-		s.Timers = append(s.Timers, harness.Timer{Name: "four more of the client's (3.4 s in)"})
+		s.Timers = append(s.Timers, lab.Timer{Name: "four more of the client's (3.4 s in)"})
 		s.Cost = 3400 * time.Millisecond
 	}
-	s.Play = func(l *harness.Lab) {
+	s.Play = func(l *lab.Lab) {
 		a := l.Listen("A", md5Signing.withKey(l, keyOfA))
 		md5Signing.clientsUse(l, keyOfA)
 		l.DropACKs()
@@ -279,7 +279,7 @@ sends, and resets it only once it has been given the client's key.`,
 	if !k.fits() { // by the bug B is given the key before the timer fires
 		s.Bugs = append(s.Bugs, lostKeys(survivorsTalk))
 	}
-	s.Expect = func(m harness.Mode) verdict.Expectation {
+	s.Expect = func(m lab.Mode) verdict.Expectation {
 		e := migrates(result.BareRST, 1)(m)
 		e.Facts = map[string]any{resent: 0}
 		if !k.fits() {
@@ -294,13 +294,13 @@ sends, and resets it only once it has been given the client's key.`,
 }
 
 // learn gives B the key of A.
-func learn(l *harness.Lab, b *harness.Listener) {
+func learn(l *lab.Lab, b *lab.Listener) {
 	b.Use("it is given the key of A", func(fd int) error { return md5Signing.set(fd, l.DialAddress(), keyOfA) })
 	md5Signing.clientsUse(l, keyOfA)
 }
 
 // timer is the case of synack-timer.
-func (k key) timer() harness.Scenario {
+func (k key) timer() lab.Scenario {
 	const left = "request sockets while B lacks their key"
 	s := k.scenario("timer", "keys of TCP MD5 signatures, by the SYN+ACK timer", map[string]string{
 		"same": `A, its client and B have the same key, A closes while it has a request socket,
@@ -322,12 +322,12 @@ client sends, and for the client nothing happens: it is neither accepted nor
 reset. Once B is given the client's key, it resets the client without
 migration, and with migration the handshake completes.`,
 	}[k.name], "reqsk_timer_handler → reuseport_migrate_sock; tcp_inbound_hash")
-	s.Timers, s.Cost = []harness.Timer{harness.SYNACKTimer, retransmissionAfterTimer}, 1700*time.Millisecond
+	s.Timers, s.Cost = []lab.Timer{lab.SYNACKTimer, retransmissionAfterTimer}, 1700*time.Millisecond
 	if !k.fits() {
-		s.Timers = append(s.Timers, harness.Timer{Name: "the one after that (3.4 s in)"})
+		s.Timers = append(s.Timers, lab.Timer{Name: "the one after that (3.4 s in)"})
 		s.Cost = 3400 * time.Millisecond
 	}
-	s.Play = func(l *harness.Lab) {
+	s.Play = func(l *lab.Lab) {
 		a := l.Listen("A", md5Signing.withKey(l, keyOfA))
 		md5Signing.clientsUse(l, keyOfA)
 		l.DropACKs()
@@ -349,7 +349,7 @@ migration, and with migration the handshake completes.`,
 		b.AcceptAll()
 		md5Signing.clientsUse(l, keyOfA)
 	}
-	s.Expect = func(m harness.Mode) verdict.Expectation {
+	s.Expect = func(m lab.Mode) verdict.Expectation {
 		e := migrates(result.BareRST, 1)(m)
 		if !k.fits() {
 			e.Facts = map[string]any{unanswered: "none", left: verdict.Each(0)}

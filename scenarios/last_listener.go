@@ -3,15 +3,15 @@ package scenarios
 import (
 	"time"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
 
 // noListenerLeft is the expectation of a case in which there is no listener to migrate to: every connection is lost in
 // every mode, which the talk calls acceptable. A failure is counted where the closed listener was migration-capable.
-func noListenerLeft(flavour result.Flavour, estabResets int, owner result.Owner, reason string) func(harness.Mode) verdict.Expectation {
-	return func(m harness.Mode) verdict.Expectation {
+func noListenerLeft(flavour result.Flavour, estabResets int, owner result.Owner, reason string) func(lab.Mode) verdict.Expectation {
+	return func(m lab.Mode) verdict.Expectation {
 		failures := 0
 		if m.Asks {
 			failures = 1
@@ -22,9 +22,9 @@ func noListenerLeft(flavour result.Flavour, estabResets int, owner result.Owner,
 	}
 }
 
-var lastListenerQuiz1 = harness.Scenario{
+var lastListenerQuiz1 = lab.Scenario{
 	Name:    "last-listener-quiz1",
-	Section: harness.SectionMisbehave,
+	Section: lab.SectionMisbehave,
 	Doc: `the only listener closes, with connections in its accept queue
 
 No listener is left on the port, and the connections are reset with and
@@ -33,7 +33,7 @@ listener in the group and counts a failure, but only where migration was
 asked for. No program is asked about it.`,
 	Path:        "inet_csk_listen_stop → reuseport_migrate_sock",
 	Connections: 25,
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		l.Connect()
 		l.AssertAcceptQueue(a)
@@ -42,18 +42,18 @@ asked for. No program is asked about it.`,
 	Expect: noListenerLeft(result.RSTACK, 2, result.ClosingListener, "TCP_STATE"),
 }
 
-var lastListenerQuiz2 = harness.Scenario{
+var lastListenerQuiz2 = lab.Scenario{
 	Name:    "last-listener-quiz2",
-	Section: harness.SectionMisbehave,
+	Section: lab.SectionMisbehave,
 	Doc: `the only listener closes, with connections still in the handshake
 
 The request socket is dropped when the client's retransmission comes. The
 segment then finds no socket at all, and the reset is sent without one.`,
 	Path:        "tcp_v[46]_rcv → reuseport_migrate_sock → tcp_v[46]_send_reset",
-	Timers:      []harness.Timer{harness.RetransmissionTimer},
+	Timers:      []lab.Timer{lab.RetransmissionTimer},
 	Cost:        200 * time.Millisecond,
 	Connections: 25,
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		l.DropACKs()
 		l.Connect()
@@ -65,9 +65,9 @@ segment then finds no socket at all, and the reset is sent without one.`,
 	Expect: noListenerLeft(result.BareRST, 1, result.NoSocket, "NO_SOCKET"),
 }
 
-var lateListenerQuiz1 = harness.Scenario{
+var lateListenerQuiz1 = lab.Scenario{
 	Name:    "late-listener-quiz1",
-	Section: harness.SectionHow,
+	Section: lab.SectionHow,
 	Doc: `close the old listener, then open the new one: the accept queue
 
 "Close old, then listen new" is the wrong order even with migration on: the
@@ -75,7 +75,7 @@ accept queue is emptied inside close(), when there is no other listener yet,
 and in every mode the connections are reset.`,
 	Path:        "inet_csk_listen_stop → reuseport_migrate_sock",
 	Connections: 25,
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		l.Connect()
 		l.AssertAcceptQueue(a)
@@ -85,19 +85,19 @@ and in every mode the connections are reset.`,
 	Expect: noListenerLeft(result.RSTACK, 2, result.ClosingListener, "TCP_STATE"),
 }
 
-var lateListenerQuiz2 = harness.Scenario{
+var lateListenerQuiz2 = lab.Scenario{
 	Name:    "late-listener-quiz2",
-	Section: harness.SectionHow,
+	Section: lab.SectionHow,
 	Doc: `close the old listener, then open the new one: the handshake
 
 When the client's retransmission comes, B listens, but in a new reuseport
 group: B found no listener whose group it could join. Even with migration the
 kernel finds no listener in A's group, and B resets the client.`,
 	Path:        "tcp_v[46]_rcv → reuseport_migrate_sock → tcp_v[46]_send_reset",
-	Timers:      []harness.Timer{harness.RetransmissionTimer},
+	Timers:      []lab.Timer{lab.RetransmissionTimer},
 	Cost:        200 * time.Millisecond,
 	Connections: 25,
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		l.DropACKs()
 		l.Connect()

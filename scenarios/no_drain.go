@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
@@ -12,13 +12,13 @@ import (
 // knocking is how many new clients come to a listener that should be drained, and to its successor.
 const knocking = 40
 
-var listenZeroDrain = harness.Scenario{
+var listenZeroDrain = lab.Scenario{
 	Name:        "listen-zero-drain",
-	Section:     harness.SectionBeyond,
-	Timers:      []harness.Timer{{Name: "the client's SYN timer (1 s)"}},
+	Section:     lab.SectionBeyond,
+	Timers:      []lab.Timer{{Name: "the client's SYN timer (1 s)"}},
 	Cost:        time.Second,
 	Connections: 25,
-	Frames:      knocking * harness.FramesServed,
+	Frames:      knocking * lab.FramesServed,
 	Listeners:   2 + 2*knocking, // with both ends of those that come late
 	Doc: `listen(A, 0) does not drain a listener
 
@@ -31,10 +31,10 @@ the clients: they wait. Only when A has closed, and their SYN timer has fired
 after 1 s, do they reach B. What is in A's accept queue is lost without
 migration, and migrates with it, as in quiz1.`,
 	Path: "tcp_conn_request → sk_acceptq_is_full; inet_csk_listen_stop",
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		l.Connect()
-		b := l.Listen("B", harness.Backlog(2*max(knocking, l.Connections())))
+		b := l.Listen("B", lab.Backlog(2*max(knocking, l.Connections())))
 		a.SetBacklog(0)
 		waiting := l.Knock(knocking, b)
 		l.AssertAcceptQueue(a)
@@ -49,7 +49,7 @@ migration, and migrates with it, as in quiz1.`,
 		b.AcceptAll()
 		l.ServeLate(waiting, b)
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := migrates(result.RSTACK, 2)(m)
 		e.Facts = map[string]any{
 			"ListenOverflows for each dropped SYN": "all", "ListenDrops for each dropped SYN": "all", resetsBefore: 0, unevenness: fair,
@@ -62,9 +62,9 @@ migration, and migrates with it, as in quiz1.`,
 	},
 }
 
-var reuseportOffDrain = harness.Scenario{
+var reuseportOffDrain = lab.Scenario{
 	Name:        "reuseport-off-drain",
-	Section:     harness.SectionBeyond,
+	Section:     lab.SectionBeyond,
 	Families:    []string{"ipv4"},
 	Connections: 25,
 	Frames:      throws,
@@ -81,9 +81,9 @@ with it, as in quiz1.`,
 	Expect: halfOf(migrates(result.RSTACK, 2)),
 }
 
-var reuseportOffDrainIPv6 = harness.Scenario{
+var reuseportOffDrainIPv6 = lab.Scenario{
 	Name:        "reuseport-off-drain-ipv6",
-	Section:     harness.SectionBeyond,
+	Section:     lab.SectionBeyond,
 	Families:    []string{"ipv6", "dual"},
 	Modes:       []string{"off", "sysctl"},
 	Connections: 25,
@@ -96,14 +96,14 @@ reach A, and none reaches B. When A closes, what is in its accept queue is
 lost without migration and migrates with it.`,
 	Path: "inet_lookup_reuseport; inet_csk_listen_stop → reuseport_migrate_sock",
 	Play: reuseportOff,
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := migrates(result.RSTACK, 2)(m)
 		e.Facts = map[string]any{"new clients that nobody accepts": "all"}
 		return e
 	},
 }
 
-func reuseportOff(l *harness.Lab) {
+func reuseportOff(l *lab.Lab) {
 	a, b := l.Listen("A"), l.Listen("B")
 	a.LeaveReuseport()
 	arrivals(l, l.Connections(), l.ConnectUntilQueued(a, b))

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/tcp"
 	"github.com/rpmig/rpmig/verdict"
@@ -196,8 +196,8 @@ var options = []option{
 }
 
 // settings are those of A, 0, or of B, 1.
-func settings(side int) harness.ListenOption {
-	return harness.Setting(func(fd int) error {
+func settings(side int) lab.ListenOption {
+	return lab.Setting(func(fd int) error {
 		for _, o := range options {
 			if err := o.set(fd, o.values[side]); err != nil {
 				return fmt.Errorf("set %s: %w", o.name, err)
@@ -235,7 +235,7 @@ func (o option) whose(a, b, got int) string {
 }
 
 // asked has a listener tell what its options are. It has those of IPv4 and of IPv6 set to the same values.
-func asked(s *harness.Listener) (values []int) {
+func asked(s *lab.Listener) (values []int) {
 	s.Use("which options it has", func(fd int) (err error) {
 		values, err = ask(fd, false)
 		return err
@@ -244,7 +244,7 @@ func asked(s *harness.Listener) (values []int) {
 }
 
 // acceptAsking accepts on B, and notes of each option whose value the connections have.
-func acceptAsking(l *harness.Lab, onA []int, b *harness.Listener) {
+func acceptAsking(l *lab.Lab, onA []int, b *lab.Listener) {
 	onB, found := asked(b), make([][]string, len(options))
 	b.AcceptUsing(func(fd int, peer netip.AddrPort) error {
 		got, err := ask(fd, peer.Addr().Is6())
@@ -272,8 +272,8 @@ func acceptAsking(l *harness.Lab, onA []int, b *harness.Listener) {
 func sayAtOnce(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1) }
 
 // optionsExpect is the expectation of a case in which options are asked for.
-func optionsExpect(flavour result.Flavour, estabResets int, whose func(option) string) func(harness.Mode) verdict.Expectation {
-	return func(m harness.Mode) verdict.Expectation {
+func optionsExpect(flavour result.Flavour, estabResets int, whose func(option) string) func(lab.Mode) verdict.Expectation {
+	return func(m lab.Mode) verdict.Expectation {
 		e := migrates(flavour, estabResets)(m)
 		if m.Migrates {
 			e.Facts = map[string]any{}
@@ -291,9 +291,9 @@ func optionsProbe() error {
 	return err
 }
 
-var optionsQueue = harness.Scenario{
+var optionsQueue = lab.Scenario{
 	Name:    "options-queue",
-	Section: harness.SectionHow,
+	Section: lab.SectionHow,
 	Doc: `socket options that differ between the listeners: out of the accept queue
 
 A and B set many socket options to different values, and A closes while it has
@@ -304,7 +304,7 @@ A's options. Only SO_PRIORITY is neither's, since no connection has that from
 a listener. docs/OPTIONS.md has the table, and what to do about it.`,
 	Path:  "inet_csk_listen_stop → reuseport_migrate_sock",
 	Probe: optionsProbe,
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A", settings(0))
 		l.Connect()
 		b := l.Listen("B", settings(1))
@@ -316,10 +316,10 @@ a listener. docs/OPTIONS.md has the table, and what to do about it.`,
 	Expect: optionsExpect(result.RSTACK, 2, func(o option) string { return o.queue }),
 }
 
-var optionsACK = harness.Scenario{
+var optionsACK = lab.Scenario{
 	Name:    "options-ack",
-	Section: harness.SectionHow,
-	Timers:  []harness.Timer{harness.RetransmissionTimer},
+	Section: lab.SectionHow,
+	Timers:  []lab.Timer{lab.RetransmissionTimer},
 	Cost:    200 * time.Millisecond,
 	Doc: `socket options that differ between the listeners: in the handshake
 
@@ -332,7 +332,7 @@ scale, which the SYN+ACK has told the client. B's larger SO_RCVBUF does not
 change that any more.`,
 	Path:  "tcp_v[46]_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
 	Probe: optionsProbe,
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A", settings(0))
 		l.DropACKs()
 		l.Connect()
@@ -347,10 +347,10 @@ change that any more.`,
 	Expect: optionsExpect(result.BareRST, 1, func(o option) string { return o.ack }),
 }
 
-var optionsTimer = harness.Scenario{
+var optionsTimer = lab.Scenario{
 	Name:    "options-timer",
-	Section: harness.SectionHow,
-	Timers:  []harness.Timer{harness.SYNACKTimer, retransmissionAfterTimer},
+	Section: lab.SectionHow,
+	Timers:  []lab.Timer{lab.SYNACKTimer, retransmissionAfterTimer},
 	Cost:    1700 * time.Millisecond,
 	Doc: `socket options that differ between the listeners: by the SYN+ACK timer
 
@@ -361,7 +361,7 @@ it moves the request to B with all that it has held since the SYN came
 ACK has come. So what is A's and what is B's is as in options-ack.`,
 	Path:  "reqsk_timer_handler → reuseport_migrate_sock",
 	Probe: optionsProbe,
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A", settings(0))
 		l.DropACKs()
 		l.Connect()
@@ -375,7 +375,7 @@ ACK has come. So what is A's and what is B's is as in options-ack.`,
 		l.AwaitOutcomes(b)
 		acceptAsking(l, onA, b)
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := optionsExpect(result.BareRST, 1, func(o option) string { return o.timer })(m)
 		left := 0
 		if m.Migrates {

@@ -1,13 +1,13 @@
 package scenarios
 
 import (
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 )
 
-var quiz1 = harness.Scenario{
+var quiz1 = lab.Scenario{
 	Name:    "quiz1",
-	Section: harness.SectionMisbehave,
+	Section: lab.SectionMisbehave,
 	Doc: `connections in the accept queue of a listener that closes
 
 Listener A has a client's connection in its accept queue: the handshake is
@@ -18,7 +18,7 @@ accept queue inside close(). Without migration it resets what it finds there,
 although B listens. With migration it moves the connection to B, and B's
 accept returns it.`,
 	Path: "inet_csk_listen_stop → reuseport_migrate_sock",
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		l.Connect()
 		b := l.Listen("B")

@@ -3,14 +3,14 @@ package scenarios
 import (
 	"time"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 )
 
-var quiz2 = harness.Scenario{
+var quiz2 = lab.Scenario{
 	Name:    "quiz2",
-	Section: harness.SectionMisbehave,
-	Timers:  []harness.Timer{harness.RetransmissionTimer},
+	Section: lab.SectionMisbehave,
+	Timers:  []lab.Timer{lab.RetransmissionTimer},
 	Cost:    200 * time.Millisecond,
 	Doc: `connections still in the handshake when the listener closes
 
@@ -21,7 +21,7 @@ Without migration the request socket is dropped because A is closed, and B,
 which knows nothing of it, resets the client. With migration the request
 socket is cloned for B, and B's accept returns the connection.`,
 	Path: "tcp_v[46]_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		l.DropACKs()
 		l.Connect()

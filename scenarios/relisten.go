@@ -5,13 +5,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 )
 
-var relisten = harness.Scenario{
+var relisten = lab.Scenario{
 	Name:        "relisten",
-	Section:     harness.SectionBeyond,
-	Timers:      []harness.Timer{harness.RetransmissionTimer},
+	Section:     lab.SectionBeyond,
+	Timers:      []lab.Timer{lab.RetransmissionTimer},
 	Cost:        200 * time.Millisecond,
 	Connections: 25,
 	Doc: `a listener that was shut down listens again before the ACK comes
@@ -22,7 +22,7 @@ sockets. When the ACK comes, tcp_v[46]_rcv checks only that the listener is in
 LISTEN now, not that it always was. So in every mode all of them stay with A,
 although B listens too, and no migration is counted.`,
 	Path: "tcp_v[46]_rcv → inet_csk_complete_hashdance, not migrating",
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		l.DropACKs()
 		l.Connect()

@@ -5,17 +5,17 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
 
-var saveSYNOption = harness.SockOpt(unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 1)
+var saveSYNOption = lab.SockOpt(unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 1)
 
 // saveSYN are the cases: the new listener has TCP_SAVE_SYN set, both have, or the old one has.
 var saveSYN = []struct {
 	name, title, story string
-	old, new           []harness.ListenOption
+	old, new           []lab.ListenOption
 	saved              string
 }{
 	{
@@ -25,30 +25,30 @@ that it reaches (tcp_conn_request → tcp_reqsk_record_syn), and that was A:
 with migration B gets the connection, and TCP_SAVED_SYN is empty.
 ip-sysctl.rst warns of that, and of listeners with different settings in
 general.`,
-		new: []harness.ListenOption{saveSYNOption}, saved: "none",
+		new: []lab.ListenOption{saveSYNOption}, saved: "none",
 	},
 	{
 		name: "both", title: "both listeners want the SYN, and it migrates",
 		story: `A and B have TCP_SAVE_SYN set. With migration the SYN that A saved goes with
 the connection: the child takes it from its request when it is made
 (tcp_move_syn), before it gets into A's accept queue, or into that of B.`,
-		old: []harness.ListenOption{saveSYNOption}, new: []harness.ListenOption{saveSYNOption}, saved: "all",
+		old: []lab.ListenOption{saveSYNOption}, new: []lab.ListenOption{saveSYNOption}, saved: "all",
 	},
 	{
 		name: "old", title: "only the old listener wanted the SYN, and it migrates",
 		story: `Only A has TCP_SAVE_SYN set. With migration the SYN that A saved goes with the
 connection, and B can read it without having asked for it: the setting belongs
 to the listener, the SYN to the connection.`,
-		old: []harness.ListenOption{saveSYNOption}, saved: "all",
+		old: []lab.ListenOption{saveSYNOption}, saved: "all",
 	},
 }
 
 // saveSYNScenarios returns a scenario for each case and each quiz.
-func saveSYNScenarios() []harness.Scenario {
-	var all []harness.Scenario
+func saveSYNScenarios() []lab.Scenario {
+	var all []lab.Scenario
 	for _, c := range saveSYN {
-		expect := func(flavour result.Flavour, estabResets int) func(harness.Mode) verdict.Expectation {
-			return func(m harness.Mode) verdict.Expectation {
+		expect := func(flavour result.Flavour, estabResets int) func(lab.Mode) verdict.Expectation {
+			return func(m lab.Mode) verdict.Expectation {
 				e := migrates(flavour, estabResets)(m)
 				e.Facts = map[string]any{"connections with their SYN": "none"}
 				if m.Migrates {
@@ -57,14 +57,14 @@ func saveSYNScenarios() []harness.Scenario {
 				return e
 			}
 		}
-		all = append(all, harness.Scenario{
+		all = append(all, lab.Scenario{
 			Name:        "save-syn-" + c.name + "-quiz1",
-			Section:     harness.SectionHow,
+			Section:     lab.SectionHow,
 			Modes:       mainModes,
 			Doc:         c.title + " (quiz1)\n\n" + c.story,
 			Path:        "inet_csk_listen_stop → reuseport_migrate_sock",
 			Connections: 25,
-			Play: func(l *harness.Lab) {
+			Play: func(l *lab.Lab) {
 				a := l.Listen("A", c.old...)
 				l.Connect()
 				b := l.Listen("B", c.new...)
@@ -73,16 +73,16 @@ func saveSYNScenarios() []harness.Scenario {
 				l.Fact("connections with their SYN", portion(b.AcceptSavedSYN(), l.Connections()))
 			},
 			Expect: expect(result.RSTACK, 2),
-		}, harness.Scenario{
+		}, lab.Scenario{
 			Name:        "save-syn-" + c.name + "-quiz2",
-			Section:     harness.SectionHow,
+			Section:     lab.SectionHow,
 			Modes:       mainModes,
 			Doc:         c.title + " (quiz2)\n\n" + c.story,
 			Path:        "tcp_v[46]_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
-			Timers:      []harness.Timer{harness.RetransmissionTimer},
+			Timers:      []lab.Timer{lab.RetransmissionTimer},
 			Cost:        200 * time.Millisecond,
 			Connections: 25,
-			Play: func(l *harness.Lab) {
+			Play: func(l *lab.Lab) {
 				a := l.Listen("A", c.old...)
 				l.DropACKs()
 				l.Connect()

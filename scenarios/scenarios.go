@@ -4,17 +4,17 @@ package scenarios
 import (
 	"slices"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
 
 // All returns every scenario, in the order of the talk.
-func All() []harness.Scenario {
+func All() []lab.Scenario {
 	return slices.Concat(
-		[]harness.Scenario{addrInUse},
+		[]lab.Scenario{addrInUse},
 		sharedListeners,
-		[]harness.Scenario{
+		[]lab.Scenario{
 			spread, spreadFewPorts,
 			quiz1,
 			quiz2,
@@ -27,16 +27,16 @@ func All() []harness.Scenario {
 			lateListenerQuiz1, lateListenerQuiz2,
 		},
 		saveSYNScenarios(),
-		[]harness.Scenario{optionsQueue, optionsACK, optionsTimer},
+		[]lab.Scenario{optionsQueue, optionsACK, optionsTimer},
 		keyScenarios(),
-		[]harness.Scenario{
+		[]lab.Scenario{
 			synPolicy, classicBPFRenumbered,
 			groupGrowBefore, groupGrowAfter,
 			hotReloadPlain, hotReloadDrain, hotReloadFDPass, hotReloadBPFDrain,
 		},
 		selftest(),
 		closeBy(),
-		[]harness.Scenario{
+		[]lab.Scenario{
 			storm,
 			relisten,
 			chainQuiz1, chainQuiz2, chainTimer,
@@ -45,19 +45,19 @@ func All() []harness.Scenario {
 			backlogFullQueue, backlogFullHashdance, backlogFullTimer, overflowAbortQueue,
 		},
 		wrongProgramScenarios(),
-		[]harness.Scenario{
+		[]lab.Scenario{
 			sysctlFlipOn, sysctlFlipOff,
 			syncookies,
 		},
 		deferAccept,
 		otherGroupScenarios(),
-		[]harness.Scenario{
+		[]lab.Scenario{
 			cpuAffinityQuiz1, cpuAffinityQuiz2,
 			skLookupQuiz1, skLookupQuiz2, skLookupMoved, skLookupDrainAlone, skLookupDrainGroup,
 			tcAssignQuiz1, tcAssignQuiz2,
 		},
 		clientStateScenarios(),
-		[]harness.Scenario{
+		[]lab.Scenario{
 			bigPayload,
 			passClosedUnreadQuiz1, passClosedUnreadQuiz2,
 			leakedListener, shutdownFirst, closeInAccept,
@@ -70,13 +70,13 @@ func All() []harness.Scenario {
 var mainModes = []string{"off", "sysctl", "bpf"}
 
 // migrating are the modes in which connections migrate.
-var migrating = harness.ModesIn(func(m harness.Mode) bool { return m.Migrates })
+var migrating = lab.ModesIn(func(m lab.Mode) bool { return m.Migrates })
 
 // migrates is the expectation of a case in which only migration saves a connection. A lost one is reset with the given
 // flavour. estabResets is how much EstabResets grows then for both ends, since client and server share the namespace. A
 // bare RST answers a stray segment, for which the kernel looks up a listener first.
-func migrates(flavour result.Flavour, estabResets int) func(harness.Mode) verdict.Expectation {
-	return func(m harness.Mode) verdict.Expectation {
+func migrates(flavour result.Flavour, estabResets int) func(lab.Mode) verdict.Expectation {
+	return func(m lab.Mode) verdict.Expectation {
 		e := verdict.Expectation{Lives: m.Migrates, Counted: map[string]int{
 			result.MigrateSuccess: 0, result.MigrateFailure: 0, result.OutRsts: 0, result.EstabResets: 0,
 		}}

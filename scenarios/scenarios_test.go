@@ -7,12 +7,12 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/verdict"
 )
 
 func TestAll(t *testing.T) {
-	if err := harness.Validate(All()); err != nil {
+	if err := lab.Validate(All()); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range All() {
@@ -52,13 +52,13 @@ func TestBugs(t *testing.T) {
 		{"7.3.4", "cpu-affinity-quiz1", ""},
 		{"", "fastopen-quota", strings.Join(migrating, "? ") + "?"},
 	} {
-		s, err := harness.Select(All(), tt.scenario)
-		if err != nil {
-			t.Fatal(err)
+		i := slices.IndexFunc(All(), func(s lab.Scenario) bool { return s.Name == tt.scenario })
+		if i < 0 {
+			t.Fatalf("no scenario %q", tt.scenario)
 		}
 		var got []string
-		for _, mode := range harness.ModesIn(func(harness.Mode) bool { return true }) {
-			for _, b := range verdict.Suspects(s[0].Bugs, tt.upstream, mode) {
+		for _, mode := range lab.ModesIn(func(lab.Mode) bool { return true }) {
+			for _, b := range verdict.Suspects(All()[i].Bugs, tt.upstream, mode) {
 				if b.Unknown {
 					mode += "?"
 				}
@@ -75,7 +75,7 @@ func TestBugs(t *testing.T) {
 func TestBugChecks(t *testing.T) {
 	for _, s := range All() {
 		for _, b := range s.Bugs {
-			harness.ModesIn(func(m harness.Mode) bool {
+			lab.ModesIn(func(m lab.Mode) bool {
 				if _, made := s.Expect(m).Facts[b.Check]; !made && b.Check != survivorsTalk && s.PlaysMode(m) {
 					t.Errorf("%s in %s: no check %q", s.Name, m.Name, b.Check)
 				}
@@ -90,7 +90,7 @@ func TestStoryCounters(t *testing.T) {
 	counter := regexp.MustCompile(`\b(TCP[A-Z]|[A-Z])[a-z]+([A-Z][a-z]+)+\b`)
 	for _, s := range All() {
 		checked := map[string]bool{}
-		harness.ModesIn(func(m harness.Mode) bool {
+		lab.ModesIn(func(m lab.Mode) bool {
 			if s.PlaysMode(m) {
 				for name := range s.Expect(m).Counted {
 					checked[name] = true
@@ -119,7 +119,7 @@ var condition = regexp.MustCompile(`\b([Ww]ith(out)? migration|only migration|no
 func TestStoryModes(t *testing.T) {
 	for _, s := range All() {
 		live, lost := 0, 0
-		harness.ModesIn(func(m harness.Mode) bool {
+		lab.ModesIn(func(m lab.Mode) bool {
 			switch e := s.Expect(m); {
 			case !s.PlaysMode(m):
 			case e.Lives:
@@ -143,7 +143,7 @@ func TestStoryModes(t *testing.T) {
 func TestStoryFamilies(t *testing.T) {
 	for _, s := range All() {
 		said := s.Story() + " " + s.Path
-		families := slices.DeleteFunc(harness.Families(), func(f harness.Family) bool { return !s.PlaysFamily(f) })
+		families := slices.DeleteFunc(lab.Families(), func(f lab.Family) bool { return !s.PlaysFamily(f) })
 		if len(families) > 1 && strings.Contains(said, "_v4_") != strings.Contains(said, "_v6_") {
 			t.Errorf("%s names a function of one family, and is played in %d", s.Name, len(families))
 		}

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
@@ -22,17 +22,17 @@ type selftestCase struct {
 	name, title string
 	story       string
 	path        string
-	timers      []harness.Timer
+	timers      []lab.Timer
 	cost        time.Duration
 	modes       []string
-	sysctls     []harness.Sysctl
-	options     []harness.ListenOption
+	sysctls     []lab.Sysctl
+	options     []lab.ListenOption
 	// stage connects the clients once the first four servers listen and before the last one does, and asserts that they are
 	// where the case needs them.
-	stage func(l *harness.Lab, first []*harness.Listener)
+	stage func(l *lab.Lab, first []*lab.Listener)
 	// migrate makes the connections migrate once the first four servers have been shut down.
-	migrate func(l *harness.Lab, servers []*harness.Listener)
-	expect  func(harness.Mode) verdict.Expectation
+	migrate func(l *lab.Lab, servers []*lab.Listener)
+	expect  func(lab.Mode) verdict.Expectation
 }
 
 // selftestQueue are the modes in which a case of the accept queue has an exact outcome. The servers are shut down one
@@ -46,11 +46,11 @@ var selftestCases = []selftestCase{
 program picks; back to server 1, which listens again; and to server 4 again.`,
 		path:  "inet_csk_listen_stop → reuseport_migrate_sock, three times",
 		modes: selftestQueue,
-		stage: func(l *harness.Lab, first []*harness.Listener) {
+		stage: func(l *lab.Lab, first []*lab.Listener) {
 			l.Connect()
 			l.AssertAcceptQueue(first...)
 		},
-		migrate: func(l *harness.Lab, servers []*harness.Listener) {
+		migrate: func(l *lab.Lab, servers []*lab.Listener) {
 			l.Fact(selftestAsked, l.Share(int(l.Program().Asked().Established)))
 			selftestDance(l, servers)
 		},
@@ -64,13 +64,13 @@ again; and to server 4 again.`,
 		path:    "inet_csk_listen_stop → reuseport_migrate_sock, three times",
 		modes:   selftestQueue,
 		sysctls: fastOpenSysctls,
-		options: []harness.ListenOption{fastOpen(5 * selftestClients)},
-		stage: func(l *harness.Lab, first []*harness.Listener) {
+		options: []lab.ListenOption{fastOpen(5 * selftestClients)},
+		stage: func(l *lab.Lab, first []*lab.Listener) {
 			l.DropACKs()
 			l.ConnectFast()
 			l.AssertChildren(first...)
 		},
-		migrate: func(l *harness.Lab, servers []*harness.Listener) {
+		migrate: func(l *lab.Lab, servers []*lab.Listener) {
 			l.Fact(selftestAsked, l.Share(int(l.Program().Asked().SYNRecv)))
 			selftestDance(l, servers)
 		},
@@ -84,13 +84,13 @@ selftest sleeps for a second, and its clients then wait for their
 retransmission timer. Here the scenario waits for the SYN+ACK timer, and the
 clients send once it has fired.`,
 		path:   "reqsk_timer_handler → reuseport_migrate_sock",
-		timers: []harness.Timer{harness.SYNACKTimer}, cost: time.Second,
-		stage: func(l *harness.Lab, first []*harness.Listener) {
+		timers: []lab.Timer{lab.SYNACKTimer}, cost: time.Second,
+		stage: func(l *lab.Lab, first []*lab.Listener) {
 			l.DropACKs()
 			l.ConnectSilently()
 			l.AssertRequests(first...)
 		},
-		migrate: func(l *harness.Lab, servers []*harness.Listener) {
+		migrate: func(l *lab.Lab, servers []*lab.Listener) {
 			l.AwaitSYNACKTimers()
 			l.Fact("migrated by the timer", l.Share(l.Counter(result.MigrateSuccess)))
 			l.Fact(selftestAsked, l.Share(int(l.Program().Asked().NewSYNRecv)))
@@ -98,7 +98,7 @@ clients send once it has fired.`,
 			l.Send()
 			l.AwaitOutcomes(servers[4])
 		},
-		expect: func(m harness.Mode) verdict.Expectation {
+		expect: func(m lab.Mode) verdict.Expectation {
 			e := migrates(result.BareRST, 1)(m)
 			e.Facts = map[string]any{"migrated by the timer": allIf(e.Lives)}
 			return e
@@ -109,13 +109,13 @@ clients send once it has fired.`,
 		story: `Request sockets wait for their ACK. It comes, and they migrate to server 4,
 the one that listens; a migrate program is asked.`,
 		path:   "tcp_v[46]_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
-		timers: []harness.Timer{harness.RetransmissionTimer}, cost: 200 * time.Millisecond,
-		stage: func(l *harness.Lab, first []*harness.Listener) {
+		timers: []lab.Timer{lab.RetransmissionTimer}, cost: 200 * time.Millisecond,
+		stage: func(l *lab.Lab, first []*lab.Listener) {
 			l.DropACKs()
 			l.Connect()
 			l.AssertRequests(first...)
 		},
-		migrate: func(l *harness.Lab, servers []*harness.Listener) {
+		migrate: func(l *lab.Lab, servers []*lab.Listener) {
 			l.StopDropping()
 			l.AwaitOutcomes(servers[4])
 			l.Fact(selftestAsked, l.Share(int(l.Program().Asked().NewSYNRecv)))
@@ -129,7 +129,7 @@ the one that listens; a migrate program is asked.`,
 const selftestAsked = "the program was asked about"
 
 // selftestDance is what the selftest's migrate_dance does after the first four servers have been shut down.
-func selftestDance(l *harness.Lab, servers []*harness.Listener) {
+func selftestDance(l *lab.Lab, servers []*lab.Listener) {
 	servers[1].Relisten()
 	servers[4].Shutdown(unix.SHUT_RDWR)
 	servers[4].Relisten()
@@ -137,8 +137,8 @@ func selftestDance(l *harness.Lab, servers []*harness.Listener) {
 }
 
 // selftestDanced is an expectation of three migrations instead of one.
-func selftestDanced(once func(harness.Mode) verdict.Expectation) func(harness.Mode) verdict.Expectation {
-	return func(m harness.Mode) verdict.Expectation {
+func selftestDanced(once func(lab.Mode) verdict.Expectation) func(lab.Mode) verdict.Expectation {
+	return func(m lab.Mode) verdict.Expectation {
 		e := once(m)
 		if e.Lives {
 			e.Migrations *= 3
@@ -150,13 +150,13 @@ func selftestDanced(once func(harness.Mode) verdict.Expectation) func(harness.Mo
 }
 
 // selftest returns the cases of the kernel's selftest, under its own names.
-func selftest() []harness.Scenario {
-	var all []harness.Scenario
+func selftest() []lab.Scenario {
+	var all []lab.Scenario
 	for _, family := range []string{"ipv4", "ipv6"} {
 		for _, c := range selftestCases {
-			all = append(all, harness.Scenario{
+			all = append(all, lab.Scenario{
 				Name:        fmt.Sprintf("selftest/%s-%s", family, c.name),
-				Section:     harness.SectionSelftest,
+				Section:     lab.SectionSelftest,
 				Families:    []string{family},
 				Modes:       c.modes,
 				OnlyItsOwn:  true,
@@ -175,8 +175,8 @@ and the clients' sockets show that all live; the kernel's counters agree with
 the program's; all data arrive; server 4 serves new clients afterwards; and
 without migration, or when the program refuses, the same steps lose every
 connection.`,
-				Play: func(l *harness.Lab) {
-					var servers []*harness.Listener
+				Play: func(l *lab.Lab) {
+					var servers []*lab.Listener
 					for i := range selftestServers {
 						if i == 4 {
 							// An empty slot: the program leaves what arrives to the kernel, as the selftest's does.
@@ -192,7 +192,7 @@ connection.`,
 					servers[4].AcceptAll()
 					l.Fact("accepted by server 4", l.Share(l.Accepted("server 4")))
 				},
-				Expect: func(m harness.Mode) verdict.Expectation {
+				Expect: func(m lab.Mode) verdict.Expectation {
 					e := c.expect(m)
 					if e.Facts == nil {
 						e.Facts = map[string]any{}

@@ -3,15 +3,15 @@ package scenarios
 import (
 	"fmt"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/verdict"
 )
 
 // sharedListeners are the ways to serve one port with several processes before there was SO_REUSEPORT.
-var sharedListeners = []harness.Scenario{
+var sharedListeners = []lab.Scenario{
 	{
 		Name:    "shared-listener-workers",
-		Section: harness.SectionWhat,
+		Section: lab.SectionWhat,
 		Doc: `the traditional way: workers that accept on one shared listener
 
 A master opens the one listener of the port, without SO_REUSEPORT, and passes
@@ -22,8 +22,8 @@ is not called. Worker 2 accepts all clients. Nothing is lost and nothing has
 to migrate, but all workers share one queue.`,
 		Path:        "do_exit → close_files → fput; the last reference is elsewhere",
 		Connections: 25,
-		Play: func(l *harness.Lab) {
-			a := l.Listen("the listener", harness.WithoutReuseport())
+		Play: func(l *lab.Lab) {
+			a := l.Listen("the listener", lab.WithoutReuseport())
 			worker1, worker2 := l.Worker("worker 1"), l.Worker("worker 2")
 			a.PassTo(worker1)
 			a.PassTo(worker2)
@@ -38,7 +38,7 @@ to migrate, but all workers share one queue.`,
 	},
 	{
 		Name:    "shared-listener-leader",
-		Section: harness.SectionWhat,
+		Section: lab.SectionWhat,
 		Doc: `the traditional way: a leader that accepts and hands over
 
 The leader alone has the listener, without SO_REUSEPORT; it accepts, and
@@ -48,8 +48,8 @@ of them to worker 2. Nothing is lost and nothing has to migrate, but every
 connection goes through one process.`,
 		Path:        "inet_csk_accept; unix_stream_sendmsg → scm_fp_copy",
 		Connections: 25,
-		Play: func(l *harness.Lab) {
-			a := l.Listen("the leader", harness.WithoutReuseport())
+		Play: func(l *lab.Lab) {
+			a := l.Listen("the leader", lab.WithoutReuseport())
 			worker1, worker2 := l.Worker("worker 1"), l.Worker("worker 2")
 			l.Connect()
 			l.AssertAcceptQueue(a)
@@ -85,19 +85,19 @@ const (
 )
 
 // shares is one listener on which several workers wait.
-func shares(name, title, story, path string, byEpoll bool, want [sharesWorkers]int) harness.Scenario {
-	return harness.Scenario{
+func shares(name, title, story, path string, byEpoll bool, want [sharesWorkers]int) lab.Scenario {
+	return lab.Scenario{
 		Name:    "shared-listener-" + name,
-		Section: harness.SectionWhat,
+		Section: lab.SectionWhat,
 		Modes:   []string{"off", "sysctl"},
 		Doc:     title + "\n\n" + story,
 		Path:    path,
-		Frames:  sharesClients * harness.FramesServed,
-		Play: func(l *harness.Lab) {
-			a := l.Listen("the listener", harness.WithoutReuseport())
+		Frames:  sharesClients * lab.FramesServed,
+		Play: func(l *lab.Lab) {
+			a := l.Listen("the listener", lab.WithoutReuseport())
 			l.Fact("accepted by each worker", fmt.Sprint(a.Shares(sharesWorkers, sharesClients, byEpoll)))
 		},
-		Expect: func(m harness.Mode) verdict.Expectation {
+		Expect: func(m lab.Mode) verdict.Expectation {
 			e := lives(m)
 			e.Facts = map[string]any{"accepted by each worker": want}
 			return e
@@ -105,7 +105,7 @@ func shares(name, title, story, path string, byEpoll bool, want [sharesWorkers]i
 	}
 }
 
-func sharedListener(m harness.Mode) verdict.Expectation {
+func sharedListener(m lab.Mode) verdict.Expectation {
 	e := lives(m)
 	e.Facts = map[string]any{"accepted by worker 2": "all"}
 	return e

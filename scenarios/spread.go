@@ -3,7 +3,7 @@ package scenarios
 import (
 	"fmt"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/verdict"
 )
 
@@ -19,9 +19,9 @@ const (
 )
 
 // spreadFewPorts is for those who test a server from few ports, or have few clients that keep theirs.
-var spreadFewPorts = harness.Scenario{
+var spreadFewPorts = lab.Scenario{
 	Name:    "spread-few-ports",
-	Section: harness.SectionWhat,
+	Section: lab.SectionWhat,
 	Doc: `few source ports reach few listeners, however many connections they make
 
 Nine listeners, and 120 connections of one client from four source ports, 30
@@ -34,11 +34,11 @@ the same, because its rule goes by the port too.`,
 	Modes:     []string{"off", "bpf-select"},
 	Families:  []string{"ipv4", "ipv6"},
 	Listeners: spreadOver + 2,
-	Frames:    fewPorts * fewTimes * harness.FramesServed,
-	Play: func(l *harness.Lab) {
+	Frames:    fewPorts * fewTimes * lab.FramesServed,
+	Play: func(l *lab.Lab) {
 		listeners := l.ListenMany("L", spreadOver)
 		bySourcePort(l, listeners)
-		reached, astray := map[*harness.Listener]bool{}, 0
+		reached, astray := map[*lab.Listener]bool{}, 0
 		for port := range fewPorts {
 			all := l.ServeFrom(uint16(20001+2*port), fewTimes, listeners)
 			for _, c := range all {
@@ -51,7 +51,7 @@ the same, because its rule goes by the port too.`,
 		l.Fact("at another listener than the first connection of their port", portion(astray, fewPorts*fewTimes))
 		l.Fact("listeners that have any", len(reached))
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := lives(m)
 		e.Facts = map[string]any{
 			"at another listener than the first connection of their port": "none",
@@ -62,17 +62,17 @@ the same, because its rule goes by the port too.`,
 }
 
 // bySourcePort has the mode's program, if there is one, send a client to the listener that its port names.
-func bySourcePort(l *harness.Lab, listeners []*harness.Listener) {
+func bySourcePort(l *lab.Lab, listeners []*lab.Listener) {
 	for slot := 1; slot < len(listeners); slot++ {
 		l.Program().Put(slot, listeners[slot])
 	}
-	l.Program().Set(harness.Policy{Answer: l.Mode().Answer, Spread: uint32(len(listeners))})
+	l.Program().Set(lab.Policy{Answer: l.Mode().Answer, Spread: uint32(len(listeners))})
 }
 
-var spread = harness.Scenario{
+var spread = lab.Scenario{
 	Name:    "spread",
 	Busy:    true,
-	Section: harness.SectionWhat,
+	Section: lab.SectionWhat,
 	Doc: `how connections are spread over the listeners of a port
 
 2025 clients connect, one after another, to nine listeners. Without a program
@@ -88,8 +88,8 @@ there.`,
 	// What reaches an IPv6 listener over IPv4 is hashed as IPv4 is, and each family costs a second of CPU time.
 	Families:  []string{"ipv4", "ipv6"},
 	Listeners: spreadOver + 2,
-	Frames:    spreadClients * harness.FramesServed,
-	Play: func(l *harness.Lab) {
+	Frames:    spreadClients * lab.FramesServed,
+	Play: func(l *lab.Lab) {
 		listeners := l.ListenMany("L", spreadOver)
 		bySourcePort(l, listeners)
 		counts, obeyed := make([]int, spreadOver), 0
@@ -107,7 +107,7 @@ there.`,
 		l.FactNumber("significance of the unevenness", p, fmt.Sprintf("chi-square %.1f, %v", x, counts))
 		l.Fact("at the listener that the client's port names", portion(obeyed, spreadClients))
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := lives(m)
 		if m.HasProgram() {
 			e.Facts = map[string]any{"at the listener that the client's port names": "all"}

@@ -6,14 +6,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
 
 // throws is room in the capture for bystanders, on top of what there is for the connections of a cell: until 25 clients have
 // come to one of two listeners, the other has had 150 in fewer than one of 10^20 cases.
-const throws = 150 * harness.FramesServed
+const throws = 150 * lab.FramesServed
 
 // unevenness is the name of a fact: how likely it is that a fair kernel spreads connections as unevenly as it has.
 const unevenness = "significance of the unevenness"
@@ -25,15 +25,15 @@ const resetsBefore = "resets while the clients wait"
 var fair = verdict.Range{Min: falseAlarm, Max: 1}
 
 // arrivals notes how many of those that came in all have reached the listener on which nobody accepts.
-func arrivals(l *harness.Lab, stuck, came int) {
+func arrivals(l *lab.Lab, stuck, came int) {
 	l.Fact("new clients that nobody accepts", portion(stuck, came))
 	l.FactNumber(unevenness, throwsFor(stuck, came), fmt.Sprintf("%d of %d clients", stuck, came))
 }
 
 // halfOf is an expectation in which the kernel gives half of the new clients to each of two listeners; where a program says
 // where they go, and names the old one, that one has all.
-func halfOf(expect func(harness.Mode) verdict.Expectation) func(harness.Mode) verdict.Expectation {
-	return func(m harness.Mode) verdict.Expectation {
+func halfOf(expect func(lab.Mode) verdict.Expectation) func(lab.Mode) verdict.Expectation {
+	return func(m lab.Mode) verdict.Expectation {
 		e := expect(m)
 		e.Facts = map[string]any{unevenness: fair}
 		if m.HasProgram() {
@@ -43,9 +43,9 @@ func halfOf(expect func(harness.Mode) verdict.Expectation) func(harness.Mode) ve
 	}
 }
 
-var leakedListener = harness.Scenario{
+var leakedListener = lab.Scenario{
 	Name:        "leaked-listener",
-	Section:     harness.SectionBeyond,
+	Section:     lab.SectionBeyond,
 	Connections: 25,
 	Frames:      throws,
 	Doc: `another process has inherited the listener, and close() does not close it
@@ -60,7 +60,7 @@ program that still names A sends all of them there. When the helper is killed,
 that is the last close. Without migration all that wait in A's accept queue
 are reset then, and with it they migrate to B.`,
 	Path: "filp_close → fput; then do_exit → tcp_close → inet_csk_listen_stop",
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		holder := l.Worker("the helper")
 		a.PassTo(holder)
@@ -71,18 +71,18 @@ are reset then, and with it they migrate to B.`,
 		holder.Kill()
 		b.AcceptAll()
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := halfOf(migrates(result.RSTACK, 2))(m)
 		e.Facts[resetsBefore] = 0
 		return e
 	},
 }
 
-var shutdownFirst = harness.Scenario{
+var shutdownFirst = lab.Scenario{
 	Name:        "shutdown-first",
-	Section:     harness.SectionBeyond,
+	Section:     lab.SectionBeyond,
 	Connections: 25,
-	Frames:      25 * harness.FramesServed,
+	Frames:      25 * lab.FramesServed,
 	Doc: `shutdown() before close() ends a listener that another process has inherited
 
 As leaked-listener, but A is shut down (SHUT_RD) before it is closed here. A
@@ -90,7 +90,7 @@ shutdown is done to the socket, and not to a descriptor: A stops listening and
 its accept queue is emptied, although the helper still has it. What was in the
 queue migrates to B, or is reset without migration. All new clients reach B.`,
 	Path: "inet_shutdown → tcp_disconnect → inet_csk_listen_stop",
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		a.PassTo(l.Worker("the helper"))
 		l.Connect()
@@ -109,16 +109,16 @@ queue migrates to B, or is reset without migration. All new clients reach B.`,
 		}
 		l.Fact("new clients that reach B", l.Share(reached))
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := migrates(result.RSTACK, 2)(m)
 		e.Facts = map[string]any{"new clients that reach B": "all"}
 		return e
 	},
 }
 
-var passClosedUnreadQuiz1 = harness.Scenario{
+var passClosedUnreadQuiz1 = lab.Scenario{
 	Name:        "pass-closed-unread-quiz1",
-	Section:     harness.SectionBeyond,
+	Section:     lab.SectionBeyond,
 	Connections: 25,
 	Doc: `a listener is passed on and closed unread: the accept queue
 
@@ -128,7 +128,7 @@ closes it without having accepted anything. That is the last close of the
 socket, and ends as in quiz1: A's accept queue is reset without migration,
 although B listens, and migrates to B with it.`,
 	Path: "unix_detach_fds; then tcp_close → inet_csk_listen_stop",
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		next := l.Worker("the new server")
 		l.Connect()
@@ -142,10 +142,10 @@ although B listens, and migrates to B with it.`,
 	Expect: migrates(result.RSTACK, 2),
 }
 
-var passClosedUnreadQuiz2 = harness.Scenario{
+var passClosedUnreadQuiz2 = lab.Scenario{
 	Name:        "pass-closed-unread-quiz2",
-	Section:     harness.SectionBeyond,
-	Timers:      []harness.Timer{harness.RetransmissionTimer},
+	Section:     lab.SectionBeyond,
+	Timers:      []lab.Timer{lab.RetransmissionTimer},
 	Cost:        200 * time.Millisecond,
 	Connections: 25,
 	Doc: `a listener is passed on and closed unread: handshakes
@@ -153,7 +153,7 @@ var passClosedUnreadQuiz2 = harness.Scenario{
 As pass-closed-unread-quiz1, with connections that are still in the handshake,
 as in quiz2: they are reset without migration, and complete on B with it.`,
 	Path: "unix_detach_fds; tcp_close; then tcp_v[46]_rcv → reuseport_migrate_sock",
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		next := l.Worker("the new server")
 		l.DropACKs()
@@ -170,11 +170,11 @@ as in quiz2: they are reset without migration, and complete on B with it.`,
 	Expect: migrates(result.BareRST, 1),
 }
 
-var closeInAccept = harness.Scenario{
+var closeInAccept = lab.Scenario{
 	Name:        "close-in-accept",
-	Section:     harness.SectionBeyond,
+	Section:     lab.SectionBeyond,
 	Connections: 25,
-	Frames:      harness.FramesServed,
+	Frames:      lab.FramesServed,
 	Doc: `a listener is closed while a thread sleeps in accept() on it
 
 The call of the thread holds the listener's file, so close() is not the last
@@ -185,9 +185,9 @@ serves it. When its call returns, A is closed at last, and what the others
 send finds it closed. Without migration they are reset, and with it they
 migrate to B, which listens by then.`,
 	Path: "__sys_accept4 → fput → tcp_close; then tcp_v[46]_rcv",
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A", untilData)
-		var b *harness.Listener
+		var b *lab.Listener
 		read := a.CloseInAccept(func() {
 			send := l.BystanderLater()
 			l.ConnectSilently()
@@ -203,7 +203,7 @@ migrate to B, which listens by then.`,
 		l.AwaitOutcomes(b)
 		b.AcceptAll()
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := migrates(result.BareRST, 1)(m)
 		e.Facts = map[string]any{
 			"A, after close()": "LISTEN", "the thread that slept in accept has read": "Hello World", "A, after accept()": "gone",

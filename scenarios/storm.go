@@ -1,7 +1,7 @@
 package scenarios
 
 import (
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
@@ -19,9 +19,9 @@ const (
 
 // storm is many listeners that come and go at the same time, where a migration may meet a listener that closes too. Its loss was
 // 304705 to 340093 per million without migration, and 103 to 1607 with it, measured as that of the hot reloads.
-var storm = harness.Scenario{
+var storm = lab.Scenario{
 	Name:    "storm",
-	Section: harness.SectionBeyond,
+	Section: lab.SectionBeyond,
 	Doc: `many listeners open and close at random under a stream of clients
 
 Four clients connect, are served and connect again, as fast as they can.
@@ -41,12 +41,12 @@ number, whatever the mode.`,
 	// All of them, and both ends of each client's connection.
 	Listeners: stormListeners + 1 + 9,
 	Frames:    16 * (stormRounds*3*stormServed + 1000),
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		l.Storm(stormListeners, stormRounds, stormServed)
 		l.Fact(migrationsFact, some(l.Counter(result.MigrateSuccess)))
 		l.Fact(refusedFact, some(l.Counter(result.MigrateFailure)))
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := verdict.Expectation{Lives: true, Loss: closed, Facts: map[string]any{migrationsFact: "none"}}
 		if m.Migrates {
 			e.Loss, e.Facts[migrationsFact] = gap, "some"
@@ -56,7 +56,7 @@ number, whatever the mode.`,
 			e.Facts[refusedFact] = "none"
 		case !m.Migrates:
 			e.Facts[refusedFact] = "some"
-		case m.HasProgram() && m.Answer == harness.Choose: // it picks the listener that stays
+		case m.HasProgram() && m.Answer == lab.Choose: // it picks the listener that stays
 			e.Facts[refusedFact] = "none"
 		}
 		return e

@@ -3,14 +3,14 @@ package scenarios
 import (
 	"fmt"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
 
-var synPolicy = harness.Scenario{
+var synPolicy = lab.Scenario{
 	Name:    "syn-policy",
-	Section: harness.SectionHow,
+	Section: lab.SectionHow,
 	Doc: `a program that routes SYNs, and migration that ignores its rule
 
 There are two kinds of listener, for even and for odd client ports, and a
@@ -26,7 +26,7 @@ and where nothing migrates the connections are reset. The test that the hash
 is fair to both kinds fails at a significance below 1e-6.`,
 	Path:        "inet_csk_listen_stop → reuseport_migrate_sock → bpf_run_sk_reuseport or hash",
 	Connections: 100,
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		even := l.Listen("even")
 		odd := l.Listen("odd, old")
 		even.RouteByParity()
@@ -39,9 +39,9 @@ is fair to both kinds fails at a significance below 1e-6.`,
 		l.FactNumber("significance of the unevenness", coin(astray, astray+kept),
 			fmt.Sprintf("%d went to the even kind, %d to the odd", astray, kept))
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := migrates(result.RSTACK, 2)(m)
-		if m.HasProgram() && m.Answer == harness.Choose {
+		if m.HasProgram() && m.Answer == lab.Choose {
 			e.Facts = map[string]any{"with the wrong kind": "none"}
 		} else {
 			e.Facts = map[string]any{"significance of the unevenness": verdict.Range{Min: falseAlarm, Max: 1}}

@@ -3,18 +3,18 @@ package scenarios
 import (
 	"time"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
 
 // retransmissionAfterTimer is the client's first after the SYN+ACK timer: it sends again after 0.2, 0.4, 0.8 and 1.7 s, a
 // loss probe first, and then by a timer of some 210 ms that doubles.
-var retransmissionAfterTimer = harness.Timer{Name: "the client's next retransmission (1.7 s in)"}
+var retransmissionAfterTimer = lab.Timer{Name: "the client's next retransmission (1.7 s in)"}
 
-var synackTimer = harness.Scenario{
+var synackTimer = lab.Scenario{
 	Name:    "synack-timer",
-	Section: harness.SectionWhere,
+	Section: lab.SectionWhere,
 	Doc: `the SYN+ACK timer finds the listener of a handshake gone
 
 As quiz2, but the rule stays until the timer that would send the SYN+ACK again
@@ -24,10 +24,10 @@ the timer clones the request socket for B and sends the SYN+ACK again, and
 the handshake completes there. A migrate program that refuses is asked by the
 timer, and not again.`,
 	Path:        "reqsk_timer_handler → reuseport_migrate_sock",
-	Timers:      []harness.Timer{harness.SYNACKTimer, retransmissionAfterTimer},
+	Timers:      []lab.Timer{lab.SYNACKTimer, retransmissionAfterTimer},
 	Cost:        1700 * time.Millisecond,
 	Connections: 5,
-	Play: func(l *harness.Lab) {
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		l.DropACKs()
 		l.Connect()
@@ -43,7 +43,7 @@ timer, and not again.`,
 		l.AwaitOutcomes(b)
 		b.AcceptAll()
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := migrates(result.BareRST, 1)(m)
 		left := verdict.Each(0)
 		if e.Lives {

@@ -3,13 +3,13 @@ package scenarios
 import (
 	"time"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/verdict"
 )
 
-var syncookies = harness.Scenario{
+var syncookies = lab.Scenario{
 	Name:    "syncookies",
-	Section: harness.SectionBeyond,
+	Section: lab.SectionBeyond,
 	Doc: `handshakes with SYN cookies when the listener closes
 
 As quiz2, with tcp_syncookies=2: the server answers every SYN with a cookie
@@ -20,12 +20,12 @@ migrates in any mode. B can check A's cookies because the time of the last
 one is kept for the whole group (tcp_synq_no_recent_overflow; since Linux
 4.18, commit 40a1227ea845).`,
 	Path:        "tcp_v[46]_rcv → tcp_v[46]_do_rcv → cookie_v[46]_check",
-	Timers:      []harness.Timer{harness.RetransmissionTimer},
+	Timers:      []lab.Timer{lab.RetransmissionTimer},
 	Cost:        200 * time.Millisecond,
 	Connections: 25,
 	OnlyItsOwn:  true, // nothing migrates
-	Sysctls:     []harness.Sysctl{{Name: "net.ipv4.tcp_syncookies", Value: "2"}},
-	Play: func(l *harness.Lab) {
+	Sysctls:     []lab.Sysctl{{Name: "net.ipv4.tcp_syncookies", Value: "2"}},
+	Play: func(l *lab.Lab) {
 		a := l.Listen("A")
 		l.DropACKs()
 		l.Connect()
@@ -36,7 +36,7 @@ one is kept for the whole group (tcp_synq_no_recent_overflow; since Linux
 		l.AwaitOutcomes(b)
 		b.AcceptAll()
 	},
-	Expect: func(m harness.Mode) verdict.Expectation {
+	Expect: func(m lab.Mode) verdict.Expectation {
 		e := lives(m)
 		e.Strays = 1 // the segment with the cookie belongs to no connection yet
 		e.Counted["SyncookiesSent"], e.Counted["SyncookiesRecv"], e.Counted["SyncookiesFailed"] = 1, 1, 0

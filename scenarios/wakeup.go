@@ -1,7 +1,7 @@
 package scenarios
 
 import (
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
@@ -10,11 +10,11 @@ import (
 const wokenFact = "the thread that waits for B"
 
 // wakeup is quiz1 with a thread that sleeps on B.
-func wakeup(name, call string, asleep func(*harness.Listener, func()) string) harness.Scenario {
+func wakeup(name, call string, asleep func(*lab.Listener, func()) string) lab.Scenario {
 	expect := migrates(result.RSTACK, 2)
-	return harness.Scenario{
+	return lab.Scenario{
 		Name:    "wakeup-" + name,
-		Section: harness.SectionBeyond,
+		Section: lab.SectionBeyond,
 		Doc: "a thread that sleeps in " + call + ` on the new listener is woken
 
 As quiz1, but before A closes a thread already waits for B in ` + call + `.
@@ -24,7 +24,7 @@ the kernel has CVE-2026-46015: the connection is migrated and counted, and
 the thread sleeps on. The non-blocking accept of the quizzes does not show
 this. Where nothing migrates, the thread has to sleep on.`,
 		Path: "inet_csk_listen_stop → inet_csk_reqsk_queue_add, sk_data_ready",
-		Play: func(l *harness.Lab) {
+		Play: func(l *lab.Lab) {
 			a := l.Listen("A")
 			l.Connect()
 			b := l.Listen("B")
@@ -32,7 +32,7 @@ this. Where nothing migrates, the thread has to sleep on.`,
 			l.Fact(wokenFact, asleep(b, func() { a.Close() }))
 			b.AcceptAll()
 		},
-		Expect: func(m harness.Mode) verdict.Expectation {
+		Expect: func(m lab.Mode) verdict.Expectation {
 			e := expect(m)
 			e.Facts = map[string]any{wokenFact: "asleep"}
 			if m.Migrates {
@@ -54,6 +54,6 @@ this. Where nothing migrates, the thread has to sleep on.`,
 }
 
 var (
-	wakeupEpoll  = wakeup("epoll", "epoll_wait", (*harness.Listener).AsleepInEpoll)
-	wakeupAccept = wakeup("accept", "accept", (*harness.Listener).AsleepInAccept)
+	wakeupEpoll  = wakeup("epoll", "epoll_wait", (*lab.Listener).AsleepInEpoll)
+	wakeupAccept = wakeup("accept", "accept", (*lab.Listener).AsleepInAccept)
 )

@@ -9,7 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 )
@@ -127,7 +127,7 @@ func optionValues(option string) []string {
 		return append(migrate.Names(), "all")
 	case "family":
 		names := []string{"all"}
-		for _, f := range harness.Families() {
+		for _, f := range lab.Families() {
 			names = append(names, f.Name)
 		}
 		return names

@@ -22,6 +22,7 @@ import (
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/kernel/trace"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
@@ -335,7 +336,7 @@ func (e *env) askMigration(ctx context.Context, mode string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	families, err := harness.ParseFamilies("ipv4")
+	families, err := lab.ParseFamilies("ipv4")
 	if err != nil {
 		return "", err
 	}
@@ -345,8 +346,8 @@ func (e *env) askMigration(ctx context.Context, mode string) (string, error) {
 	}
 	var cells collector
 	err = harness.Run(ctx, harness.Options{
-		Scenarios: quiz, Families: families, Modes: modes,
-		Repeat: 1, Connections: 1, Port: 80, TimeoutMul: 1,
+		Settings:  lab.Settings{Port: 80, TimeoutMul: 1},
+		Scenarios: quiz, Families: families, Modes: modes, Repeat: 1, Connections: 1,
 	}, &cells)
 	if err != nil {
 		return "", err

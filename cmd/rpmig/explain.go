@@ -17,6 +17,7 @@ import (
 
 	"github.com/rpmig/rpmig/docs"
 	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/reports"
 	"github.com/rpmig/rpmig/result"
@@ -123,7 +124,7 @@ func measure(run *result.Run) docs.Measured {
 	cells := slices.Clone(run.Cells)
 	slices.SortStableFunc(cells, func(a, b result.Cell) int {
 		return cmp.Or(cmp.Compare(a.Scenario, b.Scenario),
-			cmp.Compare(slices.Index(harness.FamilyNames(), a.Family), slices.Index(harness.FamilyNames(), b.Family)),
+			cmp.Compare(slices.Index(lab.FamilyNames(), a.Family), slices.Index(lab.FamilyNames(), b.Family)),
 			byMode(&a, &b))
 	})
 	stories := reports.NewStories(&result.Run{Header: run.Header}) // each cell alone
@@ -156,7 +157,7 @@ func (e *env) catalogue(m docs.Measured) string {
 		fmt.Fprintf(&b, ", on Linux %s", m.Kernel)
 	}
 	b.WriteString(".\n")
-	for _, section := range harness.Sections() {
+	for _, section := range lab.Sections() {
 		fmt.Fprintf(&b, "\n# %s\n", section)
 		for i := range e.scenarios {
 			if s := &e.scenarios[i]; s.Section == section {
@@ -168,12 +169,12 @@ func (e *env) catalogue(m docs.Measured) string {
 }
 
 // describe is all there is to say of a scenario, in Markdown that reads well as it is.
-func describe(s *harness.Scenario, m docs.Measured) string {
+func describe(s *lab.Scenario, m docs.Measured) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "## %s\n\n%s\n\n%s\n\n", s.Name, s.Title(), s.Story())
 	fmt.Fprintf(&b, "- section: %s\n- kernel path: %s\n", s.Section, s.Path)
 	fmt.Fprintf(&b, "- kernel timers: %s\n", cmp.Or(s.TimerNames(), "none"))
-	fmt.Fprintf(&b, "- families: %s\n", strings.Join(orAll(s.Families, harness.FamilyNames()), ", "))
+	fmt.Fprintf(&b, "- families: %s\n", strings.Join(orAll(s.Families, lab.FamilyNames()), ", "))
 	fmt.Fprintf(&b, "- connections: %d\n", cmp.Or(s.Connections, 1))
 	for _, bug := range once(s.Bugs) {
 		fmt.Fprintf(&b, "- known kernel bug: %s, %s; %s; shows in the modes %s (%s)\n",

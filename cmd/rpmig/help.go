@@ -10,7 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
 )
 
@@ -68,7 +68,7 @@ func (e *env) scenarioHelp(c *cli.Command) string {
 }
 
 // expectations are the kernel path of a scenario and what to expect in each mode.
-func expectations(s *harness.Scenario) string {
+func expectations(s *lab.Scenario) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Kernel path:\n  %s\n\nExpected:\n", s.Path)
 	for _, m := range migrate.Modes() {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/result"
 )
@@ -61,7 +61,7 @@ func (e *env) listCommand() *cli.Command {
 				_, err := fmt.Fprint(e.stdout, b.String())
 				return err
 			}
-			for _, section := range harness.Sections() {
+			for _, section := range lab.Sections() {
 				heading := "\n" + section + "\n"
 				for _, s := range l.Scenarios {
 					if s.Section == section {
@@ -90,7 +90,7 @@ func (e *env) list() listed {
 		x := listedScenario{
 			Name: s.Name, Section: s.Section, Title: s.Title(), Path: s.Path, Bugs: s.Bugs,
 			Timers: s.TimerNames(), Seconds: s.Cost.Seconds(),
-			Families: orAll(s.Families, harness.FamilyNames()), Expected: map[string]string{},
+			Families: orAll(s.Families, lab.FamilyNames()), Expected: map[string]string{},
 		}
 		for _, m := range migrate.Modes() {
 			if s.PlaysMode(m) {
@@ -102,7 +102,7 @@ func (e *env) list() listed {
 	for _, m := range migrate.Modes() {
 		l.Modes = append(l.Modes, listedMode{m.Name, m.Doc})
 	}
-	for _, f := range harness.Families() {
+	for _, f := range lab.Families() {
 		l.Families = append(l.Families, f.Name)
 	}
 	return l

@@ -16,7 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/scenarios"
 	"github.com/rpmig/rpmig/worker"
@@ -33,7 +33,7 @@ type env struct {
 	widthOut       int        // columns of the terminal that stdout is; 0: it is no terminal
 	personErr      bool       // stderr is a terminal
 	liveErr        func() int // its columns, now; nil: it cannot be drawn on
-	scenarios      []harness.Scenario
+	scenarios      []lab.Scenario
 	unwritten      error           // why help could not be written
 	second         context.Context // ends when rpmig is asked to end for the second time; nil: it never is
 }
@@ -71,7 +71,7 @@ func columns(f *os.File) int {
 
 // run is rpmig without its process: it returns the exit status.
 func run(ctx context.Context, e env) int {
-	if err := harness.Validate(e.scenarios); err != nil {
+	if err := lab.Validate(e.scenarios); err != nil {
 		return e.fail(err)
 	}
 	// The library has one printer for the process: an app and its commands can only have templates of their own, which

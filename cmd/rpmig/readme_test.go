@@ -13,7 +13,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/scenarios"
@@ -210,7 +210,7 @@ func TestCommandsOfPages(t *testing.T) {
 			}
 			if m := playing.FindStringSubmatch(line); m != nil {
 				for name := range strings.SplitSeq(strings.Trim(m[1], `'"`), ",") {
-					known := name == "all" || slices.ContainsFunc(e.scenarios, func(s harness.Scenario) bool {
+					known := name == "all" || slices.ContainsFunc(e.scenarios, func(s lab.Scenario) bool {
 						ok, err := filepath.Match(name, s.Name)
 						return ok && err == nil
 					})

@@ -24,8 +24,8 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
-	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/scenarios"
@@ -439,7 +439,7 @@ func TestSchema(t *testing.T) {
 }
 
 // inProcess runs rpmig in the test's own process, with the scenarios.
-func inProcess(ctx context.Context, all []harness.Scenario, args ...string) (status int, stdout, stderr string) {
+func inProcess(ctx context.Context, all []lab.Scenario, args ...string) (status int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	status = run(ctx, env{args: args, stdout: &out, stderr: &errs, scenarios: all})
 	return status, out.String(), errs.String()
@@ -453,7 +453,7 @@ func TestPanic(t *testing.T) {
 	}
 	t.Setenv("TMPDIR", t.TempDir())
 	boom := scenarios.All()[0]
-	boom.Name, boom.Play = "boom", func(l *harness.Lab) { panic("boom\x1b[2J") }
+	boom.Name, boom.Play = "boom", func(l *lab.Lab) { panic("boom\x1b[2J") }
 	status, stdout, stderr := inProcess(t.Context(), append(scenarios.All(), boom), "run", "boom,quiz?", "--family=ipv4", "--migrate=off")
 	if status != 70 || !matches(`(?m)^3 cells: 2 PASS, 1 ERROR$`, stdout) || strings.Contains(stdout+stderr, "\x1b") {
 		t.Fatalf("exit status %d\n%s%s", status, stdout, stderr)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/reports"
@@ -39,16 +40,18 @@ type request struct {
 func (e *env) request(c *cli.Context, selector string) (*request, error) {
 	r := &request{
 		Options: harness.Options{
+			Settings: lab.Settings{
+				Port:       uint16(c.Int("port")),
+				TimeoutMul: c.Float64("timeout-mul"),
+				RealTimers: c.Bool("real-timers"),
+				Strict:     c.Bool("strict"),
+			},
 			NoControl:   c.Bool("no-control"),
-			Strict:      c.Bool("strict"),
 			NoConfirm:   c.Bool("no-confirm"),
 			Repeat:      c.Int("repeat"),
 			UntilFail:   c.Bool("until-fail"),
 			Parallel:    c.Int("parallel"),
 			Connections: c.Int("connections"),
-			TimeoutMul:  c.Float64("timeout-mul"),
-			RealTimers:  c.Bool("real-timers"),
-			Port:        uint16(c.Int("port")),
 		},
 		selector: selector,
 		drop:     c.String("drop"),
@@ -74,9 +77,9 @@ func (e *env) request(c *cli.Context, selector string) (*request, error) {
 	}
 	switch {
 	case c.IsSet("out") || c.IsSet("bundle"):
-		r.Detail = harness.EvidenceDetail
+		r.Detail = lab.EvidenceDetail
 	case r.format.Story || c.Bool("v"):
-		r.Detail = harness.StoryDetail
+		r.Detail = lab.StoryDetail
 	}
 	r.Upstream = kernel.Upstream()
 	r.kernel, r.machine, err = uname()
@@ -84,14 +87,14 @@ func (e *env) request(c *cli.Context, selector string) (*request, error) {
 }
 
 // choose finds the scenarios, modes and families.
-func (r *request) choose(c *cli.Context, all []harness.Scenario) (err error) {
+func (r *request) choose(c *cli.Context, all []lab.Scenario) (err error) {
 	if r.Scenarios, err = harness.Select(all, r.selector); err != nil {
 		return &usageError{err.Error(), "rpmig list"}
 	}
 	if r.Modes, err = migrate.Parse(c.String("migrate")); err != nil {
 		return &usageError{"--migrate: " + err.Error(), "rpmig list"}
 	}
-	if r.Families, err = harness.ParseFamilies(c.String("family")); err != nil {
+	if r.Families, err = lab.ParseFamilies(c.String("family")); err != nil {
 		return &usageError{"--family: " + err.Error(), "rpmig list"}
 	}
 	return nil

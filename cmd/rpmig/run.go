@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/reports"
@@ -69,7 +70,7 @@ func (e *env) severalScenarios(c *cli.Context, args []string) error {
 func runFlags(family string) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "migrate", Value: "off,sysctl,bpf", Usage: "ask for migration in these `MODES`: a comma list of " + strings.Join(migrate.Names(), ", ") + "; or all"},
-		&cli.StringFlag{Name: "family", Value: family, Usage: "address `FAMILIES`: a comma list of " + strings.Join(harness.FamilyNames(), ", ") + "; or all"},
+		&cli.StringFlag{Name: "family", Value: family, Usage: "address `FAMILIES`: a comma list of " + strings.Join(lab.FamilyNames(), ", ") + "; or all"},
 		&cli.IntFlag{Name: "connections", Aliases: []string{"n"}, DefaultText: "as the scenario says", Usage: "stage `N` connections at once"},
 		&cli.IntFlag{Name: "port", Value: 80, Usage: "the listeners' `PORT`, inside the namespace"},
 		&cli.StringFlag{Name: "drop", Value: "auto", Usage: "drop the ACK with `BACKEND`: " + strings.Join(netns.DropBackends, ", ") + "; auto is iptables where it works, but nftables for many scenarios and for repeats after the first"},

@@ -1,0 +1,356 @@
+package harness_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/rpmig/rpmig/evidence"
+	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/lab"
+	"github.com/rpmig/rpmig/migrate"
+	"github.com/rpmig/rpmig/netns"
+	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/scenarios"
+	"github.com/rpmig/rpmig/verdict"
+	"github.com/rpmig/rpmig/worker"
+)
+
+func TestMain(m *testing.M) {
+	worker.RunIfWorker()
+	goleak.VerifyTestMain(m)
+}
+
+func needNamespace(t *testing.T) {
+	t.Helper()
+	if err := netns.Probe(); err != nil {
+		t.Skipf("needs network namespaces (run as root, or under unshare -Urn): %v", err)
+	}
+}
+
+func scenario(t *testing.T, name string) lab.Scenario {
+	t.Helper()
+	found, err := harness.Select(scenarios.All(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found[0]
+}
+
+func modes(t *testing.T, list string) []lab.Mode {
+	t.Helper()
+	m, err := migrate.Parse(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// TestKnownBugs: a bug's check is weighed by the version that the run was told, and in the modes in which the bug can show.
+func TestKnownBugs(t *testing.T) {
+	needNamespace(t)
+	const check = "the bug"
+	bug := result.Bug{ID: "CVE-1", Check: check, Since: "5.14", Fixed: []string{"6.1.175", "6.18.27"}, Modes: []string{"sysctl"}}
+	for _, tt := range []struct {
+		mode, upstream, shows string
+		want                  result.Status
+		bug, reason           string
+	}{
+		{"sysctl", "6.1.170", "yes", result.XFail, "CVE-1", "CVE-1: the bug: want no, got yes"},
+		{"sysctl", "6.1.170", "no", result.Pass, "CVE-1", "XPASS: CVE-1"},
+		{"sysctl", "6.1.180", "yes", result.Fail, "", "the bug: want no, got yes"},
+		{"sysctl", "6.1.180", "no", result.Pass, "", "migrated, no RST"},
+		{"sysctl", "unknown", "yes", result.XFail, "CVE-1", "as the known bug CVE-1 does; by version unknown"},
+		{"sysctl", "unknown", "no", result.Pass, "", "migrated, no RST"},
+		{"off", "6.1.170", "yes", result.Fail, "", "the bug: want no, got yes"},
+		{"off", "6.1.170", "no", result.Pass, "", "lost, as expected"},
+	} {
+		s := scenario(t, "quiz1")
+		play, expect := s.Play, s.Expect
+		s.Bugs = []result.Bug{bug}
+		s.Play = func(l *lab.Lab) {
+			play(l)
+			if l.Mode().Name == tt.mode {
+				l.Fact(check, tt.shows)
+			} else {
+				l.Fact(check, "no")
+			}
+		}
+		s.Expect = func(m lab.Mode) verdict.Expectation {
+			e := expect(m)
+			e.Facts = map[string]any{check: "no"}
+			return e
+		}
+		cells := run(t, harness.Options{
+			Scenarios: []lab.Scenario{s}, Families: lab.Families()[:1], Modes: modes(t, tt.mode), NoConfirm: true,
+			Settings: lab.Settings{Upstream: tt.upstream},
+		})
+		c := cells[len(cells)-1]
+		if c.Status != tt.want || c.Bug != tt.bug || !strings.Contains(c.Reason, tt.reason) {
+			t.Errorf("%s on %s, where the bug shows: %s: got %s of %q: %s", tt.mode, tt.upstream, tt.shows, c.Status, c.Bug, c.Reason)
+		}
+		if tt.bug == "" && strings.Contains(c.Reason, "CVE-1") {
+			t.Errorf("%s on %s: %s", tt.mode, tt.upstream, c.Reason)
+		}
+	}
+}
+
+// TestControls: what is planned is reported, and each mode is weighed against its off cell.
+func TestControls(t *testing.T) {
+	needNamespace(t)
+	for _, tt := range []struct {
+		modes     string
+		noControl bool
+		want      []string
+	}{
+		{"sysctl", false, []string{"off control", "sysctl controlled"}},
+		{"sysctl", true, []string{"sysctl uncontrolled"}},
+		{"sysctl,off", true, []string{"off control", "sysctl controlled"}},
+	} {
+		cells := run(t, harness.Options{
+			Scenarios: []lab.Scenario{scenario(t, "quiz1")}, Families: lab.Families()[:1],
+			Modes: modes(t, tt.modes), NoControl: tt.noControl,
+		})
+		var got []string
+		for _, c := range cells {
+			got = append(got, c.Mode+" "+string(c.Control))
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("--migrate=%s --no-control=%t: got %q, want %q", tt.modes, tt.noControl, got, tt.want)
+		}
+	}
+}
+
+// TestUntilFail: the run ends with the first failure, and not before.
+func TestUntilFail(t *testing.T) {
+	needNamespace(t)
+	s := scenario(t, "quiz1")
+	honest, plays := s.Expect, 0
+	s.Expect = func(m lab.Mode) verdict.Expectation {
+		e := honest(m)
+		if plays++; plays == 5 {
+			e.Lives = !e.Lives
+		}
+		return e
+	}
+	cells := run(t, harness.Options{
+		Scenarios: []lab.Scenario{s}, Families: lab.Families()[:1], Modes: modes(t, "off"),
+		Repeat: 1000, UntilFail: true, Parallel: 1, NoConfirm: true,
+	})
+	if len(cells) != 5 || cells[4].Status != result.Fail {
+		t.Errorf("%d cells were played, the last %v", len(cells), cells[len(cells)-1].Status)
+	}
+}
+
+// TestConfirm: the kernel is accused of what it did twice, and of nothing that did not come again.
+func TestConfirm(t *testing.T) {
+	needNamespace(t)
+	var plays atomic.Int32
+	for _, tt := range []struct {
+		name      string
+		wrong     func(play int32) bool // that play is judged by an expectation that is wrong
+		noConfirm bool
+		want      result.Status
+		confirmed result.Status
+		plays     int32
+		reason    string
+	}{
+		{name: "never", wrong: func(int32) bool { return false }, want: result.Pass, plays: 1},
+		{name: "always", wrong: func(int32) bool { return true }, want: result.Fail, confirmed: result.Fail, plays: 2},
+		{name: "once", wrong: func(n int32) bool { return n == 1 }, want: result.Error, confirmed: result.Pass, plays: 2,
+			reason: "not confirmed: accepted: want 1, got 0; played again, alone, it was PASS"},
+		{name: "once, and unconfirmed", wrong: func(n int32) bool { return n == 1 }, noConfirm: true, want: result.Fail, plays: 1},
+	} {
+		s := scenario(t, "quiz1")
+		honest := s.Expect
+		plays.Store(0)
+		s.Expect = func(m lab.Mode) verdict.Expectation {
+			e := honest(m)
+			if tt.wrong(plays.Add(1)) {
+				e.Lives = !e.Lives
+			}
+			return e
+		}
+		c := run(t, harness.Options{
+			Scenarios: []lab.Scenario{s}, Families: lab.Families()[:1], Modes: modes(t, "off"), NoConfirm: tt.noConfirm,
+		})[0]
+		confirmed := result.Status("")
+		if c.Confirmed != nil {
+			confirmed = c.Confirmed.Status
+		}
+		if c.Status != tt.want || confirmed != tt.confirmed || plays.Load() != tt.plays || !strings.Contains(c.Reason, tt.reason) {
+			t.Errorf("%s: %s, confirmed %q, after %d plays: %s", tt.name, c.Status, confirmed, plays.Load(), c.Reason)
+		}
+	}
+}
+
+// TestPooled: what no cell shows by itself, all repeats together do. The run is not green then, and ends with --until-fail; without
+// that each accusation takes as much evidence as the first.
+func TestPooled(t *testing.T) {
+	needNamespace(t)
+	s := scenario(t, "hot-reload-plain")
+	honest := s.Expect
+	s.Expect = func(m lab.Mode) verdict.Expectation {
+		e := honest(m)
+		e.Loss.Min, e.Loss.Max = 400000, 1e6 // some 350000 are lost, and a cell has some 230 connections
+		return e
+	}
+	for _, untilFail := range []bool{true, false} {
+		cells := run(t, harness.Options{
+			Scenarios: []lab.Scenario{s}, Families: lab.Families()[:1], Modes: modes(t, "off"), Repeat: 60, UntilFail: untilFail, NoConfirm: true,
+		})
+		failed := 0
+		for _, c := range cells {
+			switch {
+			case c.Status == result.Fail && strings.Contains(c.Reason, "repeats together: want 400000 to 1e+06 per million"):
+				failed++
+			case c.Status == result.Fail && strings.HasPrefix(c.Reason, "lost: "): // rare: by itself
+				failed++
+			case c.Status != result.Pass:
+				t.Errorf("%s: %s", c.Status, c.Reason)
+			}
+			if c.Stream.Most == nil || *c.Stream.Most != 1e6 {
+				t.Errorf("%s: its bounds are not told", c.ID())
+			}
+		}
+		if failed == 0 || failed > 30 || untilFail && len(cells) > 30 {
+			t.Errorf("until it fails: %t: %d of %d cells are a FAIL", untilFail, failed, len(cells))
+		}
+	}
+}
+
+// TestCancel: a cancelled run gives no verdict on cells that it cut short.
+func TestCancel(t *testing.T) {
+	needNamespace(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	s := scenario(t, "quiz2")
+	play := s.Play
+	s.Play = func(l *lab.Lab) {
+		cancel()
+		play(l)
+	}
+	dropper, err := netns.NewDropper(t.Context(), "nftables")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got sink
+	err = harness.Run(ctx, harness.Options{
+		Scenarios: []lab.Scenario{s}, Families: lab.Families(), Modes: modes(t, "off,sysctl"),
+		Repeat: 100, Connections: 1, Parallel: 2, Dropper: dropper, Settings: lab.Settings{Port: 80, TimeoutMul: 1},
+	}, &got)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Run: %v", err)
+	}
+	for _, c := range got.cells {
+		if c.Status != result.Pass {
+			t.Errorf("%s: %s: %s", c.ID(), c.Status, c.Reason)
+		}
+	}
+}
+
+// TestSinkFails: what cannot be written down ends the run.
+func TestSinkFails(t *testing.T) {
+	needNamespace(t)
+	full := errors.New("no space left")
+	got := sink{err: full}
+	err := harness.Run(t.Context(), harness.Options{
+		Scenarios: []lab.Scenario{scenario(t, "quiz1")}, Families: lab.Families(), Modes: modes(t, "off"),
+		Repeat: 1000, Connections: 1, Settings: lab.Settings{Port: 80, TimeoutMul: 1},
+	}, &got)
+	if !errors.Is(err, full) {
+		t.Errorf("Run: got %v, want %v", err, full)
+	}
+	if len(got.cells) > 500 {
+		t.Errorf("it went on for %d cells", len(got.cells))
+	}
+}
+
+type sink struct {
+	planned int
+	cells   []result.Cell
+	err     error
+}
+
+func (s *sink) Begin(cells int) error {
+	s.planned = cells
+	return nil
+}
+
+func (s *sink) Cell(c *result.Cell, _ evidence.Files) error {
+	s.cells = append(s.cells, *c)
+	return s.err
+}
+
+// run plays with what the options leave out filled in, and returns the cells in a stable order.
+func run(t *testing.T, o harness.Options) []result.Cell {
+	t.Helper()
+	if o.Scenarios == nil {
+		o.Scenarios = scenarios.All()
+	}
+	o.Repeat = max(o.Repeat, 1)
+	o.Port, o.TimeoutMul = 80, 4 // the race detector is slow
+	o.Upstream = cmp.Or(o.Upstream, kernel.Upstream())
+	var err error
+	if o.Dropper, err = netns.NewDropper(t.Context(), "nftables"); err != nil {
+		t.Fatal(err)
+	}
+	var got sink
+	if err := harness.Run(t.Context(), o, &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.planned != len(got.cells) && !o.UntilFail {
+		t.Errorf("%d cells were planned and %d played", got.planned, len(got.cells))
+	}
+	slices.SortFunc(got.cells, func(a, b result.Cell) int { return strings.Compare(a.ID(), b.ID()) })
+	return got.cells
+}
+
+// counted returns the scenario and what tells how many of its cells were in their midst at the same time, at most.
+func counted(s lab.Scenario) (lab.Scenario, func() int32) {
+	var now, peak atomic.Int32
+	honest := s.Play
+	s.Play = func(l *lab.Lab) {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for {
+			if old := peak.Load(); old >= n || peak.CompareAndSwap(old, n) {
+				break
+			}
+		}
+		honest(l)
+	}
+	return s, peak.Load
+}
+
+// TestPlaces: while a cell sits a timer out, others are played in its place, unless the user has said how many there shall
+// be.
+func TestPlaces(t *testing.T) {
+	needNamespace(t)
+	places := harness.PlacesPerCPU * runtime.NumCPU()
+	play := func(parallel int) int {
+		s, most := counted(scenario(t, "synack-timer"))
+		for _, c := range run(t, harness.Options{
+			Scenarios: []lab.Scenario{s}, Families: lab.Families()[:1], Modes: modes(t, "off"), Connections: 1,
+			Repeat: 2 * places, Parallel: parallel,
+		}) {
+			if c.Status != result.Pass {
+				t.Errorf("%s: %s: %s", c.ID(), c.Status, c.Reason)
+			}
+		}
+		return int(most())
+	}
+	if n := play(0); n <= places {
+		t.Errorf("%d cells at a time, and there are %d places", n, places)
+	}
+	if n := play(places); n > places {
+		t.Errorf("%d cells at a time, of %d asked for", n, places)
+	}
+}

@@ -1,0 +1,298 @@
+package lab
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/tcp"
+	"github.com/rpmig/rpmig/verdict"
+	"github.com/rpmig/rpmig/worker"
+)
+
+// survivor is a connection that was accepted with the data that its client sent.
+type survivor struct {
+	accepted int // its place in Observation.Accepted
+	client   *client
+	read     int // bytes that the server has read
+	serverEnd
+}
+
+// serverEnd is the end of a connection that accept returned.
+type serverEnd struct {
+	fd     int // -1: a worker has it
+	worker *Worker
+	nth    int // of those that the worker has
+}
+
+func (e serverEnd) remote() bool { return e.worker != nil }
+
+// unread is how much the client has sent that the server has not read.
+func (s *survivor) unread() int { return s.client.said - s.read }
+
+// unheardError says that what one side has sent again and again does not reach the other, after so many bytes that did.
+type unheardError struct{ heard int }
+
+func (e unheardError) Error() string {
+	return fmt.Sprintf("what is sent, and sent again, is not heard after %d bytes", e.heard)
+}
+
+// talk has every survivor talk both ways once the case is over: the server answers, the client reads that and sends again, the
+// server reads that, and each side ends with a FIN. A connection that was accepted and is deaf from then on has not lived.
+func (l *Lab) talk() error {
+	if len(l.survivors) == 0 {
+		return nil
+	}
+	if !l.cfg.faults.keepRule {
+		if err := l.stopDropping(); err != nil {
+			return err
+		}
+	}
+	l.step("every survivor talks both ways, and ends")
+	heard, err := l.orderTalk()
+	if err != nil {
+		return err
+	}
+	answer, again := tcp.Words()
+	said, err := l.exchange(l.survivors, answer, again)
+	if err != nil {
+		return err
+	}
+	for i, s := range l.survivors {
+		if said[i] == verdict.BothWays || said[i] == verdict.OneWay {
+			if err := l.endBoth(&s, handshakeTimeout); errors.Is(err, errCancelled) {
+				return err
+			} else if err != nil {
+				said[i] = "ends: " + tcp.Errno(err)
+			}
+		}
+		l.obs.Accepted[s.accepted].Talk = said[i]
+	}
+	return heard()
+}
+
+// exchange has the servers answer and the clients send again, and returns what the judge is to hear of each. Of a connection
+// whose server's end is a worker's it is the client's side.
+func (l *Lab) exchange(all []survivor, answer, again []byte) ([]string, error) {
+	// What a client sends again while the servers answer counts, too: each time it waits twice as long.
+	before := make([]int, len(all))
+	for i, s := range all {
+		if s.client.fd < 0 {
+			continue
+		}
+		var err error
+		if before[i], err = retransmitted(s.client.fd); err != nil {
+			return nil, err
+		}
+	}
+	there, err := l.carry(all, func(i int, s *survivor) (p *parcel, err error) {
+		p = &parcel{from: s.fd, to: s.client.fd, words: answer}
+		if s.fd >= 0 {
+			p.sentAgain, err = retransmitted(s.fd)
+		}
+		return p, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	back, err := l.carry(all, func(i int, s *survivor) (*parcel, error) {
+		if s.client.ended {
+			return nil, nil
+		}
+		return &parcel{from: s.client.fd, to: s.fd, words: again, earlier: s.unread(), sentAgain: before[i]}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	said := make([]string, len(all))
+	for i, s := range all {
+		switch {
+		case s.client.fd < 0:
+			said[i] = verdict.Gone
+		case errors.Is(there[i], unheardError{}) && errors.Is(back[i], unheardError{}):
+			said[i] = verdict.Deaf
+		case there[i] != nil:
+			said[i] = "server to client: " + tcp.Errno(there[i])
+		case back[i] != nil:
+			said[i] = "client to server: " + tcp.Errno(back[i])
+		case s.client.ended:
+			said[i] = verdict.OneWay
+		default:
+			said[i] = verdict.BothWays
+		}
+	}
+	return said, nil
+}
+
+// parcel is what one end of a connection sends and the other reads. An end that is -1 is another process's.
+type parcel struct {
+	from, to  int
+	words     []byte
+	sent      int // bytes of them
+	earlier   int // bytes that were sent before, and are still to be read
+	sentAgain int // segments that the sender had sent again before
+}
+
+// carry sends a parcel on each connection, on all before it waits for any, and tells of each what went wrong. The other error
+// is that of a run that is to end.
+func (l *Lab) carry(all []survivor, pack func(i int, s *survivor) (*parcel, error)) (errs []error, err error) {
+	errs = make([]error, len(all))
+	parcels := make([]*parcel, len(all))
+	for i := range all {
+		if all[i].client.fd < 0 {
+			continue
+		}
+		parcels[i], errs[i] = pack(i, &all[i])
+		if p := parcels[i]; p != nil && p.from >= 0 && errs[i] == nil {
+			errs[i] = p.post()
+		}
+	}
+	patience := handshakeTimeout
+	for i, p := range parcels {
+		if p == nil || errs[i] != nil {
+			continue
+		}
+		switch errs[i] = l.deliver(p, patience); {
+		case errors.Is(errs[i], errCancelled):
+			return nil, errs[i]
+		case errors.Is(errs[i], errTimeout):
+			patience = 0 // it has been waited for, and the others with it
+		}
+	}
+	return errs, nil
+}
+
+// post sends what the socket takes now.
+func (p *parcel) post() error {
+	n, err := unix.SendmsgN(p.from, p.words[p.sent:], nil, nil, unix.MSG_NOSIGNAL)
+	if p.sent += max(n, 0); errors.Is(err, unix.EAGAIN) {
+		return nil
+	}
+	return err
+}
+
+// deliver sends the rest of a parcel, and reads it at the other end.
+func (l *Lab) deliver(p *parcel, patience time.Duration) error {
+	want := p.earlier + len(p.words)
+	got := l.talkBuffer[:0]
+	defer func() { l.talkBuffer = got }()
+	err := l.poll(patience, "what was sent has arrived", func(left time.Duration) (bool, error) {
+		fds := []unix.PollFd{{Fd: int32(l.cfg.Cancelled), Events: unix.POLLIN}}
+		if p.from >= 0 && p.sent < len(p.words) {
+			if err := p.post(); err != nil {
+				return false, err
+			}
+			fds = append(fds, unix.PollFd{Fd: int32(p.from), Events: unix.POLLOUT})
+		}
+		if p.to >= 0 {
+			var err error
+			if got, err = tcp.ReadUpTo(p.to, got, want); err != nil {
+				return false, err
+			}
+			fds = append(fds, unix.PollFd{Fd: int32(p.to), Events: unix.POLLIN})
+		}
+		if (p.from < 0 || p.sent == len(p.words)) && (p.to < 0 || len(got) == want) {
+			return true, nil
+		}
+		n, err := l.nap(left, func(ms int) (int, error) { return unix.Poll(fds, ms) })
+		if fds[0].Revents != 0 {
+			return false, errCancelled
+		}
+		if err != nil || n > 0 || p.from < 0 || p.to < 0 {
+			return false, err
+		}
+		if again, err := retransmitted(p.from); err != nil || again < p.sentAgain+unheardAfter {
+			return false, err
+		}
+		return false, unheardError{max(len(got)-p.earlier, 0)}
+	})
+	if err == nil && p.to >= 0 && !bytes.Equal(got[p.earlier:], p.words) {
+		err = errors.New("other bytes than were sent")
+	}
+	return err
+}
+
+// endBoth ends a connection in good order: each side sends a FIN, and reads that of the other.
+func (l *Lab) endBoth(s *survivor, limit time.Duration) error {
+	if !s.remote() {
+		if err := tcp.Finish(s.fd); err != nil {
+			return err
+		}
+	}
+	if err := l.eof(limit, s.client.fd, "the client reads the server's FIN"); err != nil {
+		return err
+	}
+	if !s.client.ended {
+		if err := tcp.Finish(s.client.fd); err != nil {
+			return err
+		}
+	}
+	if s.remote() {
+		return nil
+	}
+	return l.eof(limit, s.fd, "the server reads the client's FIN")
+}
+
+func (l *Lab) eof(limit time.Duration, fd int, condition string) error {
+	if err := l.wait(limit, fd, unix.POLLIN, condition); err != nil {
+		return err
+	}
+	if said := tcp.Says(fd); said != "EOF" {
+		return fmt.Errorf("%s instead of a FIN", said)
+	}
+	return nil
+}
+
+// unheardAfter is how often one side sends again before what it sends is known not to arrive: a tail loss probe, and twice by its
+// retransmission timer, which is some 0.6 s.
+const unheardAfter = 3
+
+// retransmitted is how many segments a socket has sent again.
+func retransmitted(fd int) (int, error) {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0, wrap("getsockopt TCP_INFO", err)
+	}
+	return int(info.Total_retrans), nil
+}
+
+// orderTalk has the workers play the server's side of what they have accepted, and returns what hears how that went.
+func (l *Lab) orderTalk() (hear func() error, err error) {
+	var ordered []*Worker
+	theirs := map[*Worker][]survivor{}
+	for _, s := range l.survivors {
+		if w := s.worker; w != nil && s.client.fd >= 0 {
+			if !slices.Contains(ordered, w) {
+				ordered = append(ordered, w)
+			}
+			theirs[w] = append(theirs[w], s)
+		}
+	}
+	for _, w := range ordered {
+		o := worker.Order{Do: "talk", Timeout: l.scale(handshakeTimeout)}
+		for _, s := range theirs[w] {
+			o.Talks = append(o.Talks, worker.Talk{Nth: s.nth, Earlier: s.unread(), Ended: s.client.ended})
+		}
+		if err := w.tell(o, -1); err != nil {
+			return nil, err
+		}
+	}
+	return func() error {
+		for _, w := range ordered {
+			a, err := w.hear()
+			if err != nil {
+				return err
+			}
+			for i, said := range a.Talks {
+				if to := &l.obs.Accepted[theirs[w][i].accepted].Talk; said != "" && (*to == verdict.BothWays || *to == verdict.OneWay) {
+					*to = w.name + ": " + said
+				}
+			}
+		}
+		return nil
+	}, nil
+}
