@@ -1,18 +1,13 @@
 package lab
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
-	"os"
-	"runtime"
-	"strings"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/tcp"
+	"github.com/rpmig/rpmig/thread"
 )
 
 // AsleepInAccept has a thread sleep in accept(2) on a listener while something happens, and returns "woken" or "asleep":
@@ -86,20 +81,18 @@ func (s *Listener) AsleepInEpoll(while func()) string {
 // asleep has a thread call a function, which sleeps in a system call on the descriptor; then it does what is to be done
 // meanwhile, and looks whether the thread still sleeps. It returns when the thread is done with the call.
 func (l *Lab) asleep(fd int, call func() error, while func()) string {
-	t := startThread(call)
-	defer t.end()
-	l.must(l.until(handshakeTimeout, "the thread sleeps", func() (bool, error) { return sleepsOn(t.id, fd) }))
+	t := thread.Start(call)
+	defer t.End()
+	l.must(l.until(handshakeTimeout, "the thread sleeps", func() (bool, error) { return t.SleepsOn(fd) }))
 	while()
 	said := ""
 	l.must(l.until(handshakeTimeout, "the thread is woken, or sleeps", func() (bool, error) {
-		select {
-		case err := <-t.done:
-			t.over, said = true, "woken"
+		if over, err := t.Over(); over {
+			said = "woken"
 			return true, wrap("the thread that slept", err)
-		default:
 		}
 		// A thread that the kernel has woken no longer counts as asleep.
-		sleeps, err := sleepsOn(t.id, fd)
+		sleeps, err := t.SleepsOn(fd)
 		said = "asleep"
 		return sleeps, err
 	}))
@@ -117,7 +110,7 @@ func (s *Listener) Shares(threads, clients int, byEpoll bool) []int {
 	}
 	type got struct{ by, child int }
 	accepted := make(chan got, threads)
-	ids, on := make([]int, threads), make([]int, threads)
+	all, on := make([]*thread.Thread, threads), make([]int, threads)
 	for i := range threads {
 		on[i] = s.fd
 		if byEpoll {
@@ -128,7 +121,7 @@ func (s *Listener) Shares(threads, clients int, byEpoll bool) []int {
 			l.must(wrap("epoll_ctl", unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, s.fd, in)))
 			on[i] = ep
 		}
-		t := startThread(func() error {
+		t := thread.Start(func() error {
 			for {
 				if byEpoll {
 					if _, err := unix.EpollWait(on[i], make([]unix.EpollEvent, 1), -1); err != nil {
@@ -143,15 +136,15 @@ func (s *Listener) Shares(threads, clients int, byEpoll bool) []int {
 				}
 			}
 		})
-		defer t.end()
-		ids[i] = t.id
+		defer t.End()
+		all[i] = t
 		// One after another: the order in which they first wait tells.
-		l.must(l.until(handshakeTimeout, "the thread sleeps", func() (bool, error) { return sleepsOn(ids[i], on[i]) }))
+		l.must(l.until(handshakeTimeout, "the thread sleeps", func() (bool, error) { return t.SleepsOn(on[i]) }))
 	}
 	counts := make([]int, threads)
 	for range clients {
-		for i, id := range ids {
-			l.must(l.until(handshakeTimeout, "the thread sleeps", func() (bool, error) { return sleepsOn(id, on[i]) }))
+		for i, t := range all {
+			l.must(l.until(handshakeTimeout, "the thread sleeps", func() (bool, error) { return t.SleepsOn(on[i]) }))
 		}
 		client, err := l.dial(l.cfg.Family.Dial)
 		l.must(err)
@@ -176,74 +169,4 @@ func (s *Listener) Shares(threads, clients int, byEpoll bool) []int {
 		l.must(l.part(g.child))
 	}
 	return counts
-}
-
-// thread is one that sleeps in a system call while the cell goes on.
-type thread struct {
-	id        int
-	interrupt atomic.Bool
-	done      chan error
-	over      bool          // what it has to say has been heard
-	release   chan struct{} // it stays until all is known of it
-}
-
-// startThread has a thread of its own call a function, and again whenever that is interrupted.
-func startThread(call func() error) *thread {
-	t := &thread{done: make(chan error, 1), release: make(chan struct{})}
-	id := make(chan int, 1)
-	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
-		err := blockSignals()
-		id <- unix.Gettid()
-		if err == nil {
-			for err = call(); errors.Is(err, unix.EINTR) && !t.interrupt.Load(); err = call() {
-			}
-		}
-		t.done <- err
-		<-t.release
-	}()
-	t.id = <-id
-	return t
-}
-
-// end interrupts the thread until it is done.
-func (t *thread) end() {
-	t.interrupt.Store(true)
-	for !t.over {
-		_ = unix.Tgkill(os.Getpid(), t.id, wakes)
-		select {
-		case <-t.done: //nolint:errcheck // EINTR, unless the kernel has woken it since
-			t.over = true
-		case <-time.After(tick):
-		}
-	}
-	close(t.release)
-}
-
-// wakes is the signal that interrupts a thread that sleeps. It has a handler, as almost all have, and means nothing to Go.
-const wakes = unix.SIGIO
-
-// blockSignals keeps all others from the calling thread. The Go runtime sends some of its own.
-func blockSignals() error {
-	var all unix.Sigset_t
-	for i := range all.Val {
-		all.Val[i] = ^all.Val[i]
-	}
-	const bits = 32 << (^uint(0) >> 63) // of each word
-	all.Val[(wakes-1)/bits] &^= 1 << ((wakes - 1) % bits)
-	return wrap("block signals", unix.PthreadSigmask(unix.SIG_SETMASK, &all, nil))
-}
-
-// sleepsOn tells whether a thread of this process sleeps in a system call whose first argument is the descriptor.
-func sleepsOn(thread, fd int) (bool, error) {
-	// The state comes first: a thread that has been woken and waits for its CPU is not in S any more, but has its system
-	// call in the other file for a while (TASK_WAKING, see lib/syscall.c:task_current_syscall).
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/stat", thread))
-	if err != nil || !bytes.Contains(stat, []byte(") S ")) {
-		return false, err
-	}
-	// "running", or the call's number and its arguments (proc_pid_syscall(5)).
-	call, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/syscall", thread))
-	f := strings.Fields(string(call))
-	return len(f) > 1 && f[1] == fmt.Sprintf("%#x", fd), err
 }
