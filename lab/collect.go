@@ -125,7 +125,7 @@ func (l *Lab) drain() error {
 func (l *Lab) own() trace.Own {
 	own := trace.Own{Thread: unix.Gettid()}
 	for _, w := range l.workers {
-		own.Processes = append(own.Processes, w.cmd.Process.Pid)
+		own.Processes = append(own.Processes, w.process.PID())
 	}
 	seen := sync.OnceValue(l.record.Seen)
 	own.Seen = func(a, b netip.AddrPort) bool { return seen()(a, b) }

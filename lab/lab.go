@@ -173,7 +173,7 @@ func (l *Lab) Now() time.Duration { return time.Since(l.record.Start) }
 // close frees all that the Lab holds but the ring. It runs on the way out of every cell, when no witness looks any more.
 func (l *Lab) close() {
 	for _, w := range l.workers {
-		w.kill()
+		w.process.Kill()
 	}
 	for _, fd := range l.fds {
 		tcp.NoLinger(fd)

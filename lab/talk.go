@@ -277,7 +277,7 @@ func (l *Lab) orderTalk() (hear func() error, err error) {
 		for _, s := range theirs[w] {
 			o.Talks = append(o.Talks, worker.Talk{Nth: s.nth, Earlier: s.unread(), Ended: s.client.ended})
 		}
-		if err := w.tell(o, -1); err != nil {
+		if err := w.process.Tell(o, -1); err != nil {
 			return nil, err
 		}
 	}

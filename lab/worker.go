@@ -1,49 +1,33 @@
 package lab
 
 import (
-	"encoding/json"
 	"errors"
-	"os"
-	"os/exec"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/tcp"
 	"github.com/rpmig/rpmig/worker"
-
-	"golang.org/x/sys/unix"
 )
 
 // Worker is another process of the cell: this program, re-executed in the cell's namespace. It holds sockets that are
 // passed to it, accepts on them when it is told to, and dies with the cell.
 type Worker struct {
-	lab  *Lab
-	name string
-	cmd  *exec.Cmd
-	sock int // SOCK_SEQPACKET: one command or answer a message
-	got  int // connections
-	dead bool
+	lab     *Lab
+	name    string
+	got     int // connections
+	process *worker.Process
 }
 
 // Worker starts a worker.
 func (l *Lab) Worker(name string) *Worker {
 	l.step("process %s starts", name)
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	l.must(wrap("socketpair", err))
-	theirs := os.NewFile(uintptr(pair[1]), "worker")
-	defer func() { _ = theirs.Close() }()
-	w := &Worker{lab: l, name: name, sock: pair[0], cmd: exec.Command("/proc/self/exe")}
-	l.hold(w.sock)
-	w.cmd.Env = append(os.Environ(), worker.Env+"=1", "GOMAXPROCS=1") // few threads
-	w.cmd.ExtraFiles = []*os.File{theirs}
-	w.cmd.Stdin, w.cmd.Stdout, w.cmd.Stderr = theirs, os.Stderr, os.Stderr // nil would take a /dev/null
-	w.cmd.SysProcAttr = &syscall.SysProcAttr{
-		Pdeathsig: unix.SIGKILL, // the thread that forks is the cell's own, so this fires with the cell at the latest
-		Setpgid:   true,         // a terminal's Ctrl-C is for rpmig: a worker that ends by itself is missed by its cell
-	}
 	born := netns.BeginExec()
 	defer born()
-	l.must(wrap("start", w.cmd.Start()))
+	p, err := worker.Start()
+	l.must(err)
+	l.hold(p.Sock)
+	w := &Worker{lab: l, name: name, process: p}
 	l.workers = append(l.workers, w)
 	_, err = w.hear() // that it runs
 	l.must(err)
@@ -54,7 +38,7 @@ func (l *Lab) Worker(name string) *Worker {
 func (s *Listener) PassTo(w *Worker) {
 	l := s.lab
 	l.step("pass %s to %s", s.name, w.name)
-	l.must(w.tell(worker.Order{Do: "hold"}, s.fd))
+	l.must(w.process.Tell(worker.Order{Do: "hold"}, s.fd))
 	_, err := w.hear()
 	l.must(err)
 }
@@ -66,7 +50,7 @@ func (s *Listener) HandOverTo(w *Worker) {
 	fd, sa, err := unix.Accept4(s.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	l.must(wrap("accept", err))
 	l.hold(fd)
-	l.must(w.tell(worker.Order{Do: "read", Bytes: len(l.message()), Timeout: l.scale(handshakeTimeout)}, fd))
+	l.must(w.process.Tell(worker.Order{Do: "read", Bytes: len(l.message()), Timeout: l.scale(handshakeTimeout)}, fd))
 	l.must(l.closeFD(fd))
 	got, err := w.hear()
 	l.must(err)
@@ -79,7 +63,7 @@ func (s *Listener) HandOverTo(w *Worker) {
 func (w *Worker) Accept(count int) {
 	l := w.lab
 	l.step("%s accepts %d", w.name, count)
-	l.must(w.tell(worker.Order{Do: "accept", Count: count, Bytes: len(l.message()), Timeout: l.scale(outcomeTimeout)}, -1))
+	l.must(w.process.Tell(worker.Order{Do: "accept", Count: count, Bytes: len(l.message()), Timeout: l.scale(outcomeTimeout)}, -1))
 	got, err := w.hear()
 	for _, a := range got.Accepted {
 		l.accepted(w.name, a.Peer, string(a.Data), w.end())
@@ -97,7 +81,7 @@ func (w *Worker) end() serverEnd {
 func (w *Worker) Close() {
 	l := w.lab
 	l.step("%s closes it", w.name)
-	l.must(w.tell(worker.Order{Do: "close"}, -1))
+	l.must(w.process.Tell(worker.Order{Do: "close"}, -1))
 	_, err := w.hear()
 	l.must(err)
 }
@@ -106,55 +90,25 @@ func (w *Worker) Close() {
 func (w *Worker) Exit() {
 	l := w.lab
 	l.step("process %s exits", w.name)
-	l.must(w.tell(worker.Order{Do: "exit"}, -1))
-	w.dead = true
-	l.must(wrap("wait for the worker", w.cmd.Wait()))
+	l.must(w.process.Tell(worker.Order{Do: "exit"}, -1))
+	l.must(w.process.Wait())
 }
 
-// Kill kills a worker; when this returns, all that it held is closed: exit_files runs before exit_notify (do_exit).
+// Kill kills a worker; when this returns, all that it held is closed.
 func (w *Worker) Kill() {
 	l := w.lab
 	l.step("kill -9 process %s", w.name)
-	w.kill()
-}
-
-func (w *Worker) kill() {
-	if !w.dead {
-		w.dead = true
-		_ = w.cmd.Process.Kill()
-		_ = w.cmd.Wait()
-	}
-}
-
-func (w *Worker) tell(o worker.Order, fd int) error {
-	b, err := json.Marshal(o)
-	if err != nil {
-		return err
-	}
-	var rights []byte
-	if fd >= 0 {
-		rights = unix.UnixRights(fd)
-	}
-	return wrap("tell the worker", unix.Sendmsg(w.sock, b, rights, nil, unix.MSG_NOSIGNAL))
+	w.process.Kill()
 }
 
 func (w *Worker) hear() (worker.Answer, error) {
 	l := w.lab
-	var a worker.Answer
-	if err := l.wait(2*outcomeTimeout, w.sock, unix.POLLIN, "the worker answers"); err != nil {
+	if err := l.wait(2*outcomeTimeout, w.process.Sock, unix.POLLIN, "the worker answers"); err != nil {
+		return worker.Answer{}, err
+	}
+	a, err := w.process.Hear()
+	if err != nil {
 		return a, err
-	}
-	size, _, err := unix.Recvfrom(w.sock, nil, unix.MSG_PEEK|unix.MSG_TRUNC) // of the message (unix(7))
-	if err != nil {
-		return a, wrap("hear from the worker", err)
-	}
-	buf := make([]byte, size)
-	n, err := unix.Read(w.sock, buf)
-	if err != nil {
-		return a, wrap("hear from the worker", err)
-	}
-	if err := json.Unmarshal(buf[:n], &a); err != nil {
-		return a, wrap("hear from the worker", err)
 	}
 	if a.Err != "" {
 		return a, errors.New(w.name + ": " + a.Err)

@@ -1,5 +1,6 @@
 // Package worker is the other process of a cell: rpmig, re-executed in the cell's namespace. It holds sockets that are passed
-// to it, accepts on them when it is told to, and dies with the cell. harness.Worker is the cell's side of it.
+// to it, accepts on them when it is told to, and dies with the cell. Process is the cell's side of it, which lab.Worker makes steps
+// of.
 package worker
 
 import (
