@@ -18,6 +18,7 @@ import (
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
+	"github.com/rpmig/rpmig/wait"
 )
 
 // Settings are the user's choices that one cell depends on.
@@ -122,7 +123,7 @@ type story struct {
 // Play plays one cell in a namespace of its own. Whatever goes wrong ends in the cell as an ERROR.
 func Play(cfg Config, h Host) Played {
 	began := time.Now()
-	l := &Lab{cfg: cfg, host: h, yielded: h.Keeps(), record: evidence.Record{Start: began}}
+	l := newLab(cfg, h)
 	p := Played{Case: cfg.Case, Repeat: cfg.Repeat}
 	keep := true
 	err := netns.Do(func() error {
@@ -160,9 +161,18 @@ func Play(cfg Config, h Host) Played {
 	return p
 }
 
+func newLab(cfg Config, h Host) *Lab {
+	l := &Lab{cfg: cfg, host: h, record: evidence.Record{Start: time.Now()}}
+	l.waiter = wait.Waiter{Mul: cfg.TimeoutMul, Cancelled: cfg.Cancelled, Prompt: handshakeTimeout, Delayed: l.delayed}
+	if !h.Keeps() {
+		l.waiter.Leave = h.Yield
+	}
+	return l
+}
+
 // cutShort tells whether an error comes of the end of the run, or may: a cell that is cancelled goes wrong in many ways.
 func (l *Lab) cutShort(err error) bool {
-	return err != nil && (l.cancelled() || errors.Is(err, netns.ErrInterrupted) || fatal(err) != nil)
+	return err != nil && (l.waiter.IsCancelled() || errors.Is(err, netns.ErrInterrupted) || fatal(err) != nil)
 }
 
 // fatal is why the run cannot go on, not just this cell; nil if it can.
@@ -250,7 +260,7 @@ func (l *Lab) play() error {
 	}
 	l.record.Start = time.Now() // zero of the cell's times: nothing has been sent yet
 	l.obs.Steps, l.obs.Delays = nil, nil
-	l.clock.read()
+	l.waiter.ReadClock()
 	l.obs.SYNACKTimer = l.cfg.Scenario.sitsOutSYNACKTimer()
 	l.obs.SysctlTaken = l.cfg.Mode.Sysctl != migrate.Off().Sysctl
 	if err := l.perform(); l.cutShort(err) {

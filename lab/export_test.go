@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rpmig/rpmig/evidence"
 	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/migrate"
@@ -75,7 +74,7 @@ func PlayKept(t *testing.T, s Scenario, m Mode, tracer func() (*trace.Tracer, er
 // Observe plays one cell for a test and returns how it would be judged by any expectation.
 func Observe(t *testing.T, s Scenario, f Family, m Mode) func(verdict.Expectation) verdict.Verdict {
 	t.Helper()
-	l := &Lab{cfg: config(t, s, f, m, max(s.Connections, 1)), host: testHost{}, yielded: true, record: evidence.Record{Start: time.Now()}}
+	l := newLab(config(t, s, f, m, max(s.Connections, 1)), testHost{})
 	if err := netns.Do(l.play); err != nil {
 		t.Errorf("%s/%s/%s: %v", s.Name, f.Name, m.Name, err)
 		return nil

@@ -18,6 +18,7 @@ import (
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/tcp"
 	"github.com/rpmig/rpmig/verdict"
+	"github.com/rpmig/rpmig/wait"
 )
 
 // Lab is where a scenario is played: a network namespace, its witnesses, and the steps that a scenario is written in, which
@@ -26,7 +27,7 @@ import (
 type Lab struct {
 	cfg      Config
 	host     Host
-	yielded  bool          // another cell may have begun in this one's place
+	waiter   wait.Waiter
 	ring     *capture.Ring // nil: not there yet, or closed
 	diag     *kernel.Diag
 	counting *kernel.Counting
@@ -41,7 +42,6 @@ type Lab struct {
 	bystanders []*client
 	workers    []*Worker
 	connected  time.Time // when the first of them began to
-	clock      clock
 	payload    []byte
 	setClient  func(fd int, to netip.Addr) error // nil: clients are as they are made
 	survivors  []survivor

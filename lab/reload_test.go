@@ -7,11 +7,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rpmig/rpmig/evidence"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/tcp"
@@ -37,7 +35,7 @@ func TestDrainEnds(t *testing.T) {
 		}))
 		old.drainAndClose()
 	}}
-	l := &Lab{cfg: config(t, s, Families()[0], Mode{Sysctl: "0"}, 1), host: testHost{}, yielded: true, record: evidence.Record{Start: time.Now()}}
+	l := newLab(config(t, s, Families()[0], Mode{Sysctl: "0"}, 1), testHost{})
 	if err := netns.Do(func() error {
 		defer l.close()
 		if err := l.prepare(); err != nil {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/tcp"
+	"github.com/rpmig/rpmig/verdict"
+	"github.com/rpmig/rpmig/wait"
 )
 
 // How long the Lab waits for a condition before it gives up, before --timeout-mul. None of them decides a verdict: a
@@ -22,43 +24,42 @@ const (
 	outcomeTimeout   = 20 * time.Second
 )
 
+// What the waiter does.
 var (
-	errTimeout   = errors.New("it did not happen")
-	errCancelled = errors.New("cancelled")
+	errTimeout   = wait.ErrTimeout
+	errCancelled = wait.ErrCancelled
 )
 
-func (l *Lab) scale(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * l.cfg.TimeoutMul)
+const tick = wait.Tick
+
+func (l *Lab) scale(d time.Duration) time.Duration { return l.waiter.Scale(d) }
+func (l *Lab) worked()                             { l.waiter.Worked() }
+func (l *Lab) yield()                              { l.waiter.Yield() }
+func (l *Lab) pause(d time.Duration) error         { return l.waiter.Pause(d) }
+
+func (l *Lab) nap(left time.Duration, sleep func(ms int) (int, error)) (int, error) {
+	return l.waiter.Nap(left, sleep)
 }
 
-// wait blocks until the descriptor shows the event, and says in its error which condition it waited for.
 func (l *Lab) wait(limit time.Duration, fd int, event int16, condition string) error {
-	return l.poll(limit, condition, func(left time.Duration) (bool, error) {
-		fds := []unix.PollFd{{Fd: int32(fd), Events: event}, {Fd: int32(l.cfg.Cancelled), Events: unix.POLLIN}}
-		_, err := l.nap(left, func(ms int) (int, error) { return unix.Poll(fds, ms) })
-		if fds[1].Revents != 0 {
-			return false, errCancelled
-		}
-		return fds[0].Revents != 0, err
-	})
+	return l.waiter.For(limit, fd, event, condition)
 }
 
-// tick is how often a condition of which the kernel tells nothing is looked at: a state in its socket tables.
-const tick = 2 * time.Millisecond
+func (l *Lab) until(limit time.Duration, condition string, holds func() (bool, error)) error {
+	return l.waiter.Until(limit, condition, holds)
+}
+
+func (l *Lab) poll(limit time.Duration, condition string, try func(left time.Duration) (bool, error)) error {
+	return l.waiter.Poll(limit, condition, try)
+}
+
+// delayed notes that the machine has held the cell up.
+func (l *Lab) delayed(what string, d time.Duration) {
+	l.obs.Delays = append(l.obs.Delays, verdict.Delay{What: what, At: l.now(), Seconds: d.Seconds()})
+}
 
 // until is a way to wait for a condition that no descriptor tells of.
 type until = func(limit time.Duration, condition string, holds func() (bool, error)) error
-
-// until looks again and again whether a condition holds that no descriptor tells of.
-func (l *Lab) until(limit time.Duration, condition string, holds func() (bool, error)) error {
-	return l.poll(limit, condition, func(time.Duration) (bool, error) {
-		ok, err := holds()
-		if ok || err != nil {
-			return ok, err
-		}
-		return false, l.pause(tick)
-	})
-}
 
 // untilTimer is until for what happens when SYN+ACK timers fire. The kernel tells when that is due, so that there is no need to
 // look before; a timer fires up to a jiffy late.
@@ -80,29 +81,6 @@ func (l *Lab) untilTimer(limit time.Duration, condition string, holds func() (bo
 		}
 		return false, l.pause(min(max(time.Duration(due*float64(time.Second)), tick), max(left, tick)))
 	})
-}
-
-// cancelled tells whether the run is to end.
-func (l *Lab) cancelled() bool {
-	fds := []unix.PollFd{{Fd: int32(l.cfg.Cancelled), Events: unix.POLLIN}}
-	n, _ := unix.Poll(fds, 0)
-	return n > 0
-}
-
-// pause lets time pass, unless the run is cancelled.
-func (l *Lab) pause(d time.Duration) error {
-	l.worked()
-	defer l.clock.read()
-	fds := []unix.PollFd{{Fd: int32(l.cfg.Cancelled), Events: unix.POLLIN}}
-	for until := time.Now().Add(d); ; {
-		left := time.Until(until)
-		if left <= 0 {
-			return nil
-		}
-		if n, _ := l.nap(left, func(ms int) (int, error) { return unix.Poll(fds, ms) }); n > 0 {
-			return errCancelled
-		}
-	}
 }
 
 // awaitDecided blocks until each connection is in the accept queue of one of the listeners, has been accepted, or has
@@ -159,46 +137,4 @@ func (l *Lab) awaitDecided(limit time.Duration, listeners ...*Listener) error {
 		}
 		return false, err
 	})
-}
-
-// brief is how long a cell may wait before another begins in its place. A packet needs microseconds, and a kernel timer 200
-// milliseconds or more.
-const brief = 4 * time.Millisecond
-
-// yield tells that the cell has a kernel timer to sit out, and its processor nothing to do meanwhile.
-func (l *Lab) yield() {
-	if !l.yielded {
-		l.yielded = true
-		l.host.Yield()
-	}
-}
-
-// poll calls try until it says yes or the limit is over. EINTR is no answer.
-func (l *Lab) poll(limit time.Duration, condition string, try func(left time.Duration) (bool, error)) error {
-	l.worked()
-	defer l.clock.read()
-	patience, began := l.scale(limit), time.Now()
-	for deadline := began.Add(patience); ; {
-		left := max(time.Until(deadline), 0)
-		if !l.yielded {
-			if time.Since(began) >= brief {
-				l.yield()
-			} else {
-				left = min(left, brief)
-			}
-		}
-		ok, err := try(left)
-		switch {
-		case err != nil && !errors.Is(err, unix.EINTR):
-			return fmt.Errorf("wait until %s: %w", condition, err)
-		case ok:
-			// What needs no timer of the kernel's needs no more than microseconds.
-			if took := time.Since(began); limit == handshakeTimeout && took > late {
-				l.delayed("it took until "+condition, took)
-			}
-			return nil
-		case time.Now().After(deadline):
-			return fmt.Errorf("wait %v until %s: %w", patience, condition, errTimeout)
-		}
-	}
 }

@@ -1,11 +1,9 @@
-package lab
+package wait
 
 import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/rpmig/rpmig/verdict"
 )
 
 // A cell leans on the kernel's timers, of which the shortest that matters is a client's first retransmission (TCP_RTO_MIN,
@@ -17,21 +15,18 @@ const late = 100 * time.Millisecond
 // virtual machine, a cgroup without a share left) the clock tells.
 const slice = 100 * time.Millisecond
 
-// clock is when the cell's thread was seen last; zero where it has not been.
-type clock struct{ seen time.Time }
+// ReadClock takes note that the thread runs.
+func (w *Waiter) ReadClock() { w.seen = time.Now() }
 
-// read sets the clock to now.
-func (c *clock) read() { c.seen = time.Now() }
-
-// worked takes note that the thread has not slept on purpose since the clock was read. If it has not run either, it was kept
+// Worked takes note that the thread has not slept on purpose since the clock was read. If it has not run either, it was kept
 // from it.
-func (l *Lab) worked() {
-	before := l.clock.seen
-	l.clock.read()
+func (w *Waiter) Worked() {
+	before := w.seen
+	w.ReadClock()
 	if before.IsZero() {
 		return
 	}
-	gap := l.clock.seen.Sub(before)
+	gap := w.seen.Sub(before)
 	if gap <= late {
 		return
 	}
@@ -39,22 +34,18 @@ func (l *Lab) worked() {
 	var ran unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ran) // it fails for a clock that there is not (clock_gettime(2))
 	if idle := gap - time.Duration(ran.Nano()); idle > late {
-		l.delayed("the cell's thread did not run", idle)
+		w.Delayed("the cell's thread did not run", idle)
 	}
 }
 
-// nap sleeps in a system call with a time limit in milliseconds, but not for long, and takes note of a sleep that was longer
+// Nap sleeps in a system call with a time limit in milliseconds, but not for long, and takes note of a sleep that was longer
 // than it should be.
-func (l *Lab) nap(left time.Duration, sleep func(ms int) (int, error)) (int, error) {
+func (w *Waiter) Nap(left time.Duration, sleep func(ms int) (int, error)) (int, error) {
 	left = min(left, slice)
 	began := time.Now()
 	n, err := sleep(int((left + time.Millisecond - 1).Milliseconds()))
 	if over := time.Since(began) - left; over > late {
-		l.delayed("the cell's thread overslept", over)
+		w.Delayed("the cell's thread overslept", over)
 	}
 	return n, err
-}
-
-func (l *Lab) delayed(what string, d time.Duration) {
-	l.obs.Delays = append(l.obs.Delays, verdict.Delay{What: what, At: l.now(), Seconds: d.Seconds()})
 }
