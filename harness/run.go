@@ -226,9 +226,6 @@ func (r *runner) playAt(at *place, c lab.Case, repeat int) lab.Played {
 		Settings: r.o.Settings, Case: c, Repeat: repeat, Connections: r.o.connections(c.Scenario),
 		Dropper: r.o.Dropper, Cancelled: r.cancelled, Alone: &r.alone,
 	}
-	if r.o.RealTimers {
-		cfg.TimeoutMul *= 5 // the longest wait is the talk's 31 s and what the client's own timer adds to it
-	}
 	if repeat > 1 && r.o.Again != nil {
 		cfg.Dropper = r.o.Again
 	}

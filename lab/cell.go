@@ -24,10 +24,10 @@ import (
 // Settings are the user's choices that one cell depends on.
 type Settings struct {
 	Port       uint16
-	Upstream   string // the release of Linux that known bugs are judged by, as kernel.Upstream; empty where it is not known
-	TimeoutMul float64
-	RealTimers bool // the talk's kernel timers, not shorter ones; deadlines stretch with them
-	Strict     bool // a known bug excuses nothing
+	Upstream   string  // the release of Linux that known bugs are judged by, as kernel.Upstream; empty where it is not known
+	TimeoutMul float64 // of deadlines
+	RealTimers bool    // the talk's kernel timers, not shorter ones; deadlines stretch with them
+	Strict     bool    // a known bug excuses nothing
 	// Tracer returns the kernel's trace once it is open, which takes as long as a cell needs to get ready; it may be called
 	// from many goroutines. A nil tracer is that there is none; the socket tables are noted at each step all the same. An
 	// error ends the run. With a tracer that is HostWide, cells are got ready side by side, and played one at a time. nil: no
@@ -164,6 +164,9 @@ func Play(cfg Config, h Host) Played {
 func newLab(cfg Config, h Host) *Lab {
 	l := &Lab{cfg: cfg, host: h, record: evidence.Record{Start: time.Now()}}
 	l.waiter = wait.Waiter{Mul: cfg.TimeoutMul, Cancelled: cfg.Cancelled, Prompt: handshakeTimeout, Delayed: l.delayed}
+	if cfg.RealTimers {
+		l.waiter.Mul *= 5 // the longest wait is the talk's 31 s and what the client's own timer adds to it
+	}
 	if !h.Keeps() {
 		l.waiter.Leave = h.Yield
 	}

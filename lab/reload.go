@@ -1,32 +1,24 @@
 package lab
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
-	"runtime"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/stream"
 	"github.com/rpmig/rpmig/tcp"
 )
 
 // Reload is how a server replaces its listener.
 type Reload func(l *Lab, old *Listener) (next *Listener)
 
-// streamClients is how many clients connect at the same time, each again as soon as it is served. As many may be in the
-// accept queue when a listener is retired.
-const streamClients = 4
-
 // HotReload plays the talk's steps 0, 1 and 2 under a stream of clients: it serves some, adds a listener, retires the
 // old one, and so on. What the clients met becomes the cell's Stream.
 func (l *Lab) HotReload(reloads, servedBetween int, reload Reload) {
-	l.step("%d clients connect in a stream, and the server reloads %d times", streamClients, reloads)
+	l.step("%d clients connect in a stream, and the server reloads %d times", stream.Clients, reloads)
 	s := &result.Stream{Reloads: reloads}
 	l.obs.Stream = s
 	now := l.Listen("L0")
@@ -47,115 +39,23 @@ func (l *Lab) HotReload(reloads, servedBetween int, reload Reload) {
 // stream has clients connect for as long as something is played, and tells what they met. In the end, what is left of them is
 // served by the listeners that there are then.
 func (l *Lab) stream(listeners func() []*Listener, play func()) {
-	clients, err := l.startStream()
-	l.must(err)
+	ns, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	l.must(wrap("open the namespace", err))
+	l.hold(ns)
+	clients := stream.Start(ns, netip.AddrPortFrom(l.cfg.Family.Dial, l.cfg.Port), l.scale(outcomeTimeout), l.cfg.Cancelled)
+	end := func() error {
+		return clients.End(l.obs.Stream, func() error { return l.serveAny(listeners(), 1, tick) })
+	}
 	// They are waited for whatever happens, since they use the namespace. A step that fails has an error of its own.
 	ended := false
 	defer func() {
 		if !ended {
-			_ = clients.end(l, listeners(), l.obs.Stream)
+			_ = end()
 		}
 	}()
 	play()
 	ended = true
-	l.must(clients.end(l, listeners(), l.obs.Stream))
-}
-
-// stream is clients that connect again and again, each on a thread of its own.
-type stream struct {
-	stop    atomic.Bool
-	running sync.WaitGroup
-	tally   [streamClients]result.Stream
-	errs    [streamClients]error
-}
-
-// startStream starts the clients in the namespace of the calling thread.
-func (l *Lab) startStream() (*stream, error) {
-	ns, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, wrap("open the namespace", err)
-	}
-	l.hold(ns)
-	s := &stream{}
-	at := netip.AddrPortFrom(l.cfg.Family.Dial, l.cfg.Port)
-	for i := range streamClients {
-		s.running.Go(func() {
-			runtime.LockOSThread() // not unlocked: the thread is left in the namespace, and ends
-			s.errs[i] = errors.Join(kernel.SetNice(0), wrap("enter the namespace", unix.Setns(ns, unix.CLONE_NEWNET)))
-			if s.errs[i] != nil {
-				return
-			}
-			t := &s.tally[i]
-			for !s.stop.Load() && s.errs[i] == nil {
-				t.Connections++
-				token := uint64(i)<<32 | uint64(t.Connections)
-				connected, err := tcp.Ask(at, token, l.scale(outcomeTimeout), l.cfg.Cancelled)
-				if err == nil {
-					continue
-				}
-				class := lossOf(&t.Losses, connected, err)
-				switch {
-				case class == nil: // it tells nothing of the server
-					s.errs[i] = err
-					continue
-				case connected:
-					t.Lost++
-				default:
-					t.Refused++
-				}
-				*class++
-			}
-		})
-	}
-	return s, nil
-}
-
-// lossOf is the class of losses that a client's error belongs to; nil: none.
-func lossOf(l *result.Losses, connected bool, err error) *int {
-	switch {
-	case errors.Is(err, unix.ECONNREFUSED):
-		return &l.ConnectionRefused
-	case errors.Is(err, unix.ECONNRESET) && !connected:
-		return &l.ResetInConnect
-	case errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE): // EPIPE: reset after its FIN (tcp_reset)
-		return &l.Reset
-	case errors.Is(err, tcp.ErrEmptyReply):
-		return &l.EmptyReply
-	case errors.Is(err, tcp.ErrClosedEarly):
-		return &l.ClosedEarly
-	case errors.Is(err, tcp.ErrNothingCame):
-		return &l.TimedOut
-	case errors.Is(err, tcp.ErrWrongReply):
-		return &l.WrongReply
-	default:
-		return nil
-	}
-}
-
-// end stops the clients, serves those that are still to be served, and sums up what they met.
-func (s *stream) end(l *Lab, listeners []*Listener, sum *result.Stream) error {
-	s.stop.Store(true)
-	ended := make(chan struct{})
-	go func() { s.running.Wait(); close(ended) }()
-	var err error
-	for waiting := true; waiting; {
-		select {
-		case <-ended:
-			waiting = false
-		default:
-			if err == nil {
-				err = l.serveAny(listeners, 1, tick)
-			} else { // cancelled, and so are they; or a server that does not answer, which they find out
-				<-ended
-			}
-		}
-	}
-	var all result.Pool
-	for i := range s.tally {
-		all.Add(&s.tally[i])
-	}
-	sum.Connections, sum.Refused, sum.Lost, sum.Losses = all.Connections, all.Refused, all.Lost, all.Losses
-	return errors.Join(append(s.errs[:], err)...)
+	l.must(end())
 }
 
 // successor opens the next listener, and notes what is at stake in the queue of the old one.
@@ -175,71 +75,20 @@ func (s *Listener) serve(count int, patience time.Duration) error {
 
 // serveAny is serve for several listeners.
 func (l *Lab) serveAny(listeners []*Listener, count int, patience time.Duration) error {
-	for count > 0 {
-		ready, err := l.waitAny(listeners, patience, "a client of the stream connects")
-		if err != nil {
-			if errors.Is(err, errTimeout) && patience == tick {
-				return nil
-			}
-			return err
-		}
-		for _, s := range ready[:min(count, len(ready))] {
-			if err := s.answerOne(); err != nil {
-				return err
-			}
-			count--
-		}
-	}
-	return nil
+	return stream.Serve(&l.waiter, fdsOf(listeners), count, patience, outcomeTimeout)
 }
 
-// waitAny blocks until clients wait in the accept queues of some listeners, and returns these.
-func (l *Lab) waitAny(listeners []*Listener, patience time.Duration, condition string) (ready []*Listener, err error) {
-	fds := make([]unix.PollFd, 0, len(listeners)+1)
+func fdsOf(listeners []*Listener) []int {
+	var fds []int
 	for _, s := range listeners {
-		fds = append(fds, unix.PollFd{Fd: int32(s.fd), Events: unix.POLLIN})
+		fds = append(fds, s.fd)
 	}
-	fds = append(fds, unix.PollFd{Fd: int32(l.cfg.Cancelled), Events: unix.POLLIN})
-	err = l.poll(patience, condition, func(left time.Duration) (bool, error) {
-		_, err := l.nap(left, func(ms int) (int, error) { return unix.Poll(fds, ms) })
-		for i, s := range listeners {
-			if fds[i].Revents != 0 {
-				ready = append(ready, s)
-			}
-		}
-		if fds[len(listeners)].Revents != 0 {
-			err = errCancelled
-		}
-		return len(ready) > 0, err
-	})
-	return ready, err
+	return fds
 }
 
 // answerOne accepts a connection and sends back what it has sent.
 func (s *Listener) answerOne() error {
-	l := s.lab
-	fd, _, err := unix.Accept4(s.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-	if errors.Is(err, unix.EAGAIN) {
-		return nil
-	} else if err != nil {
-		return wrap("accept", err)
-	}
-	defer func() { _ = tcp.Finish(fd); _ = unix.Close(fd) }() // it may have been reset
-	if err := l.wait(outcomeTimeout, fd, unix.POLLIN, "the request is there"); err != nil {
-		return err
-	}
-	var b [tcp.TokenBytes]byte
-	n, err := unix.Read(fd, b[:])
-	if errors.Is(err, unix.ECONNRESET) {
-		return nil // the client will say so
-	} else if err != nil {
-		return wrap("read the request", err)
-	}
-	_, err = unix.SendmsgN(fd, b[:n], nil, nil, unix.MSG_NOSIGNAL)
-	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-		return nil
-	}
-	return wrap("answer", err)
+	return stream.Answer(&s.lab.waiter, s.fd, outcomeTimeout)
 }
 
 // ReloadByClosing closes the old listener as soon as the new one is there.
@@ -258,7 +107,7 @@ func ReloadByDraining(l *Lab, old *Listener) *Listener {
 
 // drainMost is how many connections that come while a listener is drained are served too. Half of what a client does next
 // goes to the other listener, so that the queue is soon empty; but a program may send all of it to this one, for ever.
-const drainMost = 16 * streamClients
+const drainMost = 16 * stream.Clients
 
 // drainAndClose serves what is in the listener's accept queue, and what comes meanwhile until it is empty, but not for ever,
 // and closes it.

@@ -46,7 +46,7 @@ type Scenario struct {
 	Connections int
 	// Ends is how many sockets there are to each connection; 0 is 2, a client's and what accept returns for it.
 	Ends int
-	// OnlyItsOwn keeps the harness from opening further listeners in a mode whose program chooses, beside the one that it is to
+	// OnlyItsOwn keeps the Lab from opening further listeners in a mode whose program chooses, beside the one that it is to
 	// choose: the case itself has several, or one in which the program's choice is not there to be had.
 	OnlyItsOwn bool
 	// Listeners is how many there are at a time; 0 is few.

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/stream"
 	"github.com/rpmig/rpmig/tcp"
 )
 
@@ -25,7 +26,7 @@ const (
 // threads. The random numbers are those of the repeat, so that it can be played again, and is the same in each mode.
 func (l *Lab) Storm(n, rounds, servedBetween int) {
 	seed := uint64(l.cfg.Repeat)
-	l.step("%d clients connect; %d times some of %d listeners close (seed %d)", streamClients, rounds, n, seed)
+	l.step("%d clients connect; %d times some of %d listeners close (seed %d)", stream.Clients, rounds, n, seed)
 	chance := rand.New(rand.NewPCG(seed, 0))
 	l.obs.Stream = &result.Stream{}
 	stays := l.Listen("L0")
@@ -46,31 +47,11 @@ func (l *Lab) Storm(n, rounds, servedBetween int) {
 			l.must(l.serveAny(all(), servedBetween, handshakeTimeout))
 			chance.Shuffle(len(open), func(i, j int) { open[i], open[j] = open[j], open[i] })
 			closing := (len(open) + 1) / 2
-			l.must(l.serveUntilWaiting(all(), open[:closing]))
+			l.must(stream.ServeUntil(&l.waiter, fdsOf(all()), fdsOf(open[:closing]), handshakeTimeout, outcomeTimeout))
 			l.closeAtOnce(open[:closing])
 			open = slices.Clone(open[closing:])
 		}
 	})
-}
-
-// serveUntilWaiting serves clients until one waits at one of some listeners, so that closing them puts it at stake.
-func (l *Lab) serveUntilWaiting(all, some []*Listener) error {
-	for {
-		ready, err := l.waitAny(all, handshakeTimeout, "a client of the stream connects")
-		if err != nil {
-			return err
-		}
-		for _, s := range ready {
-			if slices.Contains(some, s) {
-				return nil
-			}
-		}
-		for _, s := range ready {
-			if err := s.answerOne(); err != nil {
-				return err
-			}
-		}
-	}
 }
 
 // closeAtOnce closes listeners on two threads, so that one may be chosen for a migration while it closes.
