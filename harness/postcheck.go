@@ -97,8 +97,12 @@ func (l *Lab) serveOne(ready int, left map[int32]*Listener) (*Listener, error) {
 	if _, err := unix.Write(fd, []byte{'?'}); err != nil {
 		return nil, wrap("send", err)
 	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return nil, wrap("getsockname", err)
+	}
 	var from *Listener
-	events := make([]unix.EpollEvent, 2)
+	child, events := -1, make([]unix.EpollEvent, 2)
 	err = l.poll(handshakeTimeout, "some listener has the fresh connection", func(limit time.Duration) (bool, error) {
 		n, err := l.nap(limit, func(ms int) (int, error) { return unix.EpollWait(ready, events, ms) })
 		for _, e := range events[:max(n, 0)] {
@@ -106,14 +110,23 @@ func (l *Lab) serveOne(ready int, left map[int32]*Listener) (*Listener, error) {
 				return false, errCancelled
 			}
 		}
-		return from != nil, err
+		if from == nil || err != nil {
+			return false, err
+		}
+		var peer unix.Sockaddr
+		if child, peer, err = unix.Accept4(from.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC); err != nil {
+			return false, wrap("accept on "+from.name, err)
+		}
+		// What the rule held up may come in first, once it is lifted.
+		if tcp.AddrPort(peer) != tcp.AddrPort(sa) {
+			from = nil
+			l.hold(child)
+			l.hangUp(child)
+		}
+		return from != nil, nil
 	})
 	if err != nil {
 		return nil, err
-	}
-	child, _, err := unix.Accept4(from.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-	if err != nil {
-		return nil, wrap("accept on "+from.name, err)
 	}
 	l.hold(child)
 	defer l.hangUp(child)
