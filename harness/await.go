@@ -3,6 +3,7 @@ package harness
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -115,19 +116,16 @@ func (l *Lab) AwaitTimer(migrates bool, left int) {
 }
 
 // AwaitSYNACKTimers waits until the SYN+ACK timer has found the listener of every request socket gone: what is left of
-// them has migrated.
+// them has migrated, and its SYN+ACK was sent again. That is asked of the sockets, and not of the kernel's count of migrations, which
+// is for the judge.
 func (l *Lab) AwaitSYNACKTimers() {
 	const condition = "the SYN+ACK timers have fired"
 	l.step(condition)
-	moved := 0
+	left := 0
 	l.must(l.untilTimer(outcomeTimeout, condition, func() (bool, error) {
-		c, err := l.counters()
-		if err != nil {
-			return false, err
-		}
-		moved = int(c[result.MigrateSuccess])
 		socks, err := l.sockets(kernel.SynRecv)
-		return len(socks) <= moved, err
+		left = len(socks)
+		return !slices.ContainsFunc(socks, func(s kernel.Socket) bool { return s.Retries == 0 }), err
 	}))
 	if l.rule == nil {
 		return
@@ -137,7 +135,7 @@ func (l *Lab) AwaitSYNACKTimers() {
 	// the request migrated, one of them in vain, and the kernel counts that neither way (inet_csk_complete_hashdance).
 	err := l.until(handshakeTimeout, "the rule has dropped what answers the SYN+ACKs", func() (bool, error) {
 		n, err := l.rule.Packets()
-		return int(n) >= l.obs.Rule.Want+moved, err
+		return int(n) >= l.obs.Rule.Want+left, err
 	})
 	if !errors.Is(err, errTimeout) { // a kernel may limit them (net.ipv4.tcp_challenge_ack_limit)
 		l.must(err)
