@@ -106,7 +106,11 @@ func (e *env) render(ctx context.Context, c *cli.Context, format reports.Format,
 		return err
 	}
 	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v"), Dir: dir}
-	if err := unlessEnded(ctx, func() error { return format.Render(&untilEnded{ctx, e.stdout}, run, o) }); err != nil {
+	return reportError(unlessEnded(ctx, func() error { return format.Render(&untilEnded{ctx, e.stdout}, run, o) }))
+}
+
+func reportError(err error) error {
+	if err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
 	return nil
