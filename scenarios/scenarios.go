@@ -46,7 +46,7 @@ func All() []harness.Scenario {
 		},
 		wrongProgramScenarios(),
 		[]harness.Scenario{
-			sysctlFlipOn, sysctlFlipOff,
+			sysctlFlipInTimeQuiz1, sysctlFlipInTimeQuiz2, sysctlFlipOn, sysctlFlipOff,
 			syncookies,
 		},
 		deferAccept,

@@ -248,7 +248,7 @@ func TestLinks(t *testing.T) {
 			if strings.Contains(file, "://") || file == "" {
 				continue
 			}
-			if _, err := os.Stat(filepath.Join(root, file)); err != nil {
+			if _, err := os.Stat(filepath.Join(root, filepath.Dir(page), file)); err != nil {
 				t.Errorf("%s: a link leads nowhere: %v", page, err)
 			}
 		}
