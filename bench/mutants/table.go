@@ -1,0 +1,598 @@
+package main
+
+// The scenarios that most rows ask, and the arguments with which they do.
+const (
+	quizzes    = "quiz1,quiz2 --migrate=all --family=ipv4"
+	inFamilies = "quiz1,quiz2 --migrate=off,sysctl --family=all"
+)
+
+// table is the mutants, by file.
+var table = []mutant{
+	// capture
+	{
+		name: "a SYN+ACK that is sent again is taken for the first", file: "capture/flow.go",
+		old: "return RoleSYNACKRetransmission", new: "return RoleSYNACK",
+		test: "TestFlows",
+	},
+	{
+		name: "SYN and SYN+ACK swap their roles", file: "capture/flow.go",
+		old: "case f.Flags.Has(SYN | ACK):\n\t\tif again", new: "case f.Flags.Has(SYN) && !f.Flags.Has(ACK):\n\t\tif again",
+		test: "TestFlows", cells: quizzes,
+	},
+	{
+		name: "a flow whose SYN was not seen takes the server for the client", file: "capture/flow.go",
+		old: "t.flow.Client, t.flow.Server = first.Dst, first.Src", new: "t.flow.Client, t.flow.Server = first.Src, first.Dst",
+		test: "TestFlows",
+	},
+	{
+		name: "a reset's flavour is swapped", file: "capture/flow.go",
+		old: "flavour := BareReset\n\t\tif s.Flags.Has(ACK)", new: "flavour := BareReset\n\t\tif !s.Flags.Has(ACK)",
+		test: "TestFlows", cells: quizzes,
+	},
+	{
+		name: "what a bare reset answers is looked up by SEQ and not by ACK", file: "capture/flow.go",
+		old: "s.Flags.Has(ACK) && s.Ack == reset.Seq", new: "s.Flags.Has(ACK) && s.Seq == reset.Seq",
+		test: "TestFlows",
+	},
+	{
+		name: "a handshake counts as done without its final ACK", file: "capture/flow.go",
+		old: "synAck = true", new: "return f.Complete",
+		test: "TestFlows",
+	},
+	{
+		name: "a reset by the client counts as the final ACK", file: "capture/flow.go",
+		old: "s.FromClient && s.Flags.Has(ACK) && !s.Flags.Has(RST)", new: "s.FromClient && s.Flags.Has(ACK)",
+		test: "TestFlows",
+	},
+	{
+		name: "a segment that brings something new is taken for a retransmission", file: "capture/flow.go",
+		old: "from.known && !before(from.next, f.end())", new: "from.known && before(f.Seq, from.next)",
+		test: "TestFlows",
+	},
+	{
+		name: "a second connection between the same ports is taken for the first", file: "capture/flow.go",
+		old: "return isSYN(f) && !again", new: "return false",
+		test: "TestFlowsAreSeparate|TestFlows",
+	},
+	{
+		name: "sequence numbers are compared as if they never wrapped", file: "capture/flow.go",
+		old: "return int32(a-b) < 0", new: "return a < b",
+		test: "TestFlows",
+	},
+	{
+		name: "FIN takes no sequence number", file: "capture/frame.go",
+		old: "if f.Flags.Has(FIN) {\n\t\tend++", new: "if f.Flags.Has(FIN) {\n\t\tend += 0",
+		test: "TestFlows",
+	},
+	{
+		name: "frames are counted from 0", file: "capture/frame.go",
+		old: "frame.Number = i + 1", new: "frame.Number = i",
+		test: "TestDecode",
+	},
+	{
+		name: "what cannot be decoded is passed over", file: "capture/frame.go",
+		old: "undecodable++", new: "undecodable += 0",
+		test: "TestDecodeOther",
+	},
+	{
+		name: "IP options count as payload", file: "capture/frame.go",
+		old: "- len(d.ip4.Contents)", new: "- 20",
+		test: "TestDecode",
+	},
+	{
+		name: "source and destination are swapped", file: "capture/frame.go",
+		old: "src, dst = d.ip4.SrcIP, d.ip4.DstIP", new: "src, dst = d.ip4.DstIP, d.ip4.SrcIP",
+		test: "TestDecode", cells: quizzes,
+	},
+	{
+		name: "a comment is on the packet after its own", file: "capture/pcapng.go",
+		old: "Comments: comments[i+1]", new: "Comments: comments[i]",
+		test: "TestWritePcapng",
+	},
+	{
+		name: "the file says that no frame was lost", file: "capture/pcapng.go",
+		old: "PacketsDropped:  uint64(rec.Lost)", new: "PacketsDropped:  0",
+		test: "TestWritePcapng",
+	},
+	{
+		name: "the packet filter keeps the receiver's copy and drops the sender's", file: "capture/ring.go",
+		old: "Val: unix.PACKET_OUTGOING", new: "Val: unix.PACKET_HOST",
+		test: "TestRing",
+	},
+	{
+		name: "the packet filter keeps both copies of a frame", file: "capture/ring.go",
+		old: "bpf.RetConstant{Val: 0},", new: "bpf.RetConstant{Val: 1<<32 - 1},",
+		test: "TestRing", cells: quizzes,
+	},
+	{
+		name: "the capture never loses a frame", file: "capture/ring.go",
+		old: "Lost:     int(stats.Drops)", new: "Lost:     0",
+		test: "TestRingLoses",
+	},
+	{
+		name: "the last slot of the ring is not read", file: "capture/ring.go",
+		old: "len(slot) >= slotSize", new: "len(slot) > slotSize",
+		test: "TestRingLoses",
+	},
+	{
+		name: "a frame that was cut looks whole", file: "capture/ring.go",
+		old: "Length: int(h.Len)", new: "Length: int(h.Snaplen)",
+		test: "TestRingCuts",
+	},
+
+	// evidence
+	{
+		name: "a segment that an event cannot be of is taken if it is the latest", file: "evidence/comments.go",
+		old: "if !s.Time.After(e.Time.Add(slack)) && is(s)", new: "if is(s)",
+		test: "TestCommentsSayOnlyWhatIsSure",
+	},
+	{
+		name: "a SYN cookie's connection is said to have migrated", file: "evidence/comments.go",
+		old: "k.State == \"SYN_RECV\" && k.Remote == s.Src", new: "k.Remote == s.Src || true",
+		test: "TestCommentsSayOnlyWhatIsSure",
+	},
+	{
+		name: "what the rule dropped is told by the time alone, though a socket was handed the frame", file: "evidence/comments.go",
+		old: "byTime && !n.arrived[s.Number]", new: "byTime",
+		test: "TestStory", in: "harness",
+	},
+	{
+		name: "a frame that could not be decoded does not count as lost", file: "evidence/record.go",
+		old: "Lost: rec.Lost + undecodable", new: "Lost: rec.Lost + 0*undecodable",
+		test: "TestCrossedResets",
+	},
+	{
+		name: "a SYN+ACK that was sent again too early does not count", file: "evidence/record.go",
+		old: "r.at(s.Time) < o.StagedAt", new: "r.at(s.Time) > o.StagedAt",
+		test: "TestCrossedResets",
+	},
+	{
+		name: "all that clients send later could have been dropped by the rule", file: "evidence/record.go",
+		old: " && r.at(s.Time) <= o.Rule.At", new: "",
+		test: "TestCrossedResets",
+	},
+	{
+		name: "each further reset of a connection has crossed the first", file: "evidence/record.go",
+		old: "ended && !reset.FromClient && reset.Trigger > 0", new: "ended && !reset.FromClient",
+		test: "TestCrossedResets",
+	},
+	{
+		name: "a stream's resets in the queue are counted as those in the handshake", file: "evidence/record.go",
+		old: "if r.Flavour == capture.ResetWithACK", new: "if r.Flavour != capture.ResetWithACK",
+		test: "TestCrossedResets",
+	},
+	{
+		name: "each reset of a stream counts as a connection", file: "evidence/record.go",
+		old: "\t\treturn\n\t}\n}\n\n// Seen", new: "\t}\n}\n\n// Seen",
+		test: "TestCrossedResets",
+	},
+	{
+		name: "the trace is always sure of its resets", file: "evidence/record.go",
+		old: "o.Trace.Sure[frame] = e.Sure()", new: "o.Trace.Sure[frame] = e.Sure() || true",
+		test: "TestHostWideTrace", in: "harness",
+	},
+	{
+		name: "events that the counters betray are not missed", file: "evidence/record.go",
+		old: "t.Lost + t.Untraced(o.Counters)", new: "t.Lost",
+		test: "TestTraceIsNotWhole", in: "harness",
+	},
+	{
+		name: "the connection that is drawn is the first that lived", file: "evidence/record.go",
+		old: "return len(f.Resets()) > 0", new: "return len(f.Resets()) == 0",
+		test: "TestStory", in: "harness",
+	},
+	{
+		name: "a reset is explained by the last event that may be its own, not the nearest", file: "evidence/resets.go",
+		old: "best, gap = k, d", new: "best = k",
+		test: "TestOwnerOfTheHost|TestExplainListener",
+	},
+	{
+		name: "one event explains several resets", file: "evidence/resets.go",
+		old: "free = slices.Delete(free, best, best+1)", new: "_ = slices.Delete(slices.Clone(free), best, best+1)",
+		test: "TestOwnerOfTheHost|TestExplainListener",
+	},
+	{
+		name: "a listener that rejects a segment counts as the closing one", file: "evidence/resets.go",
+		old: "return result.SurvivingListener", new: "return result.ClosingListener",
+		test: "TestOwnerOfTheHost|TestExplainListener", cells: quizzes,
+	},
+	{
+		name: "an abort by a timer counts as the closing listener's", file: "evidence/resets.go",
+		old: "!e.Answer && !e.Softirq && e.Orphan", new: "!e.Answer && e.Orphan",
+		test: "TestOwnerOfTheHost|TestExplainListener",
+	},
+	{
+		name: "a connection that was accepted counts as one that was not", file: "evidence/resets.go",
+		old: "return a.Peer == client })", new: "return a.Peer == client && false })",
+		test: "TestOwnerOfTheHost",
+	},
+	{
+		name: "rpmig's own client counts as the kernel's", file: "evidence/resets.go",
+		old: "if c.Local == e.Src", new: "if c.Local == e.Dst",
+		test: "TestOwnerOfTheHost",
+	},
+
+	// harness
+	{
+		name: "the IPv4 client of the dual family connects over IPv6", file: "harness/family.go",
+		old: "netip.IPv6Unspecified(), netip.AddrFrom4([4]byte{127, 0, 0, 1})", new: "netip.IPv6Unspecified(), netip.IPv6Loopback()",
+		test: "TestFamilies",
+	},
+	{
+		name: "the program's slot for what migrates is left empty", file: "harness/program.go",
+		old: "return l.program.Put(usual.Migrate, s.fd)", new: "return nil",
+		cells: "spread,syn-policy,quiz1,quiz2 --migrate=bpf --family=ipv4",
+	},
+	{
+		name: "a FAIL stays one though it did not come again", file: "harness/run.go",
+		old: "p.verdict.Confirm(again.verdict)", new: "",
+		test: "TestConfirm",
+	},
+	{
+		name: "what the off cell came to is forgotten", file: "harness/run.go",
+		old: "control = p.verdict.Status", new: "_ = p.verdict.Status",
+		test: "TestControls",
+	},
+	{
+		name: "a run until the first failure goes on", file: "harness/run.go",
+		old: "c.Bad() && r.o.UntilFail", new: "c.Bad() && r.o.UntilFail && false",
+		test: "TestUntilFail",
+	},
+	{
+		name: "a cell that was cut short is judged", file: "harness/run.go",
+		old: "if !p.cut {", new: "if true {",
+		test: "TestCancel",
+	},
+	{
+		name: "what a mode's probe said is forgotten", file: "harness/run.go",
+		old: "reasons[\"mode \"+m.Name], ", new: "",
+		test: "TestMissingCapabilities", in: "cmd/rpmig",
+	},
+	{
+		name: "the segments that the rule dropped are copied from those that are wanted", file: "harness/rule.go",
+		old: "l.obs.Rule.Dropped, l.obs.Rule.At = int(n), l.now()", new: "l.obs.Rule.Dropped, l.obs.Rule.At = max(want, int(n)), l.now()",
+		test: "TestBrokenCells",
+	},
+	{
+		name: "the rule that is to be lifted stays in", file: "harness/rule.go",
+		old: "err := l.rule.Remove()", new: "var err error",
+		cells: quizzes,
+	},
+	{
+		name: "the number of request sockets is copied from what is wanted", file: "harness/staging.go",
+		old: "Requests: count(socks, kernel.SynRecv)", new: "Requests: requests",
+		test: "TestBrokenCells",
+	},
+	{
+		name: "the accept queue's length is copied from what is wanted", file: "harness/staging.go",
+		old: "said.Queued += socks[i].Queue", new: "_, said.Queued = socks[i].Queue, queued",
+		test: "TestBrokenCells",
+	},
+	{
+		name: "a wait looks at no clock", file: "harness/wait.go",
+		old: "case time.Now().After(deadline):", new: "case false:",
+		test: "TestBrokenCells/closes",
+	},
+	{
+		name: "a wait for the kernel does not end with the run", file: "harness/wait.go",
+		old: "if fds[1].Revents != 0 {\n\t\t\treturn false, errCancelled", new: "if fds[1].Revents != 0 && false {\n\t\t\treturn false, errCancelled",
+		test: "TestCancel",
+	},
+	{
+		name: "clients that are reset are not waited for", file: "harness/wait.go",
+		old: "if waiting[e.Fd] && e.Events&unix.EPOLLHUP != 0", new: "if waiting[e.Fd]",
+		test: "TestEveryCell/quiz1",
+	},
+
+	// kernel
+	{
+		name: "counters are not subtracted from what they were before", file: "kernel/counters.go",
+		old: "d := v - before[name]", new: "d := v - 0*before[name]",
+		test: "TestSince",
+	},
+	{
+		name: "names and values that do not pair are taken", file: "kernel/counters.go",
+		old: "if len(names) != len(values)", new: "if false && len(names) != len(values)",
+		test: "TestParseCounters",
+	},
+	{
+		name: "the counters are those of the main thread's namespace", file: "kernel/counters.go",
+		old: "folder, err := unix.Open(\"/proc/thread-self/net\"", new: "folder, err := unix.Open(\"/proc/self/net\"",
+		test: "TestCounting", cells: quizzes,
+	},
+	{
+		name: "the extended counters of TCP are left out", file: "kernel/counters.go",
+		old: "\"Tcp\": true, \"TcpExt\": true", new: "\"Tcp\": true, \"IpExt\": true",
+		test: "TestParseCounters", cells: quizzes,
+	},
+	{
+		name: "a counter has its neighbour's value", file: "kernel/counters.go",
+		old: "value, values = field(values)", new: "value, _ = field(values)",
+		test: "TestParseCounters", cells: quizzes,
+	},
+	{
+		name: "sock_diag destroys whichever listener it finds first", file: "kernel/destroy.go",
+		old: "Cookie: [2]uint32{uint32(s.Cookie), uint32(s.Cookie >> 32)}", new: "Cookie: [2]uint32{1<<32 - 1, 1<<32 - 1}",
+		cells: "close-by-sock-destroy-quiz1,close-by-sock-destroy-quiz2 --migrate=off,sysctl --family=ipv4 --connections=4",
+	},
+	{
+		name: "what the kernel uses for files counts as memory that is taken", file: "kernel/limits.go",
+		old: "used -= pageCache(string(stat))", new: "used -= 0 * pageCache(string(stat))",
+		test: "TestDirLeft",
+	},
+	{
+		name: "a release is before itself", file: "kernel/release.go",
+		old: "slices.Compare(have[:], []int{major, minor}) < 0", new: "slices.Compare(have[:], []int{major, minor}) <= 0",
+		test: "TestBefore",
+	},
+	{
+		name: "a socket of another port is listed, if one of its ends has ours", file: "kernel/sockets.go",
+		old: "!= port && binary", new: "!= port || binary",
+		test: "TestSockets", cells: quizzes,
+	},
+	{
+		name: "the states that sock_diag is asked for are off by one", file: "kernel/sockets.go",
+		old: "r.States |= 1 << s", new: "r.States |= 1 << (s - 1)",
+		test: "TestSockets", cells: quizzes,
+	},
+	{
+		name: "a dump counts the sockets that it keeps, and not all", file: "kernel/sockets.go",
+		old: "if all.Count++; len(all.first) < most {", new: "if len(all.first) < most {\n\t\t\t\tall.Count++",
+		test: "TestSockets",
+	},
+	{
+		name: "the halves of a cookie are swapped", file: "kernel/sockets.go",
+		old: "uint64(m.Cookie[1])<<32 | uint64(m.Cookie[0])", new: "uint64(m.Cookie[0])<<32 | uint64(m.Cookie[1])",
+		test: "TestSockets|TestListening",
+	},
+	{
+		name: "a refusal by sock_diag counts as an empty answer", file: "kernel/sockets.go",
+		old: "return true, unix.Errno(-e)", new: "return true, nil",
+		test: "TestExplainDiag",
+	},
+	{
+		name: "an IPv4 client of an IPv6 listener keeps its mapped address", file: "kernel/sockets.go",
+		old: "netip.AddrFrom16(*a).Unmap()", new: "netip.AddrFrom16(*a)",
+		test: "TestSockets",
+	},
+	{
+		name: "a release candidate is taken for the release", file: "kernel/upstream.go",
+		old: "case n[3] > 0 && n[2] == 0:", new: "case false:",
+		test: "TestUpstream",
+	},
+	{
+		name: "a distribution's own count is taken for upstream's", file: "kernel/upstream.go",
+		old: "if stays || patched.MatchString(rest)", new: "if patched.MatchString(rest)",
+		test: "TestUpstream",
+	},
+
+	// kernel/trace
+	{
+		name: "a tracepoint that the kernel lacks is not named", file: "kernel/trace/bpf.go",
+		old: "t.missing = append(t.missing, name)", new: "_ = name",
+		test: "TestMissing",
+	},
+	{
+		name: "the trace never loses an event", file: "kernel/trace/bpf.go",
+		old: "Lost: int(counted.Lost)", new: "Lost: 0 * int(counted.Lost)",
+		test: "TestFullRing",
+	},
+	{
+		name: "the ring is not emptied when a watch stops", file: "kernel/trace/bpf.go",
+		old: "\tt.drain()\n\tdelete(", new: "\tdelete(",
+		test: "TestListenerCloses", cells: "quiz1 --migrate=off --family=ipv4 --trace=on",
+	},
+	{
+		name: "events stay in the order of the ring", file: "kernel/trace/bpf.go",
+		old: "slices.SortStableFunc(events, func(a, b Event) int { return a.Time.Compare(b.Time) })", new: "",
+		test: "TestListenerCloses",
+	},
+	{
+		name: "the clock of the trace is taken for the wall clock", file: "kernel/trace/bpf.go",
+		old: "parse(record, w.tracer.names, offset)", new: "parse(record, w.tracer.names, offset*0)",
+		test: "TestListenerCloses", cells: "quiz1 --migrate=off --family=ipv4 --trace=on",
+	},
+	{
+		name: "what a softirq did counts as the thread's own, which it interrupted", file: "kernel/trace/claim.go",
+		old: "case thread && !e.Softirq:", new: "case thread:",
+		test: "TestClaim",
+	},
+	{
+		name: "a socket that was destroyed lends its address to the next", file: "kernel/trace/claim.go",
+		old: "delete(sockets, e.sock)", new: "_ = e.sock",
+		test: "TestClaim",
+	},
+	{
+		name: "an event that is claimed by its addresses counts as sure", file: "kernel/trace/claim.go",
+		old: "return e.By == ByNamespace || e.By == BySocket", new: "return e.By != ByThread",
+		test: "TestClaim",
+	},
+	{
+		name: "SEQ and ACK of an event are swapped", file: "kernel/trace/event.go",
+		old: "Seq:    le.Uint32(record[32:]),\n\t\tAck:    le.Uint32(record[36:])", new: "Ack:    le.Uint32(record[32:]),\n\t\tSeq:    le.Uint32(record[36:])",
+		test: "TestParse",
+	},
+	{
+		name: "the bits for an orphan and for a softirq are swapped", file: "kernel/trace/event.go",
+		old: "\torphan\n\tsoftirq\n", new: "\tsoftirq\n\torphan\n",
+		test: "TestParse", cells: "quiz1,quiz2 --migrate=off --family=ipv4 --trace=on",
+	},
+	{
+		name: "a field is read as if the machine were big-endian", file: "kernel/trace/format.go",
+		old: "switch ne := binary.NativeEndian; len(b)", new: "switch ne := binary.BigEndian; len(b)",
+		test: "TestDecode",
+	},
+	{
+		name: "the perf events never lose one", file: "kernel/trace/perf.go",
+		old: "r.Lost = max(happened-len(r.host), 0)", new: "r.Lost = 0 * max(happened-len(r.host), 0)",
+		test: "TestTracefsFullRing",
+	},
+	{
+		name: "the last CPU of a range is not traced", file: "kernel/trace/perf.go",
+		old: "cpu <= last", new: "cpu < last",
+		test: "TestOnlineCPUs",
+	},
+	{
+		name: "a sample's time is read as if the machine were big-endian", file: "kernel/trace/sample.go",
+		old: "time: ne.Uint64(body[8:])", new: "time: binary.BigEndian.Uint64(body[8:])",
+		test: "TestParseRecords",
+	},
+	{
+		name: "who sent a reset and who received it are swapped", file: "kernel/trace/sample.go",
+		old: "e.Src, e.Dst = e.Dst, e.Src", new: "",
+		test: "TestDecode",
+	},
+	{
+		name: "retransmissions that the trace does not tell of are not missed", file: "kernel/trace/trace.go",
+		old: " + missing(\"RetransSegs\", Retransmit, SynAckRetransmit)", new: "",
+		test: "TestUntraced",
+	},
+
+	// migrate
+	{
+		name: "what migrates has the slot of what arrives", file: "migrate/migrate.go",
+		old: "Arrive: 0, Migrate: 1}", new: "Arrive: 0, Migrate: 0}",
+		cells: "quiz1,quiz2,spread,syn-policy --migrate=bpf --family=ipv4",
+	},
+	{
+		name: "the mode bpf-drop lets the kernel choose", file: "migrate/migrate.go",
+		old: "Answer: Refuse", new: "Answer: Pass",
+		cells: "quiz1,quiz2 --migrate=bpf-drop --family=ipv4",
+	},
+	{
+		name: "the mode bpf-pass selects", file: "migrate/migrate.go",
+		old: "Answer: Pass", new: "Answer: Select",
+		cells: "quiz1,quiz2,spread,syn-policy --migrate=bpf-pass --family=ipv4",
+	},
+	{
+		name: "the mode bpf has the sysctl on", file: "migrate/migrate.go",
+		old: "{Name: \"bpf\", Sysctl: \"0\"", new: "{Name: \"bpf\", Sysctl: \"1\"",
+		cells: "quiz1,quiz2,spread,syn-policy --migrate=bpf --family=ipv4",
+	},
+	{
+		name: "the mode bpf-select is attached as SELECT_OR_MIGRATE", file: "migrate/migrate.go",
+		old: "Attach: ebpf.AttachSkReuseportSelect,", new: "Attach: ebpf.AttachSkReuseportSelectOrMigrate,",
+		cells: "quiz1,quiz2 --migrate=bpf-select --family=ipv4",
+	},
+	{
+		name: "a program's modulus is not set", file: "migrate/program.go",
+		old: "p.objs.Spread.Set(policy.Spread)", new: "p.objs.Spread.Set(uint32(0*policy.Spread))",
+		cells: "spread,syn-policy --migrate=bpf --family=ipv4",
+	},
+	{
+		name: "what the program was asked about a handshake is counted as of an accept queue", file: "migrate/program.go",
+		old: "p.objs.AskedNewSynRecv: &a.NewSYNRecv", new: "p.objs.AskedNewSynRecv: &a.Established",
+		cells: "quiz1,quiz2 --migrate=bpf --family=ipv4",
+	},
+	{
+		name: "strays are counted as SYNs", file: "migrate/program.go",
+		old: "p.objs.AskedSyn: &a.SYN, p.objs.AskedStray: &a.Stray", new: "p.objs.AskedSyn: &a.Stray, p.objs.AskedStray: &a.SYN",
+		cells: "quiz1,quiz2 --migrate=bpf --family=ipv4",
+	},
+
+	// netns
+	{
+		name: "the rule's counter is 100 more", file: "netns/drop.go",
+		old: "return c.Packets, nil", new: "return c.Packets + 100, nil",
+		test: "TestNewDropper", cells: "quiz2 --migrate=off --family=ipv4 --drop=nftables",
+	},
+	{
+		name: "the rule for IPv6 is one for IPv4", file: "netns/drop.go",
+		old: "if v6 {\n\t\tr.table.Family = nftables.TableFamilyIPv6", new: "if v6 {\n\t\tr.table.Family = nftables.TableFamilyIPv4",
+		test: "TestDroppers", cells: "quiz2 --migrate=off --family=ipv6 --drop=nftables",
+	},
+	{
+		name: "the rule's port has its bytes swapped", file: "netns/drop.go",
+		old: "binaryutil.BigEndian.PutUint16(port)", new: "binaryutil.BigEndian.PutUint16(port>>8 | port<<8)",
+		test: "TestDroppers", cells: "quiz2 --migrate=off --family=ipv4 --drop=nftables",
+	},
+	{
+		name: "the rule matches the port that a segment comes from", file: "netns/drop.go",
+		old: "const dport, flags = 2, 13", new: "const dport, flags = 0, 13",
+		test: "TestDroppers", cells: "quiz2 --migrate=off --family=ipv4 --drop=nftables",
+	},
+	{
+		name: "the rule drops SYNs", file: "netns/drop.go",
+		old: "Data: []byte{ack}", new: "Data: []byte{syn}",
+		test: "TestDroppers",
+	},
+	{
+		name: "the rule is not taken out", file: "netns/drop.go",
+		old: "r.conn.FlushChain(r.chain)", new: "",
+		test: "TestDroppers", cells: "quiz2 --migrate=off,sysctl --family=ipv4 --drop=nftables",
+	},
+	{
+		name: "nobody waits for a child that is being started", file: "netns/exec.go",
+		old: "all = append(all, c)", new: "_ = c",
+		test: "TestWaitExecs",
+	},
+	{
+		name: "an iptables that hangs is waited for", file: "netns/iptables.go",
+		old: "iptablesLimit = 5 * time.Second", new: "iptablesLimit = 15 * time.Second",
+		test: "TestBrokenIPTables/hangs",
+	},
+	{
+		name: "what iptables has started outlives the run", file: "netns/iptables.go",
+		old: "Cloneflags: unix.CLONE_NEWPID,", new: "",
+		test: "TestIPTablesEnds",
+	},
+	{
+		name: "the rule of iptables is in the OUTPUT hook", file: "netns/iptables.go",
+		old: "append([]string{\"-A\", \"INPUT\"}, r.spec...)", new: "append([]string{\"-A\", \"OUTPUT\"}, r.spec...)",
+		test: "TestDroppers", cells: "quiz2 --migrate=off --family=ipv4 --drop=iptables",
+	},
+	{
+		name: "the rule of ip6tables is one of iptables", file: "netns/iptables.go",
+		old: "binaryOf(r.v6), slices.Concat", new: "binaryOf(false), slices.Concat",
+		test: "TestDroppers", cells: "quiz2 --migrate=off --family=ipv6 --drop=iptables",
+	},
+	{
+		name: "the field that ip6tables leaves empty is not missed", file: "netns/iptables.go",
+		old: "fields = slices.Insert(fields, 4, \"\")", new: "",
+		test: "TestRulesOf",
+	},
+	{
+		name: "a namespace that was left counts as one that is full", file: "netns/netns.go",
+		old: "ours.inside--", new: "",
+		test: "TestNamespaceLimit", in: "cmd/rpmig",
+	},
+	{
+		name: "a rule's words leave the mask out", file: "netns/ruleset.go",
+		old: "o.words += \" & \" + o.value(e.Mask)", new: "",
+		test: "TestDroppers",
+	},
+	{
+		name: "sysctls are opened and not written", file: "netns/sysctl.go",
+		old: "unix.Write(fd, []byte(s.Value))", new: "unix.Write(fd, nil)",
+		test: "TestBaseSysctls", cells: quizzes,
+	},
+	{
+		name: "SYN cookies stay on", file: "netns/sysctl.go",
+		old: "{\"net.ipv4.tcp_syncookies\", \"0\"}", new: "{\"net.ipv4.tcp_syncookies\", \"2\"}",
+		cells: "quiz2 --migrate=off,sysctl --family=ipv4",
+	},
+	{
+		name: "a /proc/sys that something is mounted over counts as the kernel's", file: "netns/sysctl.go",
+		old: "case err == nil && fs.Type == unix.PROC_SUPER_MAGIC:", new: "case err == nil:",
+		test: "TestHiddenFiles", in: "cmd/rpmig",
+	},
+	{
+		name: "a sysctl that is hidden counts as one that the kernel lacks", file: "netns/sysctl.go",
+		old: " && !slices.Contains(everyKernels, path):", new: ":",
+		test: "TestHiddenFiles", in: "cmd/rpmig",
+	},
+
+	// verdict
+	{
+		name: "known bugs are looked up without the kernel's version", file: "verdict/suspect.go",
+		old: "b.In(upstream); in != result.HasNot", new: "b.In(upstream); (in != result.HasNot || true)",
+		test: "TestSuspects", in: "result",
+	},
+
+	// worker
+	{
+		name: "a worker says one byte less than it has read", file: "worker/worker.go",
+		old: "data = append(data, buf[:n]...)", new: "data = append(data, buf[:n-1]...)\n\t\tif len(data) == o.Bytes-1 {\n\t\t\tbreak\n\t\t}",
+		cells: "fd-pass-quiz1,shared-listener-leader --migrate=off --family=ipv4",
+	},
+}
