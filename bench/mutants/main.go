@@ -141,6 +141,10 @@ func (p *player) run(ctx context.Context, out, only string) (status int, err err
 		return 2, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(p.dir)) }()
+	// Some tests play rpmig as another user, who has to get at it.
+	if err := os.Chmod(p.dir, 0o777|os.ModeSticky); err != nil {
+		return 2, err
+	}
 
 	fmt.Fprintf(os.Stderr, "mutants: the tree as it is: what %d rows name has to be green\n", len(rows))
 	if err := p.baseline(ctx, rows); err != nil {
