@@ -36,6 +36,28 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestModes: what migrates in a mode with a program migrates because of the program, and a mode's program answers in the way
+// that the mode is named after.
+func TestModes(t *testing.T) {
+	for _, m := range Modes() {
+		if m.HasProgram() && m.Sysctl != Off().Sysctl {
+			t.Errorf("%s has a program, and %s=%s", m.Name, netns.MigrateReq, m.Sysctl)
+		}
+		if p := m.Policy(); m.HasProgram() && p.Arrive == p.Migrate {
+			t.Errorf("%s has one slot for what arrives and for what migrates", m.Name)
+		}
+		if asks := m.Sysctl == "1" || m.Attach == ebpf.AttachSkReuseportSelectOrMigrate; m.Asks != asks || m.Migrates != (asks && m.Answer != Refuse) {
+			t.Errorf("%s asks: %t, and migrates: %t", m.Name, m.Asks, m.Migrates)
+		}
+	}
+	for name, want := range map[string]Answer{"bpf": Select, "bpf-pass": Pass, "bpf-drop": Refuse, "bpf-select": Select} {
+		m, err := Parse(name)
+		if err != nil || m[0].Answer != want {
+			t.Errorf("%s: %v, %v; want to %v", name, m, err, want)
+		}
+	}
+}
+
 // TestProbe: this kernel and this user can have each mode, or a probe says clearly that they cannot.
 func TestProbe(t *testing.T) {
 	if err := netns.Probe(); err != nil {

@@ -783,6 +783,11 @@ func TestMissing(t *testing.T) {
 	kindsOf := func(t *testing.T, o Options) []Kind {
 		tr := tracer(t, o)
 		defer tr.Close()
+		for _, name := range o.Without {
+			if !slices.Contains(tr.Missing, name) {
+				t.Errorf("it does without %s, and says that it lacks %v", name, tr.Missing)
+			}
+		}
 		got := record(t, tr, func(s *stage) { s.refused(families[0].listen) })
 		var all []Kind
 		for _, e := range got.events {
