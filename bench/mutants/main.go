@@ -210,7 +210,7 @@ func (p *player) all(ctx context.Context, rows []mutant) []outcome {
 			if ctx.Err() != nil {
 				return nil
 			}
-			m := &rows[i]
+			m, began := &rows[i], time.Now()
 			outcomes[i] = p.play(ctx, m, filepath.Join(p.dir, fmt.Sprint(i)))
 			if ctx.Err() != nil {
 				return nil
@@ -221,7 +221,7 @@ func (p *player) all(ctx context.Context, rows []mutant) []outcome {
 			} else if m.survives != "" {
 				said = "survives, for a reason"
 			}
-			fmt.Fprintf(os.Stderr, "mutants: %d of %d: %s: %s: %s\n", ended.Add(1), len(rows), m.file, m.name, said)
+			fmt.Fprintf(os.Stderr, "mutants: %d of %d, %.1f s: %s: %s: %s\n", ended.Add(1), len(rows), time.Since(began).Seconds(), m.file, m.name, said)
 			return nil
 		})
 	}

@@ -214,6 +214,46 @@ var table = []mutant{
 
 	// harness
 	{
+		name: "whatever was read counts as what the client sent", file: "harness/accept.go",
+		old: "ok := data == string(l.message()) || l.again", new: "ok := data != \"\" || l.again",
+		test: "TestAccepted",
+	},
+	{
+		name: "a client that was not accepted counts as accepted, if another was", file: "harness/accept.go",
+		old: "if c.local != peer {", new: "if c.local.Addr() != peer.Addr() {",
+		cells: quizzes,
+	},
+	{
+		name: "the aftercare is left out", file: "harness/cell.go",
+		old: "return l.checkListeners()", new: "return nil",
+		test: "TestEveryCell/quiz1",
+	},
+	{
+		name: "the kernel is said to have taken the sysctl in the off mode", file: "harness/cell.go",
+		old: "l.cfg.mode.Sysctl != migrate.Off().Sysctl", new: "l.cfg.mode.Sysctl == migrate.Off().Sysctl",
+		test: "TestCodeless",
+	},
+	{
+		name: "cells are played side by side though they cannot be told apart", file: "harness/cell.go",
+		old: "if tracer.HostWide { // what", new: "if tracer.HostWide && false { // what",
+		test: "TestTracefsOneAtATime",
+	},
+	{
+		name: "a cell that failed keeps no evidence", file: "harness/cell.go",
+		old: "|| err != nil || bad(p.verdict.Status);", new: "|| err != nil;",
+		test: "TestStory|TestNamespaceOfAFailure",
+	},
+	{
+		name: "a step that failed is passed over", file: "harness/cell.go",
+		old: "case abort:\n\t\t\terr = r.err", new: "case abort:\n\t\t\t_ = r.err",
+		test: "TestBrokenCells",
+	},
+	{
+		name: "the mode's sysctl is not set", file: "harness/cell.go",
+		old: "append(append(sysctls, l.cfg.scenario.Sysctls...), mode.Setting())", new: "append(sysctls, l.cfg.scenario.Sysctls...)",
+		cells: quizzes,
+	},
+	{
 		name: "clients from odd ports have every other one from an even port", file: "harness/client.go",
 		old: "oddPort+2*uint16(i)", new: "oddPort+uint16(i)",
 		cells: "syn-policy --migrate=sysctl --family=ipv4 --timeout-mul=0.2",
@@ -221,7 +261,27 @@ var table = []mutant{
 	{
 		name: "a thread that was kept from running is not missed", file: "harness/clock.go",
 		old: "if gap <= late {", new: "if gap <= 1000*late {",
-		test: "TestStopped", in: "cmd/rpmig",
+		test: "TestLate",
+	},
+	{
+		name: "what a client's socket says is not asked", file: "harness/collect.go",
+		old: "Says: tcp.Says(c.fd)", new: "Says: map[bool]string{true: \"EAGAIN\", false: \"ECONNRESET\"}[c.accepted]",
+		test: "TestSays",
+	},
+	{
+		name: "counters that the kernel lacks are said to be 0", file: "harness/collect.go",
+		old: "after = l.cfg.faults.hide(after)", new: "",
+		test: "TestCodeless",
+	},
+	{
+		name: "strays are not asked for", file: "harness/collect.go",
+		old: "Stray: asked.Stray, ", new: "",
+		cells: "quiz2 --migrate=bpf --family=ipv4",
+	},
+	{
+		name: "a connection that is held and was not noted goes unnoticed", file: "harness/collect.go",
+		old: "s.Remote == c.Local && s.Inode != 0", new: "s.Remote == c.Local && s.Inode != 0 && false",
+		test: "TestHeldIsFound",
 	},
 	{
 		name: "the IPv4 client of the dual family connects over IPv6", file: "harness/family.go",
@@ -247,6 +307,21 @@ var table = []mutant{
 		name: "a run is begun that has not enough descriptors", file: "harness/plan.go",
 		old: "need > r.files", new: "need > 100*r.files",
 		test: "TestMakeRoom",
+	},
+	{
+		name: "the aftercare forgets the listeners that served nobody", file: "harness/postcheck.go",
+		old: "said.Unserved = len(left)", new: "said.Unserved = 0 * len(left)",
+		test: "TestAftercare",
+	},
+	{
+		name: "the aftercare forgets why a client was not served", file: "harness/postcheck.go",
+		old: "said.Broken = err.Error()", new: "",
+		test: "TestAftercare",
+	},
+	{
+		name: "the aftercare meets the rule that the scenario has left in", file: "harness/postcheck.go",
+		old: "if l.rule != nil {", new: "if false {",
+		cells: "last-listener-quiz2,quiz2 --migrate=off,sysctl --family=ipv4 --timeout-mul=0.2",
 	},
 	{
 		name: "the program's slot for what migrates is left empty", file: "harness/program.go",
@@ -316,7 +391,27 @@ var table = []mutant{
 	{
 		name: "requests and children swap their names in the tables", file: "harness/tables.go",
 		old: "case r.State == kernel.SynRecv:\n\t\treturn \"request\"", new: "case r.State != kernel.SynRecv:\n\t\treturn \"request\"",
-		test: "TestComments", in: "cmd/rpmig",
+		test: "TestNameOf",
+	},
+	{
+		name: "a survivor may hear other bytes than were sent", file: "harness/talk.go",
+		old: "!bytes.Equal(got[earlier:], words)", new: "false && !bytes.Equal(got[earlier:], words)",
+		test: "TestCarry",
+	},
+	{
+		name: "a survivor that hears nothing counts as deaf only after a thousand retransmissions", file: "harness/talk.go",
+		old: "const unheardAfter = 2", new: "const unheardAfter = 2_000_000",
+		test: "TestUnheard",
+	},
+	{
+		name: "clients do not send again", file: "harness/talk.go",
+		old: "back := error(nil)\n\tif !c.ended {", new: "back := error(nil)\n\tif false {",
+		test: "TestTalkIsOnTheWire",
+	},
+	{
+		name: "survivors end without a FIN", file: "harness/talk.go",
+		old: "if err := l.endBoth(s, patience); err != nil {", new: "if err := error(nil); err != nil {",
+		test: "TestTalkIsOnTheWire",
 	},
 	{
 		name: "a wait looks at no clock", file: "harness/wait.go",
@@ -331,17 +426,19 @@ var table = []mutant{
 	{
 		name: "a client that was reset does not count as settled", file: "harness/wait.go",
 		old: "delete(waiting, e.Fd)\n\t\t\t\tsettled++", new: "delete(waiting, e.Fd)",
-		cells: "quiz1 --migrate=off --family=ipv4 --timeout-mul=0.1",
+		cells: "quiz2 --migrate=off --family=ipv4 --timeout-mul=0.1",
 	},
 	{
 		name: "a worker outlives rpmig", file: "harness/worker.go",
 		old: "Pdeathsig: unix.SIGKILL, // the", new: "// the",
 		test: "TestKill", in: "cmd/rpmig",
+		survives: "a worker ends when its socket hangs up; the signal is for one that waits for a connection then",
 	},
 	{
 		name: "a terminal's Ctrl-C reaches the workers", file: "harness/worker.go",
 		old: "Setpgid:   true,", new: "",
 		test: "TestSignalToWorkers", in: "cmd/rpmig",
+		survives: "a worker ignores these signals itself; the group is for one that has not come so far",
 	},
 
 	// kernel
@@ -647,15 +744,115 @@ var table = []mutant{
 
 	// verdict
 	{
+		name: "a range holds what is above it", file: "verdict/expectation.go",
+		old: "return r.Min <= x && x <= r.Max", new: "return r.Min <= x",
+		test: "TestFacts|TestStream",
+	},
+	{
+		name: "a check that does not hold counts as one that does", file: "verdict/judge.go",
+		old: "c.OK = c.Want == c.Got", new: "c.OK = c.Want == c.Got || true",
+		test: "TestJudge",
+	},
+	{
+		name: "what was not seen by a capture that lost frames counts as not there", file: "verdict/judge.go",
+		old: "j.absence = j.exp.Lives || len(got) < len(want)", new: "j.absence = false",
+		test: "TestJudge",
+	},
+	{
+		name: "witnesses that disagree are no ERROR", file: "verdict/judge.go",
+		old: "case failed(result.Agreement) != nil:", new: "case false && failed(result.Agreement) != nil:",
+		test: "TestJudge",
+	},
+	{
+		name: "a case that was not staged is judged", file: "verdict/judge.go",
+		old: "case failed(result.Staging) != nil:", new: "case false && failed(result.Staging) != nil:",
+		test: "TestJudge",
+	},
+	{
+		name: "a control that failed counts as one that passed", file: "verdict/judge.go",
+		old: "case control == result.Pass:", new: "case control != \"\":",
+		test: "TestControl",
+	},
+	{
+		name: "a machine that is too slow goes unnoticed", file: "verdict/judge.go",
+		old: "bad && o.slow() != \"\"", new: "bad && false",
+		test: "TestJudge",
+	},
+	{
+		name: "a FAIL is confirmed by whatever comes the second time", file: "verdict/judge.go",
+		old: "if again.Status == result.Fail {", new: "if again.Status != result.Pass {",
+		test: "TestConfirmVerdict",
+	},
+	{
+		name: "a known bug is excused strictly, too", file: "verdict/judge.go",
+		old: "if !strict {", new: "if !strict || true {",
+		test: "TestJudge",
+	},
+	{
+		name: "a known bug excuses whatever else is wrong", file: "verdict/judge.go",
+		old: "return // something else is wrong as well", new: "continue",
+		test: "TestJudge",
+	},
+	{
+		name: "a reset that crossed the first is not allowed for", file: "verdict/judge.go",
+		old: "want += j.o.crossed()", new: "want += 0",
+		test: "TestJudge",
+	},
+	{
+		name: "one refusal more than there were retries is allowed", file: "verdict/judge.go",
+		old: "got <= want+more", new: "got <= want+more+1",
+		test: "TestJudge",
+	},
+	{
+		name: "each survivor of a chain counts as migrated once", file: "verdict/judge.go",
+		old: "len(o.Accepted)*max(each, 1)", new: "len(o.Accepted)",
+		cells: "chain-quiz1 --migrate=off,sysctl --family=ipv4",
+	},
+	{
+		name: "a survivor's talk is taken for granted", file: "verdict/judge.go",
+		old: "talks = append(talks, a.Talk)", new: "talks = append(talks, j.exp.talk())",
+		test: "TestJudge",
+	},
+	{
+		name: "a survivor to whom no frame went counts as answered", file: "verdict/judge.go",
+		old: "&& !o.Wire.Answered[a.Peer]", new: "&& false",
+		test: "TestJudge",
+	},
+	{
+		name: "the rule may have dropped more than was sent", file: "verdict/judge.go",
+		old: "if r.Dropped > r.Sent {", new: "if r.Dropped > 1000*r.Sent {",
+		test: "TestJudge",
+	},
+	{
+		name: "fresh clients that nobody serves go unnoticed", file: "verdict/judge.go",
+		old: "} else if p.Unserved > 0 {", new: "} else if p.Unserved > 1000 {",
+		test: "TestJudge",
+	},
+	{
+		name: "a witness that the judge does not know is passed over", file: "verdict/judge.go",
+		old: "case c != nil:\n\t\t// Whether", new: "case c != nil && !c.OK:\n\t\t// Whether",
+		test: "TestEveryWitnessCounts",
+	},
+	{
+		name: "a kernel with the sysctl and without the code is not told so", file: "verdict/judge.go",
+		old: "if !j.o.SysctlTaken {", new: "if j.o.SysctlTaken {",
+		test: "TestJudge",
+	},
+	{
 		name: "known bugs are looked up without the kernel's version", file: "verdict/suspect.go",
 		old: "b.In(upstream); in != result.HasNot", new: "b.In(upstream); (in != result.HasNot || true)",
+		test: "TestSuspects",
+	},
+	{
+		name: "a bug of unknown presence is a bug that is there", file: "verdict/suspect.go",
+		old: "Unknown: in == result.MayHave", new: "Unknown: in == result.HasNot",
 		test: "TestSuspects",
 	},
 
 	// worker
 	{
 		name: "a worker says one byte less than it has read", file: "worker/worker.go",
-		old: "data = append(data, buf[:n]...)", new: "data = append(data, buf[:n-1]...)\n\t\tif len(data) == o.Bytes-1 {\n\t\t\tbreak\n\t\t}",
+		old: "if data, err = tcp.ReadUpTo(fd, data, o.Bytes); err != nil {", new: "if data, err = tcp.ReadUpTo(fd, data, o.Bytes); err != nil || len(data) == o.Bytes {\n\t\t\tdata = data[:len(data)-1]",
 		cells: "fd-pass-quiz1,shared-listener-leader --migrate=off --family=ipv4",
 	},
 }
