@@ -201,7 +201,7 @@ func TestStreamTally(t *testing.T) {
 	}
 	lost, refused, connections := 0, 0, 0
 	for i, sum := range clients.tally {
-		lost, refused, connections = lost+sum.lost, refused+sum.refused, connections+sum.connections
+		lost, refused, connections = lost+sum.Lost, refused+sum.Refused, connections+sum.Connections
 		if clients.errs[i] != nil {
 			t.Error(clients.errs[i])
 		}

@@ -13,8 +13,8 @@ import (
 	"github.com/rpmig/rpmig/result"
 )
 
-// TestCarry: what arrives is compared with what was sent, behind what was there before; and what does not arrive is waited for.
-func TestCarry(t *testing.T) {
+// TestDeliver: what arrives is compared with what was sent, behind what was there before; and what does not arrive is waited for.
+func TestDeliver(t *testing.T) {
 	for _, tt := range []struct {
 		name, before string
 		earlier      int // of what is there before, as far as the receiver knows
@@ -38,7 +38,7 @@ func TestCarry(t *testing.T) {
 		if tt.silent {
 			from = -1 // another process's
 		}
-		err = lab(t, false).carry(10*time.Millisecond, from, pair[1], []byte("Hello World"), tt.earlier)
+		err = lab(t, false).deliver(&parcel{from: from, to: pair[1], words: []byte("Hello World"), earlier: tt.earlier}, 10*time.Millisecond)
 		if err == nil && tt.want != "" || err != nil && (tt.want == "" || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
@@ -95,12 +95,12 @@ func TestUnheard(t *testing.T) {
 		l.must(e)
 		l.hold(fd)
 		l.DropACKs()
-		err = l.carry(handshakeTimeout, l.clients[0].fd, fd, []byte("?"), len(greeting))
+		err = l.deliver(&parcel{from: l.clients[0].fd, to: fd, words: []byte("?"), earlier: len(greeting)}, handshakeTimeout)
 		l.StopDropping()
 		l.clients[0].accepted = true // so that its reset is not waited for
 	}
 	play(config(t, s, Families()[0], migrate.Off(), 1), testHost{})
-	if !errors.Is(err, errUnheard) {
-		t.Errorf("%v, want %v", err, errUnheard)
+	if !errors.Is(err, unheardError{}) {
+		t.Errorf("%v, want %v", err, unheardError{})
 	}
 }

@@ -13,6 +13,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -352,47 +353,87 @@ func (p *player) build(ctx context.Context, overlay, binary string) error {
 	return nil
 }
 
-// cells plays cells, and returns the first that is red, and how many were not skipped.
+// cells plays cells, and returns the first that is red, and how many were not skipped. An ERROR has to come twice: it may be the
+// doing of a machine that does not keep up.
 func (p *player) cells(ctx context.Context, binary, args string) (red string, played int, err error) {
+	first, err := p.playCells(ctx, binary, args)
+	if err != nil || first.red() == "" || first.fails() {
+		return first.red(), first.played, err
+	}
+	again, err := p.playCells(ctx, binary, args)
+	if err != nil {
+		return "", 0, err
+	}
+	again.bad = slices.DeleteFunc(again.bad, func(b badCell) bool {
+		return !slices.ContainsFunc(first.bad, func(f badCell) bool { return f.id == b.id })
+	})
+	return again.red(), first.played, nil
+}
+
+// cells is what came of some cells.
+type cells struct {
+	played int       // not skipped
+	bad    []badCell // each FAIL before each ERROR
+	ended  string    // how rpmig ended, where no cell tells why
+}
+
+type badCell struct {
+	id, reason string
+	status     result.Status
+}
+
+func (c *cells) fails() bool { return len(c.bad) > 0 && c.bad[0].status == result.Fail }
+
+// red is the first that is red; empty: none.
+func (c *cells) red() string {
+	if len(c.bad) == 0 {
+		return c.ended
+	}
+	b := c.bad[0]
+	return fmt.Sprintf("%s is %s: %s", b.id, b.status, b.reason)
+}
+
+// playCells plays cells once.
+func (p *player) playCells(ctx context.Context, binary, args string) (c cells, err error) {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	stdout, stderr, err := p.command(limited, binary, append(append([]string{"run"}, strings.Fields(args)...), "--format=jsonl", "--quiet")...)
+	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
-		return "", 0, ctx.Err()
+		return c, ctx.Err()
 	case limited.Err() != nil:
-		return fmt.Sprintf("it did not end in %v", limit), 0, nil
+		c.ended = fmt.Sprintf("it did not end in %v", limit)
+		return c, nil
+	case err != nil && !errors.As(err, &exit):
+		return c, err
+	case exit != nil && exit.ExitCode() == result.ExitUsage:
+		return c, fmt.Errorf("rpmig run %s: %s", args, lastLine(stderr))
 	}
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		return "", 0, err
-	}
-	if exit != nil && exit.ExitCode() == result.ExitUsage {
-		return "", 0, fmt.Errorf("rpmig run %s: %s", args, lastLine(stderr))
-	}
-	var first *result.Cell
-	run, readErr := result.Read(bytes.NewReader(stdout))
-	if readErr == nil {
+	run, err := result.Read(bytes.NewReader(stdout))
+	switch {
+	case err != nil && exit == nil:
+		return c, fmt.Errorf("rpmig run %s: %w", args, err)
+	case err == nil:
 		for i := range run.Cells {
-			c := &run.Cells[i]
-			if c.Status != result.Skip {
-				played++
+			cell := &run.Cells[i]
+			if cell.Status != result.Skip {
+				c.played++
 			}
-			// Cells end in another order each time.
-			if c.Bad() && (first == nil || c.ID() < first.ID()) {
-				first = c
+			if cell.Bad() {
+				id := path.Join(cell.Scenario, cell.Family, cell.Mode)
+				c.bad = append(c.bad, badCell{id: id, reason: p.masked(cell.Reason), status: cell.Status})
 			}
 		}
 	}
-	if first != nil {
-		red = fmt.Sprintf("%s/%s/%s is %s: %s", first.Scenario, first.Family, first.Mode, first.Status, p.masked(first.Reason))
-	} else if exit != nil && exit.ExitCode() != result.ExitSkip {
-		red = fmt.Sprintf("%v: %s", exit, p.masked(lastLine(stderr)))
+	// They end in another order each time.
+	slices.SortFunc(c.bad, func(a, b badCell) int {
+		return cmp.Or(-cmp.Compare(a.status, b.status), cmp.Compare(a.id, b.id)) // FAIL comes behind ERROR in the alphabet
+	})
+	if exit != nil && c.bad == nil && exit.ExitCode() != result.ExitSkip {
+		c.ended = fmt.Sprintf("%v: %s", exit, p.masked(lastLine(stderr)))
 	}
-	if exit == nil && readErr != nil {
-		return "", 0, fmt.Errorf("rpmig run %s: %w", args, readErr)
-	}
-	return red, played, nil
+	return c, nil
 }
 
 // portNumber is one that the kernel has picked.

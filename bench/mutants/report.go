@@ -13,14 +13,18 @@ import (
 func writeHead(w io.Writer, took time.Duration) {
 	fmt.Fprintf(w, `# Mutants of rpmig
 
-What would notice if rpmig itself were wrong? Each row is a small bug that was put into rpmig on purpose, the first test that
-turned red because of it, and the first cell: one that rpmig, built with that bug, played on the real kernel. Where a column is
-empty nothing was asked; the tests and cells that were asked are in [bench/mutants/table.go](../bench/mutants/table.go). Without
-any of these bugs all of them pass: that is checked first.
+What would notice if rpmig itself were wrong? Each row is a small bug that was put into rpmig on
+purpose, the first test that turned red because of it, and the first cell that did: rpmig was built
+with that bug, and played on the real kernel. An ERROR of a cell counts only where it came twice.
+Where a column is empty nothing was asked. Who was asked is in
+[bench/mutants/table.go](../bench/mutants/table.go). Without any of these bugs all of them pass:
+that is checked first.
 
-A mutant that nothing notices makes the program fail, unless its row says why nothing can. That reason is in the table, too.
+A mutant that nothing notices makes the program fail, unless its row says why nothing can. That
+reason is in the table, too.
 
-`+"`make mutants-self`"+` wrote this file, as root. It took %v with two mutants at a time, on %s and Linux %s. To play some rows only:
+`+"`make mutants-self`"+`, as root, wrote this file. It took %v with two mutants at a time, on
+%s and Linux %s. To play some rows only:
 `+"`go run ./bench/mutants -only netns`"+`.
 
 `, took.Round(time.Second), processors(), kernel.Release())
