@@ -211,7 +211,7 @@ func TestWrite(t *testing.T) {
 	}
 	b.Reset()
 	writeHead(&b, 90*time.Second+time.Millisecond)
-	if !strings.Contains(b.String(), "It took 1m30s with two mutants at a time, on ") {
+	if !strings.Contains(b.String(), "It took 1m30s with two mutants at a time, on") {
 		t.Error(b.String())
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -27,7 +28,7 @@ reason is in the table, too.
 %s and Linux %s. To play some rows only:
 `+"`go run ./bench/mutants -only netns`"+`.
 
-`, took.Round(time.Second), processors(), kernel.Release())
+`, took.Round(time.Second), processors(), cmp.Or(kernel.Upstream(), kernel.Release()))
 }
 
 // writeRows writes the table.
