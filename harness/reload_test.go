@@ -174,6 +174,9 @@ func TestStreamTally(t *testing.T) {
 		if l.counting, err = kernel.OpenCounting(); err != nil {
 			return err
 		}
+		if l.diag, err = kernel.OpenDiag(); err != nil {
+			return err
+		}
 		a, err := l.open("A", nil)
 		if err != nil {
 			return err
@@ -183,9 +186,16 @@ func TestStreamTally(t *testing.T) {
 		}
 		defer clients.running.Wait()
 		defer clients.stop.Store(true)
-		if err := l.until(handshakeTimeout, "all wait in the accept queue", func() (bool, error) {
-			n, err := tcp.AcceptQueue(a.fd)
-			return n == streamClients, err
+		// A client that is reset before its connect has returned was refused.
+		if err := l.until(handshakeTimeout, "all wait in the accept queue, and have sent", func() (bool, error) {
+			socks, err := l.sockets(kernel.Established)
+			sent := 0
+			for _, s := range socks {
+				if s.Local.Port() == l.cfg.Port && s.Queue > 0 {
+					sent++
+				}
+			}
+			return sent == streamClients, err
 		}); err != nil {
 			return err
 		}
