@@ -150,3 +150,39 @@ func TestInspect(t *testing.T) {
 		}
 	}
 }
+
+// TestSet: the program has the policy that it was given, from the start and from then on.
+func TestSet(t *testing.T) {
+	modes, err := Parse("bpf,bpf-pass,bpf-drop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range modes {
+		p, err := m.Load()
+		if errors.Is(err, kernel.ErrNotSupported) {
+			t.Skip(err)
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		has := func(want Policy) {
+			t.Helper()
+			var answer uint32
+			var got Policy
+			err := errors.Join(
+				p.objs.Answer.Get(&answer), p.objs.ArriveSlot.Get(&got.Arrive), p.objs.MigrateSlot.Get(&got.Migrate), p.objs.Spread.Get(&got.Spread),
+			)
+			if got.Answer = Answer(answer); err != nil || got != want {
+				t.Errorf("%s: the program has %+v, %v; want %+v", m.Name, got, err, want)
+			}
+		}
+		has(m.Policy())
+		other := Policy{Answer: Refuse, Arrive: 3, Migrate: 4, Spread: 5}
+		if err := p.Set(other); err != nil {
+			t.Error(err)
+		}
+		has(other)
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -621,7 +621,7 @@ var table = []mutant{
 	{
 		name: "what migrates has the slot of what arrives", file: "migrate/migrate.go",
 		old: "Arrive: 0, Migrate: 1}", new: "Arrive: 0, Migrate: 0}",
-		cells: "quiz1,quiz2 --migrate=bpf --family=all --timeout-mul=0.2",
+		test: "TestModes",
 	},
 	{
 		name: "the mode bpf-drop lets the kernel choose", file: "migrate/migrate.go",
@@ -641,7 +641,7 @@ var table = []mutant{
 	{
 		name: "the mode bpf-pass selects", file: "migrate/program.go",
 		old: "uint32(policy.Answer)", new: "uint32(policy.Answer) &^ 1",
-		cells: "quiz1,quiz2,spread,group-grow-before --migrate=bpf-pass --family=ipv4",
+		test: "TestSet",
 	},
 	{
 		name: "a program's modulus is not set", file: "migrate/program.go",
