@@ -95,7 +95,7 @@ func TestUnheard(t *testing.T) {
 		l.must(e)
 		l.hold(fd)
 		l.DropACKs()
-		err = l.deliver(&parcel{from: l.clients[0].fd, to: fd, words: []byte("?"), earlier: len(greeting)}, handshakeTimeout)
+		err = l.deliver(&parcel{from: l.clients[0].fd, to: fd, words: []byte("?"), earlier: len(greeting)}, time.Second)
 		l.StopDropping()
 		l.clients[0].accepted = true // so that its reset is not waited for
 	}

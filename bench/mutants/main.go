@@ -397,7 +397,7 @@ func (c *cells) red() string {
 func (p *player) playCells(ctx context.Context, binary, args string) (c cells, err error) {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	stdout, stderr, err := p.command(limited, binary, append(append([]string{"run"}, strings.Fields(args)...), "--format=jsonl", "--quiet")...)
+	stdout, stderr, err := p.command(limited, binary, append(append([]string{"run"}, strings.Fields(args)...), "--format=jsonl", "--quiet", "--no-confirm")...)
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
