@@ -28,6 +28,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -184,6 +185,7 @@ func (p *player) run(ctx context.Context, out, only string) (status int, err err
 type player struct {
 	root, dir string // the module, and a folder for all that is made here
 	parallel  int
+	commands  atomic.Int32 // that were run
 }
 
 // moduleRoot finds the folder with the go.mod, in the working folder or above.
@@ -444,20 +446,33 @@ func (p *player) masked(s string) string {
 	return portNumber.ReplaceAllString(strings.ReplaceAll(s, p.dir, "…"), ":…")
 }
 
-// command runs a command in the module's root, in a process group of its own, which is ended with the context.
+// command runs a command in the module's root, in a process group of its own, which is ended with the context. Whatever it has
+// started ends with it.
 func (p *player) command(ctx context.Context, name string, args ...string) (stdout, stderr []byte, err error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	var out, complaint bytes.Buffer
 	cmd.Dir, cmd.Stdout, cmd.Stderr = p.root, &out, &complaint
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "TMPDIR="+p.dir, "GOTMPDIR="+p.dir)
+	mark := fmt.Sprintf("RPMIG_MUTANT=%s/%d", p.dir, p.commands.Add(1))
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "TMPDIR="+p.dir, "GOTMPDIR="+p.dir, mark)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C is for this process, which then ends that
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
 	err = cmd.Run()
-	if ctx.Err() != nil { // also what was started by a child that has ended
-		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
-	}
+	endMarked(mark)
 	return out.Bytes(), complaint.Bytes(), err
+}
+
+// endMarked ends the processes that have this in their environment: mutants that leave nothing running are not to be counted on.
+func endMarked(mark string) {
+	all, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, name := range all {
+		env, err := os.ReadFile(name)
+		if err == nil && slices.Contains(strings.Split(string(env), "\x00"), mark) {
+			if pid, err := strconv.Atoi(strings.Split(name, "/")[2]); err == nil {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+	}
 }
 
 func lastLine(b []byte) string {

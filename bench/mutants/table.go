@@ -268,7 +268,7 @@ var table = []mutant{
 	{
 		name: "counters that the kernel lacks are said to be 0", file: "harness/collect.go",
 		old: "after = l.cfg.faults.hide(after)", new: "",
-		test: "TestCodeless/^quiz1$",
+		test: "TestCodeless/late-listener-quiz1",
 	},
 	{
 		name: "strays are not asked for", file: "harness/collect.go",
@@ -477,7 +477,7 @@ var table = []mutant{
 	{
 		name: "sock_diag destroys whichever listener it finds first", file: "kernel/destroy.go",
 		old: "Cookie: [2]uint32{uint32(s.Cookie), uint32(s.Cookie >> 32)}", new: "Cookie: [2]uint32{1<<32 - 1, 1<<32 - 1}",
-		cells: "close-by-sock-destroy-quiz1,close-by-sock-destroy-quiz2 --migrate=off,sysctl --family=ipv4 --connections=4 --timeout-mul=0.1",
+		cells: "close-by-sock-destroy-quiz1,close-by-sock-destroy-quiz2 --migrate=off,sysctl --family=ipv4 --repeat=8 --timeout-mul=0.2",
 	},
 	{
 		name: "what the kernel uses for files counts as memory that is taken", file: "kernel/limits.go",
