@@ -161,7 +161,8 @@ func tryDropper(t *testing.T, d Dropper, v6 bool) error {
 		client, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err == nil {
 			defer unix.Close(client)
-			err = unix.Connect(client, listen)
+			// connect(2) honours it, so that a SYN without an answer is not waited for.
+			err = errors.Join(unix.SetsockoptTimeval(client, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 2}), unix.Connect(client, listen))
 		}
 		if err != nil {
 			t.Errorf("%s: connect: %v", ctl, err)
