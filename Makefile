@@ -140,6 +140,10 @@ fuzz: ## run every fuzz target for FUZZTIME, 10s each
 stress: ## play the whole catalogue five times on a machine that does not keep up; needs root, takes minutes
 	go test ./cmd/rpmig -run 'TestStress$$' -stress -v -timeout 40m
 
+.PHONY: mutants-self
+mutants-self: ## break rpmig in many small ways, see which test or cell notices, write docs/MUTANTS-SELF.md; needs root, takes ten minutes
+	go run ./bench/mutants -o docs/MUTANTS-SELF.md $(ARGS) >/dev/null
+
 .PHONY: bench
 bench: build ## measure rpmig beside the talk's two scripts; needs root, takes four minutes
 	@$(call check,$(FOR_BENCH),deps)

@@ -175,6 +175,8 @@ func TestBrokenCells(t *testing.T) {
 			result.Error, "the scenario panicked: oh"},
 		{"nobody listens", play(func(l *harness.Lab) { l.Connect() }), off, 1, nil,
 			result.Error, `1 client connects and sends "Hello World": connect to 127.0.0.1:80: connection refused`},
+		{"nobody is half open", play(func(l *harness.Lab) { l.AssertHalfOpen(l.Listen("A")) }), off, 1, nil,
+			result.Error, "not staged: request sockets: want 1, got 0"},
 		{"a listener closes before the handshake", play(func(l *harness.Lab) {
 			a := l.Listen("A")
 			a.Close()
@@ -208,6 +210,56 @@ func TestBrokenCells(t *testing.T) {
 				t.Errorf("got %s: %s\nwant %s: …%s…\n%s", c.Status, c.Reason, tt.want, tt.reason, failed(c))
 			}
 		})
+	}
+}
+
+// liar is a packet-drop backend whose rules drop what they should, and count something else.
+type liar struct {
+	netns.Dropper
+	counts func(uint64) uint64
+}
+
+type lyingRule struct {
+	netns.Rule
+	counts func(uint64) uint64
+}
+
+func (d liar) Drop(v6 bool, port uint16) (netns.Rule, error) {
+	r, err := d.Dropper.Drop(v6, port)
+	return lyingRule{r, d.counts}, err
+}
+
+func (r lyingRule) Packets() (uint64, error) {
+	n, err := r.Rule.Packets()
+	return r.counts(n), err
+}
+
+// TestLyingRule: what the rule says is asked for, and is held against the wire.
+func TestLyingRule(t *testing.T) {
+	needNamespace(t)
+	dropper, err := netns.NewDropper(t.Context(), "nftables")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name   string
+		counts func(uint64) uint64
+		reason string
+	}{
+		{"nothing", func(uint64) uint64 { return 0 }, "not staged: segments dropped by the rule: want 2 or more, got 0"},
+		{"100 more", func(n uint64) uint64 { return n + 100 }, "the witnesses disagree: rule and wire: dropped segments were sent: want all"},
+	} {
+		var got sink
+		err := harness.Run(t.Context(), harness.Options{
+			Scenarios: []harness.Scenario{scenario(t, "quiz2")}, Families: harness.Families()[:1], Modes: modes(t, "off"), Repeat: 1, Port: 80,
+			TimeoutMul: 0.05, Dropper: liar{dropper, tt.counts}, // the rule is asked in vain for half a second
+		}, &got)
+		if err != nil || len(got.cells) != 1 {
+			t.Fatalf("%d cells, %v", len(got.cells), err)
+		}
+		if c := got.cells[0]; c.Status != result.Error || !strings.Contains(c.Reason, tt.reason) {
+			t.Errorf("it counts %s: %s: %s\nwant %s", tt.name, c.Status, c.Reason, tt.reason)
+		}
 	}
 }
 
