@@ -22,6 +22,14 @@ func (s *Listener) AcceptAll() int {
 	return s.acceptEach(func(int, netip.AddrPort) {})
 }
 
+// AcceptUsing is AcceptAll, and has a function do something with each accepted socket and its client's address, once the data
+// has been read.
+func (s *Listener) AcceptUsing(use func(fd int, peer netip.AddrPort) error) {
+	l := s.lab
+	l.step("accept on %s, and look at the sockets", s.name)
+	s.acceptEach(func(fd int, peer netip.AddrPort) { l.must(use(fd, peer)) })
+}
+
 // acceptEach is AcceptAll with a look at each connection once its data has been read.
 func (s *Listener) acceptEach(look func(fd int, peer netip.AddrPort)) int {
 	l := s.lab

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -54,6 +55,49 @@ func (l *Lab) CountRetries() {
 		l.must(wrap("getsockopt TCP_INFO", err))
 		l.obs.Retries += int(info.Total_retrans)
 	}
+}
+
+// AwaitCountedOrHeard waits until counters of what the kernel drops have together reached a value, or until each client has
+// heard of what it has sent: an ACK, or a reset. It returns how many clients have.
+func (l *Lab) AwaitCountedOrHeard(atLeast int, names ...string) (heard int) {
+	condition := fmt.Sprintf("%s together are %d, or every client has an answer", strings.Join(names, ", "), atLeast)
+	l.step("%s", condition)
+	l.must(l.until(outcomeTimeout, condition, func() (bool, error) {
+		c, err := l.counters()
+		if err != nil {
+			return false, err
+		}
+		dropped := 0
+		for _, name := range names {
+			dropped += int(c[name])
+		}
+		heard, err = l.heard()
+		return dropped >= atLeast || heard == len(l.clients), err
+	}))
+	return heard
+}
+
+// AwaitHeard waits until each client has heard of what it has sent: an ACK, or a reset.
+func (l *Lab) AwaitHeard() {
+	l.step("every client has an answer")
+	l.must(l.until(outcomeTimeout, "every client has an answer", func() (bool, error) {
+		heard, err := l.heard()
+		return heard == len(l.clients), err
+	}))
+}
+
+// heard is how many clients have nothing on its way that is not acknowledged; nor has one that was reset.
+func (l *Lab) heard() (n int, err error) {
+	for _, c := range l.clients {
+		info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			return n, wrap("getsockopt TCP_INFO", err)
+		}
+		if info.Unacked == 0 {
+			n++
+		}
+	}
+	return n, nil
 }
 
 // AwaitRequests waits until the namespace has that many request sockets left.

@@ -37,6 +37,10 @@ func (l *Lab) message() []byte {
 	return []byte(greeting)
 }
 
+// SetClients has a function set something on each client that connects from now on, fresh ones included, before it does; to is
+// what it connects to. nil: no more.
+func (l *Lab) SetClients(set func(fd int, to netip.Addr) error) { l.setClient = set }
+
 // Connect connects the cell's clients and sends the greeting from each.
 func (l *Lab) Connect() {
 	l.step("%s %q", result.Plural(l.cfg.connections, "client connects and sends", "clients connect and send"), greeting)
@@ -110,6 +114,11 @@ func (l *Lab) dial(to netip.Addr) (int, error) {
 }
 
 func (l *Lab) connectTo(fd int, to netip.Addr) error {
+	if l.setClient != nil {
+		if err := l.setClient(fd, to); err != nil {
+			return err
+		}
+	}
 	at := netip.AddrPortFrom(to, l.cfg.Port)
 	l.connects()
 	err := unix.Connect(fd, tcp.Sockaddr(at))

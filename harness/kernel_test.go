@@ -112,6 +112,13 @@ func TestBrokenCells(t *testing.T) {
 		s.Play = play
 		return s
 	}
+	unsteered, drained := scenario(t, "sk-lookup-quiz1"), scenario(t, "sk-lookup-drain-alone")
+	unsteered.Play = func(l *harness.Lab) {
+		l.Steer(harness.Lookup)
+		l.Listen("A", l.Aside()...)
+		l.Connect()
+	}
+	drained.Play = scenario(t, "sk-lookup-drain-group").Play
 	for _, tt := range []struct {
 		name        string
 		scenario    harness.Scenario
@@ -148,10 +155,28 @@ func TestBrokenCells(t *testing.T) {
 			result.Fail, "lost: want 100000 to 600000 per million, got "},
 		{"the capture lost frames of a storm", storm, sysctl, 1, []harness.Fault{harness.TinyRing},
 			result.Error, "the capture lost"},
+		{"the kernel migrates nothing of what a program destroys", scenario(t, "close-by-bpf-destroy-quiz1"), sysctl, 1,
+			[]harness.Fault{harness.KernelOf(off)}, result.Fail, "the sysctl is there and the code is not"},
+		{"the kernel migrates what a program destroys, and should not", scenario(t, "close-by-bpf-destroy-quiz2"), off, 1,
+			[]harness.Fault{harness.KernelOf(sysctl)}, result.Fail, "accepted: want 0, got 1"},
+		{"the kernel migrates nothing of what was steered", scenario(t, "sk-lookup-quiz2"), sysctl, 1,
+			[]harness.Fault{harness.KernelOf(off)}, result.Fail, "the sysctl is there and the code is not"},
+		{"the kernel migrates what was steered, and should not", scenario(t, "sk-lookup-quiz1"), off, 1,
+			[]harness.Fault{harness.KernelOf(sysctl)}, result.Fail, "accepted: want 0, got 1"},
+		{"the kernel migrates nothing of what was assigned", scenario(t, "tc-assign-quiz1"), sysctl, 1,
+			[]harness.Fault{harness.KernelOf(off)}, result.Fail, "the sysctl is there and the code is not"},
+		{"the kernel migrates what was assigned, and should not", scenario(t, "tc-assign-quiz2"), off, 1,
+			[]harness.Fault{harness.KernelOf(sysctl)}, result.Fail, "accepted: want 0, got 1"},
+		{"clients are steered to nobody", unsteered, off, 1, nil,
+			result.Error, `1 client connects and sends "Hello World": connect to 127.0.0.1:80: connection refused`},
+		{"clients are steered to the group of the one that is meant", drained, off, 1, nil,
+			result.Fail, "of the new clients A gets: want none, got some"},
 		{"the scenario panics", play(func(*harness.Lab) { panic("oh") }), off, 1, nil,
 			result.Error, "the scenario panicked: oh"},
 		{"nobody listens", play(func(l *harness.Lab) { l.Connect() }), off, 1, nil,
 			result.Error, `1 client connects and sends "Hello World": connect to 127.0.0.1:80: connection refused`},
+		{"nobody is half open", play(func(l *harness.Lab) { l.AssertHalfOpen(l.Listen("A")) }), off, 1, nil,
+			result.Error, "not staged: request sockets: want 1, got 0"},
 		{"a listener closes before the handshake", play(func(l *harness.Lab) {
 			a := l.Listen("A")
 			a.Close()
@@ -172,14 +197,69 @@ func TestBrokenCells(t *testing.T) {
 			[]harness.Fault{harness.KernelOf(off)}, result.Fail, "the sysctl is there and the code is not"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if err := netns.Do(tt.mode.Probe); err != nil {
-				t.Skip(err)
+			for _, probe := range []func() error{tt.mode.Probe, tt.scenario.Probe} {
+				if probe == nil {
+					continue
+				}
+				if err := netns.Do(probe); err != nil {
+					t.Skip(err)
+				}
 			}
 			c := harness.Play(t, tt.scenario, harness.Families()[0], tt.mode, tt.connections, tt.broken...)
 			if c.Status != tt.want || !strings.Contains(c.Reason, tt.reason) {
 				t.Errorf("got %s: %s\nwant %s: …%s…\n%s", c.Status, c.Reason, tt.want, tt.reason, failed(c))
 			}
 		})
+	}
+}
+
+// liar is a packet-drop backend whose rules drop what they should, and count something else.
+type liar struct {
+	netns.Dropper
+	counts func(uint64) uint64
+}
+
+type lyingRule struct {
+	netns.Rule
+	counts func(uint64) uint64
+}
+
+func (d liar) Drop(v6 bool, port uint16) (netns.Rule, error) {
+	r, err := d.Dropper.Drop(v6, port)
+	return lyingRule{r, d.counts}, err
+}
+
+func (r lyingRule) Packets() (uint64, error) {
+	n, err := r.Rule.Packets()
+	return r.counts(n), err
+}
+
+// TestLyingRule: what the rule says is asked for, and is held against the wire.
+func TestLyingRule(t *testing.T) {
+	needNamespace(t)
+	dropper, err := netns.NewDropper(t.Context(), "nftables")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name   string
+		counts func(uint64) uint64
+		reason string
+	}{
+		{"nothing", func(uint64) uint64 { return 0 }, "not staged: segments dropped by the rule: want 2 or more, got 0"},
+		{"100 more", func(n uint64) uint64 { return n + 100 }, "the witnesses disagree: rule and wire: dropped segments were sent: want all"},
+	} {
+		var got sink
+		err := harness.Run(t.Context(), harness.Options{
+			Scenarios: []harness.Scenario{scenario(t, "quiz2")}, Families: harness.Families()[:1], Modes: modes(t, "off"), Repeat: 1, Port: 80,
+			TimeoutMul: 0.05, Dropper: liar{dropper, tt.counts}, // the rule is asked in vain for half a second
+		}, &got)
+		if err != nil || len(got.cells) != 1 {
+			t.Fatalf("%d cells, %v", len(got.cells), err)
+		}
+		if c := got.cells[0]; c.Status != result.Error || !strings.Contains(c.Reason, tt.reason) {
+			t.Errorf("it counts %s: %s: %s\nwant %s", tt.name, c.Status, c.Reason, tt.reason)
+		}
 	}
 }
 
@@ -299,6 +379,9 @@ func TestWrongExpectations(t *testing.T) {
 				} else {
 					wrong("loss", func(e *verdict.Expectation) { e.Loss.Min, e.Loss.Max = 2e6, 3e6 })
 				}
+				if right().Lives {
+					wrong("talk", func(e *verdict.Expectation) { e.Talk = "otherwise" })
+				}
 				for name := range right().Counted {
 					wrong(name, func(e *verdict.Expectation) { e.Counted[name]++ })
 				}
@@ -307,6 +390,35 @@ func TestWrongExpectations(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestOtherSettings judges cases by what is expected where the listeners have other settings, or where the connection migrates at
+// another point: the check that fails has to name the setting.
+func TestOtherSettings(t *testing.T) {
+	needNamespace(t)
+	sysctl := modes(t, "sysctl")[0]
+	for _, tt := range []struct{ played, judged, reason string }{
+		{"options-queue", "options-ack", "TCP_NODELAY: want B's, got A's"},
+		{"options-ack", "options-queue", "TCP_NODELAY: want A's, got B's"},
+		{"md5-none-quiz1", "md5-none-quiz2", "survivors talk: want 1 " + verdict.Deaf + ", got 1 " + verdict.BothWays},
+		{"md5-none-quiz2", "md5-same-quiz2", "survivors talk: want 1 " + verdict.BothWays + ", got 1 " + verdict.Deaf},
+		{"md5-other-quiz2", "md5-same-quiz2", "survivors talk: want 1 " + verdict.BothWays + ", got 1 " + verdict.Deaf},
+		{"md5-same-quiz2", "md5-none-quiz2", "survivors talk: want 1 " + verdict.Deaf + ", got 1 " + verdict.BothWays},
+		{"md5-same-timer", "md5-none-timer", "clients that are answered while B lacks their key: want none, got not found out"},
+	} {
+		t.Run(tt.played+" as "+tt.judged, func(t *testing.T) {
+			s := scenario(t, tt.played)
+			if s.Probe != nil && netns.Do(s.Probe) != nil {
+				t.Skip("this kernel lacks what it needs")
+			}
+			s.Expect, s.Bugs = scenario(t, tt.judged).Expect, nil
+			c := harness.Play(t, s, harness.Families()[0], sysctl, 1)
+			found := slices.ContainsFunc(c.Failed(), func(k result.Check) bool { return k.String() == tt.reason })
+			if c.Status != result.Fail || !found {
+				t.Errorf("%s: %s, want FAIL and %q\n%s", c.Status, c.Reason, tt.reason, failed(c))
+			}
+		})
 	}
 }
 

@@ -31,6 +31,7 @@ type Lab struct {
 	diag     *kernel.Diag
 	counting *kernel.Counting
 	program  *migrate.Program
+	steering *netns.Steering // nil: clients reach what is bound to the address to which they connect
 	rule     netns.Rule
 
 	listeners []*Listener // in the order in which they came up; those that are gone too
@@ -42,6 +43,7 @@ type Lab struct {
 	connected  time.Time // when the first of them began to
 	clock      clock
 	payload    []byte
+	setClient  func(fd int, to netip.Addr) error // nil: clients are as they are made
 	survivors  []survivor
 	talkBuffer []byte
 	again      bool  // clients have sent more than once
@@ -95,6 +97,9 @@ func (l *Lab) RealTimers() bool { return l.cfg.RealTimers }
 
 // Connections is how many clients the cell has.
 func (l *Lab) Connections() int { return l.cfg.connections }
+
+// DialAddress is where the cell's clients connect to. On loopback it is their own address, too.
+func (l *Lab) DialAddress() netip.Addr { return l.cfg.family.Dial }
 
 // OtherAddress is an address at which the family's clients reach a listener that is not of the usual listeners' group:
 // a wildcard of the same family, or of the other where theirs is a wildcard.
@@ -173,6 +178,9 @@ func (l *Lab) close() {
 	for _, fd := range l.fds {
 		tcp.NoLinger(fd)
 		_ = unix.Close(fd)
+	}
+	if l.steering != nil {
+		_ = l.steering.Close()
 	}
 	if l.ring != nil {
 		l.host.background(l.ring.Close)

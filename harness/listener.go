@@ -1,9 +1,11 @@
 package harness
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/tcp"
@@ -52,10 +54,8 @@ type ListenOption struct {
 	alone   bool       // without SO_REUSEPORT
 	addr    netip.Addr // instead of the family's
 	backlog int
-	owner   int // uid of the socket; 0: ours
-	level   int
-	name    int
-	value   int
+	owner   int                // uid of the socket; 0: ours
+	set     func(fd int) error // nil: nothing
 }
 
 // WithoutReuseport leaves SO_REUSEPORT out.
@@ -69,8 +69,14 @@ func Backlog(n int) ListenOption { return ListenOption{backlog: n} }
 
 // SockOpt sets a socket option that is an int.
 func SockOpt(level, name, value int) ListenOption {
-	return ListenOption{level: level, name: name, value: value}
+	return Setting(func(fd int) error {
+		err := unix.SetsockoptInt(fd, level, name, value)
+		return wrap(fmt.Sprintf("set socket option %d of level %d", name, level), err)
+	})
 }
+
+// Setting has a function set what it likes on the socket, before it is bound.
+func Setting(set func(fd int) error) ListenOption { return ListenOption{set: set} }
 
 // Owner gives the socket to another user before it is bound: fchown(2) sets sk_uid (net/socket.c:sockfs_setattr), which
 // is the uid that bind(2) and listen(2) compare; older kernels compare that of its inode, which fchown(2) sets as well.
@@ -180,9 +186,9 @@ func (l *Lab) bindAndListen(name string, options []ListenOption) (*Listener, err
 		return nil, wrap("set SO_REUSEPORT", err)
 	}
 	for _, o := range options {
-		if o.name != 0 {
-			if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
-				return nil, wrap(fmt.Sprintf("set socket option %d of level %d", o.name, o.level), err)
+		if o.set != nil {
+			if err := o.set(fd); err != nil {
+				return nil, err
 			}
 		}
 		if o.owner != 0 {
@@ -205,6 +211,13 @@ func (l *Lab) bindAndListen(name string, options []ListenOption) (*Listener, err
 	return &Listener{
 		lab: l, name: name, fd: fd, inode: uint32(st.Ino), local: netip.AddrPortFrom(addr, l.cfg.Port), reuseport: reuseport == 1,
 	}, nil
+}
+
+// Use has a function do something with the socket of a listener; what says what that is.
+func (s *Listener) Use(what string, use func(fd int) error) {
+	l := s.lab
+	l.step("%s: %s", s.name, what)
+	l.must(use(s.fd))
 }
 
 // Relisten calls listen(2) again on a listener that was shut down.
@@ -294,6 +307,32 @@ func (s *Listener) State() string {
 	s.lab.must(wrap("getsockopt TCP_INFO", err))
 	return kernel.State(info.State).String()
 }
+
+// LogFact is what the kernel's log has of a listener's end by BPF. It is not noted where the log cannot be read.
+const LogFact = "the kernel's log of it"
+
+// DestroyByBPF has a BPF iterator destroy the listener, and notes whether the kernel complains of that in its log.
+func (s *Listener) DestroyByBPF() {
+	l := s.lab
+	l.step("destroy %s by BPF", s.name)
+	cookie, err := unix.GetsockoptUint64(s.fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	l.must(wrap("getsockopt SO_COOKIE", err))
+	log, err := kernel.OpenLog()
+	if err == nil {
+		defer log.Close()
+	}
+	l.must(kernel.DestroyByBPF(cookie))
+	s.notListening = true
+	if err != nil {
+		return
+	}
+	if said, err := log.Splats("inet_csk_listen_stop", "bpf_sock_destroy"); err == nil {
+		l.Fact(LogFact, cmp.Or(strings.Join(said, "; "), "no splat"))
+	}
+}
+
+// ProbeDestroyByBPF tells whether this kernel and this user can destroy a listener by BPF.
+func ProbeDestroyByBPF() error { return kernel.ProbeDestroyByBPF() }
 
 // Chown gives the socket of a listener to another user.
 func (s *Listener) Chown(uid int) {

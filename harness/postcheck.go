@@ -97,38 +97,36 @@ func (l *Lab) serveOne(ready int, left map[int32]*Listener) (*Listener, error) {
 	if _, err := unix.Write(fd, []byte{'?'}); err != nil {
 		return nil, wrap("send", err)
 	}
-	sa, err := unix.Getsockname(fd)
+	fresh, err := unix.Getsockname(fd)
 	if err != nil {
 		return nil, wrap("getsockname", err)
 	}
 	var from *Listener
-	child, events := -1, make([]unix.EpollEvent, 2)
+	child := -1
+	events := make([]unix.EpollEvent, 2)
 	err = l.poll(handshakeTimeout, "some listener has the fresh connection", func(limit time.Duration) (bool, error) {
 		n, err := l.nap(limit, func(ms int) (int, error) { return unix.EpollWait(ready, events, ms) })
 		for _, e := range events[:max(n, 0)] {
-			if from = left[e.Fd]; from == nil {
+			s := left[e.Fd]
+			if s == nil {
 				return false, errCancelled
 			}
+			got, peer, err := unix.Accept4(s.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			if err != nil {
+				return false, wrap("accept on "+s.name, err)
+			}
+			l.hold(got)
+			if tcp.AddrPort(peer) != tcp.AddrPort(fresh) { // a bystander whose handshake is done by now
+				l.hangUp(got)
+				continue
+			}
+			from, child = s, got
 		}
-		if from == nil || err != nil {
-			return false, err
-		}
-		var peer unix.Sockaddr
-		if child, peer, err = unix.Accept4(from.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC); err != nil {
-			return false, wrap("accept on "+from.name, err)
-		}
-		// What the rule held up may come in first, once it is lifted.
-		if tcp.AddrPort(peer) != tcp.AddrPort(sa) {
-			from = nil
-			l.hold(child)
-			l.hangUp(child)
-		}
-		return from != nil, nil
+		return from != nil, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	l.hold(child)
 	defer l.hangUp(child)
 	s := survivor{client: &client{fd: fd, said: 1}, serverEnd: serverEnd{fd: child}}
 	answer, again := tcp.Words()

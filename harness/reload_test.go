@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/evidence"
+	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/tcp"
@@ -157,4 +158,65 @@ func startFlood(t *testing.T, at netip.AddrPort) *flood {
 func (f *flood) end() {
 	f.stop.Store(true)
 	f.running.Wait()
+}
+
+// TestStreamTally: a client that had connected when its listener closed has lost its connection, and one that found no listener
+// was refused.
+func TestStreamTally(t *testing.T) {
+	if err := netns.Probe(); err != nil {
+		t.Skipf("needs network namespaces (run as root, or under unshare -Urn): %v", err)
+	}
+	l := lab(t, false)
+	l.cfg.Options, l.cfg.family, l.cfg.connections = &Options{Port: 80}, Families()[0], 1
+	var clients *stream
+	if err := netns.Do(func() (err error) {
+		defer l.close()
+		if l.counting, err = kernel.OpenCounting(); err != nil {
+			return err
+		}
+		if l.diag, err = kernel.OpenDiag(); err != nil {
+			return err
+		}
+		a, err := l.open("A", nil)
+		if err != nil {
+			return err
+		}
+		if clients, err = l.startStream(); err != nil {
+			return err
+		}
+		defer clients.running.Wait()
+		defer clients.stop.Store(true)
+		// A client that is reset before its connect has returned was refused.
+		if err := l.until(handshakeTimeout, "all wait in the accept queue, and have sent", func() (bool, error) {
+			socks, err := l.sockets(kernel.Established)
+			sent := 0
+			for _, s := range socks {
+				if s.Local.Port() == l.cfg.Port && s.Queue > 0 {
+					sent++
+				}
+			}
+			return sent == streamClients, err
+		}); err != nil {
+			return err
+		}
+		if err := l.closeFD(a.fd); err != nil {
+			return err
+		}
+		return l.until(handshakeTimeout, "all were reset, and as many refused", func() (bool, error) {
+			c, err := l.counters()
+			return c[result.OutRsts] >= 2*streamClients, err
+		})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	lost, refused, connections := 0, 0, 0
+	for i, sum := range clients.tally {
+		lost, refused, connections = lost+sum.Lost, refused+sum.Refused, connections+sum.Connections
+		if clients.errs[i] != nil {
+			t.Error(clients.errs[i])
+		}
+	}
+	if lost != streamClients || refused < streamClients || connections != lost+refused {
+		t.Errorf("of %d connections %d were lost and %d refused, want %d and the rest", connections, lost, refused, streamClients)
+	}
 }

@@ -78,15 +78,32 @@ func (l *Lab) talk() error {
 // exchange has the servers answer and the clients send again, and returns what the judge is to hear of each. Of a connection
 // whose server's end is a worker's it is the client's side.
 func (l *Lab) exchange(all []survivor, answer, again []byte) ([]string, error) {
-	there, err := l.carry(all, func(s *survivor) *parcel { return &parcel{from: s.fd, to: s.client.fd, words: answer} })
+	// What a client sends again while the servers answer counts, too: each time it waits twice as long.
+	before := make([]int, len(all))
+	for i, s := range all {
+		if s.client.fd < 0 {
+			continue
+		}
+		var err error
+		if before[i], err = retransmitted(s.client.fd); err != nil {
+			return nil, err
+		}
+	}
+	there, err := l.carry(all, func(i int, s *survivor) (p *parcel, err error) {
+		p = &parcel{from: s.fd, to: s.client.fd, words: answer}
+		if s.fd >= 0 {
+			p.sentAgain, err = retransmitted(s.fd)
+		}
+		return p, err
+	})
 	if err != nil {
 		return nil, err
 	}
-	back, err := l.carry(all, func(s *survivor) *parcel {
+	back, err := l.carry(all, func(i int, s *survivor) (*parcel, error) {
 		if s.client.ended {
-			return nil
+			return nil, nil
 		}
-		return &parcel{from: s.client.fd, to: s.fd, words: again, earlier: s.unread()}
+		return &parcel{from: s.client.fd, to: s.fd, words: again, earlier: s.unread(), sentAgain: before[i]}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -122,17 +139,16 @@ type parcel struct {
 
 // carry sends a parcel on each connection, on all before it waits for any, and tells of each what went wrong. The other error
 // is that of a run that is to end.
-func (l *Lab) carry(all []survivor, pack func(*survivor) *parcel) (errs []error, err error) {
+func (l *Lab) carry(all []survivor, pack func(i int, s *survivor) (*parcel, error)) (errs []error, err error) {
 	errs = make([]error, len(all))
 	parcels := make([]*parcel, len(all))
 	for i := range all {
 		if all[i].client.fd < 0 {
 			continue
 		}
-		if parcels[i] = pack(&all[i]); parcels[i] != nil && parcels[i].from >= 0 {
-			if parcels[i].sentAgain, errs[i] = retransmitted(parcels[i].from); errs[i] == nil {
-				errs[i] = parcels[i].post()
-			}
+		parcels[i], errs[i] = pack(i, &all[i])
+		if p := parcels[i]; p != nil && p.from >= 0 && errs[i] == nil {
+			errs[i] = p.post()
 		}
 	}
 	patience := handshakeTimeout

@@ -49,14 +49,17 @@ const tick = 2 * time.Millisecond
 // until is a way to wait for a condition that no descriptor tells of.
 type until = func(limit time.Duration, condition string, holds func() (bool, error)) error
 
-// until looks again and again whether a condition holds that no descriptor tells of.
+// until looks again and again whether a condition holds that no descriptor tells of: the longer it takes, the less often, since
+// a moment more matters less.
 func (l *Lab) until(limit time.Duration, condition string, holds func() (bool, error)) error {
+	const seldom = 20 * time.Millisecond
+	began := time.Now()
 	return l.poll(limit, condition, func(time.Duration) (bool, error) {
 		ok, err := holds()
 		if ok || err != nil {
 			return ok, err
 		}
-		return false, l.pause(tick)
+		return false, l.pause(min(max(tick, time.Since(began)/8), seldom))
 	})
 }
 

@@ -169,6 +169,9 @@ func TestOutcome(t *testing.T) {
 		hopeless.Cells = append(hopeless.Cells, c)
 	}
 	unplayed := result.Cell{Reason: noBPF, Status: result.Skip}
+	deaf := *byID("quiz2/ipv4/sysctl/1")
+	deaf.Connections = result.Connections{Staged: 1, Lost: 1, Deaf: 1}
+	unheard := &result.Run{Header: run.Header, Cells: []result.Cell{*byID("quiz2/ipv4/off/1"), deaf}}
 	drop, plain := traced("quiz2", "bpf-drop", 1), traced("quiz2", "bpf-select", 1)
 	const needs = "Migration needs another listener of the same reuseport group in LISTEN when the old one closes."
 	for _, tt := range []struct {
@@ -193,6 +196,15 @@ func TestOutcome(t *testing.T) {
 			"It was saved by the sysctl net.ipv4.tcp_migrate_req=1; with --migrate=off it was lost.",
 		},
 		{"lost in every mode", &hopeless.Cells[0], hopeless, "-", "Migration does not save it: it was lost with --migrate=sysctl and --migrate=bpf too. " + needs},
+		{
+			"deaf", &deaf, unheard,
+			"The connection was accepted, and is deaf: what was sent in the handshake has arrived, nothing gets through either way since, and nobody is reset.",
+			"Migration has not saved it: the new listener has set something in another way than the one that closed.",
+		},
+		{
+			"lost, and deaf elsewhere", byID("quiz2/ipv4/off/1"), unheard, "-",
+			"Migration alone does not save it: with --migrate=sysctl it was accepted, and is deaf.",
+		},
 		{"alone", byID("quiz2/ipv4/off/1"), alone, "-", "What may save it is migration: the sysctl net.ipv4.tcp_migrate_req=1 (Linux 5.14), or a BPF program. " + needs},
 		{"lost with the sysctl", &hopeless.Cells[1], alone, "-", needs},
 		{"of a ledger without modes", byID("quiz2/ipv4/off/1"), &result.Run{}, "-", needs},

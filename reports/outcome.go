@@ -45,12 +45,22 @@ func (s *Stories) Outcome(c *result.Cell) (happened, remedy string) {
 	switch {
 	case c.Connections.Staged == 0:
 		happened, remedy = "Nothing is known of a connection: "+c.Reason, "Nothing was there to save."
+	case c.Connections.Deaf > 0:
+		happened, remedy = deafness(c), "Migration has not saved it: the new listener has set something in another way than the one that closed."
 	case c.Connections.Lost == 0:
 		happened, remedy = survival(c), s.saviour(c)
 	default:
 		happened, remedy = loss(c), s.rescue(c)
 	}
 	return printable(happened), printable(remedy)
+}
+
+func deafness(c *result.Cell) string {
+	who := "The connection was accepted, and is deaf"
+	if n := c.Connections; n.Staged > 1 {
+		who = fmt.Sprintf("%d of %d connections were accepted, and are deaf", n.Deaf, n.Staged)
+	}
+	return who + ": what was sent in the handshake has arrived, nothing gets through either way since, and nobody is reset."
 }
 
 func survival(c *result.Cell) string {
@@ -125,12 +135,15 @@ func loss(c *result.Cell) string {
 }
 
 func (s *Stories) rescue(c *result.Cell) string {
-	var saved, tried []string
+	var saved, tried, deaf []string
 	for _, p := range s.of(c) {
 		if s.saves(p.Mode) == "" || p.Mode == c.Mode {
 			continue
 		}
 		tried = append(tried, p.Mode)
+		if p.Connections.Deaf > 0 {
+			deaf = append(deaf, p.Mode)
+		}
 		if p.Connections.Lost == 0 {
 			saved = append(saved, p.Mode)
 		}
@@ -145,6 +158,8 @@ func (s *Stories) rescue(c *result.Cell) string {
 			said += ", and with --migrate=" + strings.Join(saved[1:], " and --migrate=")
 		}
 		return said + "."
+	case len(deaf) > 0:
+		return fmt.Sprintf("Migration alone does not save it: with --migrate=%s it was accepted, and is deaf.", strings.Join(deaf, " and --migrate="))
 	case len(tried) > 0:
 		return fmt.Sprintf("Migration does not save it: it was lost with --migrate=%s too. %s.", strings.Join(tried, " and --migrate="), needs)
 	case advice != "" && (c.Control != result.IsControl || c.Counters[result.MigrateFailure] == 0):

@@ -94,13 +94,16 @@ func (p *page) lost(cells []*result.Cell, all bool) {
 			continue
 		}
 		resets := killers(c)
-		unseen := c.Connections.Lost - len(resets)
+		unseen := c.Connections.Lost - c.Connections.Deaf - len(resets)
 		if more := len(resets) - 1; more > 0 && !all {
 			lines = append(lines, line{place(c) + ": ", fmt.Sprintf("%s; and %d more", resetLine(c, resets[0]), more), len(resets)})
 			resets = nil
 		}
 		for _, r := range resets {
 			lines = append(lines, line{place(c) + ": ", resetLine(c, r), 1})
+		}
+		if n := c.Connections.Deaf; n > 0 {
+			lines = append(lines, line{place(c) + ": ", fmt.Sprintf("%d accepted and deaf: nothing gets through, and there is no reset", n), n})
 		}
 		if unseen > 0 {
 			lines = append(lines, line{place(c) + ": ", fmt.Sprintf("%d lost without a reset in the capture", unseen), unseen})

@@ -19,7 +19,7 @@ type Bug struct {
 	Fixed []string `json:"fixed"`
 	// Modes are those in which the bug can show: in all others its check says nothing of it. nil: every mode.
 	Modes []string `json:"modes,omitempty"`
-	// Check is the name of the one check that fails by it.
+	// Check is the name of the one check that fails by it. A scenario of which several fail lists the bug with each of them.
 	Check string `json:"check"`
 }
 

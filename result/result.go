@@ -153,7 +153,11 @@ func (c *Cell) Fact() string {
 	if c.Connections.Staged == 0 {
 		return "not played"
 	}
-	return fmt.Sprintf("%d of %d lived", c.Connections.Survived, c.Connections.Staged)
+	said := fmt.Sprintf("%d of %d lived", c.Connections.Survived, c.Connections.Staged)
+	if n := c.Connections.Deaf; n > 0 {
+		said += fmt.Sprintf(", and %d accepted and deaf", n)
+	}
+	return said
 }
 
 // Failed returns the checks that did not hold.
@@ -187,6 +191,9 @@ type Connections struct {
 	Staged   int `json:"staged"`   // connected by the client before the listener closed
 	Survived int `json:"survived"` // accepted on the surviving listener, with the data sent
 	Lost     int `json:"lost"`     // all others
+	// Deaf are those of the lost that were accepted with their data, and then nothing gets through either way, though nothing
+	// is reset.
+	Deaf int `json:"deaf,omitempty"`
 }
 
 // Reset is a TCP segment with RST that was seen on the wire.

@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"maps"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,9 @@ type ending struct {
 	end   func(*harness.Lab) func(*harness.Listener)
 	stays bool // it still listens
 	// after is A's state when it has ended and is still this process's; empty where it is not.
-	after string
+	after    string
+	allModes bool           // not the main ones alone
+	facts    map[string]any // that it finds out
 }
 
 var endings = []ending{
@@ -79,6 +82,22 @@ process still has the socket.`,
 		probe: harness.ProbeDestroy,
 		end:   always((*harness.Listener).Destroy),
 		after: "CLOSE",
+	},
+	{
+		name: "bpf-destroy", title: "bpf_sock_destroy",
+		story: `A BPF program of the type iter/tcp walks through the sockets of the namespace
+and calls bpf_sock_destroy (Linux 6.5) on A. So inet_csk_listen_stop runs
+inside a program, where it may not sleep (commit eaab8cab451b). A kernel that
+looks for such mistakes (CONFIG_DEBUG_ATOMIC_SLEEP) tells of them in its log:
+where this user may read that, there has to be nothing of the kind. tcp_abort
+takes A out of LISTEN and empties its accept queue as close() does, although
+the process still has the socket.`,
+		path:     "bpf_iter_tcp_seq_show → bpf_sock_destroy → tcp_abort",
+		probe:    harness.ProbeDestroyByBPF,
+		end:      always((*harness.Listener).DestroyByBPF),
+		after:    "CLOSE",
+		allModes: true,
+		facts:    map[string]any{harness.LogFact: verdict.IfKnown("no splat")},
 	},
 	{
 		name: "disconnect", title: "connect(AF_UNSPEC)",
@@ -142,10 +161,14 @@ func closeBy() []harness.Scenario {
 			expect1, expect2 = staysWithA, staysWithA
 			what, end, path1 = "with the listener not ended by ", ", as in ", e.path
 		}
+		modes := mainModes
+		if e.allModes {
+			modes = nil
+		}
 		all = append(all, harness.Scenario{
 			Name:    "close-by-" + e.name + "-quiz1",
 			Section: harness.SectionBeyond,
-			Modes:   mainModes,
+			Modes:   modes,
 			Doc:     "quiz1, " + what + e.title + "\n\n" + e.story + "\nThe connections are in its accept queue" + end + "quiz1.",
 			Path:    path1,
 			Probe:   e.probe,
@@ -163,11 +186,11 @@ func closeBy() []harness.Scenario {
 				b.AcceptAll()
 				l.Fact("accepted by A", l.Share(l.Accepted("A")))
 			},
-			Expect: e.expect(expect1),
+			Expect: finding(e.facts, e.expect(expect1)),
 		}, harness.Scenario{
 			Name:    "close-by-" + e.name + "-quiz2",
 			Section: harness.SectionBeyond,
-			Modes:   mainModes,
+			Modes:   modes,
 			Timers:  []harness.Timer{harness.RetransmissionTimer},
 			Cost:    200 * time.Millisecond,
 			Doc:     "quiz2, " + what + e.title + "\n\n" + e.story + "\nThe connections are still in the handshake" + end + "quiz2.",
@@ -192,10 +215,25 @@ func closeBy() []harness.Scenario {
 				b.AcceptAll()
 				l.Fact("accepted by A", l.Share(l.Accepted("A")))
 			},
-			Expect: e.expect(expect2),
+			Expect: finding(e.facts, e.expect(expect2)),
 		})
 	}
 	return all
+}
+
+// finding adds facts to an expectation.
+func finding(facts map[string]any, expect func(harness.Mode) verdict.Expectation) func(harness.Mode) verdict.Expectation {
+	if facts == nil {
+		return expect
+	}
+	return func(m harness.Mode) verdict.Expectation {
+		e := expect(m)
+		if e.Facts == nil {
+			e.Facts = map[string]any{}
+		}
+		maps.Copy(e.Facts, facts)
+		return e
+	}
 }
 
 // staysWithA is the expectation of a case in which every connection stays with A in every mode.

@@ -27,6 +27,8 @@ func All() []harness.Scenario {
 			lateListenerQuiz1, lateListenerQuiz2,
 		},
 		saveSYNScenarios(),
+		[]harness.Scenario{optionsQueue, optionsACK, optionsTimer},
+		keyScenarios(),
 		[]harness.Scenario{
 			synPolicy, classicBPFRenumbered,
 			groupGrowBefore, groupGrowAfter,
@@ -44,12 +46,16 @@ func All() []harness.Scenario {
 		},
 		wrongProgramScenarios(),
 		[]harness.Scenario{
-			sysctlFlipOn, sysctlFlipOff,
+			sysctlFlipInTimeQuiz1, sysctlFlipInTimeQuiz2, sysctlFlipOn, sysctlFlipOff,
 			syncookies,
 		},
 		deferAccept,
 		otherGroupScenarios(),
-		[]harness.Scenario{cpuAffinityQuiz1, cpuAffinityQuiz2},
+		[]harness.Scenario{
+			cpuAffinityQuiz1, cpuAffinityQuiz2,
+			skLookupQuiz1, skLookupQuiz2, skLookupMoved, skLookupDrainAlone, skLookupDrainGroup,
+			tcAssignQuiz1, tcAssignQuiz2,
+		},
 		clientStateScenarios(),
 		[]harness.Scenario{
 			bigPayload,

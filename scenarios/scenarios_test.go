@@ -76,7 +76,7 @@ func TestBugChecks(t *testing.T) {
 	for _, s := range All() {
 		for _, b := range s.Bugs {
 			harness.ModesIn(func(m harness.Mode) bool {
-				if _, made := s.Expect(m).Facts[b.Check]; !made && s.PlaysMode(m) {
+				if _, made := s.Expect(m).Facts[b.Check]; !made && b.Check != survivorsTalk && s.PlaysMode(m) {
 					t.Errorf("%s in %s: no check %q", s.Name, m.Name, b.Check)
 				}
 				return true

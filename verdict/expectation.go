@@ -32,7 +32,7 @@ type Expectation struct {
 	// Loss is how many of a million connections may be lost in a stream.
 	Loss Range
 	// Facts are what the scenario should find out by itself, by name: what it should say; or a Range; or Each, for what
-	// depends on how many connections there are.
+	// depends on how many connections there are; or IfKnown, for what it cannot find out everywhere.
 	Facts map[string]any
 }
 
@@ -41,6 +41,9 @@ func (e Expectation) talk() string { return cmp.Or(e.Talk, BothWays) }
 
 // Each is an expectation of a Fact: so many for each connection.
 type Each int
+
+// IfKnown is an expectation of a Fact that is checked where the scenario has found it out, and nowhere else.
+type IfKnown string
 
 // Range is an expectation of a Fact that is a number: from Min to Max, both included.
 type Range struct {
@@ -60,6 +63,8 @@ func (e Expectation) String() string {
 	switch {
 	case e.Loss.Unit != "":
 		return "loses " + e.Loss.String()
+	case e.talk() == Deaf:
+		return "migrates, is accepted, and is deaf"
 	case !e.Lives:
 		return "lost: the server sends " + e.Flavour.String()
 	case e.Migrations == 0:

@@ -273,10 +273,13 @@ func (j *judgement) trace() {
 	}
 }
 
+// notFoundOut stands for a Fact that the scenario has not noted.
+const notFoundOut = "not found out"
+
 // facts holds what the scenario found out by itself against what it should.
 func (j *judgement) facts() {
 	for _, name := range sortedKeys(j.exp.Facts) {
-		got := Fact{Got: "not found out", Number: math.NaN()}
+		got := Fact{Got: notFoundOut, Number: math.NaN()}
 		for _, f := range j.o.Facts {
 			if f.Name == name {
 				got = f
@@ -287,6 +290,10 @@ func (j *judgement) facts() {
 			j.checks = append(j.checks, result.Check{
 				Name: name, Witness: result.Scenario, Want: want.String(), Got: got.Got, OK: want.holds(got.Number),
 			})
+		case IfKnown:
+			if got.Got != notFoundOut {
+				j.check(result.Scenario, name, string(want), got.Got)
+			}
 		case Each:
 			j.check(result.Scenario, name, int(want)*j.n, got.Got)
 		default:
@@ -545,6 +552,8 @@ func (j *judgement) asExpected() string {
 	switch {
 	case j.o.Stream != nil:
 		return j.streamed()
+	case j.exp.Lives && j.exp.talk() == Deaf:
+		return "accepted and deaf, as expected: migrated, nothing gets through either way, no RST"
 	case j.exp.Lives && j.exp.Migrations > 0:
 		return "lived, as expected: migrated, no RST"
 	case j.exp.Lives:

@@ -449,6 +449,8 @@ func TestFacts(t *testing.T) {
 		{Range{Min: 1, Max: 2}, Fact{Got: "in words", Number: 1.5}, true},
 		{Range{Min: 1, Max: 2}, Fact{Got: "1.5", Number: 3}, false},
 		{Range{Min: 1, Max: 2}, Fact{Got: "1.5", Number: math.NaN()}, false},
+		{IfKnown("none"), Fact{Got: "none"}, true},
+		{IfKnown("none"), Fact{Got: "one"}, false},
 	} {
 		o, e := observed(true), expect(true)
 		tt.got.Name = "f"
@@ -457,7 +459,8 @@ func TestFacts(t *testing.T) {
 			t.Errorf("want %v, got %+v: %s: %s", tt.want, tt.got, v.Status, v.Reason)
 		}
 		o.Facts = nil
-		if v := Judge(e, o, nil, false); v.Status != result.Fail {
+		_, may := tt.want.(IfKnown)
+		if v := Judge(e, o, nil, false); (v.Status == result.Pass) != may {
 			t.Errorf("want %v, and nothing was found out: %s", tt.want, v.Status)
 		}
 	}
@@ -498,6 +501,27 @@ func TestHostWideTrace(t *testing.T) {
 		}
 		if n != tt.checks {
 			t.Errorf("%s: %d checks of the trace, want %d", tt.name, n, tt.checks)
+		}
+	}
+}
+
+// TestDeaf: connections that should be deaf once they are accepted, and are, have not lived; one that talks is a FAIL.
+func TestDeaf(t *testing.T) {
+	exp := Expectation{Lives: true, Migrations: 1, Talk: Deaf, Counted: map[string]int{result.MigrateSuccess: 1}}
+	for _, tt := range []struct {
+		name, talk string
+		want       result.Status
+		reason     string
+		counted    result.Connections
+	}{
+		{"both are deaf", Deaf, result.Pass, "accepted and deaf, as expected", result.Connections{Staged: 2, Lost: 2, Deaf: 2}},
+		{"one talks", BothWays, result.Fail, "survivors talk", result.Connections{Staged: 2, Survived: 1, Lost: 1, Deaf: 1}},
+	} {
+		o := observed(true)
+		o.Accepted[0].Talk, o.Accepted[1].Talk = tt.talk, Deaf
+		v := Judge(exp, o, nil, false)
+		if v.Status != tt.want || !strings.Contains(v.Reason, tt.reason) || o.Connections() != tt.counted {
+			t.Errorf("%s: %s: %s, %+v", tt.name, v.Status, v.Reason, o.Connections())
 		}
 	}
 }

@@ -156,6 +156,12 @@ func (o *Observation) Connections() result.Connections {
 		lost := s.Lost + s.Refused
 		return result.Connections{Staged: s.Connections, Survived: s.Connections - lost, Lost: lost}
 	}
-	lived := o.lived()
-	return result.Connections{Staged: o.Staged, Survived: lived, Lost: o.Staged - lived}
+	deaf := 0
+	for _, a := range o.Accepted {
+		if a.OK && a.Talk == Deaf {
+			deaf++
+		}
+	}
+	lived := o.lived() - deaf
+	return result.Connections{Staged: o.Staged, Survived: lived, Lost: o.Staged - lived, Deaf: deaf}
 }

@@ -35,9 +35,9 @@ func (e *env) explainCommand() *cli.Command {
 			if dir, id := splitCell(c.Args().First()); dir != "" {
 				return e.explainCell(c.Context, dir, id)
 			}
-			found, err := harness.Select(e.scenarios, c.Args().First())
+			found, err := selectScenarios(e.scenarios, c.Args().First())
 			if err != nil {
-				return &usageError{err.Error(), "rpmig list"}
+				return err
 			}
 			m, err := docs.Read()
 			if err != nil {
@@ -58,7 +58,7 @@ func splitCell(arg string) (dir, id string) {
 	for dir = arg; dir != "." && dir != "/"; {
 		if _, err := os.Stat(filepath.Join(dir, ledgerName)); err == nil {
 			id, _ = strings.CutPrefix(strings.TrimPrefix(arg, dir), "/")
-			return dir, strings.TrimPrefix(id, "cells/")
+			return dir, strings.TrimSuffix(strings.TrimPrefix(id, "cells/"), "/capture.pcapng")
 		}
 		dir = filepath.Dir(dir)
 	}
@@ -175,7 +175,7 @@ func describe(s *harness.Scenario, m docs.Measured) string {
 	fmt.Fprintf(&b, "- kernel timers: %s\n", cmp.Or(s.TimerNames(), "none"))
 	fmt.Fprintf(&b, "- families: %s\n", strings.Join(orAll(s.Families, harness.FamilyNames()), ", "))
 	fmt.Fprintf(&b, "- connections: %d\n", cmp.Or(s.Connections, 1))
-	for _, bug := range s.Bugs {
+	for _, bug := range once(s.Bugs) {
 		fmt.Fprintf(&b, "- known kernel bug: %s, %s; %s; shows in the modes %s (%s)\n",
 			bug.ID, bug.Doc, releases(bug), strings.Join(orAll(bug.Modes, migrate.Names()), ", "), bug.Link)
 	}

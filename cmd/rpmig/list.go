@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -12,6 +13,7 @@ import (
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/scenarios"
 )
 
 // listed is what list --json prints.
@@ -19,6 +21,7 @@ type listed struct {
 	Scenarios []listedScenario `json:"scenarios"`
 	Modes     []listedMode     `json:"modes"`
 	Families  []string         `json:"families"`
+	Unweighed []result.Bug     `json:"unweighed_bugs"`
 }
 
 type listedScenario struct {
@@ -83,7 +86,7 @@ func (e *env) listCommand() *cli.Command {
 }
 
 func (e *env) list() listed {
-	var l listed
+	l := listed{Unweighed: scenarios.Unweighed}
 	for i := range e.scenarios {
 		s := &e.scenarios[i]
 		x := listedScenario{
@@ -107,17 +110,36 @@ func (e *env) list() listed {
 	return l
 }
 
-// listBugs prints each known bug, and the scenarios that show it.
+// listBugs prints each known bug, with the scenarios that show it, and then those that no verdict is weighed by.
 func listBugs(b *strings.Builder, l listed) {
+	var bugs []result.Bug
+	shownBy := map[string][]string{}
 	for _, s := range l.Scenarios {
-		for _, bug := range s.Bugs {
-			fmt.Fprintf(b, "%s (%s)\n", bug.ID, s.Name)
-			hang(b, "  ", bug.Doc)
-			hang(b, "  ", releases(bug))
-			hang(b, "  ", "shows in the modes "+strings.Join(orAll(bug.Modes, migrate.Names()), ", "))
-			hang(b, "  ", bug.Link)
+		for _, bug := range once(s.Bugs) {
+			if shownBy[bug.ID] == nil {
+				bugs = append(bugs, bug)
+			}
+			shownBy[bug.ID] = append(shownBy[bug.ID], s.Name)
 		}
 	}
+	for _, bug := range bugs {
+		fmt.Fprintf(b, "%s\n", bug.ID)
+		hang(b, "  ", bug.Doc)
+		hang(b, "  ", releases(bug))
+		hang(b, "  ", "shown by "+strings.Join(shownBy[bug.ID], ", ")+", in the modes "+strings.Join(orAll(bug.Modes, migrate.Names()), ", "))
+		hang(b, "  ", bug.Link)
+	}
+	b.WriteString("\nNo verdict is weighed by these:\n")
+	for _, bug := range l.Unweighed {
+		fmt.Fprintf(b, "%s\n", bug.ID)
+		hang(b, "  ", bug.Doc)
+		hang(b, "  ", bug.Link)
+	}
+}
+
+// once leaves out what differs in the check alone: a bug by which several checks of a scenario fail is listed with each.
+func once(bugs []result.Bug) []result.Bug {
+	return slices.CompactFunc(slices.Clone(bugs), func(a, b result.Bug) bool { return a.ID == b.ID })
 }
 
 // releases says which kernels have a bug.
