@@ -409,9 +409,15 @@ func (j *judgement) agreement() {
 	for _, r := range o.Wire.Resets {
 		resets[r.To]++
 	}
+	// A client is asked before the talk, and a reset that ends the talk comes after that: the talk tells of it.
+	cut := map[netip.AddrPort]bool{}
+	for _, a := range o.Accepted {
+		cut[a.Peer] = !slices.Contains([]string{BothWays, OneWay, Gone, Deaf}, a.Talk)
+	}
 	var odd []string
 	for _, c := range o.Clients {
-		if heard := c.Says == "ECONNRESET"; heard != (resets[c.Local] > 0) {
+		heard, reset := c.Says == "ECONNRESET", resets[c.Local] > 0
+		if heard != reset && !(reset && cut[c.Local]) {
 			odd = append(odd, fmt.Sprintf("%s says %s, with %s", c.Local, c.Says, result.Plural(resets[c.Local], "reset", "resets")))
 		}
 	}

@@ -132,6 +132,10 @@ func TestJudge(t *testing.T) {
 		{name: "a server that sends nothing", lives: true, lived: true, change: func(o *Observation) {
 			o.Accepted[1].Talk, o.Wire.Answered = "server to client: ECONNRESET", map[netip.AddrPort]bool{peers[0]: true}
 		}, want: result.Fail, reason: "survivors talk: want 2 both ways, got 1 both ways, 1 server to client: ECONNRESET"},
+		{name: "reset in its talk", lives: true, lived: true, change: func(o *Observation) {
+			o.Accepted[1].Talk, o.Wire.Resets = "server to client: ECONNRESET", observed(false).Wire.Resets[1:]
+			o.Counters[result.OutRsts] = 1
+		}, want: result.Fail, reason: "survivors talk: want 2 both ways, got 1 both ways, 1 server to client: ECONNRESET"},
 		{name: "an answer that no frame shows", lives: true, lived: true, change: func(o *Observation) {
 			delete(o.Wire.Answered, peers[1])
 		}, want: result.Error, reason: "the witnesses disagree: application, wire and sockets: who was accepted: want all, got 127.0.0.1:1002 was answered"},
