@@ -65,10 +65,10 @@ func (p *pool) Told() string {
 		return ""
 	}
 	said := fmt.Sprintf("%.0f to %.0f", *p.Least, *p.Most)
-	switch {
-	case told == result.Beyond:
+	switch told {
+	case result.Beyond:
 		said += "; it is beyond"
-	case told == result.Unknown:
+	case result.Unknown:
 		said += "; too few to tell"
 	}
 	if repeats > 0 {

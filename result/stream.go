@@ -123,8 +123,8 @@ func (p *Pool) Add(s *Stream) {
 	} {
 		*sum.of += sum.n
 	}
-	theirs := s.Losses.classes()
-	for i, c := range p.Losses.classes() {
+	theirs := s.classes()
+	for i, c := range p.classes() {
 		*c.count += *theirs[i].count
 	}
 	p.Least, p.Most = s.Least, s.Most

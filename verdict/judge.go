@@ -389,6 +389,9 @@ func (j *judgement) program() {
 		}
 		j.check(result.ProgramSaid, "asked about a stray segment", strays, p.Stray)
 		j.check(result.ProgramSaid, "asked about a migration", asked, p.Migrated)
+		if !j.o.Chooses {
+			j.check(result.ProgramSaid, "named a listener for a migration", 0, p.Named)
+		}
 	}
 }
 
@@ -431,6 +434,9 @@ func (j *judgement) agreement() {
 		seen[a.Peer] = true
 		if (a.Talk == BothWays || a.Talk == OneWay) && !o.Wire.Answered[a.Peer] {
 			odd = append(odd, fmt.Sprintf("%s was answered, and no frame shows it", a.Peer))
+		}
+		if a.Talk == BothWays && !o.Wire.Replied[a.Peer] {
+			odd = append(odd, fmt.Sprintf("%s has sent again, and no frame shows it", a.Peer))
 		}
 	}
 	for _, c := range o.Clients {
