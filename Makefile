@@ -20,7 +20,8 @@ LLVM_STRIP := llvm-strip-14
 GENERATED := 'migrate/*_bpfe[lb].*' 'kernel/*_bpfe[lb].*' 'kernel/trace/*_bpfe[lb].*' 'netns/*_bpfe[lb].*'
 
 # Programs and files, and the Debian packages that bring them.
-FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium
+FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium \
+	xmllint=libxml2-utils prove=perl /usr/lib/python3/dist-packages/tap/parser.py=python3-tap
 FOR_BENCH := iptables=iptables python3=python3
 FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 	/usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev
@@ -138,6 +139,10 @@ fuzz: ## run every fuzz target for FUZZTIME, 10s each
 .PHONY: stress
 stress: ## play the whole catalogue five times on a machine that does not keep up; needs root, takes minutes
 	go test ./cmd/rpmig -run 'TestStress$$' -stress -v -timeout 40m
+
+.PHONY: mutants-self
+mutants-self: ## break rpmig in many small ways, see which test or cell notices, write docs/MUTANTS-SELF.md; needs root, takes ten minutes
+	go run ./bench/mutants -o docs/MUTANTS-SELF.md $(ARGS) >/dev/null
 
 .PHONY: bench
 bench: build ## measure rpmig beside the talk's two scripts; needs root, takes four minutes

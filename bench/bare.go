@@ -92,7 +92,7 @@ func bareCell(connections, survivors int) error {
 			return err
 		}
 	}
-	closeRing, err := openRing(36 * (connections + 2)) // as many as rpmig has room for
+	closeRing, err := openRing(48 * (connections + 2)) // as many as rpmig has room for
 	if err != nil {
 		return fmt.Errorf("open a packet ring: %w", err)
 	}

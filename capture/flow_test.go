@@ -193,6 +193,26 @@ func TestFlows(t *testing.T) {
 			},
 			incomplete: true,
 		},
+		{
+			name:   "the client resets instead of the final ACK",
+			frames: []Frame{out(SYN, c, 0, 0), in(SYN|ACK, s, c+1, 0), out(RST|ACK, c+1, s+1, 0)},
+			want: []line{
+				{RoleSYN, there + "Flags [S], seq 0, length 0"},
+				{RoleSYNACK, back + "Flags [S.], seq 0, ack 1, length 0"},
+				{RoleReset, there + "Flags [R.], seq 1, ack 1, length 0"},
+			},
+			resets: []Reset{{Flavour: ResetWithACK, Segment: Segment{FromClient: true}}},
+		},
+		{
+			name:   "a FIN without ACK is answered with all that it brought",
+			frames: []Frame{out(SYN, c, 0, 0), out(FIN, c+1, 0, 0), in(RST|ACK, 0, c+2, 0)},
+			want: []line{
+				{RoleSYN, there + "Flags [S], seq 0, length 0"},
+				{RoleFIN, there + "Flags [F], seq 1, length 0"},
+				{RoleReset, back + "Flags [R.], seq 1, ack 2, length 0"},
+			},
+			resets: []Reset{{Flavour: ResetWithACK, Trigger: 2}},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			flows := Flows(numbered(test.frames...))

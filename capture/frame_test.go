@@ -40,6 +40,9 @@ func TestDecode(t *testing.T) {
 		{Src: client6, Dst: server6, Flags: PSH | ACK | ECE | CWR, Seq: 1, Ack: 1, Payload: 11},
 		{Src: server6, Dst: client6, Flags: RST, Seq: 1},
 		{Src: client6, Dst: server6, Flags: FIN | URG},
+		// Loopback has the same address at both ends.
+		{Src: netip.MustParseAddrPort("127.0.0.1:39258"), Dst: netip.MustParseAddrPort("127.0.0.2:80"), Flags: SYN},
+		{Src: netip.MustParseAddrPort("[::1]:39258"), Dst: netip.MustParseAddrPort("[fe80::1]:80"), Flags: SYN},
 	} {
 		t.Run(fmt.Sprintf("%s from %s", want.Flags, want.Src), func(t *testing.T) {
 			want.Number = 1
@@ -53,6 +56,21 @@ func TestDecode(t *testing.T) {
 				t.Errorf("%d undecodable", undecodable)
 			}
 		})
+	}
+}
+
+// TestDecodeOptions: the options of IP are neither of TCP's header nor payload.
+func TestDecodeOptions(t *testing.T) {
+	ip := &layers.IPv4{
+		Version: 4, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: client4.Addr().AsSlice(), DstIP: server4.Addr().AsSlice(),
+		Options: []layers.IPv4Option{{OptionType: 7, OptionLength: 7, OptionData: []byte{4, 0, 0, 0, 0}}, {OptionType: 0}}, // record route
+	}
+	tcp := &layers.TCP{SrcPort: layers.TCPPort(client4.Port()), DstPort: layers.TCPPort(server4.Port()), Seq: 1, Ack: 1, PSH: true, ACK: true}
+	eth := &layers.Ethernet{SrcMAC: make([]byte, 6), DstMAC: make([]byte, 6), EthernetType: layers.EthernetTypeIPv4}
+	p := serialize(t, tcp.SetNetworkLayerForChecksum(ip), eth, ip, tcp, gopacket.Payload("Hello World"))
+	frames, undecodable := Decode([]Packet{p})
+	if len(frames) != 1 || undecodable != 0 || frames[0].Payload != 11 || string(frames[0].Data) != "Hello World" {
+		t.Errorf("got %+v, and %d undecodable; want 11 bytes of payload", frames, undecodable)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
@@ -195,6 +196,38 @@ func TestRingHoldsResetAtClose(t *testing.T) {
 			}
 			if err := errors.Join(unix.Close(c.server), unix.Close(c.listener)); err != nil {
 				return err
+			}
+		}
+		return nil
+	})
+}
+
+// TestRingHoldsSendersCopies: of the two copies of a frame on loopback, the ring has the one that is made before the sender goes
+// on. The kernel puts the address, with the kind of packet, behind the header (packet(7), tpacket_rcv).
+func TestRingHoldsSendersCopies(t *testing.T) {
+	inNamespace(t, func() error {
+		ring, err := Open("lo", 8)
+		if err != nil {
+			return err
+		}
+		defer ring.Close()
+		c, err := connect(netip.MustParseAddr("127.0.0.1"))
+		if err != nil {
+			return err
+		}
+		if err := c.close(); err != nil {
+			return err
+		}
+		frames := len(ring.read())
+		if frames < 3 {
+			t.Errorf("%d frames, want a handshake at least", frames)
+		}
+		for i := range frames {
+			const align = unix.TPACKET_ALIGNMENT
+			behind := (int(unsafe.Sizeof(unix.Tpacket2Hdr{})) + align - 1) / align * align
+			from := (*unix.RawSockaddrLinklayer)(unsafe.Pointer(&ring.mem[i*slotSize+behind]))
+			if from.Family != unix.AF_PACKET || from.Pkttype != unix.PACKET_OUTGOING {
+				t.Errorf("frame %d is of type %d, address family %d", i+1, from.Pkttype, from.Family)
 			}
 		}
 		return nil

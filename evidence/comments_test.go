@@ -69,6 +69,8 @@ func TestCommentsSayOnlyWhatIsSure(t *testing.T) {
 			about, nil, 5, "dropped by the nftables rule", ""},
 		{"a drop is of the last transmission before it", append(open[:3:3], data, again), []trace.Event{drop(210.1, again, "NETFILTER_DROP", "")}, 0,
 			about, nil, 4, "the client sends", "dropped"},
+		{"a drop is of no transmission after it", append(open[:3:3], data, again), []trace.Event{drop(1.4, data, "NETFILTER_DROP", "")}, 0,
+			about, nil, 4, "dropped by the nftables rule", ""},
 		{"the request has moved", append(open[:3:3], again), []trace.Event{drop(1.25, open[2], "NETFILTER_DROP", ""), late}, 0, nil, tables, 5, "moved: the request was made for A, and the handshake is completed on B", ""},
 		{"a SYN cookie does not move", append(open[:3:3], again), []trace.Event{drop(1.25, open[2], "NETFILTER_DROP", ""), late}, 0, nil, cookies, 5, "ESTABLISHED", "moved"},
 		{"a reset that the trace has missed", append(open[:3:3], frame(4, 2, false, capture.RST, s+1, 0, 0)), nil, 1, nil, nil, 4, "kernel: not told of; the trace has lost 1 event", "TCP_"},

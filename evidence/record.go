@@ -40,7 +40,7 @@ func (r *Record) at(t time.Time) float64 { return t.Sub(r.Start).Seconds() }
 func (r *Record) ReadCapture(rec *capture.Recording, o *verdict.Observation) {
 	frames, undecodable := capture.Decode(rec.Packets)
 	r.capture, r.flows = rec, capture.Flows(frames)
-	w := verdict.Wire{Packets: len(rec.Packets), Lost: rec.Lost + undecodable, Answered: map[netip.AddrPort]bool{}}
+	w := verdict.Wire{Packets: len(rec.Packets), Lost: rec.Lost + undecodable, Answered: map[netip.AddrPort]bool{}, Replied: map[netip.AddrPort]bool{}}
 	for _, f := range r.flows {
 		if f.Established() {
 			w.Handshakes++
@@ -51,6 +51,8 @@ func (r *Record) ReadCapture(rec *capture.Recording, o *verdict.Observation) {
 			}
 			if !s.FromClient && s.Payload > 0 {
 				w.Answered[f.Client] = true
+			} else if s.Payload > 0 && w.Answered[f.Client] {
+				w.Replied[f.Client] = true
 			}
 			if s.Role == capture.RoleSYNRetransmission {
 				w.SYNsAgain++

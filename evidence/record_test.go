@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"net/netip"
+	"reflect"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 
 	"github.com/rpmig/rpmig/capture"
+	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
 )
@@ -90,6 +92,108 @@ func TestCrossedResets(t *testing.T) {
 			if crossed[i] != tt.crossed[i] {
 				t.Errorf("%s: reset %d crossed %t, want %t", tt.name, i, crossed[i], tt.crossed[i])
 			}
+		}
+	}
+}
+
+// handshake is that of a client, and what follows it, in packets a millisecond apart.
+func handshake(t *testing.T, client netip.AddrPort, more ...func(at time.Time) capture.Packet) []capture.Packet {
+	t.Helper()
+	at := func(i int) time.Time { return time.Unix(100, 0).Add(time.Duration(i) * time.Millisecond) }
+	packets := []capture.Packet{
+		packet(t, at(0), client, server, capture.SYN, 1000, 0, ""), packet(t, at(1), server, client, capture.SYN|capture.ACK, 2000, 1001, ""),
+		packet(t, at(2), client, server, capture.ACK, 1001, 2001, ""),
+	}
+	for i, f := range more {
+		packets = append(packets, f(at(3+i)))
+	}
+	return packets
+}
+
+// reset is one that the server sends.
+func reset(t *testing.T, client netip.AddrPort, flags capture.Flags) func(time.Time) capture.Packet {
+	return func(at time.Time) capture.Packet { return packet(t, at, server, client, flags, 2001, 1001, "") }
+}
+
+// TestLostFrames: what cannot be decoded could have been a reset, and so it is lost.
+func TestLostFrames(t *testing.T) {
+	packets := append(handshake(t, peers[0]), capture.Packet{Time: time.Unix(101, 0)})
+	o := &verdict.Observation{}
+	(&Record{}).ReadCapture(&capture.Recording{Packets: packets, Lost: 2}, o)
+	if o.Wire.Lost != 3 || o.Wire.Packets != 4 || o.Wire.Handshakes != 1 {
+		t.Errorf("%+v, want 3 of 4 packets lost", o.Wire)
+	}
+}
+
+// TestStreamLoss: the flavour of a connection's first reset tells where it was lost, and another one tells nothing.
+func TestStreamLoss(t *testing.T) {
+	const bare = capture.RST
+	for _, tt := range []struct {
+		name                 string
+		resets               []capture.Flags
+		inQueue, inHandshake int
+	}{
+		{"none", nil, 0, 0},
+		{"in the queue", []capture.Flags{capture.RST | capture.ACK}, 1, 0},
+		{"in the handshake", []capture.Flags{bare}, 0, 1},
+		{"in the queue, and what crossed", []capture.Flags{capture.RST | capture.ACK, bare, bare}, 1, 0},
+	} {
+		var more []func(time.Time) capture.Packet
+		for _, flags := range tt.resets {
+			more = append(more, reset(t, peers[0], flags))
+		}
+		o := &verdict.Observation{Stream: &result.Stream{}}
+		(&Record{}).ReadCapture(&capture.Recording{Packets: handshake(t, peers[0], more...)}, o)
+		if o.Stream.InQueue != tt.inQueue || o.Stream.InHandshake != tt.inHandshake {
+			t.Errorf("%s: %d in the queue and %d in the handshake, want %d and %d", tt.name, o.Stream.InQueue, o.Stream.InHandshake, tt.inQueue, tt.inHandshake)
+		}
+	}
+}
+
+// TestFlow: the connection that is drawn is the first that was reset, and where none was, the first.
+func TestFlow(t *testing.T) {
+	lives, lost := handshake(t, peers[0]), handshake(t, peers[1], reset(t, peers[1], capture.RST))
+	for _, tt := range []struct {
+		name     string
+		packets  []capture.Packet
+		want     netip.AddrPort
+		segments int
+	}{{"none", nil, netip.AddrPort{}, 0}, {"one lives", lives, peers[0], 3}, {"the second is lost", append(lives, lost...), peers[1], 4}} {
+		r, o := &Record{}, &verdict.Observation{}
+		r.ReadCapture(&capture.Recording{Packets: tt.packets}, o)
+		client, segments := r.Flow(r.Comments(o, nil))
+		if client != tt.want || len(segments) != tt.segments {
+			t.Errorf("%s: %d segments of %v, want %d of %v", tt.name, len(segments), client, tt.segments, tt.want)
+		}
+	}
+}
+
+// TestReadTrace: how sure the trace is of each reset is known by its frame, and what the counters tell and the trace does not,
+// it has lost.
+func TestReadTrace(t *testing.T) {
+	packets := handshake(t, peers[0], reset(t, peers[0], capture.RST|capture.ACK))
+	at := packets[3].Time
+	event := trace.Event{Time: at, Kind: trace.ResetSent, Src: server, Dst: peers[0], State: "CLOSE"}
+	unsure := event
+	unsure.By = trace.ByAddress
+	for _, tt := range []struct {
+		name string
+		told trace.Recording
+		want verdict.Trace
+	}{
+		{"sure", trace.Recording{Events: []trace.Event{event}}, verdict.Trace{Sure: map[int]bool{4: true}}},
+		{"by its addresses", trace.Recording{Events: []trace.Event{unsure}, HostWide: true},
+			verdict.Trace{Trace: result.Trace{HostWide: true}, Sure: map[int]bool{4: false}}},
+		{"untold", trace.Recording{Lost: 2}, verdict.Trace{Trace: result.Trace{Lost: 3}, Sure: map[int]bool{}}},
+		{"a kernel that tells of no resets, and of no softirqs", trace.Recording{Missing: []string{"tcp:tcp_send_reset", "irq:softirq_exit"}}, verdict.Trace{
+			Trace: result.Trace{Missing: []string{"tcp:tcp_send_reset", "irq:softirq_exit"}}, LacksResets: true, LacksSoftirqs: true, Sure: map[int]bool{},
+		}},
+	} {
+		r, o := &Record{}, &verdict.Observation{Counters: map[string]int64{result.OutRsts: 1}}
+		r.ReadCapture(&capture.Recording{Packets: packets}, o)
+		r.ReadTrace(&tt.told, o)
+		if !reflect.DeepEqual(*o.Trace, tt.want) {
+			t.Errorf("%s: %+v, want %+v", tt.name, *o.Trace, tt.want)
 		}
 	}
 }

@@ -29,6 +29,7 @@ func TestOwnerOfTheHost(t *testing.T) {
 		change(&e)
 		return e
 	}
+	byBPF := func(o *verdict.Observation) { o.Trace.HostWide = false }
 	for _, tt := range []struct {
 		name   string
 		event  trace.Event
@@ -36,7 +37,12 @@ func TestOwnerOfTheHost(t *testing.T) {
 		want   result.Owner
 	}{
 		{"in a call, for a client that was not accepted", active, nil, result.ClosingListener},
-		{"which BPF tells by the file", active, func(o *verdict.Observation) { o.Trace.HostWide = false }, result.OwnSocket},
+		{"in a call, which BPF tells by the file", with(func(e *trace.Event) { e.Orphan = true }), byBPF, result.ClosingListener},
+		{"by a timer, of a socket without a file", with(func(e *trace.Event) { e.Orphan, e.Softirq = true, true }), byBPF, result.OwnSocket},
+		{"of a socket without a file, where softirqs are not told of", with(func(e *trace.Event) { e.Orphan = true }), func(o *verdict.Observation) {
+			o.Trace.HostWide, o.Trace.LacksSoftirqs = false, true
+		}, ""},
+		{"of a socket with a file", active, byBPF, result.OwnSocket},
 		{"accepted", active, func(o *verdict.Observation) { o.Clients[0].Accepted = true }, ""},
 		{"accepted by somebody", active, func(o *verdict.Observation) { o.Accepted = []verdict.Accepted{{Peer: peers[0]}} }, ""},
 		{"of a client that is not known", with(func(e *trace.Event) { e.Dst = netip.MustParseAddrPort("127.0.0.1:9") }), nil, ""},
@@ -90,6 +96,35 @@ func TestExplainListener(t *testing.T) {
 		}
 		if tt.want != "" && (record.events[0].Src != r.From || record.events[0].Dst != r.To || r.Reason != "TCP_FLAGS") {
 			t.Errorf("%s: %v, of %+v", tt.name, record.events[0], r)
+		}
+	}
+}
+
+// TestExplainEach: an event explains one reset, the one that is nearest in time.
+func TestExplainEach(t *testing.T) {
+	start := time.Unix(1, 0)
+	event := func(ms int, reason string) trace.Event {
+		return trace.Event{
+			Time: start.Add(time.Duration(ms) * time.Millisecond), Kind: trace.ResetSent, Src: server, Dst: peers[0], State: "CLOSE", Reason: reason,
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		events []trace.Event
+		want   [2]string // the reasons of the resets
+	}{
+		{"each has one", []trace.Event{event(0, "FIRST"), event(20, "SECOND")}, [2]string{"FIRST", "SECOND"}},
+		{"one for both", []trace.Event{event(0, "FIRST")}, [2]string{"FIRST", ""}},
+		{"none", nil, [2]string{}},
+	} {
+		o := &verdict.Observation{Trace: &verdict.Trace{}}
+		for i := range tt.want {
+			o.Wire.Resets = append(o.Wire.Resets, result.Reset{Time: float64(i) * 0.02, Frame: i + 1, From: server, To: peers[0]})
+		}
+		record := Record{Start: start, events: tt.events, sent: map[int]trace.Event{}}
+		record.explainResets(o)
+		if got := [2]string{o.Wire.Resets[0].Reason, o.Wire.Resets[1].Reason}; got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
 }

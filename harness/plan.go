@@ -42,6 +42,7 @@ func Select(all []lab.Scenario, list string) ([]lab.Scenario, error) {
 	}
 	chosen := map[string]bool{}
 	for pattern := range strings.SplitSeq(list, ",") {
+		pattern = strings.TrimSpace(pattern)
 		found := false
 		for _, s := range all {
 			match, err := path.Match(pattern, s.Name)

@@ -54,6 +54,57 @@ func modes(t *testing.T, list string) []lab.Mode {
 	return m
 }
 
+// liar is a packet-drop backend whose rules drop what they should, and count something else.
+type liar struct {
+	netns.Dropper
+	counts func(uint64) uint64
+}
+
+type lyingRule struct {
+	netns.Rule
+	counts func(uint64) uint64
+}
+
+func (d liar) Drop(v6 bool, port uint16) (netns.Rule, error) {
+	r, err := d.Dropper.Drop(v6, port)
+	return lyingRule{r, d.counts}, err
+}
+
+func (r lyingRule) Packets() (uint64, error) {
+	n, err := r.Rule.Packets()
+	return r.counts(n), err
+}
+
+// TestLyingRule: what the rule says is asked for, and is held against the wire.
+func TestLyingRule(t *testing.T) {
+	needNamespace(t)
+	dropper, err := netns.NewDropper(t.Context(), "nftables")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name   string
+		counts func(uint64) uint64
+		reason string
+	}{
+		{"nothing", func(uint64) uint64 { return 0 }, "not staged: segments dropped by the rule: want 2 or more, got 0"},
+		{"100 more", func(n uint64) uint64 { return n + 100 }, "the witnesses disagree: rule and wire: dropped segments were sent: want all"},
+	} {
+		var got sink
+		err := harness.Run(t.Context(), harness.Options{
+			Scenarios: []lab.Scenario{scenario(t, "quiz2")}, Families: lab.Families()[:1], Modes: modes(t, "off"), Repeat: 1,
+			Settings: lab.Settings{Port: 80, TimeoutMul: 0.05}, // the rule is asked in vain for half a second
+			Dropper:  liar{dropper, tt.counts},
+		}, &got)
+		if err != nil || len(got.cells) != 1 {
+			t.Fatalf("%d cells, %v", len(got.cells), err)
+		}
+		if c := got.cells[0]; c.Status != result.Error || !strings.Contains(c.Reason, tt.reason) {
+			t.Errorf("it counts %s: %s: %s\nwant %s", tt.name, c.Status, c.Reason, tt.reason)
+		}
+	}
+}
+
 // TestKnownBugs: a bug's check is weighed by the version that the run was told, and in the modes in which the bug can show.
 func TestKnownBugs(t *testing.T) {
 	needNamespace(t)

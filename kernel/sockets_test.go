@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -73,8 +74,33 @@ func TestSockets(t *testing.T) {
 	if err != nil || len(listeners) != 1 || listeners[0].State != Listen || listeners[0].Queue != 40 {
 		t.Errorf("listeners: %+v, %v, want one with 40 in its accept queue", listeners, err)
 	}
+	if some, err := d.Dump(at.Port(), []uint8{unix.AF_INET}, 3); err != nil || some.Count != 81 || len(some.Sockets()) != 3 {
+		t.Errorf("%d of %d sockets were kept, %v; want 3 of 81", len(some.Sockets()), some.Count, err)
+	}
 	if _, err := d.Sockets(at.Port(), []uint8{unix.AF_UNIX}); err == nil {
 		t.Error("no error for TCP sockets of AF_UNIX")
+	}
+}
+
+// TestMappedEnds: an IPv4 client of an IPv6 listener has its IPv4 address, as on the wire.
+func TestMappedEnds(t *testing.T) {
+	m := diagMessage{Family: unix.AF_INET6, SrcPort: [2]byte{0, 80}, DstPort: [2]byte{0x9c, 0x40}}
+	m.Src, m.Dst = netip.MustParseAddr("::ffff:127.0.0.1").As16(), netip.MustParseAddr("::ffff:127.0.0.2").As16()
+	if s := m.socket(); s.Local.String() != "127.0.0.1:80" || s.Remote.String() != "127.0.0.2:40000" {
+		t.Errorf("%v and %v", s.Local, s.Remote)
+	}
+}
+
+// TestDiagRefusal: an errno in the answer is an error, and 0 is not.
+func TestDiagRefusal(t *testing.T) {
+	for errno, want := range map[uint32]error{0: nil, ^uint32(unix.ENOENT) + 1: unix.ENOENT} {
+		answer := binary.NativeEndian.AppendUint32(nil, unix.SizeofNlMsghdr+4)
+		answer = binary.NativeEndian.AppendUint16(answer, unix.NLMSG_ERROR)
+		answer = append(binary.NativeEndian.AppendUint32(append(answer, 0, 0), 1), 0, 0, 0, 0)
+		answer = binary.NativeEndian.AppendUint32(answer, errno)
+		if done, err := parseDiag(answer, 1, nil); !done || !errors.Is(err, want) {
+			t.Errorf("NLMSG_ERROR with %#x: %t, %v; want %v", errno, done, err, want)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -159,19 +160,23 @@ func (l *Lab) AwaitTimer(migrates bool, left int) {
 }
 
 // AwaitSYNACKTimers waits until the SYN+ACK timer has found the listener of every request socket gone: what is left of
-// them has migrated.
+// them has migrated. Where a rule drops what the clients answer, each SYN+ACK is sent again then, which the request sockets tell;
+// else the kernel's count of migrations has to.
 func (l *Lab) AwaitSYNACKTimers() {
 	const condition = "the SYN+ACK timers have fired"
 	l.step(condition)
-	moved := 0
+	left := 0
 	l.must(l.untilTimer(outcomeTimeout, condition, func() (bool, error) {
-		c, err := l.counters()
+		socks, err := l.sockets(kernel.SynRecv)
 		if err != nil {
 			return false, err
 		}
-		moved = int(c[result.MigrateSuccess])
-		socks, err := l.sockets(kernel.SynRecv)
-		return len(socks) <= moved, err
+		left = len(socks)
+		if l.rule != nil {
+			return !slices.ContainsFunc(socks, func(s kernel.Socket) bool { return s.Retries == 0 }), nil
+		}
+		c, err := l.counters()
+		return left <= int(c[result.MigrateSuccess]), err
 	}))
 	if l.rule == nil {
 		return
@@ -181,7 +186,7 @@ func (l *Lab) AwaitSYNACKTimers() {
 	// the request migrated, one of them in vain, and the kernel counts that neither way (inet_csk_complete_hashdance).
 	err := l.until(handshakeTimeout, "the rule has dropped what answers the SYN+ACKs", func() (bool, error) {
 		n, err := l.rule.Packets()
-		return int(n) >= l.obs.Rule.Want+moved, err
+		return int(n) >= l.obs.Rule.Want+left, err
 	})
 	if !errors.Is(err, errTimeout) { // a kernel may limit them (net.ipv4.tcp_challenge_ack_limit)
 		l.must(err)

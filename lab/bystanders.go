@@ -1,6 +1,10 @@
 package lab
 
-import "github.com/rpmig/rpmig/result"
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/result"
+)
 
 // Bystanders connects clients besides those that the case is about: they send the greeting and take up room, and
 // nothing is judged by what becomes of them. The scenario has to ask for FramesServed of room in the capture for each.
@@ -21,7 +25,7 @@ func (l *Lab) FastBystanders(n int) {
 	}
 }
 
-// BystanderLater connects one more client, and returns what has it send the greeting.
+// BystanderLater connects one more client, and returns what has it send the greeting, and waits until that is acknowledged.
 func (l *Lab) BystanderLater() (send func()) {
 	l.step("a bystander connects")
 	fd, err := l.dial(l.cfg.Family.Dial)
@@ -30,6 +34,10 @@ func (l *Lab) BystanderLater() (send func()) {
 	return func() {
 		l.step("the bystander sends %q", greeting)
 		l.send(c)
+		l.must(l.until(handshakeTimeout, "it is acknowledged", func() (bool, error) {
+			left, err := unix.IoctlGetInt(fd, unix.TIOCOUTQ)
+			return left == 0, err
+		}))
 	}
 }
 

@@ -241,7 +241,7 @@ func (p *Played) Cell(control result.Status, keep bool) result.Cell {
 
 // framesPerConnection is room for a connection's frames: about ten in the longest scenario, as many retransmissions, and a
 // dozen for its talk.
-const framesPerConnection = 36
+const framesPerConnection = 48
 
 // play runs on the namespace's thread.
 func (l *Lab) play() error {

@@ -49,7 +49,8 @@ func (l *Lab) collect() error {
 		if err != nil {
 			return err
 		}
-		l.obs.Program = &result.Program{SYN: asked.SYN, Stray: asked.Stray, Migrated: asked.Migrated()}
+		l.obs.Program = &result.Program{SYN: asked.SYN, Stray: asked.Stray, Migrated: asked.Migrated(), Named: asked.Named}
+		l.obs.Chooses = l.cfg.Mode.Answer == Choose
 	}
 	if err := l.snapshot(); err != nil {
 		return err

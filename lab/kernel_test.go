@@ -122,6 +122,8 @@ func TestBrokenCells(t *testing.T) {
 			result.Error, "the scenario panicked: oh"},
 		{"nobody listens", play(func(l *lab.Lab) { l.Connect() }), off, 1, nil,
 			result.Error, `1 client connects and sends "Hello World": connect to 127.0.0.1:80: connection refused`},
+		{"nobody is half open", play(func(l *lab.Lab) { l.AssertHalfOpen(l.Listen("A")) }), off, 1, nil,
+			result.Error, "not staged: request sockets: want 1, got 0"},
 		{"a listener closes before the handshake", play(func(l *lab.Lab) {
 			a := l.Listen("A")
 			a.Close()

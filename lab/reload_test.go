@@ -10,8 +10,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/stream"
 	"github.com/rpmig/rpmig/tcp"
 	"github.com/rpmig/rpmig/verdict"
 )
@@ -155,4 +157,63 @@ func startFlood(t *testing.T, at netip.AddrPort) *flood {
 func (f *flood) end() {
 	f.stop.Store(true)
 	f.running.Wait()
+}
+
+// TestStreamTally: a client that had connected when its listener closed has lost its connection, and one that found no listener
+// was refused.
+func TestStreamTally(t *testing.T) {
+	if err := netns.Probe(); err != nil {
+		t.Skipf("needs network namespaces (run as root, or under unshare -Urn): %v", err)
+	}
+	l := lab(t, false)
+	l.cfg.Port, l.cfg.Family, l.cfg.Connections = 80, Families()[0], 1
+	var sum result.Stream
+	if err := netns.Do(func() (err error) {
+		defer l.close()
+		if l.counting, err = kernel.OpenCounting(); err != nil {
+			return err
+		}
+		if l.diag, err = kernel.OpenDiag(); err != nil {
+			return err
+		}
+		a, err := l.open("A", nil)
+		if err != nil {
+			return err
+		}
+		ns, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		l.hold(ns)
+		clients := stream.Start(ns, netip.AddrPortFrom(l.cfg.Family.Dial, l.cfg.Port), l.scale(outcomeTimeout), l.cfg.Cancelled)
+		defer func() {
+			err = errors.Join(err, clients.End(&sum, func() error { return l.pause(tick) }))
+		}()
+		// A client that is reset before its connect has returned was refused.
+		if err := l.until(handshakeTimeout, "all wait in the accept queue, and have sent", func() (bool, error) {
+			socks, err := l.sockets(kernel.Established)
+			sent := 0
+			for _, s := range socks {
+				if s.Local.Port() == l.cfg.Port && s.Queue > 0 {
+					sent++
+				}
+			}
+			return sent == stream.Clients, err
+		}); err != nil {
+			return err
+		}
+		if err := l.closeFD(a.fd); err != nil {
+			return err
+		}
+		return l.until(handshakeTimeout, "all were reset, and as many refused", func() (bool, error) {
+			c, err := l.counters()
+			return c[result.OutRsts] >= 2*stream.Clients, err
+		})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	lost, refused, connections := sum.Lost, sum.Refused, sum.Connections
+	if lost != stream.Clients || refused < stream.Clients || connections != lost+refused {
+		t.Errorf("of %d connections %d were lost and %d refused, want %d and the rest", connections, lost, refused, stream.Clients)
+	}
 }

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -186,11 +187,16 @@ func (s *Listener) ShownState() string {
 	return k.State.String()
 }
 
+// synTimeout is after how long a client's SYN is sent again (TCP_TIMEOUT_INIT).
+const synTimeout = time.Second
+
 // Knock has bystanders connect to listeners of which one has a full accept queue, so that it drops their SYNs. The others are
 // served by the one that is open. It returns the sockets of those whose SYN was dropped, which the kernel counts as
-// ListenOverflows.
+// ListenOverflows. All knock before any is served: after 1 s, SYNs are sent again and dropped anew.
 func (l *Lab) Knock(count int, open *Listener) (dropped []int) {
 	l.step("%d bystanders connect", count)
+	began := time.Now()
+	var knocks []unix.PollFd
 	for range count {
 		fd, err := l.socket(tcp.Domain(l.cfg.Family.Dial))
 		l.must(err)
@@ -200,29 +206,50 @@ func (l *Lab) Knock(count int, open *Listener) (dropped []int) {
 			l.must(wrap("connect", err))
 		}
 		l.bystander(fd)
-		connected := false
-		l.must(l.until(handshakeTimeout, "the SYN is answered, or dropped", func() (bool, error) {
-			fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-			_, err := unix.Poll(fds, 0)
-			connected = fds[0].Revents != 0
-			return connected || l.Counter("ListenOverflows") > len(dropped), err
-		}))
-		if connected {
-			l.visit(fd, []*Listener{open})
+		knocks = append(knocks, unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT})
+	}
+	let := 0
+	l.must(l.until(handshakeTimeout, "each SYN is answered, or dropped", func() (_ bool, err error) {
+		let, err = unix.Poll(knocks, 0)
+		return let+l.Counter("ListenOverflows") >= count, err
+	}))
+	if took := time.Since(began); took >= synTimeout {
+		l.must(fmt.Errorf("too slow: it took %v, and SYNs are sent again after %v", took.Round(time.Millisecond), synTimeout))
+	}
+	var in []int
+	for _, k := range knocks {
+		if k.Revents != 0 {
+			in = append(in, int(k.Fd))
 		} else {
-			dropped = append(dropped, fd)
+			dropped = append(dropped, int(k.Fd))
 		}
+	}
+	for _, child := range l.letIn(handshakeTimeout, "the handshakes are done", in, open) {
+		sa, err := unix.Getpeername(child)
+		l.must(wrap("getpeername", err))
+		// They need not be accepted in the order in which they came.
+		i := slices.IndexFunc(l.bystanders, func(c *client) bool { return c.local == tcp.AddrPort(sa) })
+		client := l.bystanders[i].fd
+		l.chat(client, child)
+		l.must(l.part(client))
+		l.must(l.part(child))
 	}
 	return dropped
 }
 
-// ServeLate serves clients whose SYN was dropped, once they have sent it again. Their timers fire on any CPU, so they send only
-// when the server's side of the handshakes is done: data that races the ACK before it may find neither the request socket nor the
-// connection, and be reset (inet_ehash_insert removes the one and inserts the other, while others look without a lock). That a
-// FIN may not race another segment either, they stay.
+// ServeLate serves clients whose SYN was dropped, once they have sent it again. That a FIN may not race another segment, they
+// stay.
 func (l *Lab) ServeLate(clients []int, open *Listener) {
 	l.step("%d bystanders send their SYN again", len(clients))
-	l.must(l.until(outcomeTimeout, "those that were sent again are answered", func() (bool, error) {
+	l.letIn(outcomeTimeout, "those that were sent again are answered", clients, open)
+}
+
+// letIn has clients greet, and the listener accept them, and returns the server's ends. Their timers may fire on any CPU, so they
+// send only when the server's side of the handshakes is done: data that races the ACK before it may find neither the request
+// socket nor the connection, and be reset (inet_ehash_insert removes the one and inserts the other, while others look without a
+// lock).
+func (l *Lab) letIn(limit time.Duration, condition string, clients []int, open *Listener) (children []int) {
+	l.must(l.until(limit, condition, func() (bool, error) {
 		n, err := tcp.AcceptQueue(open.fd)
 		return n == len(clients), err
 	}))
@@ -230,6 +257,7 @@ func (l *Lab) ServeLate(clients []int, open *Listener) {
 		l.greet(fd)
 	}
 	for range clients {
-		open.acceptOne()
+		children = append(children, open.acceptOne())
 	}
+	return children
 }

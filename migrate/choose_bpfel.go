@@ -27,6 +27,7 @@ const (
 	chooseVarAskedSyn         = "asked_syn"
 	chooseVarAskedSynRecv     = "asked_syn_recv"
 	chooseVarMigrateSlot      = "migrate_slot"
+	chooseVarNamed            = "named"
 	chooseVarSpread           = "spread"
 )
 
@@ -95,6 +96,7 @@ type chooseVariableSpecs struct {
 	AskedSyn         *ebpf.VariableSpec `ebpf:"asked_syn"`
 	AskedSynRecv     *ebpf.VariableSpec `ebpf:"asked_syn_recv"`
 	MigrateSlot      *ebpf.VariableSpec `ebpf:"migrate_slot"`
+	Named            *ebpf.VariableSpec `ebpf:"named"`
 	Spread           *ebpf.VariableSpec `ebpf:"spread"`
 }
 
@@ -140,6 +142,7 @@ type chooseVariables struct {
 	AskedSyn         *ebpf.Variable `ebpf:"asked_syn"`
 	AskedSynRecv     *ebpf.Variable `ebpf:"asked_syn_recv"`
 	MigrateSlot      *ebpf.Variable `ebpf:"migrate_slot"`
+	Named            *ebpf.Variable `ebpf:"named"`
 	Spread           *ebpf.Variable `ebpf:"spread"`
 }
 

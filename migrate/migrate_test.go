@@ -36,6 +36,28 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestModes: what migrates in a mode with a program migrates because of the program, and a mode's program answers in the way
+// that the mode is named after.
+func TestModes(t *testing.T) {
+	for _, m := range Modes() {
+		if m.HasProgram() && m.Sysctl != Off().Sysctl {
+			t.Errorf("%s has a program, and %s=%s", m.Name, netns.MigrateReq, m.Sysctl)
+		}
+		if p := m.Policy(); m.HasProgram() && p.Arrive == p.Migrate {
+			t.Errorf("%s has one slot for what arrives and for what migrates", m.Name)
+		}
+		if asks := m.Sysctl == "1" || m.Attach == ebpf.AttachSkReuseportSelectOrMigrate; m.Asks != asks || m.Migrates != (asks && m.Answer != Refuse) {
+			t.Errorf("%s asks: %t, and migrates: %t", m.Name, m.Asks, m.Migrates)
+		}
+	}
+	for name, want := range map[string]Answer{"bpf": Select, "bpf-pass": Pass, "bpf-drop": Refuse, "bpf-select": Select} {
+		m, err := Parse(name)
+		if err != nil || m[0].Answer != want {
+			t.Errorf("%s: %v, %v; want to %v", name, m, err, want)
+		}
+	}
+}
+
 // TestProbe: this kernel and this user can have each mode, or a probe says clearly that they cannot.
 func TestProbe(t *testing.T) {
 	if err := netns.Probe(); err != nil {
@@ -125,6 +147,42 @@ func TestInspect(t *testing.T) {
 	for _, want := range []string{"kernel: refused: this kernel's verifier refuses", "R5 !read_ok"} {
 		if !strings.Contains(s, want) {
 			t.Errorf("what is refused lacks %q:\n%s", want, s)
+		}
+	}
+}
+
+// TestSet: the program has the policy that it was given, from the start and from then on.
+func TestSet(t *testing.T) {
+	modes, err := Parse("bpf,bpf-pass,bpf-drop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range modes {
+		p, err := m.Load()
+		if errors.Is(err, kernel.ErrNotSupported) {
+			t.Skip(err)
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		has := func(want Policy) {
+			t.Helper()
+			var answer uint32
+			var got Policy
+			err := errors.Join(
+				p.objs.Answer.Get(&answer), p.objs.ArriveSlot.Get(&got.Arrive), p.objs.MigrateSlot.Get(&got.Migrate), p.objs.Spread.Get(&got.Spread),
+			)
+			if got.Answer = Answer(answer); err != nil || got != want {
+				t.Errorf("%s: the program has %+v, %v; want %+v", m.Name, got, err, want)
+			}
+		}
+		has(m.Policy())
+		other := Policy{Answer: Refuse, Arrive: 3, Migrate: 4, Spread: 5}
+		if err := p.Set(other); err != nil {
+			t.Error(err)
+		}
+		has(other)
+		if err := p.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }

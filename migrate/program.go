@@ -152,6 +152,8 @@ type Asked struct {
 	SYNRecv     uint64 // the same for a SYN_RECV child of TCP Fast Open
 	NewSYNRecv  uint64 // a request socket that should migrate
 	Other       uint64 // a socket in any other state that should migrate
+
+	Named uint64 // of those that should migrate, how many it has named a listener for
 }
 
 // Migrated is how often the program was asked about a migration.
@@ -162,6 +164,7 @@ func (p *Program) Asked() (a Asked, err error) {
 	for v, to := range map[*ebpf.Variable]*uint64{
 		p.objs.AskedSyn: &a.SYN, p.objs.AskedStray: &a.Stray, p.objs.AskedEstablished: &a.Established,
 		p.objs.AskedSynRecv: &a.SYNRecv, p.objs.AskedNewSynRecv: &a.NewSYNRecv, p.objs.AskedOther: &a.Other,
+		p.objs.Named: &a.Named,
 	} {
 		if err := v.Get(to); err != nil {
 			return Asked{}, fmt.Errorf("read the BPF program's counts: %w", err)

@@ -27,6 +27,7 @@ volatile __u32 spread = 1;             // the client's port modulo this is added
 // socket but a listener (such as the ACK of a handshake that is forgotten); and for a socket that is to migrate, by its
 // state: ESTABLISHED and SYN_RECV children from the accept queue, NEW_SYN_RECV requests.
 __u64 asked_syn, asked_stray, asked_established, asked_syn_recv, asked_new_syn_recv, asked_other;
+__u64 named; // migrations for which it has named a listener that is there
 
 // An empty slot leaves the choice to the kernel.
 struct {
@@ -82,7 +83,8 @@ int choose_listener(struct sk_reuseport_md *md)
 	if (spread > 1)
 		slot += port % spread;
 	// An error means that the slot is empty; SK_PASS then leaves the choice to the kernel.
-	bpf_sk_select_reuseport(md, &listeners, &slot, 0);
+	if (!bpf_sk_select_reuseport(md, &listeners, &slot, 0) && migrating)
+		__sync_fetch_and_add(&named, 1);
 	return SK_PASS;
 }
 

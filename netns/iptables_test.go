@@ -78,9 +78,18 @@ func TestIPTablesEnds(t *testing.T) {
 		cancel()
 	}()
 	// It returns once nobody has the other end of its pipes any more.
-	_, err := NewDropper(ctx, "iptables")
-	if took := time.Since(cancelled); !errors.Is(err, ErrInterrupted) || took > 4*time.Second {
-		t.Errorf("%v, %v after the end of the run", err, took)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := NewDropper(ctx, "iptables")
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if took := time.Since(cancelled); !errors.Is(err, ErrInterrupted) || took > 4*time.Second {
+			t.Errorf("%v, %v after the end of the run", err, took)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("what iptables has started goes on after the end of the run")
 	}
 }
 

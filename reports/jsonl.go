@@ -25,3 +25,20 @@ func renderJSONL(w io.Writer, run *result.Run, _ Options) error {
 	}
 	return nil
 }
+
+// streamJSONL writes the ledger as the run goes.
+func streamJSONL(w io.Writer) Stream { return &jsonlStream{w: w} }
+
+type jsonlStream struct {
+	w      io.Writer
+	ledger *result.Writer
+}
+
+func (s *jsonlStream) Begin(h *result.Header) (err error) {
+	s.ledger, err = result.NewWriter(s.w, *h)
+	return err
+}
+
+func (s *jsonlStream) Cell(c *result.Cell, _ Options) error { return s.ledger.Write(c) }
+
+func (s *jsonlStream) End(*result.Run) error { return nil }

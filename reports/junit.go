@@ -5,14 +5,17 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/rpmig/rpmig/result"
 )
 
-// The elements follow the schema that Jenkins, GitLab and the GitHub actions share:
-// https://github.com/testmoapp/junitxml. Times are seconds.
+// The elements are those on which Jenkins, GitLab and the GitHub actions agree (https://github.com/testmoapp/junitxml), as far as
+// the strictest of them lets them in: the Jenkins xUnit plugin, by its junit-10.xsd, refuses a whole file for one attribute. That
+// is why nothing but a suite has a file, and the root does not count what was skipped. Times are seconds.
 type (
 	junitSuites struct {
 		XMLName xml.Name `xml:"testsuites"`
@@ -23,6 +26,8 @@ type (
 	junitSuite struct {
 		Name string `xml:"name,attr"`
 		junitCounts
+		Skipped    int             `xml:"skipped,attr"`
+		File       string          `xml:"file,attr,omitempty"` // the folder of its cells' evidence
 		Properties []junitProperty `xml:"properties>property"`
 		Cases      []junitCase     `xml:"testcase"`
 	}
@@ -30,7 +35,6 @@ type (
 		Tests    int         `xml:"tests,attr"`
 		Failures int         `xml:"failures,attr"`
 		Errors   int         `xml:"errors,attr"`
-		Skipped  int         `xml:"skipped,attr"`
 		Time     junitSecond `xml:"time,attr"`
 	}
 	junitProperty struct {
@@ -58,8 +62,11 @@ type (
 	junitSecond float64
 )
 
-// MarshalText writes a time without an exponent, which not every reader of JUnit knows.
-func (s junitSecond) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%.6f", float64(s)), nil }
+// MarshalText writes a time with three decimals and without sign or exponent: SUREFIRE_TIME in junit-10.xsd.
+func (s junitSecond) MarshalText() ([]byte, error) {
+	const year = 365 * 24 * 3600 // longer than any run; a ledger may say anything
+	return fmt.Appendf(nil, "%.3f", min(max(float64(s), 0), year)), nil
+}
 
 // renderJUnit writes a testsuite a scenario and a testcase a cell. XFAIL is "skipped", as JUnit has no word for it and a
 // known bug must not turn a pipeline red. Cells that were planned and not played are one error in a suite of their own.
@@ -69,10 +76,14 @@ func renderJUnit(w io.Writer, run *result.Run, o Options) error {
 		{"kernel", printable(run.Header.Kernel)},
 		{"machine", printable(run.Header.Machine)},
 		{"version", printable(run.Header.Version)},
+		{"times", "how long each cell took; of suites the sum: cells are played side by side, and the run took less"},
 	}
-	add := func(scenario string, cases ...junitCase) {
-		suite := junitSuite{Name: scenario, Properties: properties, Cases: cases}
+	add := func(scenario, file string, cases ...junitCase) {
+		suite := junitSuite{Name: scenario, Properties: properties, File: file, Cases: cases}
 		for i := range cases {
+			if cases[i].Skipped != nil {
+				suite.Skipped++
+			}
 			suite.count(&cases[i])
 			all.count(&cases[i])
 		}
@@ -81,17 +92,20 @@ func renderJUnit(w io.Writer, run *result.Run, o Options) error {
 
 	cells := sorted(run)
 	for len(cells) > 0 {
-		scenario := cells[0].Scenario
+		scenario, file := cells[0].Scenario, ""
 		var cases []junitCase
 		for len(cells) > 0 && cells[0].Scenario == scenario {
+			if o.evidence(cells[0]) != "" {
+				file = filepath.Join(o.Dir, "cells", scenario)
+			}
 			cases = append(cases, junitCell(cells[0], o))
 			cells = cells[1:]
 		}
-		add(printable(scenario), cases...)
+		add(printable(scenario), printable(file), cases...)
 	}
 	if n := run.Missing(); n > 0 {
 		why := fmt.Sprintf("%d planned cells were not played", n)
-		add("rpmig", junitCase{Name: "whole plan played", Class: "rpmig", Error: &junitReason{Message: why}})
+		add("rpmig", "", junitCase{Name: "whole plan played", Class: "rpmig", Error: &junitReason{Message: why}})
 	}
 
 	out, err := xml.MarshalIndent(all, "", "  ")
@@ -112,8 +126,6 @@ func (n *junitCounts) count(c *junitCase) {
 		n.Failures++
 	case c.Error != nil:
 		n.Errors++
-	case c.Skipped != nil:
-		n.Skipped++
 	}
 }
 
@@ -185,6 +197,10 @@ func junitFacts(c *result.Cell, o Options) string {
 	}
 	if folder := o.evidence(c); folder != "" {
 		line("evidence: %s", folder)
+		if c.Capture.File != "" {
+			// GitLab and Jenkins's JUnit attachments link such a file, if it was archived: a line of its own.
+			line("[[ATTACHMENT|%s]]", filepath.Join(folder, path.Base(c.Capture.File)))
+		}
 	}
 	b.WriteByte('\n')
 	return b.String()

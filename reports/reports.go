@@ -1,5 +1,6 @@
 // Package reports makes every format of report from a ledger. Each is a pure function of a run, so no two can disagree
-// and all can be made again later. Apart from jsonl, they list cells in one order, whatever order the cells ended in.
+// and all can be made again later. Apart from jsonl, they list cells in one order, whatever order the cells ended in,
+// unless they are written while the run lasts (Format.Stream).
 //
 // A new format is one file, and one line in Formats.
 package reports
@@ -33,16 +34,29 @@ type Format struct {
 	Story  bool   // it shows what happened inside each cell, even without Options.Verbose
 	Checks bool   // it shows the checks and steps of each cell, even without Options.Verbose
 	Render func(w io.Writer, run *result.Run, o Options) error
+	// Stream begins a report that is written while the run lasts, its cells in the order in which they end; nil: the format has
+	// none, as it needs to know the whole run first.
+	Stream func(w io.Writer) Stream
+}
+
+// Stream is a report of which each cell is written as soon as it has ended. After an error the rest is not worth writing.
+type Stream interface {
+	// Begin is called when the plan is made, so that Header.Cells is right.
+	Begin(h *result.Header) error
+	Cell(c *result.Cell, o Options) error
+	// End is called with the run as it is then, whole or cut short. Its cells are those that were written, or Brief.
+	End(run *result.Run) error
 }
 
 // Formats lists every format, sorted by name.
 func Formats() []Format {
 	return []Format{
-		{"html", "one page to look at, with diagrams, for people", true, true, renderHTML},
-		{"jsonl", "the ledger itself, one JSON object a line", true, true, renderJSONL},
-		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", false, true, renderJUnit},
-		{"ktap", "KTAP version 1, as kernel tests print", false, false, renderKTAP},
-		{"text", "tables and sentences, for people", false, false, renderText},
+		{"html", "one page to look at, with diagrams, for people", true, true, renderHTML, nil},
+		{"jsonl", "the ledger itself, one JSON object a line", true, true, renderJSONL, streamJSONL},
+		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", false, true, renderJUnit, nil},
+		{"ktap", "KTAP version 1, as kernel tests print", false, false, renderTAP(ktapVersion), streamTAP(ktapVersion)},
+		{"tap", "the same as TAP version 13, for other readers of TAP", false, false, renderTAP(tapVersion), streamTAP(tapVersion)},
+		{"text", "tables and sentences, for people", false, false, renderText, nil},
 	}
 }
 

@@ -25,6 +25,9 @@ func (e *SchemaError) Error() string {
 	return fmt.Sprintf("this ledger has schema %d; this rpmig reads up to %d; use a newer rpmig", e.Got, e.Known)
 }
 
+// ErrNoHeader says that what was read does not begin as a ledger does.
+var ErrNoHeader = errors.New("no header")
+
 // Writer appends cells to a ledger, one JSON line each, as they end. It is not safe for concurrent use.
 type Writer struct {
 	w   io.Writer
@@ -101,7 +104,8 @@ func filled(c Cell) Cell {
 }
 
 // Read reads a ledger. A last line that was cut short, because the process was killed while writing it, is dropped: the
-// Run holds what came before and its Missing counts the rest. Fields that this version does not know are ignored.
+// Run holds what came before and its Missing counts the rest. Fields that this version does not know are ignored, and so are empty
+// lines behind the header.
 //
 // Read returns a *SchemaError if the ledger was written by a newer rpmig. All other errors in the text name the line.
 func Read(r io.Reader) (*Run, error) {
@@ -133,6 +137,12 @@ func read(r io.Reader) (*Run, error) {
 			run.Header.Schema = Schema // as it is in memory, and if it is written again
 			continue
 		}
+		if !bytes.HasSuffix(text, []byte("\n")) {
+			text = bytes.TrimRight(text, "\x00") // what a power cut leaves of what was not yet on the disk
+		}
+		if len(bytes.TrimSpace(text)) == 0 { // an editor's, or one that was pasted in
+			continue
+		}
 		if cutShort(text) {
 			break
 		}
@@ -152,7 +162,7 @@ func read(r io.Reader) (*Run, error) {
 		return nil, fmt.Errorf("line %d: %w", n+1, err)
 	}
 	if run == nil {
-		return nil, errors.New("line 1: no header: the file is empty")
+		return nil, fmt.Errorf("line 1: %w: the file is empty", ErrNoHeader)
 	}
 	return run, nil
 }
@@ -185,10 +195,10 @@ func parseHeader(line []byte) (*Header, error) {
 		Schema int `json:"schema"`
 	}
 	if err := json.Unmarshal(line, &first); err != nil {
-		return nil, fmt.Errorf("line 1: no header: %w", err)
+		return nil, fmt.Errorf("line 1: %w: %w", ErrNoHeader, err)
 	}
 	if first.Schema < 1 {
-		return nil, fmt.Errorf("line 1: no header: want a schema of 1 or more, got %d", first.Schema)
+		return nil, fmt.Errorf("line 1: %w: want a schema of 1 or more, got %d", ErrNoHeader, first.Schema)
 	}
 	if first.Schema > Schema {
 		return nil, &SchemaError{Got: first.Schema, Known: Schema}

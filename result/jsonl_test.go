@@ -172,6 +172,26 @@ func TestReadCutShort(t *testing.T) {
 	}
 }
 
+// TestReadForgives: what an editor, a pipe or a power cut does to a ledger takes no cell from it.
+func TestReadForgives(t *testing.T) {
+	head := ledger(t, header(2))
+	cell := strings.TrimPrefix(ledger(t, header(2), passed()), head)
+	for name, text := range map[string]string{
+		"empty line at the end":   head + cell + "\n",
+		"empty line between":      head + "\n \r\n" + cell,
+		"blanks at the end":       head + cell + "  ",
+		"zeros at the end":        head + cell + strings.Repeat("\x00", 5000),
+		"zeros after a part":      head + cell + cell[:50] + "\x00\x00\x00",
+		"carriage returns":        strings.ReplaceAll(head+cell, "\n", "\r\n"),
+		"zeros without a newline": head + strings.TrimSuffix(cell, "\n") + "\x00",
+	} {
+		run, err := Read(strings.NewReader(text))
+		if err != nil || len(run.Cells) != 1 || run.Missing() != 1 {
+			t.Errorf("%s: got %+v, %v", name, run, err)
+		}
+	}
+}
+
 func TestReadRefuses(t *testing.T) {
 	head := ledger(t, header(2))
 	cell := strings.TrimPrefix(ledger(t, header(2), passed()), head)

@@ -253,7 +253,7 @@ func acceptAsking(l *lab.Lab, onA []int, b *lab.Listener) {
 		}
 		for i, o := range options {
 			if onA[i] == onB[i] && o.seen == nil {
-				return fmt.Errorf("the same %s on A and B", o.name)
+				return fmt.Errorf("the listeners have the same %s", o.name)
 			}
 			found[i] = append(found[i], o.whose(onA[i], onB[i], got[i]))
 		}

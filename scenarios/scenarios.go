@@ -46,7 +46,7 @@ func All() []lab.Scenario {
 		},
 		wrongProgramScenarios(),
 		[]lab.Scenario{
-			sysctlFlipOn, sysctlFlipOff,
+			sysctlFlipInTimeQuiz1, sysctlFlipInTimeQuiz2, sysctlFlipOn, sysctlFlipOff,
 			syncookies,
 		},
 		deferAccept,

@@ -7,6 +7,11 @@ import (
 	"github.com/rpmig/rpmig/verdict"
 )
 
+// cookieFrames is how many frames more than others a connection needs that a cookie has made: that has at most 1460 bytes for a
+// segment (msstab in net/ipv4/syncookies.c), of which before Linux 5.18 no more than two go in a frame at a time
+// (tcp_tso_autosize; since commit 65466904b015 more where the round trip is short).
+const cookieFrames = 72
+
 var syncookies = lab.Scenario{
 	Name:    "syncookies",
 	Section: lab.SectionBeyond,
@@ -23,6 +28,7 @@ one is kept for the whole group (tcp_synq_no_recent_overflow; since Linux
 	Timers:      []lab.Timer{lab.RetransmissionTimer},
 	Cost:        200 * time.Millisecond,
 	Connections: 25,
+	Frames:      25 * cookieFrames,
 	OnlyItsOwn:  true, // nothing migrates
 	Sysctls:     []lab.Sysctl{{Name: "net.ipv4.tcp_syncookies", Value: "2"}},
 	Play: func(l *lab.Lab) {

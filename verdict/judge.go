@@ -389,6 +389,9 @@ func (j *judgement) program() {
 		}
 		j.check(result.ProgramSaid, "asked about a stray segment", strays, p.Stray)
 		j.check(result.ProgramSaid, "asked about a migration", asked, p.Migrated)
+		if !j.o.Chooses {
+			j.check(result.ProgramSaid, "named a listener for a migration", 0, p.Named)
+		}
 	}
 }
 
@@ -409,9 +412,15 @@ func (j *judgement) agreement() {
 	for _, r := range o.Wire.Resets {
 		resets[r.To]++
 	}
+	// A client is asked before the talk, and a reset that ends the talk comes after that: the talk tells of it.
+	cut := map[netip.AddrPort]bool{}
+	for _, a := range o.Accepted {
+		cut[a.Peer] = !slices.Contains([]string{BothWays, OneWay, Gone, Deaf}, a.Talk)
+	}
 	var odd []string
 	for _, c := range o.Clients {
-		if heard := c.Says == "ECONNRESET"; heard != (resets[c.Local] > 0) {
+		heard, reset := c.Says == "ECONNRESET", resets[c.Local] > 0
+		if heard != reset && !(reset && cut[c.Local]) {
 			odd = append(odd, fmt.Sprintf("%s says %s, with %s", c.Local, c.Says, result.Plural(resets[c.Local], "reset", "resets")))
 		}
 	}
@@ -425,6 +434,9 @@ func (j *judgement) agreement() {
 		seen[a.Peer] = true
 		if (a.Talk == BothWays || a.Talk == OneWay) && !o.Wire.Answered[a.Peer] {
 			odd = append(odd, fmt.Sprintf("%s was answered, and no frame shows it", a.Peer))
+		}
+		if a.Talk == BothWays && !o.Wire.Replied[a.Peer] {
+			odd = append(odd, fmt.Sprintf("%s has sent again, and no frame shows it", a.Peer))
 		}
 	}
 	for _, c := range o.Clients {

@@ -38,14 +38,14 @@ func observed(lives bool) *Observation {
 		Rule:     &Rule{Backend: "nftables", Dropped: 4, Want: 4, Sent: 4},
 		Known:    map[string]int64{result.MigrateSuccess: 0, result.MigrateFailure: 0, result.OutRsts: 0, result.EstabResets: 0, "ListenDrops": 0},
 		Counters: map[string]int64{"ListenDrops": 2},
-		Wire:     Wire{Packets: 14, Handshakes: 2, Answered: map[netip.AddrPort]bool{}},
+		Wire:     Wire{Packets: 14, Handshakes: 2, Answered: map[netip.AddrPort]bool{}, Replied: map[netip.AddrPort]bool{}},
 	}
 	for i, p := range peers {
 		c := Client{Local: p, Accepted: lives, Says: "ECONNRESET"}
 		if lives {
 			c.Says = "EAGAIN"
 			o.Accepted = append(o.Accepted, Accepted{Peer: p, OK: true, Talk: BothWays})
-			o.Wire.Answered[p] = true
+			o.Wire.Answered[p], o.Wire.Replied[p] = true, true
 		} else {
 			o.Wire.Resets = append(o.Wire.Resets, result.Reset{Frame: 6 + i, From: server, To: p, Flavour: result.BareRST, Step: 1})
 		}
@@ -132,9 +132,22 @@ func TestJudge(t *testing.T) {
 		{name: "a server that sends nothing", lives: true, lived: true, change: func(o *Observation) {
 			o.Accepted[1].Talk, o.Wire.Answered = "server to client: ECONNRESET", map[netip.AddrPort]bool{peers[0]: true}
 		}, want: result.Fail, reason: "survivors talk: want 2 both ways, got 1 both ways, 1 server to client: ECONNRESET"},
+		{name: "reset in its talk", lives: true, lived: true, change: func(o *Observation) {
+			o.Accepted[1].Talk, o.Wire.Resets = "server to client: ECONNRESET", observed(false).Wire.Resets[1:]
+			o.Counters[result.OutRsts] = 1
+		}, want: result.Fail, reason: "survivors talk: want 2 both ways, got 1 both ways, 1 server to client: ECONNRESET"},
 		{name: "an answer that no frame shows", lives: true, lived: true, change: func(o *Observation) {
 			delete(o.Wire.Answered, peers[1])
 		}, want: result.Error, reason: "the witnesses disagree: application, wire and sockets: who was accepted: want all, got 127.0.0.1:1002 was answered"},
+		{name: "a client's words that no frame shows", lives: true, lived: true, change: func(o *Observation) {
+			delete(o.Wire.Replied, peers[1])
+		}, want: result.Error, reason: "127.0.0.1:1002 has sent again, and no frame shows it"},
+		{name: "a program that names a listener, and should leave that to the kernel", lives: true, lived: true, change: func(o *Observation) {
+			o.Program = &result.Program{SYN: 2, Migrated: 2, Named: 2}
+		}, want: result.Fail, reason: "named a listener for a migration: want 0, got 2"},
+		{name: "a program that names a listener, as it should", lives: true, lived: true, change: func(o *Observation) {
+			o.Program, o.Chooses = &result.Program{SYN: 2, Migrated: 2, Named: 2}, true
+		}, want: result.Pass},
 		{name: "one that was accepted twice", lives: true, lived: true, change: func(o *Observation) {
 			o.Accepted = append(o.Accepted, o.Accepted[0])
 		}, want: result.Error, reason: "127.0.0.1:1001 twice"},

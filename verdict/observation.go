@@ -38,6 +38,7 @@ type Observation struct {
 	Known    map[string]int64 // every counter that this kernel has
 	Counters map[string]int64 // what moved, and by how much
 	Program  *result.Program  // nil: the mode has none
+	Chooses  bool             // the mode's program is to name a listener for what migrates
 
 	Stream *result.Stream // nil: the connections are staged one by one
 
@@ -116,8 +117,8 @@ type Wire struct {
 	// EarlySYNACKs are those of them that were sent again before the case was staged.
 	EarlySYNACKs int
 	Resets       []result.Reset
-	// Answered are the clients to which the server has sent data.
-	Answered map[netip.AddrPort]bool
+	// Answered are the clients to which the server has sent data, and Replied those that have sent data after that.
+	Answered, Replied map[netip.AddrPort]bool
 }
 
 // Trace is what the kernel's trace told, besides what it told of each reset, which is in Wire.Resets.

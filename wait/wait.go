@@ -52,14 +52,17 @@ func (w *Waiter) For(limit time.Duration, fd int, event int16, condition string)
 // Tick is how often a condition of which the kernel tells nothing is looked at: a state in its socket tables.
 const Tick = 2 * time.Millisecond
 
-// Until looks again and again whether a condition holds that no descriptor tells of.
+// Until looks again and again whether a condition holds that no descriptor tells of: the longer it takes, the less often, since
+// a moment more matters less.
 func (w *Waiter) Until(limit time.Duration, condition string, holds func() (bool, error)) error {
+	const seldom = 20 * time.Millisecond
+	began := time.Now()
 	return w.Poll(limit, condition, func(time.Duration) (bool, error) {
 		ok, err := holds()
 		if ok || err != nil {
 			return ok, err
 		}
-		return false, w.Pause(Tick)
+		return false, w.Pause(min(max(Tick, time.Since(began)/8), seldom))
 	})
 }
 

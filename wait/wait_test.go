@@ -65,27 +65,3 @@ func TestScale(t *testing.T) {
 		t.Error(d)
 	}
 }
-
-// TestDelayed: a sleep that is longer than it should be is told, and a thread that does not run.
-func TestDelayed(t *testing.T) {
-	w, _, _ := waiter(t)
-	var told []string
-	w.Delayed = func(what string, d time.Duration) { told = append(told, what) }
-	overslept := func(more time.Duration) func(ms int) (int, error) {
-		return func(ms int) (int, error) {
-			return unix.Poll(nil, ms+int(more.Milliseconds()))
-		}
-	}
-	if _, err := w.Nap(time.Millisecond, overslept(2*late)); err != nil || len(told) != 1 || told[0] != "the cell's thread overslept" {
-		t.Errorf("%v, %q", err, told)
-	}
-	told = nil
-	w.ReadClock()
-	if _, err := overslept(5 * late)(0); err != nil {
-		t.Fatal(err)
-	}
-	w.Worked()
-	if len(told) != 1 || told[0] != "the cell's thread did not run" {
-		t.Errorf("%q", told)
-	}
-}

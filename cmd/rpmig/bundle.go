@@ -85,7 +85,8 @@ func (e *env) bundleCommand() *cli.Command {
 }
 
 func (e *env) checkBundle(c *cli.Context, name string) error {
-	f, err := os.Open(name)
+	var f *os.File
+	err := unlessEnded(c.Context, func() (err error) { f, err = os.Open(name); return err }) // it may be a pipe without a writer
 	if errors.Is(err, fs.ErrNotExist) {
 		return &usageError{"bundle: " + err.Error(), "rpmig bundle --check FILE.tar.gz"}
 	} else if err != nil {

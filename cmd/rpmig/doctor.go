@@ -59,11 +59,12 @@ func (e *env) doctorCommand() *cli.Command {
 			if err := noArgs(c); err != nil {
 				return err
 			}
+			here := migrateReqHere() // before anything is in another namespace
 			var status exitStatus
 			if fit(harness.Options{}) == nil && errors.As(reexecInUserNS(), &status) {
 				return status
 			}
-			answers := runChecks(e.checks(c.Context))
+			answers := runChecks(e.checks(c.Context, here))
 			if err := e.tell(answers, c.Bool("json"), e.colorOut && !c.Bool("no-color")); err != nil {
 				return fmt.Errorf("write the answers: %w", err)
 			}
@@ -78,10 +79,11 @@ func (e *env) doctorCommand() *cli.Command {
 }
 
 // checks are in the order in which a user would fix what is missing.
-func (e *env) checks(ctx context.Context) []check {
+func (e *env) checks(ctx context.Context, here migrateReq) []check {
 	iptables, nftables := sync.OnceValues(askIPTables(ctx)), sync.OnceValues(inNS(askNFTables(ctx)))
 	return []check{
 		{name: "kernel", ask: askKernel},
+		{name: "migration is on here", ask: here.ask},
 		{name: "privileges", ask: askPrivileges},
 		{name: "limits", needed: true, first: true, ask: askLimits},
 		{name: "user namespaces", ask: yes("usable without root", netns.ProbeUserNS)},
@@ -163,6 +165,60 @@ func probeMode(name string) func() error {
 func askKernel() (string, error) {
 	release, machine, err := uname()
 	return "Linux " + release + " " + machine, err
+}
+
+// migrateReq is what the sysctl was in the network namespace in which rpmig was started.
+type migrateReq struct {
+	value string
+	err   error
+}
+
+// migrateReqVariable tells a re-executed rpmig, which is in another namespace, what it was in the first. (/proc/sys/net is that of
+// whoever opens a file in it: net/sysctl_net.c, net_ctl_header_lookup.)
+const migrateReqVariable = "RPMIG_TCP_MIGRATE_REQ"
+
+// migrateReqHere reads the sysctl, and writes nothing.
+func migrateReqHere() migrateReq {
+	has, err := netns.HasSysctl(netns.MigrateReq)
+	switch {
+	case err != nil:
+		return migrateReq{err: err}
+	case !has:
+		return migrateReq{err: &kernel.NotSupportedError{
+			Reason: "this kernel has no " + netns.MigrateReq + " (Linux 5.14 has it)", Next: "boot Linux 5.14 or later"}}
+	case netns.InUserNS():
+		value := os.Getenv(migrateReqVariable)
+		if value == "" {
+			err = fmt.Errorf("%s could not be read where rpmig was started", netns.MigrateReq)
+		}
+		return migrateReq{value, err}
+	}
+	value, err := netns.Get(netns.MigrateReq)
+	if err == nil {
+		err = os.Setenv(migrateReqVariable, value)
+	}
+	return migrateReq{value, err}
+}
+
+// ask says whether a server that runs where rpmig was started has its connections migrated, and what there is to know before one
+// changes that.
+func (m migrateReq) ask() (string, error) {
+	if m.err != nil {
+		return "", m.err
+	}
+	said := fmt.Sprintf("%s is %s in the network namespace in which rpmig was started", netns.MigrateReq, m.value)
+	var fresh string
+	if err := netns.Do(func() (err error) { fresh, err = netns.Get(netns.MigrateReq); return err }); err == nil {
+		said += ". A new namespace, as of a container, begins with " + fresh
+	}
+	// reuseport_stop_listen_sock and reuseport_migrate_sock read it when a listener closes, and not when it begins to listen.
+	said += ". It acts on listeners that listen already: what counts is its value when one closes, and afterwards it is too late " +
+		"(rpmig run 'sysctl-flip-*')"
+	if m.value == "0" {
+		return "", &kernel.NotSupportedError{
+			Reason: said, Next: "where the server runs, no restart needed: sysctl -w " + netns.MigrateReq + "=1; or a BPF program (rpmig explain quiz1)"}
+	}
+	return said, nil
 }
 
 func askPrivileges() (string, error) {

@@ -3,13 +3,20 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/kernel/trace"
+	"github.com/rpmig/rpmig/netns"
 )
 
 // TestWorthIt: what slows a run down has to be asked for, but for one scenario.
@@ -86,5 +93,48 @@ func TestRunChecks(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// TestDoctorTellsWhetherItIsOn: of the namespace in which it was started, also where it goes on in another, and it leaves it so.
+func TestDoctorTellsWhetherItIsOn(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	needPlay(t)
+	if has, err := netns.HasSysctl(netns.MigrateReq); !has {
+		t.Skipf("needs %s (Linux 5.14): %v", netns.MigrateReq, err)
+	}
+	for _, tt := range []struct {
+		value, answer string
+		uid           int
+	}{{"0", "no", 0}, {"1", "yes", 0}, {"0", "no", nobody}, {"1", "yes", nobody}} {
+		t.Run(tt.value+"/"+fmt.Sprint(tt.uid), func(t *testing.T) {
+			t.Parallel()
+			if tt.uid != 0 {
+				needUserNS(t)
+			}
+			words := []string{"new-net", "migrate-req=" + tt.value}
+			if tt.uid != 0 {
+				words = append(words, "nobody")
+			}
+			p := command(t, "stage", append(words, "--", "sh", "-c", `rpmig doctor --json; cat /proc/sys/net/ipv4/tcp_migrate_req >after`)...)
+			p.start().status()
+			var got []checked
+			if err := json.Unmarshal(p.stdout.Bytes(), &got); err != nil {
+				t.Fatalf("%v: %s%s", err, &p.stdout, &p.stderr)
+			}
+			i := slices.IndexFunc(got, func(c checked) bool { return c.Name == "migration is on here" })
+			if i < 0 {
+				t.Fatalf("it does not say: %s", &p.stdout)
+			}
+			detail := "net.ipv4.tcp_migrate_req is " + tt.value + " in the network namespace in which rpmig was started. " +
+				"A new namespace, as of a container, begins with 0. "
+			if c := got[i]; c.Answer != tt.answer || !strings.HasPrefix(c.Detail, detail) || c.Needed || (c.Hint == "") != (tt.value == "1") {
+				t.Errorf("got %+v", c)
+			}
+			if after, err := os.ReadFile(filepath.Join(p.dir, "after")); err != nil || string(after) != tt.value+"\n" {
+				t.Errorf("it is %q afterwards, %v", after, err)
+			}
+		})
 	}
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/rpmig/rpmig/docs"
-	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/reports"
@@ -36,9 +35,9 @@ func (e *env) explainCommand() *cli.Command {
 			if dir, id := splitCell(c.Args().First()); dir != "" {
 				return e.explainCell(c.Context, dir, id)
 			}
-			found, err := harness.Select(e.scenarios, c.Args().First())
+			found, err := selectScenarios(e.scenarios, c.Args().First())
 			if err != nil {
-				return &usageError{err.Error(), "rpmig list"}
+				return err
 			}
 			m, err := docs.Read()
 			if err != nil {
@@ -59,7 +58,7 @@ func splitCell(arg string) (dir, id string) {
 	for dir = arg; dir != "." && dir != "/"; {
 		if _, err := os.Stat(filepath.Join(dir, ledgerName)); err == nil {
 			id, _ = strings.CutPrefix(strings.TrimPrefix(arg, dir), "/")
-			return dir, strings.TrimPrefix(id, "cells/")
+			return dir, strings.TrimSuffix(strings.TrimPrefix(id, "cells/"), "/capture.pcapng")
 		}
 		dir = filepath.Dir(dir)
 	}

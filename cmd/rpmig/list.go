@@ -13,6 +13,7 @@ import (
 	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/scenarios"
 )
 
 // listed is what list --json prints.
@@ -20,6 +21,7 @@ type listed struct {
 	Scenarios []listedScenario `json:"scenarios"`
 	Modes     []listedMode     `json:"modes"`
 	Families  []string         `json:"families"`
+	Unweighed []result.Bug     `json:"unweighed_bugs"`
 }
 
 type listedScenario struct {
@@ -84,7 +86,7 @@ func (e *env) listCommand() *cli.Command {
 }
 
 func (e *env) list() listed {
-	var l listed
+	l := listed{Unweighed: scenarios.Unweighed}
 	for i := range e.scenarios {
 		s := &e.scenarios[i]
 		x := listedScenario{
@@ -108,16 +110,30 @@ func (e *env) list() listed {
 	return l
 }
 
-// listBugs prints each known bug, and the scenarios that show it.
+// listBugs prints each known bug, with the scenarios that show it, and then those that no verdict is weighed by.
 func listBugs(b *strings.Builder, l listed) {
+	var bugs []result.Bug
+	shownBy := map[string][]string{}
 	for _, s := range l.Scenarios {
 		for _, bug := range once(s.Bugs) {
-			fmt.Fprintf(b, "%s (%s)\n", bug.ID, s.Name)
-			hang(b, "  ", bug.Doc)
-			hang(b, "  ", releases(bug))
-			hang(b, "  ", "shows in the modes "+strings.Join(orAll(bug.Modes, migrate.Names()), ", "))
-			hang(b, "  ", bug.Link)
+			if shownBy[bug.ID] == nil {
+				bugs = append(bugs, bug)
+			}
+			shownBy[bug.ID] = append(shownBy[bug.ID], s.Name)
 		}
+	}
+	for _, bug := range bugs {
+		fmt.Fprintf(b, "%s\n", bug.ID)
+		hang(b, "  ", bug.Doc)
+		hang(b, "  ", releases(bug))
+		hang(b, "  ", "shown by "+strings.Join(shownBy[bug.ID], ", ")+", in the modes "+strings.Join(orAll(bug.Modes, migrate.Names()), ", "))
+		hang(b, "  ", bug.Link)
+	}
+	b.WriteString("\nNo verdict is weighed by these:\n")
+	for _, bug := range l.Unweighed {
+		fmt.Fprintf(b, "%s\n", bug.ID)
+		hang(b, "  ", bug.Doc)
+		hang(b, "  ", bug.Link)
 	}
 }
 

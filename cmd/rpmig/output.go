@@ -25,8 +25,9 @@ const ledgerName = "run.jsonl"
 // output is the harness.Sink of a run: the ledger, the evidence, and words on stderr while it lasts.
 type output struct {
 	run   result.Run
-	whole bool      // all that is known of each cell is shown in the end
-	live  *liveLine // nil: there is no terminal to draw on
+	whole bool       // all that is known of each cell is shown in the end
+	live  *liveLine  // nil: there is no terminal to draw on
+	said  *streaming // the report, as far as the run has come; nil: it is made when the run is over
 	words func(format string, args ...any)
 
 	dir    string // where the ledger is; empty: nowhere yet
@@ -44,7 +45,7 @@ func newOutput(e *env, c *cli.Context, r *request) (*output, error) {
 			Schema: result.Schema, Version: version, Kernel: r.kernel, Upstream: r.Upstream, Machine: r.machine, Command: e.args,
 			Port: r.Port, Modes: ledgerModes(),
 		}},
-		whole: r.format.Checks || c.Bool("v"),
+		said:  newStreaming(e, c, r.format),
 		modes: r.Modes,
 		dir:   c.Path("out"),
 		meta:  capture.Meta{Application: "rpmig " + version, OS: "Linux " + r.kernel, Hardware: r.machine, Interface: "lo"},
@@ -54,7 +55,9 @@ func newOutput(e *env, c *cli.Context, r *request) (*output, error) {
 			}
 		},
 	}
-	if !c.Bool("q") && e.liveErr != nil {
+	o.whole = o.said == nil && (r.format.Checks || c.Bool("v"))
+	// Both on one terminal would write over each other.
+	if !c.Bool("q") && e.liveErr != nil && (o.said == nil || e.widthOut == 0) {
 		o.live = &liveLine{w: e.stderr, columns: e.liveErr}
 	}
 	if o.dir == "" {
@@ -84,6 +87,9 @@ func ledgerModes() []result.Mode {
 // Begin implements harness.Sink.
 func (o *output) Begin(cells int) error {
 	o.run.Header.Cells = cells
+	if err := o.said.begin(&o.run.Header); err != nil {
+		return err
+	}
 	o.live.begin(cells)
 	switch {
 	case o.keep:
@@ -164,7 +170,7 @@ func (o *output) Cell(c *result.Cell, files evidence.Files) error {
 		}
 	}
 	o.progress(c)
-	return nil
+	return o.said.cell(c, o.dir)
 }
 
 // wholeRepeats is how many repeats of a cell are kept whole: the report shows the lost connections of fewer.

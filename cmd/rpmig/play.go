@@ -52,14 +52,25 @@ func (e *env) play(c *cli.Context, selector string) error {
 	runErr := e.runTo(c, r, out)
 	if len(out.run.Cells) > 0 {
 		e.sayNoTrace(c, r)
-		ctx, done := e.afterwards(c.Context)
-		defer done()
-		if err := e.render(ctx, c, r.format, &out.run, out.dir); err != nil {
-			return r.status(cmp.Or(runErr, err), &out.run)
-		}
-		e.next(c, r.format, &out.run, out.dir)
 	}
-	return r.status(runErr, &out.run)
+	return r.status(cmp.Or(runErr, e.report(c, r, out)), &out.run)
+}
+
+// report makes the report of a run, or ends the one that was written meanwhile.
+func (e *env) report(c *cli.Context, r *request, out *output) error {
+	switch {
+	case out.said != nil:
+		return out.said.end(&out.run)
+	case len(out.run.Cells) == 0:
+		return nil
+	}
+	ctx, done := e.afterwards(c.Context)
+	defer done()
+	if err := e.render(ctx, c, r.format, &out.run, out.dir); err != nil {
+		return err
+	}
+	e.next(c, r.format, &out.run, out.dir)
+	return nil
 }
 
 // startTrace begins to open the kernel's trace, if there is to be one. What it returns closes it.

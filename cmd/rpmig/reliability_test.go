@@ -168,6 +168,67 @@ func TestSignals(t *testing.T) {
 	}
 }
 
+// TestReportsComeAsCellsEnd: whatever ends rpmig, the cells that had ended are in the log. After other signals than SIGKILL the
+// report says that it is not whole, and a reader that has stopped to read does not keep rpmig.
+func TestReportsComeAsCellsEnd(t *testing.T) {
+	t.Parallel()
+	needPlay(t)
+	heads := map[string]string{"ktap": "KTAP version 1\n1..", "tap": "TAP version 13\n1..", "jsonl": `{"schema":`}
+	for format, head := range heads {
+		for _, sig := range []unix.Signal{unix.SIGKILL, unix.SIGTERM} {
+			t.Run(format+"/"+sig.String(), func(t *testing.T) {
+				t.Parallel()
+				p := command(t, "rpmig", "run", "quiz1", "--migrate=off", "--repeat=1000000", "--format="+format)
+				log, err := os.Create(filepath.Join(p.dir, "log"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer log.Close()
+				p.Stdout = log
+				p.start()
+				read := func() string {
+					text, err := os.ReadFile(log.Name())
+					if err != nil {
+						t.Fatal(err)
+					}
+					return string(text)
+				}
+				until(t, "three cells have ended", func() bool { return strings.Count(read(), "\n") > 10 })
+				p.signal(p.Process.Pid, sig)
+				text := read()
+				if !strings.HasPrefix(text, head) || !strings.HasSuffix(text, "\n") {
+					t.Errorf("got %.200q", text)
+				}
+				ended := strings.Contains(text, "\n# Totals: ")
+				if said := matches(`\nnot ok \d+ rpmig\.whole-plan-played # ERROR \d+ planned cells were not played\n# Totals: `, text); said != ended ||
+					ended != (sig == unix.SIGTERM && format != "jsonl") {
+					t.Errorf("it says that it is not whole: %t, and it has an end: %t", said, ended)
+				}
+			})
+		}
+	}
+	t.Run("nobody reads", func(t *testing.T) {
+		t.Parallel()
+		p := command(t, "rpmig", "run", "quiz1", "--migrate=off", "--repeat=1000000", "--format=tap")
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		p.Stdout = w
+		p.start()
+		w.Close()
+		until(t, "the pipe is full", func() bool {
+			n, err := unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ)
+			return err == nil && n > 60000
+		})
+		p.signal(p.Process.Pid, unix.SIGTERM)
+		if got := p.ProcessState.ExitCode(); got != 70 {
+			t.Errorf("exit status %d, want 70: %s", got, &p.stderr)
+		}
+	})
+}
+
 // TestKill: SIGKILL at any moment leaves no process, no program, and a ledger that can be read. That no namespace is
 // left is TestKillFreesNamespaces, and that nothing on the host has changed is TestMain.
 func TestKill(t *testing.T) {

@@ -4,9 +4,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -60,36 +58,6 @@ func runDir(path string) string {
 	return path
 }
 
-// readLedger reads the ledger of a run by its folder, or by the name that the run printed when it ended.
-func readLedger(ctx context.Context, path string) (*result.Run, error) {
-	var run *result.Run
-	if err := unlessEnded(ctx, func() (err error) {
-		run, err = openLedger(path) // a pipe may stay silent, and a million cells take half a minute
-		return err
-	}); err != nil {
-		return nil, err
-	}
-	return run, nil
-}
-
-func openLedger(path string) (*result.Run, error) {
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		path = filepath.Join(path, ledgerName)
-	}
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &usageError{"report: " + err.Error(), "rpmig run all --out DIR && rpmig report DIR"}
-	} else if err != nil {
-		return nil, fmt.Errorf("report: %w", err)
-	}
-	defer func() { _ = f.Close() }()
-	run, err := result.Read(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return run, nil
-}
-
 func lookupFormat(c *cli.Context) (reports.Format, error) {
 	f, err := reports.Lookup(c.String("format"))
 	if err != nil {
@@ -106,7 +74,11 @@ func (e *env) render(ctx context.Context, c *cli.Context, format reports.Format,
 		return err
 	}
 	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v"), Dir: dir}
-	if err := unlessEnded(ctx, func() error { return format.Render(&untilEnded{ctx, e.stdout}, run, o) }); err != nil {
+	return reportError(unlessEnded(ctx, func() error { return format.Render(&untilEnded{ctx, e.stdout}, run, o) }))
+}
+
+func reportError(err error) error {
+	if err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
 	return nil

@@ -88,8 +88,8 @@ func (e *env) request(c *cli.Context, selector string) (*request, error) {
 
 // choose finds the scenarios, modes and families.
 func (r *request) choose(c *cli.Context, all []lab.Scenario) (err error) {
-	if r.Scenarios, err = harness.Select(all, r.selector); err != nil {
-		return &usageError{err.Error(), "rpmig list"}
+	if r.Scenarios, err = selectScenarios(all, r.selector); err != nil {
+		return err
 	}
 	if r.Modes, err = migrate.Parse(c.String("migrate")); err != nil {
 		return &usageError{"--migrate: " + err.Error(), "rpmig list"}

@@ -31,6 +31,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("RPMIG_BIN", filepath.Dir(rpmigPath(t)))
 			e.Setenv("GORACE", os.Getenv("GORACE"))
+			e.Setenv("JUNIT_SCHEMA", junitSchema())
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
@@ -39,6 +40,8 @@ func TestScripts(t *testing.T) {
 				return canPlay(), nil
 			case "bpf":
 				return canBPF(), nil
+			case "schema":
+				return junitSchema() != "", nil
 			case "iptables":
 				_, err := exec.LookPath("iptables")
 				return err == nil, nil
@@ -50,6 +53,19 @@ func TestScripts(t *testing.T) {
 			"code": cmdCode, "refused": cmdRefused, "tree": cmdTree, "trim": cmdTrim,
 		},
 	})
+}
+
+// junitSchema is the schema of the Jenkins xUnit plugin; empty where it is not. reports/consumers_test.go looks for it in the same
+// places.
+func junitSchema() string {
+	for _, dir := range []string{os.Getenv("RPMIG_TEST_DATA"), filepath.Join("..", "..", "..", "shared", "data")} {
+		if path, err := filepath.Abs(filepath.Join(dir, "junit-10.xsd")); err == nil && dir != "" {
+			if _, err := os.Stat(path); err == nil {
+				return path
+			}
+		}
+	}
+	return ""
 }
 
 // canPlay tells whether this user may make network namespaces, with a user namespace's help or without.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -259,4 +260,56 @@ func largeLedger(t *testing.T, name string, cells int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestSilentPipes: a pipe without a writer, or with one that writes nothing, keeps no command from ending.
+func TestSilentPipes(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"report", "dir"}, {"report", "dir/run.jsonl"}, {"explain", "dir/quiz1/ipv4/off"}, {"bundle", "dir", "-o", "x.tar.gz"},
+		{"bundle", "--check", "dir/run.jsonl"}, {"docs", "--measure", "dir"},
+	} {
+		for _, writer := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/%t", strings.Join(args, " "), writer), func(t *testing.T) {
+				t.Parallel()
+				p := command(t, "rpmig", args...)
+				if err := os.Mkdir(filepath.Join(p.dir, "dir"), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				pipe := filepath.Join(p.dir, "dir", ledgerName)
+				if err := unix.Mkfifo(pipe, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				p.start()
+				if writer {
+					// It can be opened so only once somebody opens it to read (fifo(7)).
+					var fd int
+					until(t, "it opens the pipe", func() (is bool) {
+						var err error
+						fd, err = unix.Open(pipe, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+						return err == nil
+					})
+					defer unix.Close(fd)
+				} else {
+					const inOpen = "wait_for_partner" // fs/pipe.c
+					if told := waits(os.Getpid()); len(told) == 0 {
+						t.Skip("this kernel does not say where threads wait (proc_pid_wchan(5))")
+					}
+					until(t, "it waits in open(2)", func() bool { return slices.Contains(waits(p.Process.Pid), inOpen) })
+				}
+				p.signal(p.Process.Pid, unix.SIGTERM).want(70, silent, []string{`^rpmig: error: .*terminated signal received$`})
+			})
+		}
+	}
+}
+
+// waits returns the kernel functions in which the threads of a process wait, as far as the kernel tells.
+func waits(pid int) (functions []string) {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", pid))
+	for _, name := range threads {
+		if b, err := os.ReadFile(name); err == nil && string(b) != "0" {
+			functions = append(functions, string(b))
+		}
+	}
+	return functions
 }

@@ -46,6 +46,10 @@ func setStage(words []string) error {
 			if err = unix.Unshare(unix.CLONE_NEWNS); err == nil {
 				err = unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 			}
+		case "new-net":
+			err = unix.Unshare(unix.CLONE_NEWNET)
+		case "migrate-req": // the value of the sysctl, of that namespace
+			err = netns.Sysctl{Name: netns.MigrateReq, Value: value}.Set()
 		case "tiny-disk": // of this name
 			if err = os.Mkdir(value, 0o755); err == nil {
 				err = unix.Mount("tmpfs", value, "tmpfs", 0, "size=64k")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/kernel"
 )
@@ -99,6 +100,27 @@ func TestParse(t *testing.T) {
 				t.Errorf("String() = %q\nwant       %q", got, tt.line)
 			}
 		})
+	}
+}
+
+// TestEventsAreSorted: two CPUs may put their events into the ring out of order.
+func TestEventsAreSorted(t *testing.T) {
+	w := &bpfWatch{tracer: &programs{clock: unix.CLOCK_MONOTONIC}}
+	var err error
+	if w.offset, err = wallOffset(w.tracer.clock); err != nil {
+		t.Fatal(err)
+	}
+	var ring []byte
+	for _, at := range []uint64{30, 10, 20} {
+		ring = append(ring, encode(t, probeEvent{Time: at * 1e6, Seq: uint32(at), Kind: uint8(Drop)})...)
+	}
+	events, err := w.events(ring)
+	if err != nil || len(events) != 3 || events[0].Seq != 10 || events[1].Seq != 20 || events[2].Seq != 30 {
+		t.Errorf("%v, %v", events, err)
+	}
+	// Their time is the capture's, and not that of the clock that the programs read.
+	if err == nil && time.Since(events[0].Time) < 0 {
+		t.Errorf("the first was at %v", events[0].Time)
 	}
 }
 

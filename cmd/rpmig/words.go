@@ -1,0 +1,121 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/rpmig/rpmig/harness"
+	"github.com/rpmig/rpmig/lab"
+)
+
+// selectScenarios returns the scenarios of a list as harness.Select does. For what is none, it says what there is instead.
+func selectScenarios(all []lab.Scenario, list string) ([]lab.Scenario, error) {
+	found, err := harness.Select(all, list)
+	if err == nil {
+		return found, nil
+	}
+	for word := range strings.SplitSeq(list, ",") {
+		if _, err := harness.Select(all, word); err != nil {
+			return nil, &usageError{err.Error(), insteadOf(strings.TrimSpace(word), all)}
+		}
+	}
+	return nil, &usageError{err.Error(), "rpmig list"}
+}
+
+// tcpOnly is what to say of other protocols. The kernel asks reuseport_migrate_sock for TCP alone.
+const tcpOnly = "rpmig is about TCP only: no connection waits in a UDP socket, so that there is nothing to migrate; "
+
+// insteadOf is the hint for a word that is no scenario.
+func insteadOf(word string, all []lab.Scenario) string {
+	lower := strings.ToLower(word)
+	for _, kind := range []struct {
+		is   func(string) bool
+		hint string
+	}{
+		{containsAny("quic", "http3", "h3"), tcpOnly + "a QUIC server passes its sockets on to the next process, or has a BPF program (SO_ATTACH_REUSEPORT_EBPF) " +
+			"choose the socket by connection ID; rpmig list"},
+		{containsAny("udp", "dtls"), tcpOnly + "datagrams that wait in one that closes are lost: pass the socket on to the next process; rpmig list"},
+		{endsIn(".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz"), captureHint},
+		{endsIn(".tar.gz", ".tgz", ".tar"), bundleHint(word)},
+	} {
+		if kind.is(lower) {
+			return kind.hint
+		}
+	}
+	return nearest(lower, all) + "rpmig list"
+}
+
+// captureHint is for who gives rpmig a capture.
+const captureHint = "rpmig explains captures of its own runs only: rpmig explain DIR/SCENARIO/FAMILY/MODE, where DIR is what rpmig run --out=DIR wrote"
+
+// bundleHint is for who gives a bundle to a command that takes none.
+func bundleHint(name string) string { return "if it is a bundle: rpmig bundle --check " + quote(name) }
+
+func containsAny(parts ...string) func(string) bool {
+	return func(word string) bool {
+		return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(word, part) })
+	}
+}
+
+func endsIn(ends ...string) func(string) bool {
+	return func(word string) bool {
+		return slices.ContainsFunc(ends, func(end string) bool { return strings.HasSuffix(word, end) })
+	}
+}
+
+// nearest asks whether the scenario was meant whose name is most like the word, or those whose names begin with it; it is empty
+// where none is like it.
+func nearest(word string, all []lab.Scenario) string {
+	const tooShort = 3 // to tell what was meant
+	if len(word) < tooShort || strings.ContainsAny(word, `*?[\`) {
+		return ""
+	}
+	best, least := "", max(2, len(word)/4)+1
+	longer := 0
+	for _, s := range all {
+		if d := distance(word, s.Name); d < least {
+			best, least = s.Name, d
+		}
+		if match, err := path.Match(word+"*", s.Name); err == nil && match {
+			longer++
+		}
+	}
+	switch {
+	case longer > 1 || longer == 1 && best == "":
+		return fmt.Sprintf("did you mean '%s*'? ", word)
+	case best != "":
+		return fmt.Sprintf("did you mean %s? ", best)
+	default:
+		return ""
+	}
+}
+
+// distance is how many bytes must be left out, put in, replaced, or swapped with their neighbour, to make one word of the other.
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			differ := 1
+			if a[i-1] == b[j-1] {
+				differ = 0
+			}
+			d := min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+differ)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d = min(d, rows[i-2][j-2]+1)
+			}
+			rows[i][j] = d
+		}
+	}
+	return rows[len(a)][len(b)]
+}

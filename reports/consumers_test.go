@@ -1,0 +1,170 @@
+package reports
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// testDataVariable names a folder with what others have published and rpmig may not ship, such as the schema of the Jenkins xUnit
+// plugin, junit-10.xsd.
+const testDataVariable = "RPMIG_TEST_DATA"
+
+// published finds such a file there, or in shared/data beside the work tree.
+func published(t *testing.T, name string) string {
+	t.Helper()
+	for _, dir := range []string{os.Getenv(testDataVariable), filepath.Join("..", "..", "shared", "data")} {
+		if path := filepath.Join(dir, name); dir != "" {
+			if _, err := os.Stat(path); err == nil {
+				return path
+			}
+		}
+	}
+	t.Skipf("no %s: %s names no folder with it", name, testDataVariable)
+	return ""
+}
+
+// program runs a program on a text, which is its last argument as a file, and returns what it says.
+func program(t *testing.T, text, name string, args ...string) (said string, err error) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		t.Skipf("%v: make deps", err)
+	}
+	file := filepath.Join(t.TempDir(), "report")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(name, append(args, file)...).CombinedOutput()
+	return string(out), err
+}
+
+// TestJUnitSchema: Jenkins's xUnit plugin takes every report.
+func TestJUnitSchema(t *testing.T) {
+	schema := published(t, "junit-10.xsd")
+	valid := func(text string) error {
+		said, err := program(t, text, "xmllint", "--noout", "--schema", schema)
+		if err != nil {
+			t.Log(said)
+		}
+		return err
+	}
+	for name, run := range runs() {
+		for _, dir := range []string{"", "/tmp/rpmig-2291"} {
+			if err := valid(render(t, "junit", run, Options{Dir: dir})); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	text := render(t, "junit", mixed(), Options{})
+	for _, broken := range []string{
+		regexp.MustCompile(`(<testsuite .*time="[0-9.]+)`).ReplaceAllString(text, `${1}0`), strings.Replace(text, `name="rpmig"`, `name="rpmig" skipped="1"`, 1),
+	} {
+		if broken == text || valid(broken) == nil {
+			t.Error("the schema takes what it should refuse")
+		}
+	}
+}
+
+// TestTAPReaders: readers of TAP that are packaged find every test, its result and its name, and miss nothing.
+func TestTAPReaders(t *testing.T) {
+	const tappy = `
+import sys, warnings
+warnings.simplefilter("ignore")
+from tap.parser import Parser
+for line in Parser().parse_file(sys.argv[1]):
+    if line.category == "test":
+        print("ok" if line.ok else "not ok", line.number, line.description, *(["SKIP"] if line.skip else []))
+    elif line.category not in ("version", "plan", "diagnostic"):
+        print("not read:", line)
+`
+	perl := []string{"-MTAP::Parser", "-e", `
+open my $report, "<", $ARGV[0] or die; local $/;
+my $p = TAP::Parser->new({tap => <$report>});
+while (my $r = $p->next) {
+	if ($r->is_test) {
+		(my $name = $r->description) =~ s/ # .*//;
+		print join(" ", $r->is_actual_ok ? "ok" : "not ok", $r->number, $name, $r->has_skip ? "SKIP" : ()), "\n";
+	} elsif ($r->is_unknown) {
+		print "not read: ", $r->as_string, "\n";
+	}
+}
+print "not read: $_\n" for $p->parse_errors;
+`}
+	for name, run := range runs() {
+		if name == "empty" || name == "zero" { // a plan of none, without a reason, is an error to both
+			continue
+		}
+		text := render(t, "tap", run, Options{})
+		want := tapTests(text)
+		for reader, args := range map[string][]string{"/usr/bin/python3": {"-c", tappy}, "perl": perl} {
+			t.Run(name+"/"+filepath.Base(reader), func(t *testing.T) {
+				said, err := program(t, text, reader, args...)
+				if strings.Contains(said, "No module named 'tap'") || strings.Contains(said, "Can't locate TAP/Parser.pm") {
+					t.Skip("its package is not there: make deps")
+				}
+				if err != nil {
+					t.Fatalf("%v: %s", err, said)
+				}
+				if diff := cmp.Diff(want, said); diff != "" {
+					t.Errorf("-printed +read:\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
+// tapTests is what there is to read in a report.
+func tapTests(text string) string {
+	var b strings.Builder
+	for _, m := range regexp.MustCompile(`(?m)^((?:not )?ok \d+ [^# ]+)( # SKIP)?`).FindAllStringSubmatch(text, -1) {
+		b.WriteString(m[1])
+		if m[2] != "" {
+			b.WriteString(" SKIP")
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// TestKernelReaders holds result lines against the expressions of kunit_parser.py and of NIPA's results.py.
+func TestKernelReaders(t *testing.T) {
+	kunit := regexp.MustCompile(`^\s*(ok|not ok) ([0-9]+) (- )?([^#]*)( # .*)?$`)
+	kunitSkip := regexp.MustCompile(`^\s*(ok|not ok) ([0-9]+) (- )?(.*) # SKIP ?(.*)$`)
+	nipa := regexp.MustCompile(`^(not )?ok (\d+)( \d+)?( -)? ([^#]*[^ ])( +# +)?([^ ].*)?$`)
+	nipaTime := regexp.MustCompile(`time=(\d+)ms`)
+	for name, run := range runs() {
+		cells := sorted(run)
+		for line := range strings.Lines(render(t, "ktap", run, Options{})) {
+			line = strings.TrimSuffix(line, "\n")
+			if !strings.HasPrefix(line, "ok ") && !strings.HasPrefix(line, "not ok ") || strings.Contains(line, missingName) {
+				continue
+			}
+			c := cells[0]
+			cells = cells[1:]
+			k, n := kunit.FindStringSubmatch(line), nipa.FindStringSubmatch(line)
+			if k == nil || n == nil || k[4] != ktapName(c) || n[5] != ktapName(c) {
+				t.Fatalf("%s: kunit_parser reads %q, NIPA %q of %q", name, k, n, line)
+			}
+			skip := c.Status == result.Skip
+			if s := kunitSkip.FindStringSubmatch(line); (s != nil) != skip || skip && s[4] != ktapName(c) {
+				t.Errorf("%s: kunit_parser: SKIP: %q of %q", name, s, line)
+			}
+			if got := n[6] != "" && strings.HasPrefix(strings.ToLower(n[7]), "skip"); got != skip {
+				t.Errorf("%s: NIPA: SKIP: %t of %q", name, got, line)
+			}
+			if got := nipaTime.MatchString(n[7]); got != (c.Elapsed > 0) {
+				t.Errorf("%s: NIPA: a time: %t of %q", name, got, line)
+			}
+		}
+		if len(cells) > 0 {
+			t.Errorf("%s: %d cells without a result line", name, len(cells))
+		}
+	}
+}
