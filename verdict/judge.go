@@ -420,7 +420,7 @@ func (j *judgement) agreement() {
 	var odd []string
 	for _, c := range o.Clients {
 		heard, reset := c.Says == "ECONNRESET", resets[c.Local] > 0
-		if heard != reset && !(reset && cut[c.Local]) {
+		if heard != reset && (!reset || !cut[c.Local]) {
 			odd = append(odd, fmt.Sprintf("%s says %s, with %s", c.Local, c.Says, result.Plural(resets[c.Local], "reset", "resets")))
 		}
 	}
