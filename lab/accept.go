@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -78,15 +77,7 @@ func (s *Listener) AcceptSavedSYN() int {
 	s.acceptEach(func(fd int, peer netip.AddrPort) {
 		b, err := tcp.SavedSYN(fd)
 		l.must(wrap("getsockopt TCP_SAVED_SYN", err))
-		if len(b) == 0 {
-			return
-		}
-		header := 20 // of IP, without options
-		if b[0]>>4 == 6 {
-			header = 40
-		}
-		const flags, syn, ack = 13, 0x02, 0x10
-		if len(b) >= header+20 && binary.BigEndian.Uint16(b[header:]) == peer.Port() && b[header+flags]&(syn|ack) == syn {
+		if tcp.IsSYNFrom(b, peer.Port()) {
 			saved++
 		}
 	})

@@ -375,29 +375,16 @@ func (s *Listener) RouteByParity() {
 	if l.v6() {
 		off = netOff + 40
 	}
-	s.attachClassic(
+	l.must(tcp.AttachClassic(s.fd,
 		bpf.LoadAbsolute{Off: off, Size: 2},
 		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 1},
 		bpf.RetA{},
-	)
+	))
 }
 
 // RouteToNumber has a classic BPF program send every SYN to one listener of the group, by its number there, from 0. The kernel
 // asks no such program about a migration.
 func (s *Listener) RouteToNumber(n int) {
 	s.lab.step("a classic BPF program says number %d", n)
-	s.attachClassic(bpf.RetConstant{Val: uint32(n)})
-}
-
-// attachClassic gives the group a classic BPF program.
-func (s *Listener) attachClassic(instructions ...bpf.Instruction) {
-	l := s.lab
-	program, err := bpf.Assemble(instructions)
-	l.must(wrap("assemble the classic BPF program", err))
-	filter := make([]unix.SockFilter, len(program))
-	for i, p := range program {
-		filter[i] = unix.SockFilter{Code: p.Op, Jt: p.Jt, Jf: p.Jf, K: p.K}
-	}
-	l.must(wrap("attach the classic BPF program", unix.SetsockoptSockFprog(s.fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF,
-		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})))
+	s.lab.must(tcp.AttachClassic(s.fd, bpf.RetConstant{Val: uint32(n)}))
 }

@@ -2,6 +2,7 @@
 package tcp
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -146,6 +147,19 @@ func SavedSYN(fd int) ([]byte, error) {
 		return nil, e
 	}
 	return b[:n], nil
+}
+
+// IsSYNFrom tells whether IP and TCP headers are those of a SYN from a port; none are not.
+func IsSYNFrom(b []byte, port uint16) bool {
+	if len(b) == 0 {
+		return false
+	}
+	header := 20 // of IP, without options
+	if b[0]>>4 == 6 {
+		header = 40
+	}
+	const flags, syn, ack = 13, 0x02, 0x10
+	return len(b) >= header+20 && binary.BigEndian.Uint16(b[header:]) == port && b[header+flags]&(syn|ack) == syn
 }
 
 // Disconnect is connect(2) with an address of family AF_UNSPEC, for which x/sys has no Sockaddr.
