@@ -1,10 +1,6 @@
 package lab
 
-import (
-	"golang.org/x/sys/unix"
-
-	"github.com/rpmig/rpmig/result"
-)
+import "github.com/rpmig/rpmig/result"
 
 // Bystanders connects clients besides those that the case is about: they send the greeting and take up room, and
 // nothing is judged by what becomes of them. The scenario has to ask for FramesServed of room in the capture for each.
@@ -34,10 +30,7 @@ func (l *Lab) BystanderLater() (send func()) {
 	return func() {
 		l.step("the bystander sends %q", greeting)
 		l.send(c)
-		l.must(l.until(handshakeTimeout, "it is acknowledged", func() (bool, error) {
-			left, err := unix.IoctlGetInt(fd, unix.TIOCOUTQ)
-			return left == 0, err
-		}))
+		l.awaitArrival(c)
 	}
 }
 

@@ -49,6 +49,21 @@ func (l *Lab) Connect() {
 	}
 }
 
+// AwaitArrival waits until all that the clients have sent is acknowledged. Connect does not: what is on its way when the listener
+// closes meets whoever is there then.
+func (l *Lab) AwaitArrival() {
+	for _, c := range l.clients {
+		l.awaitArrival(c)
+	}
+}
+
+func (l *Lab) awaitArrival(c *client) {
+	l.must(l.until(handshakeTimeout, "what was sent is acknowledged", func() (bool, error) {
+		left, err := unix.IoctlGetInt(c.fd, unix.TIOCOUTQ)
+		return left == 0, wrap("ioctl SIOCOUTQ", err)
+	}))
+}
+
 // ConnectSilently connects the cell's clients, which send nothing.
 func (l *Lab) ConnectSilently() {
 	l.step("%s", result.Plural(l.cfg.Connections, "client connects", "clients connect"))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rpmig/rpmig/tcp"
 	"github.com/rpmig/rpmig/verdict"
+	"github.com/rpmig/rpmig/wait"
 	"github.com/rpmig/rpmig/worker"
 )
 
@@ -160,7 +161,7 @@ func (l *Lab) carry(all []survivor, pack func(i int, s *survivor) (*parcel, erro
 		case errors.Is(errs[i], errCancelled):
 			return nil, errs[i]
 		case errors.Is(errs[i], errTimeout):
-			patience = 0 // it has been waited for, and the others with it
+			patience = wait.Late // the others have been waited for as well, and what is well with them needs a moment to be read
 		}
 	}
 	return errs, nil

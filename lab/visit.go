@@ -224,15 +224,20 @@ func (l *Lab) Knock(count int, open *Listener) (dropped []int) {
 			dropped = append(dropped, int(k.Fd))
 		}
 	}
+	var served []survivor
 	for _, child := range l.letIn(handshakeTimeout, "the handshakes are done", in, open) {
 		sa, err := unix.Getpeername(child)
 		l.must(wrap("getpeername", err))
 		// They need not be accepted in the order in which they came.
 		i := slices.IndexFunc(l.bystanders, func(c *client) bool { return c.local == tcp.AddrPort(sa) })
-		client := l.bystanders[i].fd
-		l.chat(client, child)
-		l.must(l.part(client))
-		l.must(l.part(child))
+		served = append(served, survivor{client: &client{fd: l.bystanders[i].fd}, serverEnd: serverEnd{fd: child}})
+	}
+	answer, again := tcp.Words()
+	_, err := l.exchange(served, answer[:1], again[:1])
+	l.must(err)
+	for _, s := range served {
+		l.must(l.part(s.client.fd))
+		l.must(l.part(s.fd))
 	}
 	return dropped
 }

@@ -215,6 +215,7 @@ func (s signing) quiz1(k key) func(*lab.Lab) {
 		a := l.Listen("A", s.withKey(l, keyOfA))
 		s.clientsUse(l, keyOfA)
 		l.Connect()
+		l.AwaitArrival() // B would count what comes late
 		b := l.Listen("B", s.withKey(l, k.key))
 		l.AssertAcceptQueue(a)
 		a.Close()

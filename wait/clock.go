@@ -6,10 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A cell leans on the kernel's timers, of which the shortest that matters is a client's first retransmission (TCP_RTO_MIN,
-// 200 ms). Where its thread, or what handles its packets, is held up for as long as half of that, the case is no longer the
-// one that was meant.
-const late = 100 * time.Millisecond
+// Late is how long a cell may be held up at most. It leans on the kernel's timers, of which the shortest that matters is a client's
+// first retransmission (TCP_RTO_MIN, 200 ms). Where its thread, or what handles its packets, is held up for as long as half of
+// that, the case is no longer the one that was meant.
+const Late = 100 * time.Millisecond
 
 // slice is how long a cell sleeps at most before it looks at the clock: if it was stopped meanwhile (SIGSTOP, a paused
 // virtual machine, a cgroup without a share left) the clock tells.
@@ -27,13 +27,13 @@ func (w *Waiter) Worked() {
 		return
 	}
 	gap := w.seen.Sub(before)
-	if gap <= late {
+	if gap <= Late {
 		return
 	}
 	// The thread is the cell's own, so all the processor time that it ever had is no more than some milliseconds.
 	var ran unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ran) // it fails for a clock that there is not (clock_gettime(2))
-	if idle := gap - time.Duration(ran.Nano()); idle > late {
+	if idle := gap - time.Duration(ran.Nano()); idle > Late {
 		w.Delayed("the cell's thread did not run", idle)
 	}
 }
@@ -44,7 +44,7 @@ func (w *Waiter) Nap(left time.Duration, sleep func(ms int) (int, error)) (int, 
 	left = min(left, slice)
 	began := time.Now()
 	n, err := sleep(int((left + time.Millisecond - 1).Milliseconds()))
-	if over := time.Since(began) - left; over > late {
+	if over := time.Since(began) - left; over > Late {
 		w.Delayed("the cell's thread overslept", over)
 	}
 	return n, err

@@ -18,7 +18,7 @@ func TestLate(t *testing.T) {
 		want string // empty: nothing is noted
 	}{
 		{"it was stopped", func(w *Waiter) { time.Sleep(hour) }, "did not run"},
-		{"it was stopped for a moment", func(w *Waiter) { time.Sleep(late) }, ""},
+		{"it was stopped for a moment", func(w *Waiter) { time.Sleep(Late) }, ""},
 		{"it slept on purpose", func(w *Waiter) {
 			_ = w.Poll(hour, "it is so", func(time.Duration) (bool, error) { time.Sleep(hour); return true, nil })
 		}, ""},
@@ -31,7 +31,7 @@ func TestLate(t *testing.T) {
 			w.ReadClock()
 		}, ""},
 		{"a handshake took long", func(w *Waiter) {
-			_ = w.Poll(prompt, "it is so", func(time.Duration) (bool, error) { time.Sleep(2 * late); return true, nil })
+			_ = w.Poll(prompt, "it is so", func(time.Duration) (bool, error) { time.Sleep(2 * Late); return true, nil })
 		}, "it took until it is so"},
 	} {
 		synctest.Test(t, func(t *testing.T) {

@@ -121,7 +121,7 @@ func (w *Waiter) Poll(limit time.Duration, condition string, try func(left time.
 			return fmt.Errorf("wait until %s: %w", condition, err)
 		case ok:
 			// What needs no timer of the kernel's needs no more than microseconds.
-			if took := time.Since(began); limit == w.Prompt && took > late {
+			if took := time.Since(began); limit == w.Prompt && took > Late {
 				w.Delayed("it took until "+condition, took)
 			}
 			return nil

@@ -841,7 +841,7 @@ var table = []mutant{
 	// wait
 	{
 		name: "a thread that was kept from running is not missed", file: "wait/clock.go",
-		old: "if gap <= late {", new: "if gap > 0 {",
+		old: "if gap <= Late {", new: "if gap > 0 {",
 		test: "TestLate",
 	},
 	{
