@@ -72,8 +72,9 @@ func (r *Record) ReadCapture(rec *capture.Recording, o *verdict.Observation) {
 			at := r.at(reset.Time)
 			// A client that has heard of a reset sends nothing, so what it sent was on its way by then.
 			crossed := ended && !reset.FromClient && reset.Trigger > 0
-			// And one that has sent and read a FIN is gone, while an ACK may still be on its way to it from another CPU.
-			crossed = crossed || reset.AfterEnd && reset.FromClient && reset.Trigger > 0
+			// And one that has sent and read a FIN is gone, while an ACK may still be on its way to it from another CPU; or it
+			// is in TIME_WAIT, and for a moment not to be found (inet_twsk_hashdance_schedule).
+			crossed = crossed || reset.AfterEnd && reset.Trigger > 0
 			ended = ended || !reset.FromClient
 			w.Resets = append(w.Resets, result.Reset{
 				Time: at, Frame: reset.Number, From: reset.Src, To: reset.Dst, FromClient: reset.FromClient, Crossed: crossed,

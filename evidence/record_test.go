@@ -21,7 +21,7 @@ func packet(t *testing.T, at time.Time, from, to netip.AddrPort, flags capture.F
 	ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: from.Addr().AsSlice(), DstIP: to.Addr().AsSlice()}
 	tcp := &layers.TCP{
 		SrcPort: layers.TCPPort(from.Port()), DstPort: layers.TCPPort(to.Port()), Seq: seq, Ack: ack, Window: 512,
-		SYN: flags.Has(capture.SYN), ACK: flags.Has(capture.ACK), RST: flags.Has(capture.RST), PSH: flags.Has(capture.PSH),
+		SYN: flags.Has(capture.SYN), ACK: flags.Has(capture.ACK), RST: flags.Has(capture.RST), PSH: flags.Has(capture.PSH), FIN: flags.Has(capture.FIN),
 	}
 	if err := tcp.SetNetworkLayerForChecksum(ip); err != nil {
 		t.Fatal(err)
@@ -56,6 +56,13 @@ func TestCrossedResets(t *testing.T) {
 	aborted := frame{5, false, capture.RST | capture.ACK, s + 1, c + 1, ""}
 	answer := frame{6, false, capture.RST, s + 1, 0, ""}
 	again := frame{1000, false, capture.SYN | capture.ACK, s, c + 1, ""}
+	ends := []frame{{5, false, capture.FIN | capture.ACK, s + 1, c + 1, ""}, {6, true, capture.FIN | capture.ACK, c + 1, s + 2, ""}}
+	late := func(client bool) []frame { // an ACK for a side that has ended, and what that answers
+		if client {
+			return []frame{{7, true, capture.ACK, c + 2, s + 2, ""}, {8, false, capture.RST, s + 2, 0, ""}}
+		}
+		return []frame{{7, false, capture.ACK, s + 2, c + 2, ""}, {8, true, capture.RST, c + 2, 0, ""}}
+	}
 	for _, tt := range []struct {
 		name    string
 		frames  []frame
@@ -66,6 +73,10 @@ func TestCrossedResets(t *testing.T) {
 		{"data that crossed it", []frame{data, aborted, answer}, []bool{false, true}, 0},
 		{"one that answers nothing", []frame{data, aborted, aborted}, []bool{false, false}, 0},
 		{"one of the client", []frame{data, {5, true, capture.RST, c + 1, 0, ""}, answer}, []bool{false, false}, 0},
+		{"the client's, of what came after both have ended", append(ends[:2:2], late(false)...), []bool{true}, 0},
+		{"the server's, of what came after both have ended", append(ends[:2:2], late(true)...), []bool{true}, 0},
+		{"after one has ended", append(ends[:1:1], late(false)...), []bool{false}, 0},
+		{"of nothing, after both have ended", append(ends[:2:2], frame{8, false, capture.RST, s + 9, 0, ""}), []bool{false}, 0},
 		{"a SYN+ACK in time", []frame{again}, nil, 0},
 		{"a SYN+ACK too early", []frame{{400, false, again.flags, s, c + 1, ""}}, nil, 1},
 	} {

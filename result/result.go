@@ -286,7 +286,8 @@ type Program struct {
 	SYN      uint64 `json:"syn"`      // asked to choose a listener for a SYN
 	Stray    uint64 `json:"stray"`    // asked to choose one for a segment that belongs to no connection
 	Migrated uint64 `json:"migrated"` // asked to choose a listener for a socket that is to migrate
-	Named    uint64 `json:"named"`    // of those, how many it has named a listener for
+	// Named is for how many of those it has named a listener.
+	Named uint64 `json:"named,omitempty"`
 }
 
 // The counters that verdicts and reports know by name, as nstat(8) has them.

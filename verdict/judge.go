@@ -410,7 +410,9 @@ func (j *judgement) agreement() {
 	j.check(result.Agreement, "application and wire: handshakes", j.n+o.Bystanders, o.Wire.Handshakes)
 	resets := map[netip.AddrPort]int{}
 	for _, r := range o.Wire.Resets {
-		resets[r.To]++
+		if !r.Crossed {
+			resets[r.To]++
+		}
 	}
 	// A client is asked before the talk, and a reset that ends the talk comes after that: the talk tells of it.
 	cut := map[netip.AddrPort]bool{}

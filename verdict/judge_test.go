@@ -287,6 +287,10 @@ func TestJudge(t *testing.T) {
 		{name: "a thread that was stopped, and no harm done", lives: true, lived: true, change: func(o *Observation) {
 			o.Delays = []Delay{{"the cell's thread overslept", 0.3, 0.2}}
 		}, want: result.Pass},
+		{name: "a segment that came when both ends had ended", lives: true, lived: true, change: func(o *Observation) {
+			o.Wire.Resets = observed(false).Wire.Resets[:1]
+			o.Wire.Resets[0].Crossed, o.Counters[result.OutRsts] = true, 1
+		}, want: result.Pass},
 		{name: "a segment that crossed the reset", change: func(o *Observation) {
 			again := o.Wire.Resets[0]
 			again.Frame, again.Crossed, again.Flavour = 8, true, result.BareRST
