@@ -863,12 +863,6 @@ var table = []mutant{
 		survives: "a worker ends when its socket hangs up; the signal is for one that waits for a connection then",
 	},
 	{
-		name: "a terminal's Ctrl-C reaches the workers", file: "worker/process.go",
-		old: "Setpgid:   true,", new: "",
-		test: "TestSignalToWorkers", in: "cmd/rpmig",
-		survives: "a worker ignores these signals itself; the group is for one that has not come so far",
-	},
-	{
 		name: "a worker says one byte less than it has read", file: "worker/worker.go",
 		old: "if data, err = tcp.ReadUpTo(fd, data, o.Bytes); err != nil {", new: "if data, err = tcp.ReadUpTo(fd, data, o.Bytes); err != nil || len(data) == o.Bytes {\n\t\t\tdata = data[:len(data)-1]",
 		cells: "fd-pass-quiz1,shared-listener-leader --migrate=off --family=ipv4",
