@@ -36,7 +36,7 @@ var (
 )
 
 // patience is for everything that a browser does; a test that is fast never comes near it.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func TestMain(m *testing.M) {
 	status := m.Run()
