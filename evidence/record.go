@@ -40,7 +40,10 @@ func (r *Record) at(t time.Time) float64 { return t.Sub(r.Start).Seconds() }
 func (r *Record) ReadCapture(rec *capture.Recording, o *verdict.Observation) {
 	frames, undecodable := capture.Decode(rec.Packets)
 	r.capture, r.flows = rec, capture.Flows(frames)
-	w := verdict.Wire{Packets: len(rec.Packets), Lost: rec.Lost + undecodable, Answered: map[netip.AddrPort]bool{}, Replied: map[netip.AddrPort]bool{}}
+	w := verdict.Wire{
+		Packets: len(rec.Packets), Lost: rec.Lost + undecodable,
+		Answered: map[netip.AddrPort]bool{}, Replied: map[netip.AddrPort]bool{},
+	}
 	for _, f := range r.flows {
 		if f.Established() {
 			w.Handshakes++
@@ -72,8 +75,9 @@ func (r *Record) ReadCapture(rec *capture.Recording, o *verdict.Observation) {
 			at := r.at(reset.Time)
 			// A client that has heard of a reset sends nothing, so what it sent was on its way by then.
 			crossed := ended && !reset.FromClient && reset.Trigger > 0
-			// And one that has sent and read a FIN is gone, while an ACK may still be on its way to it from another CPU; or it
-			// is in TIME_WAIT, and for a moment not to be found (inet_twsk_hashdance_schedule).
+			// And one that has sent and read a FIN is gone, while an ACK may still be on its way to it from another CPU. The other
+			// is in TIME_WAIT then; once in some thousand cells an ACK met no such socket, and the reset that a listener sent
+			// ended nothing.
 			crossed = crossed || reset.AfterEnd && reset.Trigger > 0
 			ended = ended || !reset.FromClient
 			w.Resets = append(w.Resets, result.Reset{

@@ -45,14 +45,17 @@ func (p BPFProgram) Explain(err error) error {
 			Reason: fmt.Sprintf("this kernel's verifier refuses %s (%s accepts it): %s", p.Name, p.Since, verifierWords(verifier)),
 			Next:   p.Instead,
 		}
-	case errors.Is(err, unix.ENOSYS), errors.Is(err, ebpf.ErrNotSupported):
-		return &NotSupportedError{
-			Reason: "this kernel cannot load " + p.Name + ": " + err.Error(),
-			Next:   p.Instead + "; in a container: docker run --security-opt seccomp=unconfined",
-		}
+	case errors.Is(err, unix.ENOSYS): // also by a container's seccomp
+		return p.cannot(err, p.Instead+"; in a container: docker run --security-opt seccomp=unconfined")
+	case errors.Is(err, ebpf.ErrNotSupported):
+		return p.cannot(err, p.Instead)
 	default:
 		return fmt.Errorf("load %s: %w", p.Name, err)
 	}
+}
+
+func (p BPFProgram) cannot(err error, next string) error {
+	return &NotSupportedError{Reason: "this kernel cannot load " + p.Name + ": " + err.Error(), Next: next}
 }
 
 // denied explains an EPERM.

@@ -164,7 +164,9 @@ func (s *Listener) Shares(threads, clients int, byEpoll bool) []int {
 		peer, err := unix.Getpeername(g.child)
 		l.must(wrap("getpeername", err))
 		l.accepted(s.name, tcp.AddrPort(peer), l.read(g.child), serverEnd{fd: g.child})
-		l.obs.Accepted[len(l.obs.Accepted)-1].Talk = l.chat(client, g.child)
+		said, err := l.chat(pair(client, g.child))
+		l.must(err)
+		l.obs.Accepted[len(l.obs.Accepted)-1].Talk = said[0]
 		l.must(l.part(client))
 		l.must(l.part(g.child))
 	}

@@ -13,6 +13,14 @@ func (l *Lab) Bystanders(n int) {
 	}
 }
 
+// Reach has bystanders connect and send, and returns how many of them the accept queue of a listener has then, in which there was
+// nothing before.
+func (s *Listener) Reach(n int) int {
+	s.lab.Bystanders(n)
+	s.lab.AwaitRequests(0) // their last ACKs may be on their way
+	return s.Queued()
+}
+
 // FastBystanders is Bystanders with TCP Fast Open.
 func (l *Lab) FastBystanders(n int) {
 	l.step("%s with the SYN", result.Plural(n, "bystander sends", "bystanders send"))

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
@@ -66,6 +67,17 @@ func TestBrokenCells(t *testing.T) {
 		l.Connect()
 	}
 	drained.Play = scenario(t, "sk-lookup-drain-group").Play
+	relistens := scenario(t, "shutdown-first")
+	relistens.Play = func(l *lab.Lab) {
+		a := l.Listen("A")
+		l.Connect()
+		b := l.Listen("B")
+		l.AssertAcceptQueue(a)
+		a.Shutdown(unix.SHUT_RD)
+		b.AcceptAll()
+		a.Relisten()
+		l.Fact("new clients that reach B", fmt.Sprintf("%d of %d", b.Reach(l.Connections()), l.Connections()))
+	}
 	for _, tt := range []struct {
 		name        string
 		scenario    lab.Scenario
@@ -82,9 +94,9 @@ func TestBrokenCells(t *testing.T) {
 		{"the capture lost the resets", quiz1, off, 25, []lab.Fault{lab.TinyRing},
 			result.Error, "the capture lost"},
 		{"the kernel does not migrate from the accept queue", quiz1, sysctl, 1, []lab.Fault{lab.KernelOf(off)},
-			result.Fail, "the sysctl is there and the code is not"},
+			result.Fail, "tcp_migrate_req=1 was taken, and nothing migrated"},
 		{"the kernel does not migrate request sockets", quiz2, sysctl, 1, []lab.Fault{lab.KernelOf(off)},
-			result.Fail, "the sysctl is there and the code is not"},
+			result.Fail, "tcp_migrate_req=1 was taken, and nothing migrated"},
 		{"the kernel migrates when it should not", quiz2, off, 1, []lab.Fault{lab.KernelOf(sysctl)},
 			result.Fail, "accepted: want 0, got 1"},
 		{"the kernel does not heed the program's choice, in the accept queue", quiz1, bpf, 25, []lab.Fault{lab.NoChoice},
@@ -103,15 +115,15 @@ func TestBrokenCells(t *testing.T) {
 		{"the capture lost frames of a storm", storm, sysctl, 1, []lab.Fault{lab.TinyRing},
 			result.Error, "the capture lost"},
 		{"the kernel migrates nothing of what a program destroys", scenario(t, "close-by-bpf-destroy-quiz1"), sysctl, 1,
-			[]lab.Fault{lab.KernelOf(off)}, result.Fail, "the sysctl is there and the code is not"},
+			[]lab.Fault{lab.KernelOf(off)}, result.Fail, "tcp_migrate_req=1 was taken, and nothing migrated"},
 		{"the kernel migrates what a program destroys, and should not", scenario(t, "close-by-bpf-destroy-quiz2"), off, 1,
 			[]lab.Fault{lab.KernelOf(sysctl)}, result.Fail, "accepted: want 0, got 1"},
 		{"the kernel migrates nothing of what was steered", scenario(t, "sk-lookup-quiz2"), sysctl, 1,
-			[]lab.Fault{lab.KernelOf(off)}, result.Fail, "the sysctl is there and the code is not"},
+			[]lab.Fault{lab.KernelOf(off)}, result.Fail, "tcp_migrate_req=1 was taken, and nothing migrated"},
 		{"the kernel migrates what was steered, and should not", scenario(t, "sk-lookup-quiz1"), off, 1,
 			[]lab.Fault{lab.KernelOf(sysctl)}, result.Fail, "accepted: want 0, got 1"},
 		{"the kernel migrates nothing of what was assigned", scenario(t, "tc-assign-quiz1"), sysctl, 1,
-			[]lab.Fault{lab.KernelOf(off)}, result.Fail, "the sysctl is there and the code is not"},
+			[]lab.Fault{lab.KernelOf(off)}, result.Fail, "tcp_migrate_req=1 was taken, and nothing migrated"},
 		{"the kernel migrates what was assigned, and should not", scenario(t, "tc-assign-quiz2"), off, 1,
 			[]lab.Fault{lab.KernelOf(sysctl)}, result.Fail, "accepted: want 0, got 1"},
 		{"clients are steered to nobody", unsteered, off, 1, nil,
@@ -140,8 +152,10 @@ func TestBrokenCells(t *testing.T) {
 				panic("it sleeps on")
 			}
 		}), off, 1, nil, result.Error, "it sleeps on"},
+		{"a listener that was shut down, and its fresh clients go elsewhere", relistens, sysctl, 25, nil,
+			result.Fail, "new clients that reach B: want all, got "},
 		{"what a leaked listener holds does not migrate", scenario(t, "leaked-listener"), sysctl, 25,
-			[]lab.Fault{lab.KernelOf(off)}, result.Fail, "the sysctl is there and the code is not"},
+			[]lab.Fault{lab.KernelOf(off)}, result.Fail, "tcp_migrate_req=1 was taken, and nothing migrated"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, probe := range []func() error{tt.mode.Probe, tt.scenario.Probe} {

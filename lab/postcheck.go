@@ -128,11 +128,11 @@ func (l *Lab) serveOne(ready int, left map[int32]*Listener) (*Listener, error) {
 		return nil, err
 	}
 	defer l.hangUp(child)
-	s := survivor{client: &client{fd: fd, said: 1}, serverEnd: serverEnd{fd: child}}
-	answer, again := tcp.Words()
-	said, err := l.exchange([]survivor{s}, answer[:1], again[:1])
+	s := pair(fd, child)
+	s.client.said = 1
+	said, err := l.chat(s)
 	if err == nil && said[0] == verdict.BothWays {
-		err = l.endBoth(&s, handshakeTimeout)
+		err = l.endBoth(&s)
 	} else if err == nil {
 		err = errors.New(said[0])
 	}

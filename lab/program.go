@@ -29,9 +29,17 @@ func (p Program) Set(policy Policy) {
 
 // AllToLatest has it send what arrives to the listener that came up last, too.
 func (p Program) AllToLatest() {
-	latest := p.lab.cfg.Mode.Policy()
+	if l := p.lab; l.program != nil {
+		l.step("the program sends what arrives to the latest listener, too")
+		l.must(l.program.Set(l.toLatest()))
+	}
+}
+
+// toLatest is the policy by which what arrives goes where what migrates does.
+func (l *Lab) toLatest() Policy {
+	latest := l.cfg.Mode.Policy()
 	latest.Arrive = latest.Migrate
-	p.Set(latest)
+	return latest
 }
 
 // Put puts a listener into one of the slots that it chooses from.

@@ -148,7 +148,7 @@ func ReloadByPassing(l *Lab, old *Listener) *Listener {
 func ReloadByBPFDraining(wait time.Duration) Reload {
 	return func(l *Lab, old *Listener) *Listener {
 		// The latest listener is in slot 1 as soon as it is there.
-		l.must(l.program.Set(Policy{Answer: l.cfg.Mode.Answer, Arrive: 1, Migrate: 1}))
+		l.must(l.program.Set(l.toLatest()))
 		next := l.successor(old)
 		l.yield()
 		for deadline := time.Now().Add(wait); time.Now().Before(deadline); {

@@ -30,8 +30,6 @@ type serverEnd struct {
 	nth    int // of those that the worker has
 }
 
-func (e serverEnd) remote() bool { return e.worker != nil }
-
 // unread is how much the client has sent that the server has not read.
 func (s *survivor) unread() int { return s.client.said - s.read }
 
@@ -40,6 +38,12 @@ type unheardError struct{ heard int }
 
 func (e unheardError) Error() string {
 	return fmt.Sprintf("what is sent, and sent again, is not heard after %d bytes", e.heard)
+}
+
+// heardNothing tells whether not even a byte has got through.
+func heardNothing(err error) bool {
+	var unheard unheardError
+	return errors.As(err, &unheard) && unheard.heard == 0
 }
 
 // talk has every survivor talk both ways once the case is over: the server answers, the client reads that and sends again, the
@@ -64,64 +68,72 @@ func (l *Lab) talk() error {
 		return err
 	}
 	for i, s := range l.survivors {
-		if said[i] == verdict.BothWays || said[i] == verdict.OneWay {
-			if err := l.endBoth(&s, handshakeTimeout); errors.Is(err, errCancelled) {
-				return err
-			} else if err != nil {
-				said[i] = "ends: " + tcp.Errno(err)
-			}
+		to := &l.obs.Accepted[s.accepted]
+		if to.Talk = said[i]; !to.Talked() {
+			continue
 		}
-		l.obs.Accepted[s.accepted].Talk = said[i]
+		if err := l.endBoth(&s); errors.Is(err, errCancelled) {
+			return err
+		} else if err != nil {
+			to.Talk = "ends: " + tcp.Errno(err)
+		}
 	}
 	return heard()
+}
+
+// pair is a connection whose two ends are here, and have read all that there was.
+func pair(fd, child int) survivor {
+	return survivor{client: &client{fd: fd}, serverEnd: serverEnd{fd: child}}
+}
+
+// chat is a talk of a byte each way, which does not end.
+func (l *Lab) chat(all ...survivor) ([]string, error) {
+	answer, again := tcp.Words()
+	return l.exchange(all, answer[:1], again[:1])
 }
 
 // exchange has the servers answer and the clients send again, and returns what the judge is to hear of each. Of a connection
 // whose server's end is a worker's it is the client's side.
 func (l *Lab) exchange(all []survivor, answer, again []byte) ([]string, error) {
-	// What a client sends again while the servers answer counts, too: each time it waits twice as long.
-	before := make([]int, len(all))
+	there, back := make([]*parcel, len(all)), make([]*parcel, len(all))
 	for i, s := range all {
 		if s.client.fd < 0 {
 			continue
 		}
+		there[i] = &parcel{from: s.fd, to: s.client.fd, words: answer}
+		if !s.client.ended {
+			back[i] = &parcel{from: s.client.fd, to: s.fd, words: again, earlier: s.unread()}
+		}
+	}
+	// What a client sends again while the servers answer counts, too: each time it waits twice as long.
+	for _, p := range slices.Concat(there, back) {
+		if p == nil || p.from < 0 {
+			continue
+		}
 		var err error
-		if before[i], err = retransmitted(s.client.fd); err != nil {
+		if p.sentAgain, err = retransmitted(p.from); err != nil {
 			return nil, err
 		}
 	}
-	there, err := l.carry(all, func(i int, s *survivor) (p *parcel, err error) {
-		p = &parcel{from: s.fd, to: s.client.fd, words: answer}
-		if s.fd >= 0 {
-			p.sentAgain, err = retransmitted(s.fd)
-		}
-		return p, err
-	})
-	if err != nil {
+	if err := l.carry(there); err != nil {
 		return nil, err
 	}
-	back, err := l.carry(all, func(i int, s *survivor) (*parcel, error) {
-		if s.client.ended {
-			return nil, nil
-		}
-		return &parcel{from: s.client.fd, to: s.fd, words: again, earlier: s.unread(), sentAgain: before[i]}, nil
-	})
-	if err != nil {
+	if err := l.carry(back); err != nil {
 		return nil, err
 	}
 	said := make([]string, len(all))
-	for i, s := range all {
-		switch {
-		case s.client.fd < 0:
+	for i := range all {
+		switch t, b := there[i], back[i]; {
+		case t == nil:
 			said[i] = verdict.Gone
-		case errors.Is(there[i], unheardError{}) && errors.Is(back[i], unheardError{}):
+		case b != nil && heardNothing(t.err) && heardNothing(b.err):
 			said[i] = verdict.Deaf
-		case there[i] != nil:
-			said[i] = "server to client: " + tcp.Errno(there[i])
-		case back[i] != nil:
-			said[i] = "client to server: " + tcp.Errno(back[i])
-		case s.client.ended:
+		case t.err != nil:
+			said[i] = "server to client: " + tcp.Errno(t.err)
+		case b == nil:
 			said[i] = verdict.OneWay
+		case b.err != nil:
+			said[i] = "client to server: " + tcp.Errno(b.err)
 		default:
 			said[i] = verdict.BothWays
 		}
@@ -133,38 +145,32 @@ func (l *Lab) exchange(all []survivor, answer, again []byte) ([]string, error) {
 type parcel struct {
 	from, to  int
 	words     []byte
-	sent      int // bytes of them
-	earlier   int // bytes that were sent before, and are still to be read
-	sentAgain int // segments that the sender had sent again before
+	sent      int   // bytes of them
+	earlier   int   // bytes that were sent before, and are still to be read
+	sentAgain int   // segments that the sender had sent again before
+	err       error // why it has not arrived
 }
 
-// carry sends a parcel on each connection, on all before it waits for any, and tells of each what went wrong. The other error
-// is that of a run that is to end.
-func (l *Lab) carry(all []survivor, pack func(i int, s *survivor) (*parcel, error)) (errs []error, err error) {
-	errs = make([]error, len(all))
-	parcels := make([]*parcel, len(all))
-	for i := range all {
-		if all[i].client.fd < 0 {
-			continue
-		}
-		parcels[i], errs[i] = pack(i, &all[i])
-		if p := parcels[i]; p != nil && p.from >= 0 && errs[i] == nil {
-			errs[i] = p.post()
+// carry sends all parcels before it waits for any. A nil one is none. Its error is that of a run that is to end.
+func (l *Lab) carry(parcels []*parcel) error {
+	for _, p := range parcels {
+		if p != nil && p.from >= 0 {
+			p.err = p.post()
 		}
 	}
 	patience := handshakeTimeout
-	for i, p := range parcels {
-		if p == nil || errs[i] != nil {
+	for _, p := range parcels {
+		if p == nil || p.err != nil {
 			continue
 		}
-		switch errs[i] = l.deliver(p, patience); {
-		case errors.Is(errs[i], errCancelled):
-			return nil, errs[i]
-		case errors.Is(errs[i], errTimeout):
+		switch p.err = l.deliver(p, patience); {
+		case errors.Is(p.err, errCancelled):
+			return p.err
+		case errors.Is(p.err, errTimeout):
 			patience = wait.Late // the others have been waited for as well, and what is well with them needs a moment to be read
 		}
 	}
-	return errs, nil
+	return nil
 }
 
 // post sends what the socket takes now.
@@ -218,13 +224,13 @@ func (l *Lab) deliver(p *parcel, patience time.Duration) error {
 }
 
 // endBoth ends a connection in good order: each side sends a FIN, and reads that of the other.
-func (l *Lab) endBoth(s *survivor, limit time.Duration) error {
-	if !s.remote() {
+func (l *Lab) endBoth(s *survivor) error {
+	if s.fd >= 0 {
 		if err := tcp.Finish(s.fd); err != nil {
 			return err
 		}
 	}
-	if err := l.eof(limit, s.client.fd, "the client reads the server's FIN"); err != nil {
+	if err := l.eof(s.client.fd, "the client reads the server's FIN"); err != nil {
 		return err
 	}
 	if !s.client.ended {
@@ -232,14 +238,14 @@ func (l *Lab) endBoth(s *survivor, limit time.Duration) error {
 			return err
 		}
 	}
-	if s.remote() {
+	if s.fd < 0 {
 		return nil
 	}
-	return l.eof(limit, s.fd, "the server reads the client's FIN")
+	return l.eof(s.fd, "the server reads the client's FIN")
 }
 
-func (l *Lab) eof(limit time.Duration, fd int, condition string) error {
-	if err := l.wait(limit, fd, unix.POLLIN, condition); err != nil {
+func (l *Lab) eof(fd int, condition string) error {
+	if err := l.wait(handshakeTimeout, fd, unix.POLLIN, condition); err != nil {
 		return err
 	}
 	if said := tcp.Says(fd); said != "EOF" {
@@ -289,8 +295,8 @@ func (l *Lab) orderTalk() (hear func() error, err error) {
 				return err
 			}
 			for i, said := range a.Talks {
-				if to := &l.obs.Accepted[theirs[w][i].accepted].Talk; said != "" && (*to == verdict.BothWays || *to == verdict.OneWay) {
-					*to = w.name + ": " + said
+				if to := &l.obs.Accepted[theirs[w][i].accepted]; said != "" && to.Talked() {
+					to.Talk = w.name + ": " + said
 				}
 			}
 		}

@@ -107,19 +107,12 @@ func (l *Lab) meet(client int, listeners []*Listener) (by *Listener, child int) 
 	}))
 	noted := len(l.obs.Accepted)
 	child = by.acceptOne()
-	said := l.chat(client, child)
+	said, err := l.chat(pair(client, child))
+	l.must(err)
 	if len(l.obs.Accepted) > noted { // otherwise it is a bystander
-		l.obs.Accepted[noted].Talk = said
+		l.obs.Accepted[noted].Talk = said[0]
 	}
 	return by, child
-}
-
-// chat is a talk of a byte each way, where both ends have read all that there was.
-func (l *Lab) chat(fd, child int) string {
-	answer, again := tcp.Words()
-	said, err := l.exchange([]survivor{{client: &client{fd: fd}, serverEnd: serverEnd{fd: child}}}, answer[:1], again[:1])
-	l.must(err)
-	return said[0]
 }
 
 // greet sends the greeting where nothing is noted of the client.
@@ -230,10 +223,9 @@ func (l *Lab) Knock(count int, open *Listener) (dropped []int) {
 		l.must(wrap("getpeername", err))
 		// They need not be accepted in the order in which they came.
 		i := slices.IndexFunc(l.bystanders, func(c *client) bool { return c.local == tcp.AddrPort(sa) })
-		served = append(served, survivor{client: &client{fd: l.bystanders[i].fd}, serverEnd: serverEnd{fd: child}})
+		served = append(served, pair(l.bystanders[i].fd, child))
 	}
-	answer, again := tcp.Words()
-	_, err := l.exchange(served, answer[:1], again[:1])
+	_, err := l.chat(served...)
 	l.must(err)
 	for _, s := range served {
 		l.must(l.part(s.client.fd))

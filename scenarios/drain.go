@@ -120,9 +120,7 @@ is 5, as in the talk, and the rule stays until the last SYN+ACK, after
 		// Each wait for the timer is twice as long as the one before: 1 s, 1+2 s, 1+2+4 s …
 		l.Fact("the old process lingered", within(l.Now()-from, fired, retries+1))
 		if l.Mode().HasProgram() { // else some of them may go to A
-			l.Bystanders(drainFresh)
-			l.AwaitRequests(0) // their last ACKs may be on their way
-			l.Fact(drainFreshFact, portion(b.Queued(), drainFresh))
+			l.Fact(drainFreshFact, portion(b.Reach(drainFresh), drainFresh))
 		}
 		a.AcceptAll()
 		l.Fact("accepted on A", l.Accepted("A"))

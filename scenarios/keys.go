@@ -131,13 +131,7 @@ there, a second late.`,
 		Path:  "tcp_inbound_ao_hash; reqsk_timer_handler → reuseport_migrate_sock",
 		Probe: aoSigning.probe,
 		Play: func(l *lab.Lab) {
-			a := l.Listen("A", aoSigning.withKey(l, keyOfA))
-			aoSigning.clientsUse(l, keyOfA)
-			l.DropACKs()
-			l.Connect()
-			b := l.Listen("B", aoSigning.withKey(l, keyOfA))
-			l.AssertRequests(a)
-			a.Close()
+			b := aoSigning.halfOpen(l, keyOfA)
 			l.StopDropping()
 			l.AwaitOutcomes(b)
 			l.Fact(resent, l.Counter("TCPSynRetrans"))
@@ -224,6 +218,18 @@ func (s signing) quiz1(k key) func(*lab.Lab) {
 	}
 }
 
+// halfOpen is quiz2 with keys until A has closed. The rule is still in.
+func (s signing) halfOpen(l *lab.Lab, keyOfB string) (b *lab.Listener) {
+	a := l.Listen("A", s.withKey(l, keyOfA))
+	s.clientsUse(l, keyOfA)
+	l.DropACKs()
+	l.Connect()
+	b = l.Listen("B", s.withKey(l, keyOfB))
+	l.AssertRequests(a)
+	a.Close()
+	return b
+}
+
 // unanswered is how many clients have had an answer to what they sent before B was given their key, or would need it.
 const unanswered = "clients that are answered while B lacks their key"
 
@@ -257,13 +263,7 @@ sends, and resets it only once it has been given the client's key.`,
 		s.Cost = 3400 * time.Millisecond
 	}
 	s.Play = func(l *lab.Lab) {
-		a := l.Listen("A", md5Signing.withKey(l, keyOfA))
-		md5Signing.clientsUse(l, keyOfA)
-		l.DropACKs()
-		l.Connect()
-		b := l.Listen("B", md5Signing.withKey(l, k.key))
-		l.AssertRequests(a)
-		a.Close()
+		b := md5Signing.halfOpen(l, k.key)
 		l.StopDropping()
 		md5Signing.clientsUse(l, k.key)
 		if !k.fits() {
@@ -329,13 +329,7 @@ migration, and with migration the handshake completes.`,
 		s.Cost = 3400 * time.Millisecond
 	}
 	s.Play = func(l *lab.Lab) {
-		a := l.Listen("A", md5Signing.withKey(l, keyOfA))
-		md5Signing.clientsUse(l, keyOfA)
-		l.DropACKs()
-		l.Connect()
-		b := l.Listen("B", md5Signing.withKey(l, k.key))
-		l.AssertRequests(a)
-		a.Close()
+		b := md5Signing.halfOpen(l, k.key)
 		l.AwaitTimer(l.Mode().Migrates, l.Connections())
 		l.StopDropping()
 		if !k.fits() {

@@ -316,6 +316,18 @@ a listener. docs/OPTIONS.md has the table, and what to do about it.`,
 	Expect: optionsExpect(result.RSTACK, 2, func(o option) string { return o.queue }),
 }
 
+// halfOpenAsked is quiz2 with settings until A has closed, and returns what A's options were. The rule is still in.
+func halfOpenAsked(l *lab.Lab) (onA []int, b *lab.Listener) {
+	a := l.Listen("A", settings(0))
+	l.DropACKs()
+	l.Connect()
+	b = l.Listen("B", settings(1))
+	l.AssertRequests(a)
+	onA = asked(a)
+	a.Close()
+	return onA, b
+}
+
 var optionsACK = lab.Scenario{
 	Name:    "options-ack",
 	Section: lab.SectionHow,
@@ -333,13 +345,7 @@ change that any more.`,
 	Path:  "tcp_v[46]_rcv → reuseport_migrate_sock → inet_csk_complete_hashdance",
 	Probe: optionsProbe,
 	Play: func(l *lab.Lab) {
-		a := l.Listen("A", settings(0))
-		l.DropACKs()
-		l.Connect()
-		b := l.Listen("B", settings(1))
-		l.AssertRequests(a)
-		onA := asked(a)
-		a.Close()
+		onA, b := halfOpenAsked(l)
 		l.StopDropping()
 		l.AwaitOutcomes(b)
 		acceptAsking(l, onA, b)
@@ -362,13 +368,7 @@ ACK has come. So what is A's and what is B's is as in options-ack.`,
 	Path:  "reqsk_timer_handler → reuseport_migrate_sock",
 	Probe: optionsProbe,
 	Play: func(l *lab.Lab) {
-		a := l.Listen("A", settings(0))
-		l.DropACKs()
-		l.Connect()
-		b := l.Listen("B", settings(1))
-		l.AssertRequests(a)
-		onA := asked(a)
-		a.Close()
+		onA, b := halfOpenAsked(l)
 		l.AwaitSYNACKTimers()
 		l.Fact("request sockets once the timer has fired", l.Requests())
 		l.StopDropping()

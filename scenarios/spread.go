@@ -104,7 +104,7 @@ there.`,
 			}
 		}
 		x, p := chiSquare(counts)
-		l.FactNumber("significance of the unevenness", p, fmt.Sprintf("chi-square %.1f, %v", x, counts))
+		l.FactNumber(unevenness, p, fmt.Sprintf("chi-square %.1f, %v", x, counts))
 		l.Fact("at the listener that the client's port names", portion(obeyed, spreadClients))
 	},
 	Expect: func(m lab.Mode) verdict.Expectation {
@@ -112,7 +112,7 @@ there.`,
 		if m.HasProgram() {
 			e.Facts = map[string]any{"at the listener that the client's port names": "all"}
 		} else {
-			e.Facts = map[string]any{"significance of the unevenness": verdict.Range{Min: falseAlarm, Max: 1}}
+			e.Facts = map[string]any{unevenness: fair}
 		}
 		return e
 	},

@@ -82,6 +82,7 @@ var shutdownFirst = lab.Scenario{
 	Name:        "shutdown-first",
 	Section:     lab.SectionBeyond,
 	Connections: 25,
+	Ends:        4, // with as many new clients
 	Frames:      25 * lab.FramesServed,
 	Doc: `shutdown() before close() ends a listener that another process has inherited
 
@@ -101,13 +102,8 @@ queue migrates to B, or is reset without migration. All new clients reach B.`,
 		b.AcceptAll()
 		// A program's array no longer has A; it is told of B, and not left to the hash.
 		l.Program().AllToLatest()
-		reached := 0
-		for _, c := range l.Newcomers(l.Connections(), b) {
-			if c.By == b {
-				reached++
-			}
-		}
-		l.Fact("new clients that reach B", l.Share(reached))
+		l.Fact("new clients that reach B", portion(b.Reach(l.Connections()), l.Connections()))
+		b.AcceptAll()
 	},
 	Expect: func(m lab.Mode) verdict.Expectation {
 		e := migrates(result.RSTACK, 2)(m)

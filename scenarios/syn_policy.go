@@ -36,7 +36,7 @@ is fair to both kinds fails at a significance below 1e-6.`,
 		odd.Close()
 		astray, kept := even.AcceptAll(), next.AcceptAll()
 		l.Fact("with the wrong kind", portion(astray, astray+kept))
-		l.FactNumber("significance of the unevenness", coin(astray, astray+kept),
+		l.FactNumber(unevenness, coin(astray, astray+kept),
 			fmt.Sprintf("%d went to the even kind, %d to the odd", astray, kept))
 	},
 	Expect: func(m lab.Mode) verdict.Expectation {
@@ -44,7 +44,7 @@ is fair to both kinds fails at a significance below 1e-6.`,
 		if m.HasProgram() && m.Answer == lab.Choose {
 			e.Facts = map[string]any{"with the wrong kind": "none"}
 		} else {
-			e.Facts = map[string]any{"significance of the unevenness": verdict.Range{Min: falseAlarm, Max: 1}}
+			e.Facts = map[string]any{unevenness: fair}
 		}
 		return e
 	},

@@ -170,7 +170,7 @@ func (w wrongProgram) expect(flavour result.Flavour, estabResets int) func(lab.M
 		m.Migrates, m.Asks = !w.lost, w.failures > 0 || !w.lost
 		e := migrates(flavour, estabResets)(m)
 		if !w.lost {
-			e.Facts = map[string]any{"significance of the unevenness": verdict.Range{Min: falseAlarm, Max: 1}}
+			e.Facts = map[string]any{unevenness: fair}
 		}
 		e.Counted[result.MigrateFailure] = w.failures
 		if e.Asked = w.asked; e.Asked == 0 {
@@ -184,5 +184,5 @@ func (w wrongProgram) expect(flavour result.Flavour, estabResets int) func(lab.M
 // connections it gives all of them to one listener once in 16 million cases. So a program that selects after all shows.
 func acceptByHash(l *lab.Lab, b, c *lab.Listener) {
 	atB, atC := b.AcceptAll(), c.AcceptAll()
-	l.FactNumber("significance of the unevenness", coin(atB, atB+atC), fmt.Sprintf("%d at B, %d at C", atB, atC))
+	l.FactNumber(unevenness, coin(atB, atB+atC), fmt.Sprintf("%d at B, %d at C", atB, atC))
 }

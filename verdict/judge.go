@@ -417,12 +417,12 @@ func (j *judgement) agreement() {
 	// A client is asked before the talk, and a reset that ends the talk comes after that: the talk tells of it.
 	cut := map[netip.AddrPort]bool{}
 	for _, a := range o.Accepted {
-		cut[a.Peer] = !slices.Contains([]string{BothWays, OneWay, Gone, Deaf}, a.Talk)
+		cut[a.Peer] = !a.Talked() && a.Talk != Gone && a.Talk != Deaf
 	}
 	var odd []string
 	for _, c := range o.Clients {
 		heard, reset := c.Says == "ECONNRESET", resets[c.Local] > 0
-		if heard != reset && (!reset || !cut[c.Local]) {
+		if heard && !reset || reset && !heard && !cut[c.Local] {
 			odd = append(odd, fmt.Sprintf("%s says %s, with %s", c.Local, c.Says, result.Plural(resets[c.Local], "reset", "resets")))
 		}
 	}
@@ -434,7 +434,7 @@ func (j *judgement) agreement() {
 			odd = append(odd, fmt.Sprintf("%s twice", a.Peer))
 		}
 		seen[a.Peer] = true
-		if (a.Talk == BothWays || a.Talk == OneWay) && !o.Wire.Answered[a.Peer] {
+		if a.Talked() && !o.Wire.Answered[a.Peer] {
 			odd = append(odd, fmt.Sprintf("%s was answered, and no frame shows it", a.Peer))
 		}
 		if a.Talk == BothWays && !o.Wire.Replied[a.Peer] {
@@ -531,26 +531,25 @@ func (j *judgement) verdict() Verdict {
 	if odd := failed(result.Accounts); odd != nil && failed(result.Application, result.Wire, result.TraceSaid, result.Scenario, result.After) == nil {
 		v.Reason = "the kernel miscounts: " + odd.String()
 	}
-	if said := j.codeless(); said != "" {
-		v.Reason = "the sysctl is there and the code is not: tcp_migrate_req=1 was taken, and " + said
-	}
+	v.Reason = cmp.Or(j.inVain(), v.Reason)
 	return v
 }
 
-// codeless says by what it is known that the kernel has the sysctl of migration and not its code, as 5.10.188 and later 5.10.y;
-// empty: there is no sign of that.
-func (j *judgement) codeless() string {
-	if !j.o.SysctlTaken {
+// inVain says of a kernel that took tcp_migrate_req=1 that this did nothing; empty: there is no sign of that. It has the sysctl and
+// not the code only where it does not even count migrations, as 5.10.188 and later 5.10.y.
+func (j *judgement) inVain() string {
+	const taken = "tcp_migrate_req=1 was taken, and "
+	migrations := j.o.Counters[result.MigrateSuccess] + j.o.Counters[result.MigrateFailure]
+	switch {
+	case !j.o.SysctlTaken:
+		return ""
+	case j.o.countsNoMigrations():
+		return "the sysctl is there and the code is not: " + taken + "this kernel does not count migrations: it has no " + result.MigrateSuccess
+	case j.exp.Lives && j.exp.Migrations > 0 && j.lived == 0 && migrations == 0:
+		return taken + "nothing migrated"
+	default:
 		return ""
 	}
-	if j.o.countsNoMigrations() {
-		return "this kernel does not count migrations: it has no " + result.MigrateSuccess
-	}
-	nothing := j.o.Counters[result.MigrateSuccess]+j.o.Counters[result.MigrateFailure] == 0
-	if j.exp.Lives && j.exp.Migrations > 0 && j.lived == 0 && nothing {
-		return "nothing migrated"
-	}
-	return ""
 }
 
 // countsNoMigrations tells that the kernel took tcp_migrate_req=1 and has no counter of migrations. The counters came with the

@@ -112,7 +112,7 @@ func TestJudge(t *testing.T) {
 		{name: "lived as expected", sysctl: true, lives: true, lived: true, want: result.Pass, reason: "lived, as expected"},
 
 		{name: "a kernel that does not migrate", sysctl: true, lives: true, want: result.Fail,
-			reason: "the sysctl is there and the code is not"},
+			reason: "tcp_migrate_req=1 was taken, and nothing migrated", whole: true},
 		{name: "a program that does not migrate", lives: true, want: result.Fail,
 			reason: "accepted: want 2, got 0"},
 		{name: "a kernel that migrates unasked", lived: true, want: result.Fail,
@@ -276,7 +276,7 @@ func TestJudge(t *testing.T) {
 		}, want: result.Error, reason: "too slow for this case: 1 SYN+ACK was sent again before the case was staged"},
 		{name: "a SYN+ACK timer that fired when it should", sysctl: true, lives: true, change: func(o *Observation) {
 			o.SYNACKTimer, o.Wire.SYNACKsAgain, o.Sending = true, 3, 2*time.Second
-		}, want: result.Fail, reason: "the sysctl is there"},
+		}, want: result.Fail, reason: "tcp_migrate_req=1 was taken, and nothing migrated"},
 		{name: "a thread that was stopped", sysctl: true, lives: true, change: func(o *Observation) {
 			o.Delays = []Delay{{"the cell's thread overslept", 0.3, 0.2}, {"the cell's thread did not run", 2.5, 1.5}}
 		}, want: result.Error, reason: `too slow for this case: the cell's thread did not run for 1.50 s, until 2.5000 s, during "close A"`},

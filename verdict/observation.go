@@ -79,6 +79,9 @@ type Accepted struct {
 	Talk string // what came of its talk once the case was over: BothWays, another of those words, or what went wrong
 }
 
+// Talked tells whether each side that had something to say was heard.
+func (a Accepted) Talked() bool { return a.Talk == BothWays || a.Talk == OneWay }
+
 // What comes of a survivor's talk.
 const (
 	// BothWays is: the server answers, the client reads that and sends again, the server reads that, and either reads the

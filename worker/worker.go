@@ -76,7 +76,8 @@ func RunIfWorker() {
 // work obeys until it is told to exit or its parent hangs up.
 func work(sock int) error {
 	held := -1
-	var got []int                                             // connections, kept open until the worker ends: their clients should see no EOF before
+	// Connections, kept open until the worker ends: their clients should see no EOF before.
+	var got []int
 	if _, err := unix.Write(sock, []byte("{}")); err != nil { // an empty answer: here I am
 		return err
 	}

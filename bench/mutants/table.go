@@ -570,12 +570,12 @@ var table = []mutant{
 	},
 	{
 		name: "clients do not send again", file: "lab/talk.go",
-		old: "if s.client.ended {\n\t\t\treturn nil", new: "if true || s.client.ended {\n\t\t\treturn nil",
+		old: "if !s.client.ended {\n\t\t\tback[i]", new: "if false {\n\t\t\tback[i]",
 		test: "TestTalkIsOnTheWire",
 	},
 	{
 		name: "survivors end without a FIN", file: "lab/talk.go",
-		old: "if err := l.endBoth(&s, handshakeTimeout); errors.Is(err, errCancelled) {\n\t\t\t\treturn err\n\t\t\t} else", new: "if err := error(nil); errors.Is(err, errCancelled) {\n\t\t\t\treturn err\n\t\t\t} else",
+		old: "if err := l.endBoth(&s); errors.Is", new: "if err := error(nil); errors.Is",
 		test: "TestTalkIsOnTheWire",
 	},
 	{
@@ -819,7 +819,7 @@ var table = []mutant{
 	},
 	{
 		name: "a kernel with the sysctl and without the code is not told so", file: "verdict/judge.go",
-		old: "if !j.o.SysctlTaken {", new: "if j.o.SysctlTaken {",
+		old: "case !j.o.SysctlTaken:", new: "case j.o.SysctlTaken:",
 		test: "TestJudge",
 	},
 	{

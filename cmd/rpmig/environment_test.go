@@ -4,7 +4,8 @@ package main
 
 import (
 	"os"
-	"runtime/debug"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -126,12 +127,17 @@ func TestSeccomp(t *testing.T) {
 		[]string{`^no +\* BPF migrate program(?s:.*)seccomp(?s:.*)hint: docker run`, "!sudo"}, silent)
 }
 
-// needSmall is for the tests of what rpmig itself takes.
-func needSmall(t *testing.T) {
+// shipped builds rpmig as "make build" does, for the tests of what rpmig itself takes: the test binary has cgo's threads, and the
+// race detector's terabytes of address space.
+func shipped(t *testing.T) string {
 	t.Helper()
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		t.Skip("the race detector takes terabytes of address space, and several times the memory")
+	bin := filepath.Join(t.TempDir(), "rpmig")
+	build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-buildvcs=false", "-o", bin, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
+	return bin
 }
 
 // TestFewThreads: where there may be few threads and processes there are fewer cells side by side, and where there may not be
@@ -158,13 +164,13 @@ func TestFewThreads(t *testing.T) {
 // TestLittleMemory: the same of memory, where the kernel would kill it.
 func TestLittleMemory(t *testing.T) {
 	needRoot(t)
-	needSmall(t)
 	needPlay(t)
+	rpmig := shipped(t)
 	memory := func(mib int) string {
 		return limitedCgroup(t, "memory", strconv.Itoa(mib<<20), "memory.max", "memory.limit_in_bytes")
 	}
-	command(t, "stage", "cgroup="+memory(64), "--", "rpmig", "run", "quiz?,shared-listener-workers", "-q").want(0, []string{"^[0-9]+ cells: [0-9]+ PASS"}, silent)
-	command(t, "stage", "cgroup="+memory(32), "--", "rpmig", "run", "all").want(70, silent,
+	command(t, "stage", "cgroup="+memory(64), "--", rpmig, "run", "quiz?,shared-listener-workers", "-q").want(0, []string{"^[0-9]+ cells: [0-9]+ PASS"}, silent)
+	command(t, "stage", "cgroup="+memory(32), "--", rpmig, "run", "all").want(70, silent,
 		oneError(`one cell needs \d+ MiB of memory, and .*/memory\.\S+ leaves \d+`, `echo (max|-1) \| sudo tee .*/memory\.`))
 }
 
@@ -179,14 +185,14 @@ func TestProcessLimit(t *testing.T) {
 // TestAddressSpace: RLIMIT_AS and RLIMIT_DATA are too small for the runtime to come by its memory, though it has started.
 func TestAddressSpace(t *testing.T) {
 	t.Parallel()
-	needSmall(t)
+	rpmig := shipped(t)
 	for limit, want := range map[string][]string{
 		"address-space=1024": oneError(`a run needs 2048 MiB, and the limit on address space \(RLIMIT_AS\) is 1024 MiB`, `ulimit -v unlimited`),
 		"data=200":           oneError(`a run needs 512 MiB, and the limit on data \(RLIMIT_DATA\) is 200 MiB`, `ulimit -d unlimited`),
 	} {
-		command(t, "stage", limit, "--", "rpmig", "run", "quiz1").want(70, silent, want)
-		command(t, "stage", limit, "--", "rpmig", "doctor").want(1, []string{`^no +\* limits(?s:.*)hint: ulimit`}, silent)
-		command(t, "stage", limit, "--", "rpmig", "list").want(0, []string{"quiz1"}, silent)
+		command(t, "stage", limit, "--", rpmig, "run", "quiz1").want(70, silent, want)
+		command(t, "stage", limit, "--", rpmig, "doctor").want(1, []string{`^no +\* limits(?s:.*)hint: ulimit`}, silent)
+		command(t, "stage", limit, "--", rpmig, "list").want(0, []string{"quiz1"}, silent)
 	}
 }
 

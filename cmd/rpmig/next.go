@@ -34,10 +34,11 @@ func (e *env) next(c *cli.Context, format reports.Format, run *result.Run, dir s
 			fmt.Fprintf(e.stderr, "rpmig: why: rpmig explain %s\n", quote(filepath.Join(dir, id)))
 		}
 		fmt.Fprintf(e.stderr, "rpmig: the page: rpmig report %s --format=html >page.html\n", quote(dir))
-	case e.personErr && c.Bool("v"):
-		fmt.Fprintln(e.stderr, "rpmig: --out=DIR keeps the captures, and makes a page of it")
 	case e.personErr:
-		fmt.Fprintln(e.stderr, "rpmig: why: the same with -v; --out=DIR keeps the captures, and makes a page of it")
+		if !c.Bool("v") {
+			fmt.Fprintf(e.stderr, "rpmig: why: the same with -v; the story: rpmig explain %s\n", cell.Scenario)
+		}
+		fmt.Fprintln(e.stderr, "rpmig: --out=DIR keeps the captures, and makes a page of it")
 	}
 }
 

@@ -414,7 +414,7 @@ func TestTerminal(t *testing.T) {
 			if colored := strings.Contains(strings.ReplaceAll(out, "\x1b[K", ""), "\x1b["); colored != test.color {
 				t.Errorf("colours: %t, want %t: %q", colored, test.color, out)
 			}
-			if !strings.Contains(out, "\nrpmig: why: the same with -v; --out=DIR ") {
+			if !matches(`\nrpmig: why: the same with -v; the story: rpmig explain [a-z0-9-]+\r?\nrpmig: --out=DIR `, out) {
 				t.Errorf("no word of how to see more: %q", out)
 			}
 			if !strings.Contains(out, "36 cells: ") {

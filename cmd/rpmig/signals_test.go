@@ -217,7 +217,7 @@ func (p *process) holds(name string) bool {
 func TestReportsEnd(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	largeLedger(t, filepath.Join(dir, ledgerName), 100000)
+	largeLedger(t, filepath.Join(dir, ledgerName), 300000)
 	pipe := filepath.Join(t.TempDir(), ledgerName)
 	if err := unix.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
