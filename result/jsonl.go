@@ -57,6 +57,14 @@ func (lw *Writer) Write(c *Cell) error {
 	return lw.line(filled(*c))
 }
 
+// End appends how a run ended that did not end by itself.
+func (lw *Writer) End(e Ending) error { return lw.line(endingLine{e}) }
+
+// endingLine is what a line holds that is neither the header nor a cell.
+type endingLine struct {
+	Ending Ending `json:"ending"`
+}
+
 func (lw *Writer) line(v any) error {
 	if lw.err != nil {
 		return lw.err
@@ -146,6 +154,10 @@ func read(r io.Reader) (*Run, error) {
 		if cutShort(text) {
 			break
 		}
+		if ending, ok := parseEnding(text); ok {
+			run.Ending = ending
+			continue
+		}
 		c, err := parseCell(text, schema)
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
@@ -215,6 +227,18 @@ func parseHeader(line []byte) (*Header, error) {
 	}
 	h.fill()
 	return &h, nil
+}
+
+// parseEnding tells whether a line is an ending, and which.
+func parseEnding(line []byte) (*Ending, bool) {
+	if !bytes.HasPrefix(bytes.TrimSpace(line), []byte(`{"ending":`)) { // a cell has many fields, and is looked at once
+		return nil, false
+	}
+	var e endingLine
+	if err := json.Unmarshal(line, &e); err != nil || e.Ending.Why == "" {
+		return nil, false // the cell's error tells of it
+	}
+	return &e.Ending, true
 }
 
 func parseCell(line []byte, schema int) (*Cell, error) {

@@ -441,3 +441,28 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+func TestEnding(t *testing.T) {
+	var b bytes.Buffer
+	w, err := NewWriter(&b, Header{Cells: 3, Guest: &Guest{Name: "6.12", From: "bzImage", Emulator: "QEMU 7.2", Accelerator: "tcg", Memory: 768, CPUs: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Ending{Why: "the kernel died: Oops", Died: true, Console: []string{"Oops", "Call Trace:"}}
+	if err := w.End(want); err != nil {
+		t.Fatal(err)
+	}
+	run, err := Read(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&want, run.Ending); diff != "" {
+		t.Errorf("ending:\n%s", diff)
+	}
+	if run.Header.Guest == nil || run.Header.Guest.Name != "6.12" {
+		t.Errorf("guest: got %v", run.Header.Guest)
+	}
+	if _, err := Read(strings.NewReader(`{"schema":2}` + "\n" + `{"ending":{"why":""}}` + "\n")); err == nil {
+		t.Error("an ending without a reason was read")
+	}
+}

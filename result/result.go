@@ -61,6 +61,30 @@ type Header struct {
 	Port     uint16   `json:"port"`    // of the listeners, in each cell's namespace
 	// Modes are all that this rpmig has, in the order in which reports show them.
 	Modes []Mode `json:"modes"`
+	// Guest is the virtual machine in which the run was played; nil: it was on the machine's own kernel.
+	Guest *Guest `json:"guest,omitempty"`
+}
+
+// Guest is a virtual machine that was booted for a run.
+type Guest struct {
+	Name string `json:"name"` // of its kernel among those of the run: the name of its folder below --out
+	From string `json:"from"` // what the kernel was made of, as the user named it
+	// Image is the SHA-256 of the kernel's image, in hexadecimal.
+	Image       string `json:"image,omitempty"`
+	Emulator    string `json:"emulator"`    // and its version: "QEMU 7.2.22"
+	Accelerator string `json:"accelerator"` // tcg or kvm
+	Memory      int    `json:"memory"`      // MiB
+	CPUs        int    `json:"cpus"`
+	Virtual     bool   `json:"virtual_time"`     // its clock is that of the instructions it runs: no time is a figure of a machine
+	Config      string `json:"config,omitempty"` // file below the ledger's folder with the kernel's .config; empty: it was not found
+}
+
+// Ending is how a run ended that did not end by itself: a guest that died, or was lost.
+type Ending struct {
+	Why string `json:"why"` // one sentence
+	// Died tells that the kernel said so itself: a panic, or a report on its console. Otherwise it was lost, for whatever reason.
+	Died    bool     `json:"died,omitempty"`
+	Console []string `json:"console,omitempty"` // the last lines of it
 }
 
 // Mode is a way to ask the kernel for migration, as far as a reader of the ledger needs to know it.
@@ -399,6 +423,7 @@ type Capture struct {
 type Run struct {
 	Header Header
 	Cells  []Cell
+	Ending *Ending // nil: it ended by itself, or was cut short without a word
 }
 
 // Count returns how many cells have the status.
@@ -428,7 +453,7 @@ const (
 // is nothing but SKIP says so.
 func (r *Run) ExitCode() int {
 	switch {
-	case r.Count(Error) > 0 || r.Missing() > 0:
+	case r.Count(Error) > 0 || r.Missing() > 0 || r.Ending != nil:
 		return ExitSoftware
 	case r.Count(Fail) > 0:
 		return ExitFail
