@@ -6,6 +6,7 @@ package result
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"unique"
 )
@@ -462,6 +463,20 @@ func (r *Run) ExitCode() int {
 	default:
 		return ExitOK
 	}
+}
+
+// ExitCode maps several runs to the status of the process: the worst of theirs. They are skipped only if all are.
+func ExitCode(runs []*Run) int {
+	var codes []int
+	for _, r := range runs {
+		codes = append(codes, r.ExitCode())
+	}
+	for _, worst := range []int{ExitSoftware, ExitFail, ExitOK, ExitSkip} {
+		if slices.Contains(codes, worst) {
+			return worst
+		}
+	}
+	return ExitOK
 }
 
 // Summary is the run in one line: "10 cells: 8 PASS, 2 SKIP".
