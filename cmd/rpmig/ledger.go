@@ -24,17 +24,10 @@ import (
 // readLedger reads the ledger of a run by its folder, or by the name that the run printed when it ended.
 func readLedger(ctx context.Context, path string) (*result.Run, error) {
 	rec, err := readRuns(ctx, path)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case len(rec.runs) == 1 && rec.names == nil:
-		return rec.runs[0], nil
-	case rec.names == nil:
-		return nil, &usageError{fmt.Sprintf("%s holds %d runs, one after another: want one", path, len(rec.runs)), "rpmig report " + quote(path) + " shows all"}
-	default:
-		return nil, &usageError{fmt.Sprintf("%s holds %s: want one", path, result.Plural(len(rec.runs), "run", "runs")),
-			"name its folder: " + quote(filepath.Join(path, rec.names[rec.worst()]))}
 	}
+	return rec.one(path, func(dir string) string { return "name its folder: " + dir })
 }
 
 // recorded are the runs of a folder or of a file.
@@ -114,6 +107,18 @@ func byNumbers(a, b string) int {
 		}
 		return cmp.Compare(a, b)
 	})
+}
+
+// one is the run, of a path that has one alone. Of several, the hint is what to say of the folder of the worst.
+func (r *recorded) one(path string, hint func(dir string) string) (*result.Run, error) {
+	if r.names == nil && len(r.runs) == 1 {
+		return r.runs[0], nil
+	}
+	said := fmt.Sprintf("%s holds %s, and one is wanted", path, result.Plural(len(r.runs), "run", "runs"))
+	if r.names == nil {
+		return nil, &usageError{said, "rpmig report " + quote(path) + " shows all"}
+	}
+	return nil, &usageError{said, hint(quote(filepath.Join(path, r.names[r.worst()])))}
 }
 
 // worst is the run to look at first.
