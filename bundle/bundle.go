@@ -42,6 +42,7 @@ const (
 	manifestName = "manifest.json"
 	captureFile  = "capture.pcapng"
 	panicFile    = "panic.txt"
+	consoleFile  = "console.txt" // of a guest
 
 	socketsFile   = "sockets.txt"
 	namespaceFile = "namespace.txt"
@@ -93,6 +94,7 @@ func Write(ctx context.Context, w io.Writer, src Source) (err error) {
 		p.entries = append(p.entries, entry{configName, func() ([]byte, error) { return p.text(src.KernelConfig), nil }})
 	}
 	p.programs()
+	p.console()
 	if err := p.head(); err != nil {
 		return err
 	}
@@ -120,6 +122,17 @@ type packing struct {
 	run      *result.Run
 	env      reports.Environment
 	entries  []entry
+}
+
+// console adds what the console of a guest has said.
+func (p *packing) console() {
+	switch {
+	case p.run.Header.Guest == nil:
+	case isFile(p.files, consoleFile):
+		p.take(consoleFile, p.text)
+	default:
+		p.env.LeftOut = append(p.env.LeftOut, reports.LeftOut{File: consoleFile, Why: "which is not in the run's folder"})
+	}
 }
 
 // head redacts what the ledger says besides its cells. A guest's kernel was named by its user, and a console may say anything.

@@ -71,6 +71,9 @@ func sourceIn(t testing.TB, dir string) Source {
 			write(panicFile, "goroutine 1 [running]: /home/jane/go/x.go:12 on zeus")
 		}
 	}
+	if err := os.WriteFile(filepath.Join(dir, consoleFile), []byte("Linux version 6.18.44-zeus (jane@zeus)\nzeus login: "), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for name, text := range map[string]string{
 		"select.bpf.c": "int choose_listener;\n", "select.bpf.o": "\x7fELF", "bpf.txt": "kernel: accepted\nr3 = 0xffffc9000625e008 on zeus\n",
 		"notes of jane": "not the program's", "run.sh": "rm -r /",

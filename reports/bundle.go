@@ -197,6 +197,9 @@ func (m *mail) timelines() {
 func (m *mail) enclosed() {
 	m.heading("With this report")
 	m.fold("run.jsonl, from which rpmig makes this and every other report again; page.html; timelines/; cells/, each with its capture, its socket tables, and what its namespace was like: sysctls, rules, counters; bpf/, the program and what the verifier said; environment.json; manifest.json, with a sum of each file.")
+	if m.run.Header.Guest != nil {
+		m.fold("console.txt, all that the guest's console said.")
+	}
 	for _, l := range m.env.LeftOut {
 		m.fold("Not here: " + l.String())
 	}
