@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -155,19 +156,29 @@ func (c *Cache) workshop() (dir string, lock int, err error) {
 	}
 }
 
-// file makes a file of the cache, and returns its path; the name is made of the content.
+// file makes a file of the cache whose name tells its content, and returns its path.
 func (c *Cache) file(name string, data []byte) (string, error) {
 	to := c.path(name)
-	if _, err := os.Stat(to); err == nil {
+	if info, err := os.Stat(to); err == nil && info.Size() == int64(len(data)) {
+		now := time.Now()
+		_ = os.Chtimes(to, now, now) // it is in use: see forgetInitramfs
 		return to, nil
 	}
-	return to, c.make(name, func(path string) error {
+	return to, c.put(name, data)
+}
+
+// put makes a file of the cache, or replaces it.
+func (c *Cache) put(name string, data []byte) error {
+	return c.make(name, func(path string) error {
 		if err := os.WriteFile(path, data, 0o644); err != nil {
-			return failed(err, "free some space, or XDG_CACHE_HOME=DIR", "write to the cache")
+			return failed(err, moreSpace, "write to the cache")
 		}
 		return nil
 	})
 }
+
+// moreSpace is the hint for who could not write to the cache.
+const moreSpace = "free some space, or XDG_CACHE_HOME=DIR"
 
 // fitName makes a name fit for a folder.
 func fitName(s string) string {
