@@ -14,7 +14,10 @@ import (
 
 // Cache is a folder of what is costly to get and can be made again: unpacked kernels, initramfs, apt's lists. Several rpmigs
 // may use it side by side: what is in it appears whole or not at all, and does not change.
-type Cache struct{ dir string }
+type Cache struct {
+	dir  string
+	lock int // of the folder, shared, for as long as it is open: see Prune
+}
 
 // OpenCache opens $XDG_CACHE_HOME/rpmig, else $HOME/.cache/rpmig. Where neither can be had, it is a folder of this user's
 // alone where temporary files are.
@@ -61,9 +64,20 @@ func usable(dir string) error {
 }
 
 func openCache(dir string) (*Cache, error) {
-	c := &Cache{dir}
-	return c, c.sweep()
+	lock, err := lockDir(dir, unix.LOCK_SH)
+	if err != nil {
+		return nil, failed(err, "XDG_CACHE_HOME=DIR, with a folder of this machine", "lock the cache %s", dir)
+	}
+	c := &Cache{dir, lock}
+	if err := c.sweep(); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
 }
+
+// Close lets go of the cache: it may be emptied then.
+func (c *Cache) Close() { unix.Close(c.lock) }
 
 // Dir is the cache's folder.
 func (c *Cache) Dir() string { return c.dir }

@@ -15,17 +15,17 @@ import (
 
 // Kernel is a kernel that can be booted.
 type Kernel struct {
-	Name    string // fit for a folder, and no other kernel of the run has it: "6.1.0-56-cloud-amd64"
-	From    string // what the user named
-	Release string // as uname -r will say in it
-	Arch    string // as GOARCH names it: amd64, arm64
-	Image   string // path
-	Modules string // folder of its modules; empty: there is none, all is built in
-	Config  string // path of its .config; empty where none was found
-	SHA256  string // of the image, in hexadecimal
+	Name    string `json:"name"`              // fit for a folder, and no other kernel of the run has it: "6.1.0-56-cloud-amd64"
+	From    string `json:"from"`              // what the user named
+	Release string `json:"release"`           // as uname -r will say in it
+	Arch    string `json:"architecture"`      // as GOARCH names it: amd64, arm64
+	Image   string `json:"image"`             // path
+	Modules string `json:"modules,omitempty"` // folder of its modules; empty: there is none, all is built in
+	Config  string `json:"config,omitempty"`  // path of its .config; empty where none was found
+	SHA256  string `json:"sha256"`            // of the image, in hexadecimal
 
 	// Want are further modules that the guest loads, where the kernel has them.
-	Want []string
+	Want []string `json:"-"`
 }
 
 // Options are how kernels are looked for.

@@ -25,8 +25,12 @@ type Package struct {
 	Package      string `json:"package"`
 	Version      string `json:"version"`
 	Architecture string `json:"architecture"`
-	From         string `json:"from"`   // what the user named when it was unpacked
+	From         string `json:"from"`   // what it was unpacked for, as a user names a kernel
 	SHA256       string `json:"sha256"` // of the package's file, in hexadecimal
+
+	// What follows is not in the cache, but found out when it is listed.
+	Path string `json:"path,omitempty"` // of what it was unpacked to
+	Size int64  `json:"bytes,omitempty"`
 }
 
 const (
@@ -67,6 +71,9 @@ func (f *finder) unpacked(ctx context.Context, from, file string) (string, error
 	if err != nil {
 		return "", failed(err, "", "read %s", file)
 	}
+	if full, err := filepath.Abs(from); err == nil && from == file {
+		from = full
+	}
 	p := Package{From: from, SHA256: hex.EncodeToString(sum.Sum(nil))}
 	name := p.SHA256[:32]
 	if _, err := f.Cache.readPackage(name); err == nil {
@@ -86,7 +93,7 @@ func (f *finder) unpacked(ctx context.Context, from, file string) (string, error
 		case errors.As(err, &path):
 			return failed(err, moreSpace, "unpack %s", from)
 		case err != nil:
-			return refuse("dpkg-deb --info "+file, "kernel %s is no package that can be unpacked: %v", from, err)
+			return refuse("dpkg-deb --info "+file, "kernel %s is no package that can be unpacked: %v", file, err)
 		}
 		p.Package, p.Version, p.Architecture = c.name, c.version, c.arch
 		b, err := json.Marshal(p)
