@@ -29,7 +29,7 @@ type comparison struct {
 // of a stream, and when, differs from one run to the next on the same kernel.
 func compare(runs []*kernelRun) *comparison {
 	c := &comparison{runs: len(runs), settings: map[string][]setting{}, words: map[string]map[setting][]string{}}
-	c.order = modeOrder(&runs[0].Header)
+	c.order = modeOrder(modesOf(runs))
 	for i, k := range runs {
 		entries := map[string]map[setting]*entry{}
 		for j := range k.Cells {
