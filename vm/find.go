@@ -187,8 +187,11 @@ func (f *finder) find(ctx context.Context, name string) error {
 	if err != nil {
 		return missing(err, name)
 	}
-	if isPackage || strings.HasSuffix(name, ".deb") {
+	switch {
+	case isPackage:
 		return f.deb(ctx, name, name)
+	case strings.HasSuffix(name, ".deb"):
+		return refuse("dpkg-deb --info "+name, "kernel %s is no Debian package", name)
 	}
 	return f.image(name, name)
 }
