@@ -182,8 +182,8 @@ func (f *finder) takePackage(ctx context.Context, a *apt, from, pkg, size string
 	if err != nil {
 		return "", failed(err, "", "make a folder of the cache")
 	}
-	defer unix.Close(lock)  //nolint:errcheck // see close(2)
-	defer os.RemoveAll(dir) //nolint:errcheck // the next rpmig sweeps it away
+	defer unix.Close(lock)
+	defer func() { _ = os.RemoveAll(dir) }()
 	file, err := a.download(ctx, pkg, size, dir)
 	if err != nil {
 		return "", err

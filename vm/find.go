@@ -202,7 +202,7 @@ func isAr(file string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	defer f.Close() //nolint:errcheck // it was read
+	defer func() { _ = f.Close() }()
 	magic := make([]byte, len(arMagic))
 	n, err := io.ReadFull(f, magic)
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {

@@ -91,7 +91,7 @@ func TestFind(t *testing.T) {
 		{"other modules", map[string]string{"bzImage": x86, "m/x.ko": ko}, "bzImage", Options{Modules: "m"}, "", "do not have nf_tables"},
 		{"--modules that is none", map[string]string{"bzImage": x86}, "bzImage", Options{Modules: "gone"}, "", "modules "},
 		{"no package", map[string]string{"a.deb": "text"}, "a.deb", Options{}, "", "is no Debian package"},
-		{"package cut off", map[string]string{"a.deb": deb("x")[:300]}, "a.deb", Options{}, "", "is no package that can be unpacked: it ends early"},
+		{"package cut off", map[string]string{"a.deb": deb("x")[:300]}, "a.deb", Options{}, "", "is no package that can be unpacked: it ends"},
 		{"package of something else", map[string]string{"a.deb": deb("bash", [2]string{"./bin/bash", ""})}, "a.deb", Options{}, "", "package bash has no image"},
 		{"package without modules", map[string]string{"a.deb": deb("linux-binary-6.1", [2]string{"./usr/lib/modules/6.1/vmlinuz", x86})}, "a.deb", Options{}, "", "the package has no modules"},
 		{"empty list", map[string]string{"list": "# none\n"}, "@list", Options{}, "", "names no kernel"},
