@@ -17,7 +17,7 @@ import (
 type Kernel struct {
 	Name    string `json:"name"`              // fit for a folder, and no other kernel of the run has it: "6.1.0-56-cloud-amd64"
 	From    string `json:"from"`              // what the user named
-	Release string `json:"release"`           // as uname -r will say in it
+	Release string `json:"release"`           // as uname -r will say in it; empty where nothing tells before it has booted
 	Arch    string `json:"architecture"`      // as GOARCH names it: amd64, arm64
 	Image   string `json:"image"`             // path
 	Modules string `json:"modules,omitempty"` // folder of its modules; empty: there is none, all is built in
