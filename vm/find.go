@@ -19,7 +19,7 @@ type Kernel struct {
 	From    string `json:"from"`              // what the user named
 	Release string `json:"release"`           // as uname -r will say in it; empty where nothing tells before it has booted
 	Arch    string `json:"architecture"`      // as GOARCH names it: amd64, arm64
-	Image   string `json:"image"`             // path
+	Image   string `json:"image"`             // path; all paths are absolute
 	Modules string `json:"modules,omitempty"` // folder of its modules; empty: there is none, all is built in
 	Config  string `json:"config,omitempty"`  // path of its .config; empty where none was found
 	SHA256  string `json:"sha256"`            // of the image, in hexadecimal
@@ -269,6 +269,7 @@ func (f *finder) complete(k *Kernel) error {
 	if err != nil {
 		return failed(err, "", "kernel %s", k.From)
 	}
+	k.Image = full
 	dir, base := filepath.Split(full)
 	dir = filepath.Clean(dir)
 	named := releaseOf(base)
@@ -279,6 +280,9 @@ func (f *finder) complete(k *Kernel) error {
 	if f.Modules != "" {
 		if modules, err = modulesBelow(f.Modules, k.Release); err != nil {
 			return err
+		}
+		if modules, err = filepath.Abs(modules); err != nil {
+			return failed(err, "", "kernel %s", k.From)
 		}
 	}
 	tree := treeOf(dir)
