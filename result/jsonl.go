@@ -201,6 +201,12 @@ func cutShort(line []byte) bool {
 	return errors.Is(err, io.ErrUnexpectedEOF)
 }
 
+// ParseHeader reads the first line of a ledger that comes line by line.
+func ParseHeader(line []byte) (*Header, error) { return parseHeader(line) }
+
+// ParseCell reads one of the lines behind it, of this Schema.
+func ParseCell(line []byte) (*Cell, error) { return parseCell(line, Schema) }
+
 func parseHeader(line []byte) (*Header, error) {
 	// The schema is looked at first and alone: a newer one may have changed all else.
 	var first struct {

@@ -137,6 +137,21 @@ func (v *Verdict) Confirm(again Verdict) {
 	v.Reason = fmt.Sprintf("not confirmed: %s; played again, alone, it was %s: %s", v.Reason, again.Status, again.Reason)
 }
 
+// Fault makes a verdict of a report in which the kernel tells of a fault of its own, and which this cell has brought about: whatever
+// became of the connections, that is not as it should be. line is the report's first.
+func (v *Verdict) Fault(line string) {
+	v.Status, v.Bug = result.Fail, ""
+	v.Reason = "the kernel reported a fault of its own: " + line
+}
+
+// NoCulprit says that such a report came while this cell was played with others, and not when each was played again, alone: the
+// verdict, whatever it was, is not the whole truth.
+func (v *Verdict) NoCulprit(line string, others int) {
+	v.Status, v.Bug = result.Error, ""
+	v.Reason = fmt.Sprintf("the kernel reported a fault of its own while this cell and %d others were played, or just after some, "+
+		"and not when each was played again, alone: %s", others, line)
+}
+
 // Control tells how the "off" cell beside this one fared; empty is that it was not played. A PASS without a control that
 // passed says so: a reset that did not come proves something only where the same capture has caught one.
 func (v *Verdict) Control(isControl bool, control result.Status) result.Control {
