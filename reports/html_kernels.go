@@ -1,0 +1,105 @@
+package reports
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// htmlCompared is what a page of several kernels has of them side by side.
+type htmlCompared struct {
+	Kernels []string
+	Rows    []htmlDifference // what differs
+	Alike   string
+	Groups  []*htmlGroup // all
+}
+
+// htmlDifference is a row of the table of what differs: see comparedRow.
+type htmlDifference struct {
+	Scenario, Where string
+	Entries         []htmlEntry // by kernel
+}
+
+// htmlGroup is a scenario in a family.
+type htmlGroup struct {
+	Scenario, Family string
+	Lines            []*htmlLine // by mode
+}
+
+type htmlLine struct {
+	Mode    string
+	Differs bool
+	Entries []htmlEntry // by kernel
+}
+
+// renderPages writes one page of several kernels, each a column. It belongs in the folder that holds theirs.
+func renderPages(w io.Writer, all []*kernelRun, _ Options) error {
+	p := newHTMLPage(all)
+	p.Title = "on " + result.Plural(len(all), "kernel", "kernels")
+	p.Compared = &htmlCompared{}
+	taken := map[string]bool{}
+	entries := map[string]map[setting][]htmlEntry{} // by scenario, a kernel each
+	for i, k := range p.Kernels {
+		p.Compared.Kernels = append(p.Compared.Kernels, k.name)
+		rows, err := k.rows(p.Modes, taken)
+		if err != nil {
+			return fmt.Errorf("write html: %w", err)
+		}
+		for _, r := range rows {
+			for _, e := range r.Entries {
+				s := setting{r.Family, e.Mode}
+				if entries[r.Scenario] == nil {
+					entries[r.Scenario] = map[setting][]htmlEntry{}
+				}
+				if entries[r.Scenario][s] == nil {
+					entries[r.Scenario][s] = make([]htmlEntry, len(all))
+				}
+				entries[r.Scenario][s][i] = e.brief()
+			}
+		}
+		p.Rows = append(p.Rows, rows...)
+	}
+	slices.SortStableFunc(p.Rows, func(a, b *htmlRow) int {
+		return cmp.Or(cmp.Compare(a.Scenario, b.Scenario), cmp.Compare(a.Family, b.Family))
+	})
+	p.Compared.fill(compare(all), entries)
+	return p.write(w)
+}
+
+// brief is an entry whose counts tell a number only where repeats differ.
+func (e htmlEntry) brief() htmlEntry {
+	e.Counts = slices.Clone(e.Counts)
+	for i := range e.Counts {
+		if e.Counts[i].N == e.Repeats {
+			e.Counts[i].N = 0
+		}
+	}
+	return e
+}
+
+// fill takes what is told of cells from entries.
+func (h *htmlCompared) fill(c *comparison, entries map[string]map[setting][]htmlEntry) {
+	h.Alike = "Cells " + c.alike() + "."
+	for _, r := range c.rows(differs) {
+		scenario := r.scenario
+		for i := 0; scenario == everyScenario && i < len(c.scenarios); i++ { // the first that has it
+			if entries[c.scenarios[i]][r.first] != nil {
+				scenario = c.scenarios[i]
+			}
+		}
+		h.Rows = append(h.Rows, htmlDifference{r.scenario, r.where, entries[scenario][r.first]})
+	}
+	for _, scenario := range c.scenarios {
+		var group *htmlGroup
+		for _, s := range c.settings[scenario] {
+			if group == nil || group.Family != s.family {
+				group = &htmlGroup{Scenario: scenario, Family: s.family}
+				h.Groups = append(h.Groups, group)
+			}
+			group.Lines = append(group.Lines, &htmlLine{s.mode, differs(c.words[scenario][s]), entries[scenario][s]})
+		}
+	}
+}
