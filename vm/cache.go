@@ -7,13 +7,17 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // Cache is a folder of what is costly to get and can be made again: unpacked kernels, initramfs, apt's lists. Several rpmigs
 // may use it side by side: what is in it appears whole or not at all, and does not change.
-type Cache struct{ dir string }
+type Cache struct {
+	dir  string
+	lock int // of the folder, shared, for as long as it is open: see Prune
+}
 
 // OpenCache opens $XDG_CACHE_HOME/rpmig, else $HOME/.cache/rpmig. Where neither can be had, it is a folder of this user's
 // alone where temporary files are.
@@ -60,9 +64,20 @@ func usable(dir string) error {
 }
 
 func openCache(dir string) (*Cache, error) {
-	c := &Cache{dir}
-	return c, c.sweep()
+	lock, err := lockDir(dir, unix.LOCK_SH)
+	if err != nil {
+		return nil, failed(err, "XDG_CACHE_HOME=DIR, with a folder of this machine", "lock the cache %s", dir)
+	}
+	c := &Cache{dir, lock}
+	if err := c.sweep(); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
 }
+
+// Close lets go of the cache: it may be emptied then.
+func (c *Cache) Close() { unix.Close(c.lock) }
 
 // Dir is the cache's folder.
 func (c *Cache) Dir() string { return c.dir }
@@ -155,19 +170,29 @@ func (c *Cache) workshop() (dir string, lock int, err error) {
 	}
 }
 
-// file makes a file of the cache, and returns its path; the name is made of the content.
+// file makes a file of the cache whose name tells its content, and returns its path.
 func (c *Cache) file(name string, data []byte) (string, error) {
 	to := c.path(name)
-	if _, err := os.Stat(to); err == nil {
+	if info, err := os.Stat(to); err == nil && info.Size() == int64(len(data)) {
+		now := time.Now()
+		_ = os.Chtimes(to, now, now) // it is in use: see forgetInitramfs
 		return to, nil
 	}
-	return to, c.make(name, func(path string) error {
+	return to, c.put(name, data)
+}
+
+// put makes a file of the cache, or replaces it.
+func (c *Cache) put(name string, data []byte) error {
+	return c.make(name, func(path string) error {
 		if err := os.WriteFile(path, data, 0o644); err != nil {
-			return failed(err, "free some space, or XDG_CACHE_HOME=DIR", "write to the cache")
+			return failed(err, moreSpace, "write to the cache")
 		}
 		return nil
 	})
 }
+
+// moreSpace is the hint for who could not write to the cache.
+const moreSpace = "free some space, or XDG_CACHE_HOME=DIR"
 
 // fitName makes a name fit for a folder.
 func fitName(s string) string {

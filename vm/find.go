@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,17 +15,17 @@ import (
 
 // Kernel is a kernel that can be booted.
 type Kernel struct {
-	Name    string // fit for a folder, and no other kernel of the run has it: "6.1.0-56-cloud-amd64"
-	From    string // what the user named
-	Release string // as uname -r will say in it
-	Arch    string // as GOARCH names it: amd64, arm64
-	Image   string // path
-	Modules string // folder of its modules; empty: there is none, all is built in
-	Config  string // path of its .config; empty where none was found
-	SHA256  string // of the image, in hexadecimal
+	Name    string `json:"name"`              // fit for a folder, and no other kernel of the run has it: "6.1.0-56-cloud-amd64"
+	From    string `json:"from"`              // what the user named
+	Release string `json:"release"`           // as uname -r will say in it
+	Arch    string `json:"architecture"`      // as GOARCH names it: amd64, arm64
+	Image   string `json:"image"`             // path
+	Modules string `json:"modules,omitempty"` // folder of its modules; empty: there is none, all is built in
+	Config  string `json:"config,omitempty"`  // path of its .config; empty where none was found
+	SHA256  string `json:"sha256"`            // of the image, in hexadecimal
 
 	// Want are further modules that the guest loads, where the kernel has them.
-	Want []string
+	Want []string `json:"-"`
 }
 
 // Options are how kernels are looked for.
@@ -169,6 +170,9 @@ func (f *finder) find(ctx context.Context, name string) error {
 	if name == "host" {
 		return f.host()
 	}
+	if version, ok := strings.CutPrefix(name, "debian:"); ok {
+		return f.debian(ctx, name, version)
+	}
 	info, err := os.Stat(name)
 	switch {
 	case err != nil:
@@ -178,7 +182,29 @@ func (f *finder) find(ctx context.Context, name string) error {
 	case !info.Mode().IsRegular():
 		return refuse(exampleKernel, "kernel %s: neither a file nor a folder", name)
 	}
+	isPackage, err := isAr(name)
+	if err != nil {
+		return missing(err, name)
+	}
+	if isPackage || strings.HasSuffix(name, ".deb") {
+		return f.deb(ctx, name, name)
+	}
 	return f.image(name, name, "")
+}
+
+// isAr tells whether a file begins as a package does.
+func isAr(file string) (bool, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close() //nolint:errcheck // it was read
+	magic := make([]byte, len(arMagic))
+	n, err := io.ReadFull(f, magic)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return false, err
+	}
+	return string(magic[:n]) == arMagic, nil
 }
 
 // mostImage is how large an image may be, in bytes; that of a kernel with all built in and debugging on is some 100 MiB.
