@@ -104,7 +104,7 @@ func (a *apt) lock(ctx context.Context) (int, error) {
 	return lock, nil
 }
 
-// run runs a program of apt with that state, and returns what it prints.
+// run runs a program of apt with that state in a folder, and returns what it prints.
 func (a *apt) run(ctx context.Context, in, program string, args ...string) (string, error) {
 	// Pdeathsig fires when the thread that forked ends (prctl(2)). apt's helpers end when it does.
 	runtime.LockOSThread()
@@ -164,7 +164,7 @@ func complaints(said string) []string {
 // update fetches the lists of what there is to be had. Where one of several sources fails, the others' lists are there.
 func (a *apt) update(ctx context.Context) error {
 	a.say("fetching apt's lists for %s", a.arch)
-	_, err := a.run(ctx, "", "apt-get", "update")
+	_, err := a.run(ctx, a.dir(), "apt-get", "update")
 	if err == nil {
 		return nil
 	}
@@ -183,7 +183,7 @@ var uri = regexp.MustCompile(`(?m)^'[^']*' (\S+\.deb) (\d+) \S+$`)
 
 // has asks whether a package can be had, and how large it is, in bytes as apt prints them.
 func (a *apt) has(ctx context.Context, pkg string) (size string, ok bool, err error) {
-	out, err := a.run(ctx, "", "apt-get", "download", "--print-uris", pkg)
+	out, err := a.run(ctx, a.dir(), "apt-get", "download", "--print-uris", pkg) // it is silent of one that is in the folder
 	var said *aptError
 	if errors.As(err, &said) {
 		return "", false, nil
@@ -221,7 +221,7 @@ func megabytes(size string) string {
 
 // kernels are the versions that can be had, of the flavours that end in cloud-ARCH: the smallest.
 func (a *apt) kernels(ctx context.Context) ([]string, error) {
-	out, err := a.run(ctx, "", "apt-cache", "pkgnames", "linux-image-")
+	out, err := a.run(ctx, a.dir(), "apt-cache", "pkgnames", "linux-image-")
 	if err != nil {
 		return nil, err
 	}

@@ -137,7 +137,7 @@ func (a *apt) renew(ctx context.Context) error {
 	return nil
 }
 
-// take downloads what a version consists of, and unpacks it: one package, or from 7.x on two.
+// take downloads what a version consists of, and unpacks it: one package, or from 7.x on three.
 func (f *finder) take(ctx context.Context, a *apt, from, version string) ([]string, error) {
 	var names []string
 	one := "linux-image-" + version
@@ -157,10 +157,13 @@ func (f *finder) take(ctx context.Context, a *apt, from, version string) ([]stri
 			return names, nil
 		}
 	}
-	for _, pkg := range []string{"linux-binary-" + version, "linux-modules-" + version} {
+	for _, pkg := range []string{"linux-binary-" + version, "linux-modules-" + version, "linux-base-" + version} {
 		size, ok, err := a.has(ctx, pkg)
 		if err != nil {
 			return nil, err
+		}
+		if !ok && strings.HasPrefix(pkg, "linux-base-") {
+			continue // it has the .config
 		}
 		if !ok {
 			return nil, fmt.Errorf("%s: %w", pkg, errNotToBeHad)

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -138,14 +137,4 @@ func (c *Cache) Prune() (size int64, err error) {
 		}
 	}
 	return size, nil
-}
-
-// Kernel is what stands behind "linux-image-" and the like in a package's name.
-func (p *Package) Kernel() string {
-	for _, lead := range []string{"linux-image-", "linux-binary-", "linux-modules-"} {
-		if v, ok := strings.CutPrefix(p.Package, lead); ok {
-			return v
-		}
-	}
-	return p.Package
 }

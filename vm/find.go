@@ -162,8 +162,9 @@ func missing(err error, name string) *Error {
 // finder collects kernels.
 type finder struct {
 	Options
-	found []*Kernel
-	parts []*part
+	found    []*Kernel
+	packaged []*Kernel // those of them that are in packages
+	parts    []*part   // packages without an image
 }
 
 func (f *finder) find(ctx context.Context, name string) error {
@@ -189,7 +190,7 @@ func (f *finder) find(ctx context.Context, name string) error {
 	if isPackage || strings.HasSuffix(name, ".deb") {
 		return f.deb(ctx, name, name)
 	}
-	return f.image(name, name, "")
+	return f.image(name, name)
 }
 
 // isAr tells whether a file begins as a package does.
@@ -210,8 +211,8 @@ func isAr(file string) (bool, error) {
 // mostImage is how large an image may be, in bytes; that of a kernel with all built in and debugging on is some 100 MiB.
 const mostImage = 1 << 30
 
-// image adds the kernel of an image. Modules is their folder; where it is empty, they are looked for.
-func (f *finder) image(from, file, modules string) error {
+// image adds the kernel of an image.
+func (f *finder) image(from, file string) error {
 	info, err := os.Stat(file)
 	if err != nil {
 		return missing(err, file)
@@ -233,15 +234,34 @@ func (f *finder) image(from, file, modules string) error {
 	}
 	sum := sha256.Sum256(b)
 	k := &Kernel{From: from, Release: i.release, Arch: i.arch, Image: file, SHA256: hex.EncodeToString(sum[:])}
-	if err := f.complete(k, modules); err != nil {
+	if err := f.complete(k); err != nil {
 		return err
+	}
+	if k.Config == "" {
+		if err := f.configWithin(k, b); err != nil {
+			return err
+		}
 	}
 	f.found = append(f.found, k)
 	return nil
 }
 
+// configWithin looks for the .config in an image, and puts it into the cache.
+func (f *finder) configWithin(k *Kernel, b []byte) error {
+	config := ikconfig(b)
+	if config == nil {
+		return nil
+	}
+	c, err := f.cache()
+	if err != nil {
+		return err
+	}
+	k.Config, err = c.file(filepath.Join("configs", k.SHA256[:32]), config)
+	return err
+}
+
 // complete finds what belongs to an image.
-func (f *finder) complete(k *Kernel, modules string) error {
+func (f *finder) complete(k *Kernel) error {
 	full, err := filepath.Abs(k.Image)
 	if err != nil {
 		return failed(err, "", "kernel %s", k.From)
@@ -252,6 +272,7 @@ func (f *finder) complete(k *Kernel, modules string) error {
 	if k.Release == "" {
 		k.Release = named
 	}
+	modules := ""
 	if f.Modules != "" {
 		if modules, err = modulesBelow(f.Modules, k.Release); err != nil {
 			return err
@@ -259,7 +280,11 @@ func (f *finder) complete(k *Kernel, modules string) error {
 	}
 	tree := treeOf(dir)
 	if modules == "" {
-		modules = firstFolder(modulesBeside(dir, tree, k.Release))
+		for _, p := range modulesBeside(dir, tree, k.Release) {
+			if modules == "" && hasModules(p) {
+				modules = p
+			}
+		}
 	}
 	k.Modules = modules
 	k.Config = firstFile(configsBeside(dir, tree, modules, k.Release))
@@ -398,7 +423,7 @@ func (f *finder) folder(dir string) error {
 		if file == "" {
 			return refuse("make -C "+dir+" -j$(nproc), or name where it was built to (O=)", "kernel %s: a build tree in which no image was built", dir)
 		}
-		return f.image(dir, file, "")
+		return f.image(dir, file)
 	}
 	found, err := imagesIn(dir)
 	switch {
@@ -409,7 +434,7 @@ func (f *finder) folder(dir string) error {
 	case len(found) > 1:
 		return refuse("--kernel "+found[len(found)-1], "kernel %s: there are several in this folder: %s", dir, strings.Join(found, ", "))
 	}
-	return f.image(dir, found[0], "")
+	return f.image(dir, found[0])
 }
 
 // imagesIn finds the images below a folder. A link to another, as /vmlinuz is, counts once.

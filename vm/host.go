@@ -21,7 +21,7 @@ func (f *finder) host() error {
 	}
 	for _, p := range places {
 		if _, err := os.Stat(p); err == nil {
-			return f.image("host", p, "")
+			return f.image("host", p)
 		}
 	}
 	return failed(nil, "name its image: --kernel FILE; or a packaged kernel: --kernel debian:VERSION",

@@ -70,7 +70,7 @@ func listModules(dir string) (*modules, error) {
 			m.files[name] = filepath.Join(dir, line)
 		}
 	})
-	if err == nil && len(m.files) > 0 {
+	if err == nil && len(m.files) > 0 || exists(filepath.Join(dir, "Kconfig")) || exists(filepath.Join(dir, ".config")) {
 		return m, nil
 	}
 	return m, filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {

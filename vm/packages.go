@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 // part is an unpacked package that has no image, and may have the modules of another's.
@@ -127,7 +126,11 @@ func (f *finder) cached(from, name string) error {
 	case err != nil:
 		return failed(err, "", "kernel %s", from)
 	case len(found) > 0:
-		return f.image(from, found[0], "")
+		if err := f.image(from, found[0]); err != nil {
+			return err
+		}
+		f.packaged = append(f.packaged, f.found[len(f.found)-1])
+		return nil
 	}
 	f.parts = append(f.parts, &part{from: from, pkg: p.Package, dir: tree})
 	return nil
@@ -137,35 +140,52 @@ func (f *finder) cached(from, name string) error {
 func (f *finder) joinPackages() error {
 	for _, k := range f.found {
 		for _, p := range f.parts {
-			dir := firstFolder([]string{
-				filepath.Join(p.dir, "lib/modules", k.Release), filepath.Join(p.dir, "usr/lib/modules", k.Release),
-			})
-			config := firstFile(configsBeside(filepath.Join(p.dir, "boot"), "", dir, k.Release))
-			if k.Release == "" || dir == "" && config == "" {
-				continue
-			}
-			p.used = true
-			if dir != "" && f.Modules == "" && !hasModules(k.Modules) {
-				k.Modules = dir
-			}
-			if k.Config == "" {
-				k.Config = config
-			}
+			f.join(k, p)
+		}
+	}
+	for _, k := range f.packaged {
+		if k.Modules == "" {
+			return refuse("name its package with the modules too: linux-modules-"+k.Release, "kernel %s: the package has no modules", k.From)
 		}
 	}
 	for _, p := range f.parts {
-		if !p.used && !strings.HasPrefix(p.pkg, "linux-base-") { // which has but scripts
-			return refuse("name the package with its image too: linux-image-V or linux-binary-V", "kernel %s: package %s has no image of a kernel, and goes with none that is named", p.from, p.pkg)
+		if !p.used {
+			return refuse("name the package with its image too: linux-image-V or linux-binary-V",
+				"kernel %s: package %s has no image of a kernel, and goes with none that is named", p.from, p.pkg)
 		}
 	}
 	return nil
 }
 
-// hasModules tells whether a folder has modules in it, and not but an image.
+// join gives a kernel what a package has for its release.
+func (f *finder) join(k *Kernel, p *part) {
+	if k.Release == "" {
+		return
+	}
+	dir := firstFolder([]string{filepath.Join(p.dir, "lib/modules", k.Release), filepath.Join(p.dir, "usr/lib/modules", k.Release)})
+	config := firstFile(configsBeside(filepath.Join(p.dir, "boot"), "", dir, k.Release))
+	p.used = p.used || dir != "" || config != ""
+	if k.Modules == "" && hasModules(dir) {
+		k.Modules = dir
+	}
+	if k.Config == "" {
+		k.Config = config
+	}
+}
+
+// hasModules tells whether a folder has modules in it, and not but a list of them or an image.
 func hasModules(dir string) bool {
 	if dir == "" {
 		return false
 	}
 	m, err := listModules(dir)
-	return err == nil && len(m.files) > 0
+	if err != nil {
+		return false
+	}
+	for name := range m.files {
+		if m.file(name) != "" {
+			return true
+		}
+	}
+	return false
 }

@@ -105,7 +105,7 @@ func (e *env) listKernels(cache *vm.Cache, asJSON bool) error {
 	for i := range all.Packages {
 		p := &all.Packages[i]
 		total += p.Size
-		fmt.Fprintf(&b, "%-40s %10s  %s\n", printable(p.Kernel()), mebibytes(p.Size), printable(p.Version))
+		fmt.Fprintf(&b, "%-40s %10s  %s\n", printable(p.Package), mebibytes(p.Size), printable(p.Version))
 		fmt.Fprintf(&b, "  %s\n", printable(p.From))
 	}
 	if len(all.Packages) == 0 {
