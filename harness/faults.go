@@ -155,7 +155,7 @@ func (r *runner) accuse(ctx context.Context, p *played) bool {
 			return false
 		}
 	}
-	p.Verdict.NoCulprit(i.line, len(i.suspects)-1)
+	p.Verdict.NoCulprit(i.line)
 	return true
 }
 

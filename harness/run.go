@@ -236,12 +236,12 @@ func (r *runner) playAt(at *place, c lab.Case, repeat int) played {
 	if repeat > 1 && r.o.Again != nil {
 		cfg.Dropper = r.o.Again
 	}
+	suspect := r.faults.began(c, repeat)
 	if r.o.Watch != nil {
 		id := result.ID(c.Scenario.Name, c.Family.Name, c.Mode.Name, repeat)
 		r.o.Watch.Began(id)
 		defer r.o.Watch.Ended(id)
 	}
-	suspect := r.faults.began(c, repeat)
 	p := lab.Play(cfg, at)
 	r.faults.ended(suspect)
 	r.files.Release(at.files)

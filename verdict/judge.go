@@ -144,12 +144,12 @@ func (v *Verdict) Fault(line string) {
 	v.Reason = "the kernel reported a fault of its own: " + line
 }
 
-// NoCulprit says that such a report came while this cell was played with others, and not when each was played again, alone: the
-// verdict, whatever it was, is not the whole truth.
-func (v *Verdict) NoCulprit(line string, others int) {
+// NoCulprit says that such a report came while this cell was played, with others or after them, and for none of them when each was
+// played again, alone: the verdict, whatever it was, is not the whole truth.
+func (v *Verdict) NoCulprit(line string) {
 	v.Status, v.Bug = result.Error, ""
-	v.Reason = fmt.Sprintf("the kernel reported a fault of its own while this cell and %d others were played, or just after some, "+
-		"and not when each was played again, alone: %s", others, line)
+	v.Reason = "the kernel reported a fault of its own, and it is not known which cell has brought that about: it came while this one " +
+		"was played, and not again when each that was played then was played alone: " + line
 }
 
 // Control tells how the "off" cell beside this one fared; empty is that it was not played. A PASS without a control that

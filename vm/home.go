@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -70,23 +71,30 @@ func (f homeFile) Write(p []byte) (int, error) {
 
 func (homeFile) Close() error { return nil }
 
-// ProvokeVariable has the kernel of a guest misbehave once the first cell has begun, for tests: by the letters of
-// Documentation/admin-guide/sysrq.rst, such as "c" for a crash and "l" for a backtrace. It is taken over into guests.
+// ProvokeVariable has the kernel of a guest misbehave once a cell has begun, for tests: by a letter of
+// Documentation/admin-guide/sysrq.rst, such as "c" for a crash and "l" for a backtrace. "l" is for the first cell, and
+// "l@quiz1/ipv4/off/1" for that cell, each time that it is played. A guest has it from the host.
 const ProvokeVariable = "RPMIG_TEST_SYSRQ"
 
 // provocation is what ProvokeVariable asks for.
 type provocation struct {
-	once   *sync.Once
-	letter string
+	letter, cell string
+	once         *sync.Once
 }
 
-func newProvocation() provocation { return provocation{&sync.Once{}, os.Getenv(ProvokeVariable)} }
+func newProvocation() provocation {
+	letter, cell, _ := strings.Cut(os.Getenv(ProvokeVariable), "@")
+	return provocation{letter, cell, &sync.Once{}}
+}
 
-func (p provocation) at(string) {
-	if p.letter == "" {
+func (p provocation) at(cell string) {
+	if p.letter == "" || p.cell != "" && p.cell != cell {
 		return
 	}
-	p.once.Do(func() {
-		_ = os.WriteFile("/proc/sysrq-trigger", []byte(p.letter), 0)
-	})
+	press := func() { _ = os.WriteFile("/proc/sysrq-trigger", []byte(p.letter), 0) }
+	if p.cell == "" {
+		p.once.Do(press)
+	} else {
+		press()
+	}
 }

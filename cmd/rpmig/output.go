@@ -30,6 +30,8 @@ type output struct {
 	live  *liveLine  // nil: there is no terminal to draw on
 	said  *streaming // the report, as far as the run has come; nil: it is made when the run is over
 	words func(format string, args ...any)
+	// prefix tells this run from others, in words about its cells.
+	prefix string
 
 	dir    string   // where the ledger is; empty: nowhere yet
 	home   *vm.Home // takes it all, where the run is that of a guest; nil: it is not
@@ -248,7 +250,7 @@ func (o *output) makeDir() (err error) {
 // progress counts the cell on the live line; where there is none each bad cell gets a line, as it ends.
 func (o *output) progress(c *result.Cell) {
 	if o.live == nil && o.home == nil && c.Bad() {
-		o.words("rpmig: %s: %s: %s\n", c.ID(), c.Status, printable(c.Reason))
+		o.words("rpmig: %s%s: %s: %s\n", o.prefix, c.ID(), c.Status, printable(c.Reason))
 	}
 	o.live.cell(c.Bad())
 }

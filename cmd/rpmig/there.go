@@ -89,7 +89,9 @@ func (e *env) prepareThere(c *cli.Context, r *request, g *guests) ([]*there, err
 			dir = filepath.Join(dir, k.Name)
 			return dir, os.MkdirAll(dir, 0o755)
 		}
-		if len(g.kernels) == 1 {
+		if len(g.kernels) > 1 {
+			t.prefix = k.Name + ": "
+		} else {
 			t.said = newStreaming(e, c, r.format)
 		}
 		t.whole = t.said == nil && t.whole
