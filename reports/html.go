@@ -30,6 +30,8 @@ var (
 	cellHTML string
 	//go:embed page/page.css
 	pageCSS string
+	//go:embed page/kernels.css
+	kernelsCSS string // besides, of a page of several kernels
 	//go:embed page/page.js
 	pageJS string
 
@@ -71,18 +73,6 @@ type htmlPage struct {
 	JS            template.JS
 	AnyTables     bool
 	DoubtSentence string
-}
-
-// htmlKernel is a run.
-type htmlKernel struct {
-	*kernelRun
-	Name         string
-	Release      string
-	Command      string
-	Facts        []fact
-	Backends     string
-	Uncontrolled string
-	Streams      []*pool
 }
 
 // htmlRow is a scenario in a family.
@@ -149,54 +139,6 @@ func (p *htmlPage) write(w io.Writer) error {
 		return fmt.Errorf("write html: %w", err)
 	}
 	return nil
-}
-
-// newHTMLPage is a page without its rows.
-func newHTMLPage(all []*kernelRun) *htmlPage {
-	h := &all[0].Header
-	p := &htmlPage{
-		Summary: result.Summary(runsOf(all)), ModeDocs: h.Modes, DoubtSentence: doubt,
-		CSS: template.CSS(pageCSS), JS: template.JS(pageJS), Policy: policy(pageJS, pageCSS),
-	}
-	for _, s := range result.Statuses() {
-		if slices.ContainsFunc(all, func(k *kernelRun) bool { return k.Count(s) > 0 }) {
-			p.Statuses = append(p.Statuses, s)
-		}
-	}
-	for _, run := range all {
-		p.add(run)
-	}
-	slices.SortFunc(p.Modes, modeOrder(h))
-	return p
-}
-
-// add adds what the page says of a run besides its rows.
-func (p *htmlPage) add(run *kernelRun) {
-	cells := sorted(run.Run)
-	k := &htmlKernel{
-		kernelRun: run, Name: run.name, Release: run.Header.Release(), Facts: guestFacts(run.Header.Guest),
-		Command:  strings.Join(append([]string{"rpmig"}, run.Header.Command...), " "),
-		Backends: strings.Join(dropBackends(cells), " and by "), Streams: pools(cells),
-	}
-	var doubted []*result.Cell
-	for _, c := range cells {
-		if !slices.Contains(p.Modes, c.Mode) {
-			p.Modes = append(p.Modes, c.Mode)
-		}
-		if doubtful(c) {
-			doubted = append(doubted, c)
-		}
-		p.AnyTables = p.AnyTables || len(c.Tables) > 0
-	}
-	k.Uncontrolled = places(doubted)
-	p.AnyStreams = p.AnyStreams || len(k.Streams) > 0
-	p.Kernels = append(p.Kernels, k)
-}
-
-// rows are the scenarios and families of a run. Their ids are none of those that are taken.
-func (k *htmlKernel) rows(modes []string, taken map[string]bool) ([]*htmlRow, error) {
-	d := htmlDrawer{NewStories(k.Run), NewStories(&result.Run{Header: k.Header}), modes, k.o, k.name}
-	return d.rows(htmlRows(sorted(k.Run), k.name, taken))
 }
 
 // policy forbids all that the page does not need; the network is part of it.

@@ -3,11 +3,76 @@ package reports
 import (
 	"cmp"
 	"fmt"
+	"html/template"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/rpmig/rpmig/result"
 )
+
+// htmlKernel is a run.
+type htmlKernel struct {
+	*kernelRun
+	Name         string
+	Release      string
+	Command      string
+	Facts        []fact
+	Backends     string
+	Uncontrolled string
+	Streams      []*pool
+}
+
+// newHTMLPage is a page without its rows.
+func newHTMLPage(all []*kernelRun) *htmlPage {
+	h, css := &all[0].Header, pageCSS
+	if len(all) > 1 {
+		css += kernelsCSS
+	}
+	p := &htmlPage{
+		Summary: result.Summary(runsOf(all)), ModeDocs: h.Modes, DoubtSentence: doubt,
+		CSS: template.CSS(css), JS: template.JS(pageJS), Policy: policy(pageJS, css),
+	}
+	for _, s := range result.Statuses() {
+		if slices.ContainsFunc(all, func(k *kernelRun) bool { return k.Count(s) > 0 }) {
+			p.Statuses = append(p.Statuses, s)
+		}
+	}
+	for _, run := range all {
+		p.add(run)
+	}
+	slices.SortFunc(p.Modes, modeOrder(h))
+	return p
+}
+
+// add adds what the page says of a run besides its rows.
+func (p *htmlPage) add(run *kernelRun) {
+	cells := sorted(run.Run)
+	k := &htmlKernel{
+		kernelRun: run, Name: run.name, Release: run.Header.Release(), Facts: guestFacts(run.Header.Guest),
+		Command:  strings.Join(append([]string{"rpmig"}, run.Header.Command...), " "),
+		Backends: strings.Join(dropBackends(cells), " and by "), Streams: pools(cells),
+	}
+	var doubted []*result.Cell
+	for _, c := range cells {
+		if !slices.Contains(p.Modes, c.Mode) {
+			p.Modes = append(p.Modes, c.Mode)
+		}
+		if doubtful(c) {
+			doubted = append(doubted, c)
+		}
+		p.AnyTables = p.AnyTables || len(c.Tables) > 0
+	}
+	k.Uncontrolled = places(doubted)
+	p.AnyStreams = p.AnyStreams || len(k.Streams) > 0
+	p.Kernels = append(p.Kernels, k)
+}
+
+// rows are the scenarios and families of a run. Their ids are none of those that are taken.
+func (k *htmlKernel) rows(modes []string, taken map[string]bool) ([]*htmlRow, error) {
+	d := htmlDrawer{NewStories(k.Run), NewStories(&result.Run{Header: k.Header}), modes, k.o, k.name}
+	return d.rows(htmlRows(sorted(k.Run), k.name, taken))
+}
 
 // htmlCompared is what a page of several kernels has of them side by side.
 type htmlCompared struct {
@@ -85,9 +150,10 @@ func (h *htmlCompared) fill(c *comparison, entries map[string]map[setting][]html
 	h.Alike = "Cells " + c.alike() + "."
 	for _, r := range c.rows(differs) {
 		scenario := r.scenario
-		for i := 0; scenario == everyScenario && i < len(c.scenarios); i++ { // the first that has it
-			if entries[c.scenarios[i]][r.first] != nil {
+		for i := 0; (r.scenario == everyScenario || r.scenario == mostScenarios) && i < len(c.scenarios); i++ {
+			if slices.Equal(c.words[c.scenarios[i]][r.first], r.words) { // the first of them
 				scenario = c.scenarios[i]
+				break
 			}
 		}
 		h.Rows = append(h.Rows, htmlDifference{r.scenario, r.where, entries[scenario][r.first]})

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/rpmig/rpmig/result"
 )
@@ -43,8 +45,12 @@ type markdown struct{ bytes.Buffer }
 // escape makes a text one that is shown as it is, also inside a table.
 func escape(s string) string {
 	var b strings.Builder
-	for _, r := range printable(s) {
-		if strings.ContainsRune("\\`*_[]<>|&~", r) {
+	runes := []rune(printable(s))
+	inWord := func(i int) bool {
+		return i >= 0 && i < len(runes) && (unicode.IsLetter(runes[i]) || unicode.IsDigit(runes[i]))
+	}
+	for i, r := range runes {
+		if strings.ContainsRune("\\`*[]<>|&~", r) || r == '_' && !(inWord(i-1) && inWord(i+1)) { // x86_64 stays as it is
 			b.WriteByte('\\')
 		}
 		b.WriteRune(r)
@@ -130,28 +136,40 @@ func (b *markdown) rows(rows []comparedRow, all []*kernelRun, none string) {
 	b.table(heading, lines)
 }
 
-// notes name the bugs behind each XFAIL, the reasons of each SKIP, and say which runs are not whole.
+// notes name the bugs behind each XFAIL and the reasons of each SKIP, and say which runs are not whole.
 func (b *markdown) notes(all []*kernelRun) {
-	var notes []string
-	note := func(format string, args ...any) {
-		if s := "- " + fmt.Sprintf(format, args...); !slices.Contains(notes, s) {
-			notes = append(notes, s)
-		}
-	}
+	on := map[string][]string{} // by note, the kernels
 	for _, k := range all {
-		for _, c := range sorted(k.Run) {
-			switch {
+		add := func(note string) {
+			if name := escape(k.name); !slices.Contains(on[note], name) {
+				on[note] = append(on[note], name)
+			}
+		}
+		for i := range k.Cells {
+			switch c := &k.Cells[i]; {
 			case c.Status == result.XFail && c.Bug != "":
-				note("%s, XFAIL in %s: %s", escape(k.name), escape(c.Scenario), escape(c.Bug))
+				add("XFAIL, " + escape(c.Scenario) + ": " + escape(c.Bug))
 			case c.Status == result.Skip:
-				note("%s, SKIP: %s", escape(k.name), escape(c.Reason))
+				add("SKIP: " + escape(c.Reason))
 			}
 		}
 		if why := notWhole(k.Run); why != "" {
-			note("%s is not whole: %s", escape(k.name), escape(why))
+			add("Not whole: " + escape(why))
 		}
 	}
-	if notes != nil {
-		b.paragraph(strings.Join(notes, "\n"))
+	var lines []string
+	for _, note := range slices.Sorted(maps.Keys(on)) {
+		line := "- " + note
+		switch kernels := on[note]; {
+		case len(all) == 1:
+		case len(kernels) == len(all):
+			line += " (all kernels)"
+		default:
+			line += " (" + strings.Join(kernels, ", ") + ")"
+		}
+		lines = append(lines, line)
+	}
+	if lines != nil {
+		b.paragraph(strings.Join(lines, "\n"))
 	}
 }

@@ -22,7 +22,7 @@ const (
 func renderText(w io.Writer, run *result.Run, o Options) error {
 	p := newPage(o)
 	p.heading(onKernel(&run.Header))
-	p.guest(run.Header.Guest)
+	p.guest(run.Header.Guest, o)
 	p.run(run, o)
 	return p.writeTo(w)
 }
@@ -34,7 +34,7 @@ func renderTexts(w io.Writer, all []*kernelRun, o Options) error {
 	for i, k := range all {
 		p.heading(printable(fmt.Sprintf("Kernel %d of %d: %s", i+1, len(all), k.name)))
 		p.say(0, 2, plain, "", onKernel(&k.Header))
-		p.guest(k.Header.Guest)
+		p.guest(k.Header.Guest, o)
 		p.run(k.Run, k.o)
 	}
 	p.compared(all)
@@ -76,9 +76,11 @@ func (p *page) run(run *result.Run, o Options) {
 }
 
 // guest says in what machine a run was played, if not in this one.
-func (p *page) guest(g *result.Guest) {
+func (p *page) guest(g *result.Guest, o Options) {
 	for _, f := range guestFacts(g) {
-		p.say(0, 2, plain, f.Name+": ", f.Value)
+		if f.Name != imageFact || o.Verbose { // a long number
+			p.say(0, 2, plain, f.Name+": ", f.Value)
+		}
 	}
 }
 
@@ -124,7 +126,7 @@ func (p *page) kernelTable(all []*kernelRun, rows []comparedRow) {
 	left := column{cells: [][]tableCell{nil}}
 	for _, r := range rows {
 		var label []tableCell
-		for i, line := range wrap(printable(strings.TrimRight(r.scenario+" "+r.where, " ")), p.width*2/5, p.width*2/5-2) {
+		for i, line := range wrap(printable(strings.TrimSuffix(r.scenario+": "+r.where, ": ")), p.width*2/5, p.width*2/5-2) {
 			if i > 0 {
 				line = "  " + line
 			}
@@ -303,7 +305,7 @@ func (p *page) problems(cells []*result.Cell, o Options) {
 	for _, c := range cells {
 		if c.Status != result.Pass && c.Status != result.Skip {
 			p.line("")
-			p.say(0, 2, statusStyles[c.Status], string(c.Status), " "+printable(c.ID()))
+			p.say(0, 2, statusStyles[c.Status], printable(string(c.Status)), " "+printable(c.ID()))
 			p.say(2, 4, plain, "", printable(c.Reason))
 			for _, k := range c.Failed() {
 				p.check(k)
