@@ -2,7 +2,6 @@ package vm
 
 import (
 	"archive/tar"
-	"bufio"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -15,7 +14,7 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+	"github.com/xi2/xz"
 )
 
 // The bounds of what a package may unpack to. Debian's largest kernels have some 5000 files, of 120 MiB.
@@ -23,8 +22,8 @@ const (
 	mostKept    = 1 << 30 // bytes that are written
 	mostListed  = 4 << 30 // bytes of all files in it
 	mostFiles   = 100_000
-	mostControl = 1 << 20 // bytes of the package's own description
-	mostWindow  = 128 << 20
+	mostControl = 1 << 20   // bytes of the package's own description
+	mostWindow  = 128 << 20 // bytes that a compressor may look back: as zstd --ultra -22, of which kernels are made
 )
 
 // keptFiles are the files of a kernel's package that a run needs. Of the modules these are the kinds that carry packets and
@@ -103,7 +102,7 @@ func withTar(r io.Reader, kind string, read func(*tar.Reader) error) error {
 	case ".gz":
 		plain, err = gzip.NewReader(r)
 	case ".xz":
-		plain, err = xz.ReaderConfig{DictCap: mostWindow}.NewReader(bufio.NewReaderSize(r, 1<<20))
+		plain, err = xz.NewReader(r, mostWindow)
 	case ".zst":
 		var z *zstd.Decoder
 		z, err = zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(mostWindow))

@@ -85,6 +85,9 @@ func checkInit(b []byte, arch string) error {
 	if want := machines[arch]; f.Machine != want {
 		return fmt.Errorf("it is for %v, and the kernel for %s", f.Machine, arch)
 	}
+	if f.Type != elf.ET_EXEC && f.Type != elf.ET_DYN {
+		return fmt.Errorf("it is no program, but %v", f.Type)
+	}
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
 			return fmt.Errorf("it is linked dynamically, and a guest has no libraries")

@@ -14,7 +14,7 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+	"github.com/xi2/xz"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -211,9 +211,9 @@ func unpack(b []byte, most int64) ([]byte, error) {
 	var err error
 	switch {
 	case has(b, 0, "\xfd7zXZ\x00"):
-		r, err = xz.NewReader(bytes.NewReader(b))
+		r, err = xz.NewReader(bytes.NewReader(b), mostWindow)
 	case has(b, 0, "\x28\xb5\x2f\xfd"):
-		z, zerr := zstd.NewReader(bytes.NewReader(b), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(uint64(most)))
+		z, zerr := zstd.NewReader(bytes.NewReader(b), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(mostWindow))
 		if zerr != nil {
 			return nil, zerr
 		}
