@@ -48,9 +48,6 @@ func (h *Home) Create(name string) (io.WriteCloser, error) {
 	return homeFile{h}, h.send(kindFile, []byte(name))
 }
 
-// Note sends what is known of the guest.
-func (h *Home) Note(text []byte) error { return h.send(kindNote, text) }
-
 // Write takes a line of the ledger.
 func (h *Home) Write(line []byte) (int, error) {
 	return len(line), h.send(kindLedger, line)

@@ -26,8 +26,6 @@ type Sink interface {
 	Header(h *result.Header, files []File) error
 	// Cell takes a cell, with the files that were sent before it. Their names are local, and below no folder but the run's.
 	Cell(c *result.Cell, files []File) error
-	// Note takes what is known of the guest, for a bundle.
-	Note(text []byte) error
 	// Output takes what the run printed.
 	Output(stderr bool, text []byte) error
 }
@@ -161,8 +159,8 @@ func (w *watch) play(ctx context.Context) (*end, error, error) {
 	defer close(done)
 	go listen(w.e.channel, incoming, done)
 	go listen(w.e.serial, incoming, done)
-	timer := time.NewTimer(w.Machine.BootTimeout)
-	defer timer.Stop()
+	waits := newPatience(w.e)
+	defer waits.stop()
 	interrupted := ctx.Done()
 	var channel *os.File
 	var stopped <-chan time.Time
@@ -185,7 +183,7 @@ func (w *watch) play(ctx context.Context) (*end, error, error) {
 			case !w.hello || m.from != channel:
 				return nil, errFrame, nil
 			}
-			resetTimer(timer, w.Silence)
+			waits.begin()
 			if end, err := w.take(m); end != nil || err != nil {
 				return end, nil, err
 			}
@@ -195,11 +193,12 @@ func (w *watch) play(ctx context.Context) (*end, error, error) {
 				return nil, errNotUp, nil
 			}
 			return w.drain(channel, incoming)
-		case <-timer.C:
-			if !w.hello {
+		case <-waits.look():
+			if waited := waits.waited(); !w.hello && waited > w.Machine.BootTimeout {
 				return nil, fmt.Errorf("%w within %v", errNotUp, w.Machine.BootTimeout), nil
+			} else if w.hello && waited > w.Silence {
+				return nil, fmt.Errorf("%w: it said nothing for %v", errSilent, w.Silence), nil
 			}
-			return nil, fmt.Errorf("%w: it said nothing for %v", errSilent, w.Silence), nil
 		case <-interrupted:
 			interrupted = nil
 			if !w.hello {
@@ -237,11 +236,6 @@ func (w *watch) drain(channel *os.File, incoming <-chan message) (*end, error, e
 	return nil, errLost, nil
 }
 
-func resetTimer(t *time.Timer, d time.Duration) {
-	t.Stop()
-	t.Reset(d)
-}
-
 // greet answers a hello with what to run.
 func (w *watch) greet(channel *os.File, payload []byte) error {
 	var h Hello
@@ -275,8 +269,6 @@ func (w *watch) take(m message) (*end, error) {
 		f.Data = append(f.Data, m.payload...)
 	case kindLedger:
 		return nil, w.line(m.payload)
-	case kindNote:
-		return nil, w.sink.Note(m.payload)
 	case kindEnd:
 		var said end
 		if err := json.Unmarshal(m.payload, &said); err != nil {
@@ -358,5 +350,4 @@ type Deaf struct{}
 func (Deaf) Hello(Hello) error                     { return nil }
 func (Deaf) Header(*result.Header, []File) error   { return nil }
 func (Deaf) Cell(*result.Cell, []File) error       { return nil }
-func (Deaf) Note([]byte) error                     { return nil }
 func (Deaf) Output(stderr bool, text []byte) error { return nil }

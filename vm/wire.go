@@ -26,7 +26,6 @@ const (
 	kindFile   kind = 'F' // the name of a file: its content follows, up to the next one or the next line
 	kindData   kind = 'C' // some of its content
 	kindLedger kind = 'L' // a line of the ledger; the files before it are the cell's
-	kindNote   kind = 'N' // what is known of the guest, for a bundle
 )
 
 // What the host sends.

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -41,7 +40,6 @@ type there struct {
 	command []string
 	line    *guestLine
 	printed [2]bytes.Buffer // standard output and error of the run in the guest
-	note    []byte
 }
 
 // playThere plays the run in each kernel that the command line names, and reports on all of them.
@@ -199,12 +197,6 @@ func (t *there) Header(h *result.Header, files []vm.File) error {
 func (t *there) Cell(c *result.Cell, files []vm.File) error {
 	t.line.cell(c.Bad())
 	return t.take(c, func(to evidence.Place) error { return putAll(to, files) })
-}
-
-// Note implements vm.Sink.
-func (t *there) Note(text []byte) error {
-	t.note = text
-	return nil
 }
 
 // Output implements vm.Sink.
@@ -395,12 +387,4 @@ func (e *env) sayPrinted(c *cli.Context, t *there) {
 		}
 		fmt.Fprintf(e.stderr, "rpmig: %s: %s\n", t.kernel.Name, printable(strings.TrimPrefix(strings.TrimSpace(line), "rpmig: ")))
 	}
-}
-
-// notes are what a guest tells of itself for a bundle.
-func (t *there) environment() (env reports.Environment, err error) {
-	if t.note == nil {
-		return env, errors.New("the guest did not tell of itself")
-	}
-	return env, json.Unmarshal(t.note, &env)
 }
