@@ -27,7 +27,7 @@ type Config struct {
 	// all times are counted from when one should have arrived: a pause of the server hides none of those that met it.
 	Clients int
 	Rate    float64 // arrivals a second
-	MaxOpen int     // in an open loop, the most connections at a time, 10000; an arrival that finds no room is void
+	MaxOpen int     // in an open loop, the most connections at a time: 10000, of TLS and commands 1000; an arrival that finds no room is void
 
 	Request   Request
 	Requests  int         // how many a connection makes: 1
