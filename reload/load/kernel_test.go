@@ -14,14 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/reload/load"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var at = netip.MustParseAddrPort("127.0.0.1:80")
 
@@ -127,7 +124,7 @@ func TestEnds(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		server func(net.Conn) // none: nobody listens
-		rule   bool               // the final ACK of the handshake is answered with a reset
+		rule   bool           // the final ACK of the handshake is answered with a reset
 		change func(*load.Config)
 		want   load.End
 		phase  load.Phase
