@@ -45,7 +45,7 @@ type Config struct {
 type Request struct {
 	HTTP   *HTTP
 	Send   []byte
-	Expect []byte // how the reply begins; the rest is not waited for. Empty: any byte is a reply
+	Expect []byte // how the reply begins; the rest is not waited for, and if it comes later it is reset. Empty: any byte is a reply
 }
 
 // HTTP is a request of HTTP/1.1, by GET.
