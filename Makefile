@@ -22,7 +22,7 @@ GENERATED := 'migrate/*_bpfe[lb].*' 'kernel/*_bpfe[lb].*' 'kernel/trace/*_bpfe[l
 # Programs and files, and the Debian packages that bring them.
 FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium \
 	xmllint=libxml2-utils prove=perl /usr/lib/python3/dist-packages/tap/parser.py=python3-tap
-FOR_BENCH := iptables=iptables python3=python3 nginx=nginx wrk=wrk
+FOR_BENCH := iptables=iptables python3=python3 nginx=nginx-light wrk=wrk
 FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 	/usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev
 
@@ -43,7 +43,6 @@ if (($${#missing[@]})); then \
 fi
 endef
 
-# Debian starts a server that it installs, unless policy-rc.d forbids it: that is there meanwhile, if there is none.
 define install
 $(call look,$(1)); \
 if ((! $${#missing[@]})); then \
@@ -54,8 +53,6 @@ elif ((EUID != 0)) || ! command -v apt-get >/dev/null; then \
 else \
 	echo "installing by apt-get: $${missing[*]}"; \
 	export DEBIAN_FRONTEND=noninteractive; \
-	policy=/usr/sbin/policy-rc.d; \
-	[[ -e "$$policy" ]] || { trap 'rm -f "$$policy"' EXIT; printf '#!/bin/sh\nexit 101\n' >"$$policy"; chmod 755 "$$policy"; }; \
 	install=(apt-get install -qq --yes --no-install-recommends "$${missing[@]}"); \
 	"$${install[@]}" >/dev/null || { apt-get update -qq && "$${install[@]}" >/dev/null; }; \
 fi
