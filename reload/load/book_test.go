@@ -154,7 +154,7 @@ func TestUnclean(t *testing.T) {
 // TestSlices: they are merged where there would be too many, and lose nothing.
 func TestSlices(t *testing.T) {
 	b := testBook()
-	const count = 3*maxSlices + 17
+	const count = 2*maxSlices + 17
 	for i := range time.Duration(count) {
 		b.served(i*100*ms, i*100*ms+i%7*ms)
 	}

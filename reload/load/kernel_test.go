@@ -178,13 +178,14 @@ func TestEnds(t *testing.T) {
 					}
 				}
 				c := load.Config{To: at, Clients: 2, Request: get(), Pause: time.Millisecond, Sources: []netip.Addr{netip.MustParseAddr("127.0.1.1"), netip.MustParseAddr("127.0.1.2")}}
+				count := int64(20)
 				if test.want == load.Timeout {
-					c.Timeout = 20 * time.Millisecond
+					c.Timeout, count = 500*time.Millisecond, 2 // enough for what is sent to come
 				}
 				if test.change != nil {
 					test.change(&c)
 				}
-				r, err := play(t.Context(), c, 20)
+				r, err := play(t.Context(), c, count)
 				if err := errors.Join(err, all(r, test.want)); err != nil {
 					return err
 				}

