@@ -23,6 +23,7 @@ GENERATED := 'migrate/*_bpfe[lb].*' 'kernel/*_bpfe[lb].*' 'kernel/trace/*_bpfe[l
 # which the machine's own sources of packages must have.
 KERNELS := 6.1.0-52-cloud-amd64 6.1.0-56-cloud-amd64 6.12.101+deb12-cloud-amd64 6.12.117+deb12-cloud-amd64
 OTHER_KERNELS := 5.10.0-46-cloud-amd64 7.3.4+deb13-cloud-amd64
+SCENARIOS := all
 
 # Programs and files, and the Debian packages that bring them.
 FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium \
@@ -143,9 +144,9 @@ kernels: build ## play the catalogue in Debian's kernels, in QEMU, and write doc
 		else echo "make: LEFT OUT: $$name is not to be had" >&2; fi; \
 	done; \
 	(($${#found[@]})) || { echo "make: no kernel is to be had, and docs/KERNELS.md stays as it is" >&2; exit 1; }; \
-	bin/rpmig run all --migrate=all --family=ipv4 "$${found[@]}" --out bin/kernels >bin/kernels.txt || (($$? == 1)) || \
+	bin/rpmig run '$(SCENARIOS)' --migrate=all --family=ipv4 "$${found[@]}" --boot-timeout=5m --out bin/kernels >bin/kernels.txt || (($$? == 1)) || \
 		{ echo "make: no conclusion, and docs/KERNELS.md stays as it is: bin/kernels.txt tells why" >&2; exit 1; }
-	@{ cat docs/kernels.head.md; bin/rpmig report bin/kernels --format=markdown; } >bin/KERNELS.md
+	@{ sed "s|SCENARIOS|'$(SCENARIOS)'|" docs/kernels.head.md; bin/rpmig report bin/kernels --format=markdown; } >bin/KERNELS.md
 	mv bin/KERNELS.md docs/KERNELS.md
 
 .PHONY: kernels-all

@@ -57,7 +57,7 @@ func TestCompare(t *testing.T) {
 		},
 		{
 			"one that did not come up", []*result.Run{{}, run("a/ipv4/off PASS", "a/ipv4/sysctl PASS", "a/ipv4/bpf PASS"), run("a/ipv4/off PASS", "a/ipv4/sysctl SKIP", "a/ipv4/bpf SKIP")},
-			[]string{"a [sysctl, bpf] |PASS|SKIP"}, "alike on all kernels: 0 of 3 cells; different: 2; not played on all: 1",
+			[]string{"a [sysctl, bpf] |PASS|SKIP"}, "alike on 2 of 3 kernels, as no other played any: 1 of 3 cells; different: 2",
 		},
 		{
 			"most scenarios", []*result.Run{
