@@ -22,7 +22,7 @@ GENERATED := 'migrate/*_bpfe[lb].*' 'kernel/*_bpfe[lb].*' 'kernel/trace/*_bpfe[l
 # Programs and files, and the Debian packages that bring them.
 FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium \
 	xmllint=libxml2-utils prove=perl /usr/lib/python3/dist-packages/tap/parser.py=python3-tap
-FOR_BENCH := iptables=iptables python3=python3
+FOR_BENCH := iptables=iptables python3=python3 nginx=nginx-light wrk=wrk
 FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 	/usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev
 
@@ -146,9 +146,10 @@ mutants-self: ## break rpmig in many small ways, see which test or cell notices,
 	go run ./bench/mutants -o docs/MUTANTS-SELF.md $(ARGS) >/dev/null
 
 .PHONY: bench
-bench: build ## measure rpmig beside the talk's two scripts; needs root, takes four minutes
+bench: build ## measure rpmig beside the talk's two scripts, and its load beside wrk; needs root, takes five minutes
 	@$(call check,$(FOR_BENCH),deps)
 	go run ./bench -rpmig bin/rpmig $(ARGS)
+	CGO_ENABLED=0 go run ./bench/load
 
 .PHONY: clean
 clean: ## remove what was built
