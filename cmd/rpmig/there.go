@@ -249,7 +249,7 @@ func (t *there) finish(c *cli.Context, ended *vm.Ended) error {
 	said, hint := t.guestError()
 	why := ended.Why
 	switch {
-	case why == "" && c.Context.Err() != nil: // it ended as it was told to
+	case why == "" && c.Err() != nil: // it ended as it was told to
 	case why == "" && ended.Status == result.ExitUsage:
 		return &usageError{said, cmp.Or(hint, "rpmig explain "+quote(c.Args().First()))}
 	case why == "" && ended.Status == result.ExitSoftware && t.run.ExitCode() != result.ExitSoftware, why == "" && t.run.Header.Cells == 0 && said != "":
@@ -332,7 +332,7 @@ func (e *env) reportThere(c *cli.Context, r *request, runs []*there, err error) 
 			all = append(all, &t.run)
 		}
 	}
-	if c.Context.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+	if c.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		err = &interruptedError{played: played, of: planned}
 	}
 	if len(all) > 0 {
@@ -376,7 +376,7 @@ func (e *env) renderThere(ctx context.Context, c *cli.Context, format reports.Fo
 
 // sayPrinted passes on what the run in the guest had to say besides its errors.
 func (e *env) sayPrinted(c *cli.Context, t *there) {
-	if c.Bool("q") || c.Context.Err() != nil {
+	if c.Bool("q") || c.Err() != nil {
 		return
 	}
 	for line := range strings.Lines(t.printed[1].String()) {
