@@ -110,7 +110,7 @@ func readList(file string) ([]string, error) {
 	const most = 1 << 20
 	info, err := os.Stat(file)
 	if err != nil {
-		return nil, missing(err, file)
+		return nil, missing(err, "@"+file)
 	}
 	if info.Size() > most {
 		return nil, refuse("--kernel "+file+", if it is a kernel", "@%s: %d bytes are no list of kernels", file, info.Size())
@@ -132,7 +132,7 @@ func readList(file string) ([]string, error) {
 	})
 	switch {
 	case err != nil:
-		return nil, missing(err, file)
+		return nil, missing(err, "@"+file)
 	case bad != nil:
 		return nil, bad
 	case len(names) == 0:
