@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -97,7 +98,7 @@ func writeMatrix(w io.Writer, mutants []mutant, outcomes []outcome) {
 				said = strings.TrimSpace(fmt.Sprintf("%s %de", said, t.err))
 			}
 			if slices.Contains(mutants[i].caught, s) {
-				said = "**" + max(said, "0") + "**"
+				said = "**" + cmp.Or(said, "0") + "**"
 			}
 			fmt.Fprintf(w, " %s |", said)
 		}
