@@ -167,6 +167,9 @@ func (p *player) all(ctx context.Context, mutants []mutant) ([]outcome, string, 
 				if problem, _ := m.wrong(outcomes[i]); problem != "" {
 					said = "WRONG: " + problem
 				}
+				if doubt := outcomes[i].doubt; doubt != "" {
+					said += "; ERROR: " + doubt
+				}
 				fmt.Fprintf(os.Stderr, "kernels: %d of %d, %.1f s: %s: %s\n", i+1, len(mutants), time.Since(began).Seconds(), cmp.Or(m.name, "the kernel as it is"), said)
 			}
 			return nil
