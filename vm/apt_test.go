@@ -16,8 +16,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// repository makes a source of packages on this machine, and tells apt of it and of no other.
-func repository(t *testing.T, packages map[string][]byte) (dir string) {
+// unreachable is a source of packages that does not answer, for sources.list(5).
+const unreachable = "deb [trusted=yes] http://127.0.0.1:1/ ./\n"
+
+// repository makes a source of packages on this machine, and tells apt of it and of another.
+func repository(t *testing.T, packages map[string][]byte, other string) (dir string) {
 	t.Helper()
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		t.Skip("apt-get is not installed")
@@ -33,7 +36,7 @@ func repository(t *testing.T, packages map[string][]byte) (dir string) {
 	dir = lay(t, files)
 	etc := lay(t, map[string]string{
 		"parts/here.sources": "Types: deb\nURIs: file:" + dir + "\nSuites: ./\nTrusted: yes\n",
-		"parts/gone.list":    "deb [trusted=yes] file:" + dir + "/gone ./\n",
+		"parts/other.list":   other,
 	})
 	conf := filepath.Join(etc, "apt.conf")
 	text := fmt.Sprintf("Dir::Etc::SourceParts %q;\nDir::Etc::SourceList \"/dev/null\";\n", filepath.Join(etc, "parts"))
@@ -45,8 +48,7 @@ func repository(t *testing.T, packages map[string][]byte) (dir string) {
 	return dir
 }
 
-// TestDebian fetches kernels by the real apt, of a source that is a folder, while another source
-// does not answer.
+// TestDebian fetches kernels by the real apt, of a source that is a folder.
 func TestDebian(t *testing.T) {
 	ko := string(koFile(t, modinfo("")))
 	end := "-" + runtime.GOARCH
@@ -64,7 +66,7 @@ func TestDebian(t *testing.T) {
 		"linux-modules-7.3-cloud" + end: debOf(t, "linux-modules-7.3-cloud"+end, ".xz", filesTar(t, [][2]string{
 			{"./usr/lib/modules/7.3-cloud" + end + "/" + nfTables, ko},
 		})),
-	})
+	}, "# none\n")
 	var said []string
 	find := func(version string) ([]*Kernel, error) {
 		said = nil
@@ -114,10 +116,27 @@ func TestDebian(t *testing.T) {
 	}
 }
 
+// TestDebianUnreachable holds that a source that does not answer stops nothing that the others have, and that no conclusion is
+// drawn from its silence.
+func TestDebianUnreachable(t *testing.T) {
+	end := "-" + runtime.GOARCH
+	repository(t, map[string][]byte{"linux-image-6.1" + end: debOf(t, "linux-image-6.1"+end, ".xz", filesTar(t, [][2]string{
+		{"./boot/vmlinuz-6.1" + end, string(bzImage("6.1"+end, nil))}, {"./lib/modules/6.1" + end + "/" + nfTables, string(koFile(t, modinfo("")))},
+	}))}, unreachable)
+	if _, err := Find(context.Background(), []string{"debian:6.1" + end}, Options{AnyArch: true}); err != nil {
+		t.Error(err)
+	}
+	_, err := Find(context.Background(), []string{"debian:6.9" + end}, Options{AnyArch: true})
+	var e *Error
+	if !errors.As(err, &e) || e.Usage() || e.Hint() == "" || !strings.Contains(err.Error(), "127.0.0.1") {
+		t.Errorf("got the error %v", err)
+	}
+}
+
 // TestDebianDamaged holds that a package which is not what its list says is not taken.
 func TestDebianDamaged(t *testing.T) {
 	name := "linux-image-6.1-" + runtime.GOARCH
-	dir := repository(t, map[string][]byte{name: debOf(t, name, ".xz", filesTar(t, nil))})
+	dir := repository(t, map[string][]byte{name: debOf(t, name, ".xz", filesTar(t, nil))}, "")
 	file := filepath.Join(dir, name+".deb")
 	b, err := os.ReadFile(file)
 	if err == nil {

@@ -72,7 +72,7 @@ func (e *env) fetchKernels(c *cli.Context, cache *vm.Cache, wanted []string) err
 		},
 	})
 	switch {
-	case c.Context.Err() != nil:
+	case c.Err() != nil:
 		return context.Cause(c.Context)
 	case err != nil:
 		return err
