@@ -227,8 +227,7 @@ func hashOf(binary, scenarios string) (string, error) {
 	return fmt.Sprintf("%x", h.Sum(nil)[:8]), nil
 }
 
-// cmd is a command in a process group of its own, which is ended with the context, and in the background of what else the machine
-// does.
+// cmd is a command in a process group of its own, which is ended with the context.
 func (p *player) cmd(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
