@@ -33,6 +33,9 @@ FOR_BENCH := iptables=iptables python3=python3 nginx=nginx-light wrk=wrk
 FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 	/usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev
 
+FOR_MUTANTS := gcc=gcc make=make flex=flex bison=bison bc=bc xz=xz-utils patch=patch dpkg-deb=dpkg /usr/include/libelf.h=libelf-dev \
+	qemu-system-x86_64=qemu-system-x86
+
 # look sets missing to the packages of such a list that are not there.
 define look
 missing=(); \
@@ -170,6 +173,16 @@ stress: ## play the whole catalogue five times on a machine that does not keep u
 .PHONY: mutants-self
 mutants-self: ## break rpmig in many small ways, see which test or cell notices, write docs/MUTANTS-SELF.md; needs root, takes ten minutes
 	go run ./bench/mutants -o docs/MUTANTS-SELF.md $(ARGS) >/dev/null
+
+# Apart: it takes the source of a kernel, and nobody else needs what builds one.
+.PHONY: deps-mutants
+deps-mutants: ## install what mutants uses, by apt-get: sudo make deps-mutants
+	@$(call install,$(FOR_MUTANTS))
+
+.PHONY: mutants
+mutants: ## break the kernel in many small ways, see which cells notice, write docs/MUTANTS.md; no root, 20 minutes, 2 GB of the cache
+	@$(call check,$(FOR_MUTANTS),deps-mutants)
+	go run ./bench/kernels -o docs/MUTANTS.md $(ARGS) >/dev/null
 
 .PHONY: bench
 bench: build ## measure rpmig beside the talk's two scripts, and its load beside wrk; needs root, takes five minutes

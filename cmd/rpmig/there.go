@@ -161,6 +161,10 @@ func (t *there) play(ctx context.Context, g *guests, o vm.Order) (*vm.Ended, err
 		return nil, context.Cause(ctx)
 	}
 	var err error
+	// Where idle time costs nothing there is nothing to fill it with, and cells that are played one by one never hold each other up.
+	if m := g.machine.Filled(); m.Virtual() && m.CPUs == 1 && !slices.ContainsFunc(o.Args, func(a string) bool { return strings.HasPrefix(a, "--parallel=") }) {
+		o.Args = slices.Insert(slices.Clone(o.Args), 1, "--parallel=1")
+	}
 	if t.guest, err = g.guest(t.kernel, o); err != nil {
 		return nil, err
 	}
