@@ -1,7 +1,6 @@
 package result
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -125,19 +124,13 @@ func Read(r io.Reader) (*Run, error) {
 }
 
 func read(r io.Reader) (*Run, error) {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, maxLine)
-	lines.Split(splitLines)
-
+	lines := newLines(r)
 	var run *Run
 	schema := 0              // of the file
 	seen := map[string]int{} // ID → line
-	n := 0
-	for lines.Scan() {
-		n++
-		text := lines.Bytes()
-		if n == 1 {
-			h, err := parseHeader(text)
+	for lines.next() {
+		if run == nil {
+			h, err := parseHeader(lines.text)
 			if err != nil {
 				return nil, err
 			}
@@ -145,33 +138,22 @@ func read(r io.Reader) (*Run, error) {
 			run.Header.Schema = Schema // as it is in memory, and if it is written again
 			continue
 		}
-		if !bytes.HasSuffix(text, []byte("\n")) {
-			text = bytes.TrimRight(text, "\x00") // what a power cut leaves of what was not yet on the disk
-		}
-		if len(bytes.TrimSpace(text)) == 0 { // an editor's, or one that was pasted in
-			continue
-		}
-		if cutShort(text) {
-			break
-		}
-		if ending, ok := parseEnding(text); ok {
+		if ending, ok := parseEnding(lines.text); ok {
 			run.Ending = ending
 			continue
 		}
-		c, err := parseCell(text, schema)
+		c, err := parseCell(lines.text, schema)
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", n, err)
+			return nil, fmt.Errorf("line %d: %w", lines.n, err)
 		}
 		if first, ok := seen[c.ID()]; ok {
-			return nil, fmt.Errorf("line %d: %s is already on line %d", n, c.ID(), first)
+			return nil, fmt.Errorf("line %d: %s is already on line %d", lines.n, c.ID(), first)
 		}
-		seen[c.ID()] = n
+		seen[c.ID()] = lines.n
 		run.Cells = append(run.Cells, *c)
 	}
-	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
-		return nil, fmt.Errorf("line %d: longer than %d MiB", n+1, maxLine>>20)
-	} else if err != nil {
-		return nil, fmt.Errorf("line %d: %w", n+1, err)
+	if lines.err != nil {
+		return nil, lines.err
 	}
 	if run == nil {
 		return nil, fmt.Errorf("line 1: %w: the file is empty", ErrNoHeader)
