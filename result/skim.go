@@ -33,6 +33,37 @@ func Skim(r io.Reader, each func(*Cell) error) (*Run, error) {
 	return run, nil
 }
 
+// Pick reads those cells of a ledger whole that are wanted, by what Skim hands over of each.
+func Pick(r io.Reader, want func(*Cell) bool) ([]Cell, error) {
+	var picked []Cell
+	lines := newLines(r)
+	schema := 0
+	var s skimmer
+	for lines.next() {
+		if schema == 0 {
+			h, err := parseHeader(lines.text)
+			if err != nil {
+				return nil, fmt.Errorf("read ledger: %w", err)
+			}
+			schema = h.Schema
+			continue
+		}
+		if _, ok := parseEnding(lines.text); ok {
+			continue
+		}
+		c, err := s.cell(lines.text, schema)
+		if err == nil && want(c) {
+			if c, err = parseCell(lines.text, schema); err == nil {
+				picked = append(picked, *c)
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read ledger: line %d: %w", lines.n, err)
+		}
+	}
+	return picked, lines.err
+}
+
 // handedBack is an error of who was handed a cell.
 type handedBack struct{ error }
 

@@ -34,8 +34,9 @@ type env struct {
 	personErr      bool       // stderr is a terminal
 	liveErr        func() int // its columns, now; nil: it cannot be drawn on
 	scenarios      []lab.Scenario
-	unwritten      error           // why help could not be written
-	second         context.Context // ends when rpmig is asked to end for the second time; nil: it never is
+	unwritten      error               // why help could not be written
+	getenv         func(string) string // an environment variable; nil: there are none
+	second         context.Context     // ends when rpmig is asked to end for the second time; nil: it never is
 }
 
 func main() {
@@ -44,7 +45,7 @@ func main() {
 	debug.SetGCPercent(400)
 	first, second := untilSignal()
 	e := env{
-		args: os.Args[1:], stdout: os.Stdout, stderr: os.Stderr, scenarios: scenarios.All(),
+		args: os.Args[1:], stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, scenarios: scenarios.All(),
 		widthOut: columns(os.Stdout), second: second,
 	}
 	dumb := os.Getenv("TERM") == "dumb"
@@ -148,7 +149,7 @@ func (e *env) app() *cli.App {
 			"Linux 5.14 can migrate them. rpmig shows both, with a capture for each verdict.\n\n" +
 			"Begin with: rpmig run all",
 		Commands: []*cli.Command{
-			e.runCommand(), e.reportCommand(), e.bundleCommand(), e.listCommand(), e.explainCommand(), e.doctorCommand(), e.docsCommand(),
+			e.runCommand(), e.reportCommand(), e.compareCommand(), e.baselineCommand(), e.mergeCommand(), e.bundleCommand(), e.listCommand(), e.explainCommand(), e.doctorCommand(), e.docsCommand(),
 			e.completionCommand(), e.manCommand(), e.versionCommand(),
 		},
 		HideHelpCommand: true,

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/capture"
+	"github.com/rpmig/rpmig/compare"
 	"github.com/rpmig/rpmig/evidence"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/result"
@@ -25,9 +26,10 @@ const ledgerName = "run.jsonl"
 // output is the harness.Sink of a run: the ledger, the evidence, and words on stderr while it lasts.
 type output struct {
 	run   result.Run
-	whole bool       // all that is known of each cell is shown in the end
-	live  *liveLine  // nil: there is no terminal to draw on
-	said  *streaming // the report, as far as the run has come; nil: it is made when the run is over
+	side  *compare.Side // what each cell came to, for --baseline; nil: there is none
+	whole bool          // all that is known of each cell is shown in the end
+	live  *liveLine     // nil: there is no terminal to draw on
+	said  *streaming    // the report, as far as the run has come; nil: it is made when the run is over
 	words func(format string, args ...any)
 
 	dir    string // where the ledger is; empty: nowhere yet
@@ -54,6 +56,13 @@ func newOutput(e *env, c *cli.Context, r *request) (*output, error) {
 				fmt.Fprintf(e.stderr, format, args...)
 			}
 		},
+	}
+	if r.Shard.Of > 0 {
+		o.run.Header.Shard = &result.Shard{Index: r.Shard.Index, Of: r.Shard.Of, Planned: r.Planned()}
+	}
+	if r.baseline != nil {
+		o.side = compare.NewSide("this run", "")
+		o.side.Header = o.run.Header
 	}
 	o.whole = o.said == nil && (r.format.Checks || c.Bool("v"))
 	// Both on one terminal would write over each other.
@@ -162,6 +171,9 @@ func (o *output) Cell(c *result.Cell, files evidence.Files) error {
 	}
 	if err != nil {
 		return &outputError{err}
+	}
+	if o.side != nil {
+		o.side.Add(c)
 	}
 	o.remember(c)
 	if o.ledger != nil {

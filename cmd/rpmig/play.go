@@ -53,7 +53,11 @@ func (e *env) play(c *cli.Context, selector string) error {
 	if len(out.run.Cells) > 0 {
 		e.sayNoTrace(c, r)
 	}
-	return r.status(cmp.Or(runErr, e.report(c, r, out)), &out.run)
+	if err := cmp.Or(runErr, e.report(c, r, out)); err != nil || r.baseline == nil {
+		return r.status(err, &out.run)
+	}
+	exit, err := e.againstBaseline(c, r, out)
+	return cmp.Or(err, error(exit))
 }
 
 // report makes the report of a run, or ends the one that was written meanwhile.
