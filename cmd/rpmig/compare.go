@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -57,7 +58,12 @@ func checkAlpha(c *cli.Context) error {
 	return nil
 }
 
+// compareMemory is how much memory two ledgers of 100,000 cells take with ease, in bytes, before the garbage collector works harder
+// than debug.SetGCPercent says.
+const compareMemory = 192 << 20
+
 func (e *env) compare(c *cli.Context) error {
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(compareMemory))
 	if c.NArg() < 2 {
 		return &usageError{"compare: want an old run and a new one", "rpmig compare OLD NEW, each written by: rpmig run all --out DIR"}
 	}
