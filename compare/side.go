@@ -35,6 +35,7 @@ func (k Key) compare(other Key) int {
 type Side struct {
 	Path   string // as the user named it
 	Run    string // its name among several in one folder; empty: it is the only one
+	Number int    // among those of Path, from 0
 	Header result.Header
 	// Missing is how many planned cells were not played.
 	Missing int

@@ -32,7 +32,20 @@ type nipaResult struct {
 
 // renderNIPA writes what goes under "results" of NIPA's JSON.
 func renderNIPA(w io.Writer, run *result.Run, o Options) error {
-	all := nipaOutcome{Test: "rpmig", Group: "selftests-rpmig", Link: o.Dir, Results: []nipaResult{}}
+	return writeJSON(w, "nipa", []nipaOutcome{nipaOf(run, "rpmig", o)})
+}
+
+// renderNIPAs writes a test for each kernel.
+func renderNIPAs(w io.Writer, all []*kernelRun, _ Options) error {
+	var outcomes []nipaOutcome
+	for _, k := range all {
+		outcomes = append(outcomes, nipaOf(k.Run, nipaName("rpmig-"+k.name), k.o))
+	}
+	return writeJSON(w, "nipa", outcomes)
+}
+
+func nipaOf(run *result.Run, name string, o Options) nipaOutcome {
+	all := nipaOutcome{Test: name, Group: "selftests-rpmig", Link: o.Dir, Results: []nipaResult{}}
 	for _, c := range sorted(run) {
 		all.Time += c.Elapsed
 		all.Results = append(all.Results, nipaResult{nipaName(ktapName(c)), nipaStatus(c.Status), int(math.Round(c.Elapsed))})
@@ -45,10 +58,10 @@ func renderNIPA(w io.Writer, run *result.Run, o Options) error {
 	default:
 		all.Result = "fail"
 	}
-	if run.Missing() > 0 {
+	if notWhole(run) != "" {
 		all.Results = append(all.Results, nipaResult{nipaName(missingName), "fail", 0})
 	}
-	return writeJSON(w, "nipa", []nipaOutcome{all})
+	return all
 }
 
 var nipaOther = regexp.MustCompile(`[^0-9a-zA-Z]+`)
@@ -86,9 +99,32 @@ func renderLAVA(w io.Writer, run *result.Run, o Options) error {
 	return s.End(run)
 }
 
-func streamLAVA(w io.Writer) Stream { return &lavaStream{w} }
+// renderLAVAs puts the kernel before the name of each.
+func renderLAVAs(w io.Writer, all []*kernelRun, _ Options) error {
+	for _, k := range all {
+		s := &lavaStream{w, k.name + "."}
+		err := s.Begin(&k.Header)
+		for _, c := range sorted(k.Run) {
+			if err == nil {
+				err = s.Cell(c, k.o)
+			}
+		}
+		if err == nil {
+			err = s.End(k.Run)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
-type lavaStream struct{ w io.Writer }
+func streamLAVA(w io.Writer) Stream { return &lavaStream{w, ""} }
+
+type lavaStream struct {
+	w      io.Writer
+	prefix string // of names
+}
 
 func (s *lavaStream) Begin(h *result.Header) error {
 	return s.write(fmt.Sprintf("# rpmig %s on Linux %s %s\n", printable(h.Version), printable(h.Release()), printable(h.Machine)))
@@ -97,16 +133,18 @@ func (s *lavaStream) Begin(h *result.Header) error {
 func (s *lavaStream) Cell(c *result.Cell, _ Options) error {
 	said := ""
 	if c.Status != result.Pass {
-		said = fmt.Sprintf("# %s: %s: %s\n", lavaName(ktapName(c)), c.Status, lavaQuiet(printable(c.Reason)))
+		said = fmt.Sprintf("# %s: %s: %s\n", lavaName(s.prefix+ktapName(c)), c.Status, lavaQuiet(printable(c.Reason)))
 	}
-	return s.write(said + lavaSignal(ktapName(c), lavaStatus(c.Status), fmt.Sprintf(" MEASUREMENT=%.3f UNITS=seconds", c.Elapsed)))
+	return s.write(said + lavaSignal(s.prefix+ktapName(c), lavaStatus(c.Status), fmt.Sprintf(" MEASUREMENT=%.3f UNITS=seconds", c.Elapsed)))
 }
 
 func (s *lavaStream) End(run *result.Run) error {
-	if run.Missing() == 0 {
+	why := notWhole(run)
+	if why == "" {
 		return nil
 	}
-	return s.write(lavaSignal(missingName, "unknown", ""))
+	name := s.prefix + missingName
+	return s.write(fmt.Sprintf("# %s: %s\n", lavaName(name), lavaQuiet(printable(why))) + lavaSignal(name, "unknown", ""))
 }
 
 func (s *lavaStream) write(text string) error {
@@ -208,13 +246,27 @@ const maxExcerpt = 16384
 // renderKCIDB writes tests for KernelCI's database. A known bug is a FAIL there, as it is the kernel's: the database links it to an
 // issue of its own. What was never begun is MISS, the harness's failure, and what was and came to nothing is ERROR.
 func renderKCIDB(w io.Writer, run *result.Run, o Options) error {
+	return writeJSON(w, "kcidb", kcidbAll{kcidbVersion{5, 3}, kcidbTests(run, o.KCIDB)})
+}
+
+// renderKCIDBs writes those of several kernels. Each is a build of its own: its name is put behind the build's id, and the run's.
+func renderKCIDBs(w io.Writer, all []*kernelRun, o Options) error {
+	tests := []kcidbTest{}
+	for _, k := range all {
+		name := lavaName(k.name)
+		tests = append(tests, kcidbTests(k.Run, KCIDB{o.KCIDB.Origin, o.KCIDB.Build + "-" + name, o.KCIDB.ID + ":" + name})...)
+	}
+	return writeJSON(w, "kcidb", kcidbAll{kcidbVersion{5, 3}, tests})
+}
+
+func kcidbTests(run *result.Run, ids KCIDB) []kcidbTest {
 	h := &run.Header
-	all := kcidbAll{kcidbVersion{5, 3}, []kcidbTest{}}
+	tests := []kcidbTest{}
 	add := func(name string, t kcidbTest) {
-		t.BuildID, t.Origin, t.ID = o.KCIDB.Build, o.KCIDB.Origin, o.KCIDB.Origin+":"+o.KCIDB.ID+":"+name
+		t.BuildID, t.Origin, t.ID = ids.Build, ids.Origin, ids.Origin+":"+ids.ID+":"+name
 		t.Environment.Misc = map[string]string{"kernel": printable(h.Kernel), "machine": printable(h.Machine)}
 		t.Misc.Rpmig = printable(h.Version)
-		all.Tests = append(all.Tests, t)
+		tests = append(tests, t)
 	}
 	for _, c := range sorted(run) {
 		name := printable(ktapName(c))
@@ -227,10 +279,10 @@ func renderKCIDB(w io.Writer, run *result.Run, o Options) error {
 			Misc: kcidbMisc{Status: c.Status, Repeat: c.Repeat, KnownBug: printable(c.Bug)},
 		})
 	}
-	if n := run.Missing(); n > 0 {
-		add(missingName, kcidbTest{Path: missingName, Status: "MISS", Comment: fmt.Sprintf("%d planned cells were not played", n)})
+	if why := notWhole(run); why != "" {
+		add(missingName, kcidbTest{Path: missingName, Status: "MISS", Comment: printable(why)})
 	}
-	return writeJSON(w, "kcidb", all)
+	return tests
 }
 
 // excerpt is as much of a text as there is room for.

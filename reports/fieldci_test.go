@@ -47,6 +47,14 @@ func TestKCIDBSchema(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	var several strings.Builder
+	f, err := Lookup("kcidb")
+	if err == nil {
+		err = RenderAll(&several, f, []*result.Run{mixed(), repeated()}, Options{KCIDB: someKCIDB, Names: []string{"6.1", "6.18 x"}})
+	}
+	if err != nil || valid(several.String()) != nil || !strings.Contains(several.String(), `"mylab:6.18.44-x86-6.18_x"`) {
+		t.Errorf("several kernels: %v, %v", err, valid(several.String()))
+	}
 	for _, wrong := range []KCIDB{{}, {Origin: "My Lab", Build: "mylab:1", ID: "1"}, {Origin: "mylab", Build: "1", ID: "1"}} {
 		if valid(render(t, "kcidb", mixed(), Options{KCIDB: wrong})) == nil || wrong.Validate() == nil {
 			t.Errorf("%+v is taken", wrong)
@@ -136,7 +144,7 @@ func TestLAVA(t *testing.T) {
 			}
 		}
 		want := len(run.Cells)
-		if run.Missing() > 0 {
+		if notWhole(run) != "" {
 			want++
 		}
 		if n != want {

@@ -15,14 +15,19 @@ import (
 // skimmed are the fields of a cell that Skim leaves out, most of a ledger's bytes. Counters are not decoded but looked into.
 var skimmed = []string{"resets", "counters", "steps", "client", "flow", "tables", "events", "namespace", "program", "checks"}
 
-// Skim reads a ledger as Read does, in a tenth of the time and without keeping it: each cell is handed over as it comes, and is a
-// Brief with the checks that failed and, of the counters, MigrateSuccess alone. The Run that it returns has no cells, and its
-// Header.Cells less the cells handed over are those that are missing. What Skim leaves out it does not look at: a ledger that is
-// broken there alone is read.
+// Skim reads ledgers as ReadAll does, in a tenth of the time and without keeping them: each cell is handed over as it comes, with
+// its run as far as that is known. It is a Brief with the checks that failed and, of the counters, MigrateSuccess alone. The runs
+// that Skim returns have no cells, and their Header.Cells less the cells handed over are those that are missing. What Skim leaves
+// out it does not look at: a ledger that is broken there alone is read.
 //
 // An error of each ends it, and is returned as it is.
-func Skim(r io.Reader, each func(*Cell) error) (*Run, error) {
-	run, err := skim(r, each)
+func Skim(r io.Reader, each func(*Run, *Cell) error) ([]*Run, error) {
+	runs, err := skimAll(r, func(runs []*Run, c *Cell, _ []byte, _ int) error {
+		if err := each(runs[len(runs)-1], c); err != nil {
+			return &handedBack{err}
+		}
+		return nil
+	})
 	var theirs *handedBack
 	switch {
 	case errors.As(err, &theirs):
@@ -30,58 +35,53 @@ func Skim(r io.Reader, each func(*Cell) error) (*Run, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read ledger: %w", err)
 	}
-	return run, nil
+	return runs, nil
 }
 
-// Pick reads those cells of a ledger whole that are wanted, by what Skim hands over of each.
-func Pick(r io.Reader, want func(*Cell) bool) ([]Cell, error) {
-	var picked []Cell
-	lines := newLines(r)
-	schema := 0
-	var s skimmer
-	for lines.next() {
-		if schema == 0 {
-			h, err := parseHeader(lines.text)
-			if err != nil {
-				return nil, fmt.Errorf("read ledger: %w", err)
-			}
-			schema = h.Schema
-			continue
+// Pick reads those cells of ledgers whole that are wanted, by what Skim hands over of each and the number of its run, from 0. It
+// also returns how many runs there are.
+func Pick(r io.Reader, want func(run int, c *Cell) bool) (picked map[int][]Cell, runs int, err error) {
+	picked = map[int][]Cell{}
+	all, err := skimAll(r, func(of []*Run, c *Cell, line []byte, schema int) error {
+		n := len(of) - 1
+		if !want(n, c) {
+			return nil
 		}
-		if _, ok := parseEnding(lines.text); ok {
-			continue
+		whole, err := parseCell(line, schema)
+		if err == nil {
+			picked[n] = append(picked[n], *whole)
 		}
-		c, err := s.cell(lines.text, schema)
-		if err == nil && want(c) {
-			if c, err = parseCell(lines.text, schema); err == nil {
-				picked = append(picked, *c)
-			}
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read ledger: line %d: %w", lines.n, err)
-		}
+		return err
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("read ledger: %w", err)
 	}
-	return picked, lines.err
+	return picked, len(all), nil
 }
 
 // handedBack is an error of who was handed a cell.
 type handedBack struct{ error }
 
-func skim(r io.Reader, each func(*Cell) error) (*Run, error) {
+// skimAll also hands over the line of each cell, the schema that it is of, and the runs so far, of which the last is its own.
+func skimAll(r io.Reader, each func(runs []*Run, c *Cell, line []byte, schema int) error) (runs []*Run, err error) {
 	lines := newLines(r)
 	var run *Run
 	schema := 0
 	var s skimmer
-	seen := map[uint64]int{} // by the ID's hash, the line
+	var seen map[uint64]int // by the ID's hash, the line
 	seed := maphash.MakeSeed()
+	begin := func(h *Header) {
+		run, schema, seen = &Run{Header: *h}, h.Schema, map[uint64]int{}
+		run.Header.Schema = Schema
+		runs = append(runs, run)
+	}
 	for lines.next() {
 		if run == nil {
-			h, err := parseHeader(lines.text)
+			h, err := parseHeader(lines.text, lines.n)
 			if err != nil {
 				return nil, err
 			}
-			run, schema = &Run{Header: *h}, h.Schema
-			run.Header.Schema = Schema
+			begin(h)
 			continue
 		}
 		if ending, ok := parseEnding(lines.text); ok {
@@ -90,15 +90,20 @@ func skim(r io.Reader, each func(*Cell) error) (*Run, error) {
 		}
 		c, err := s.cell(lines.text, schema)
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", lines.n, err)
+			h, err := lines.header(err)
+			if err != nil {
+				return nil, err
+			}
+			begin(h)
+			continue
 		}
 		id := maphash.String(seed, c.ID())
 		if first, ok := seen[id]; ok {
 			return nil, fmt.Errorf("line %d: %s is already on line %d", lines.n, c.ID(), first)
 		}
 		seen[id] = lines.n
-		if err := each(c); err != nil {
-			return nil, &handedBack{err}
+		if err := each(runs, c, lines.text, schema); err != nil {
+			return nil, fmt.Errorf("line %d: %w", lines.n, err)
 		}
 	}
 	if lines.err != nil {
@@ -107,10 +112,10 @@ func skim(r io.Reader, each func(*Cell) error) (*Run, error) {
 	if run == nil {
 		return nil, fmt.Errorf("line 1: %w: the file is empty", ErrNoHeader)
 	}
-	return run, nil
+	return runs, nil
 }
 
-// lines are those of a ledger that hold something, up to one that was cut short.
+// lines are those of ledgers that hold something, up to one that was cut short.
 type lines struct {
 	scan *bufio.Scanner
 	n    int // of the line, counted from 1
@@ -140,6 +145,9 @@ func (l *lines) next() bool {
 		case len(bytes.TrimSpace(l.text)) == 0: // an editor's, or one that was pasted in
 			continue
 		case cutShort(l.text):
+			if bytes.HasPrefix(bytes.TrimSpace(l.text), []byte(`{"schema":`)) { // a run began of which nothing is known
+				l.err = fmt.Errorf("line %d: the header of another run, cut short", l.n)
+			}
 			return false
 		}
 		return true
@@ -150,6 +158,15 @@ func (l *lines) next() bool {
 		l.err = fmt.Errorf("line %d: %w", l.n+1, err)
 	}
 	return false
+}
+
+// header reads the header of the next run on a line that is no cell, which the error says; it is of what the line is taken for.
+func (l *lines) header(noCell error) (*Header, error) {
+	h, err := parseHeader(l.text, l.n)
+	if errors.Is(err, ErrNoHeader) {
+		return nil, fmt.Errorf("line %d: %w", l.n, noCell)
+	}
+	return h, err
 }
 
 // skimmer decodes cells; it keeps its buffer from one to the next.

@@ -78,15 +78,18 @@ func pickDrawn(ctx context.Context, all []*compare.Comparison) (drawnCells, erro
 	}
 	drawn := drawnCells{}
 	for s, keys := range wanted {
-		picked, err := pickCells(ctx, s.Path, func(run string, c *result.Cell) bool {
+		if s.Played() == 0 { // it stands for a run that is not there
+			continue
+		}
+		picked, err := pickCells(ctx, s.Path, func(side int, c *result.Cell) bool {
 			k := compare.Key{Scenario: c.Scenario, Family: c.Family, Mode: c.Mode}
-			return run == s.Run && keys[k] && c.Repeat == s.Shown(k)
+			return side == s.Number && keys[k] && c.Repeat == s.Shown(k)
 		})
 		if err != nil {
 			return nil, err
 		}
-		for i := range picked[s.Run] {
-			c := &picked[s.Run][i]
+		for i := range picked[s.Number] {
+			c := &picked[s.Number][i]
 			drawn[drawnCell{s, compare.Key{Scenario: c.Scenario, Family: c.Family, Mode: c.Mode}}] = c
 		}
 	}

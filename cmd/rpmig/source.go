@@ -24,12 +24,9 @@ import (
 func openSides(ctx context.Context, name string) (sides []*compare.Side, err error) {
 	err = unlessEnded(ctx, func() (err error) {
 		return eachLedger(ctx, name, func(run string, text io.Reader) error {
-			side := compare.NewSide(name, run)
-			if err := skim(side, text); err != nil {
-				return err
-			}
-			sides = append(sides, side)
-			return nil
+			found, err := skim(name, run, text)
+			sides = append(sides, found...)
+			return err
 		}, func(text io.Reader) (err error) {
 			sides, err = compare.ReadBaseline(text, name)
 			return err
@@ -38,30 +35,62 @@ func openSides(ctx context.Context, name string) (sides []*compare.Side, err err
 	if err != nil {
 		return nil, err
 	}
+	for i, s := range sides {
+		s.Number = i
+	}
 	return sides, nil
 }
 
-// skim reads a ledger into a side.
-func skim(side *compare.Side, text io.Reader) error {
-	cells := 0
-	run, err := result.Skim(text, func(c *result.Cell) error {
-		cells++
-		side.Add(c)
+// skim reads the ledgers of a file. Of several in one, which have no folders, each is called after its kernel.
+func skim(name, folder string, text io.Reader) ([]*compare.Side, error) {
+	var sides []*compare.Side
+	cells := map[*result.Run]int{}
+	at := map[*result.Run]*compare.Side{}
+	runs, err := result.Skim(text, func(run *result.Run, c *result.Cell) error {
+		if at[run] == nil {
+			at[run] = compare.NewSide(name, folder)
+		}
+		cells[run]++
+		at[run].Add(c)
 		return nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	side.Finish(run, cells)
-	return nil
+	taken := map[string]bool{}
+	for _, run := range runs {
+		side := at[run]
+		if side == nil {
+			side = compare.NewSide(name, folder)
+		}
+		side.Finish(run, cells[run])
+		if len(runs) > 1 {
+			kernel := run.Header.Kernel
+			if g := run.Header.Guest; g != nil {
+				kernel = g.Name
+			}
+			side.Run = path.Join(folder, kernel)
+			for n := 2; taken[side.Run]; n++ {
+				side.Run = path.Join(folder, fmt.Sprintf("%s_%d", kernel, n))
+			}
+			taken[side.Run] = true
+		}
+		sides = append(sides, side)
+	}
+	return sides, nil
 }
 
-// pickCells reads cells whole from where openSides has read them, by the run's name.
-func pickCells(ctx context.Context, name string, want func(run string, c *result.Cell) bool) (map[string][]result.Cell, error) {
-	picked := map[string][]result.Cell{}
+// pickCells reads cells whole from where openSides has read them, by the number of the side.
+func pickCells(ctx context.Context, name string, want func(side int, c *result.Cell) bool) (map[int][]result.Cell, error) {
+	picked := map[int][]result.Cell{}
+	before := 0 // sides
 	err := unlessEnded(ctx, func() error {
-		return eachLedger(ctx, name, func(run string, text io.Reader) (err error) {
-			picked[run], err = result.Pick(text, func(c *result.Cell) bool { return want(run, c) })
+		return eachLedger(ctx, name, func(_ string, text io.Reader) error {
+			found, runs, err := result.Pick(text, func(run int, c *result.Cell) bool { return want(before+run, c) })
+			for run, cells := range found {
+				picked[before+run] = cells
+			}
+			before += runs
 			return err
 		}, func(io.Reader) error { return nil }) // a baseline has none
 	})
@@ -126,21 +155,13 @@ func eachInFolder(ctx context.Context, dir string, ledger func(run string, text 
 	if _, err := os.Stat(filepath.Join(dir, ledgerName)); err == nil {
 		return one("", filepath.Join(dir, ledgerName))
 	}
-	below, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	found := false
-	for _, d := range below {
-		file := filepath.Join(dir, d.Name(), ledgerName)
-		if _, err := os.Stat(file); err == nil {
-			found = true
-			if err := one(d.Name(), file); err != nil {
-				return err
-			}
+	below := runFolders(dir)
+	for _, name := range below {
+		if err := one(name, filepath.Join(dir, name, ledgerName)); err != nil {
+			return err
 		}
 	}
-	if !found {
+	if below == nil {
 		return &usageError{fmt.Sprintf("%s has no %s, and no folder with one", dir, ledgerName), "rpmig run all --out DIR, and then the same again"}
 	}
 	return nil
