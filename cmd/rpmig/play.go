@@ -65,7 +65,7 @@ func (e *env) report(c *cli.Context, r *request, out *output) error {
 	switch {
 	case out.said != nil:
 		return out.said.end(&out.run)
-	case len(out.run.Cells) == 0:
+	case len(out.run.Cells) == 0 && (r.Shard.Of == 0 || r.Planned() == 0): // but that a shard is empty is a result
 		return nil
 	}
 	ctx, done := e.afterwards(c.Context)

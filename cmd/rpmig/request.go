@@ -40,11 +40,13 @@ type request struct {
 
 // request reads the command line. Nothing that is wrong becomes a default.
 func (e *env) request(c *cli.Context, selector string) (*request, error) {
+	mul, slow := e.slowMachine(c)
 	r := &request{
 		Options: harness.Options{
 			Settings: lab.Settings{
 				Port:       uint16(c.Int("port")),
-				TimeoutMul: c.Float64("timeout-mul"),
+				TimeoutMul: mul,
+				Slow:       slow,
 				RealTimers: c.Bool("real-timers"),
 				Strict:     c.Bool("strict"),
 			},
@@ -75,6 +77,9 @@ func (e *env) request(c *cli.Context, selector string) (*request, error) {
 		}
 	}
 	if r.format, err = lookupFormat(c); err != nil {
+		return nil, err
+	}
+	if _, err := e.kcidb(c, r.format); err != nil {
 		return nil, err
 	}
 	if c.IsSet("shard") {
