@@ -118,7 +118,7 @@ func (s *Side) json() jsonSide {
 func (ch *Change) json() jsonChange {
 	j := jsonChange{Kind: ch.Kind, Exit: ch.Exit, Why: ch.Why, Repeats: ch.Repeats, Path: ch.Path, Old: ch.Old.json(), New: ch.New.json()}
 	if ch.Scenario != "" {
-		j.Cell, j.Scenario, j.Family, j.Mode = ch.Key.String(), ch.Scenario, ch.Family, ch.Mode
+		j.Cell, j.Scenario, j.Family, j.Mode = ch.String(), ch.Scenario, ch.Family, ch.Mode
 	}
 	if ch.P > 0 {
 		j.P = &ch.P
@@ -263,7 +263,7 @@ func renderJUnit(all []*Comparison) (string, error) {
 			ch := &c.Changes[i]
 			jc := junitCase{Name: string(ch.Kind), Class: "rpmig.compare"}
 			if ch.Scenario != "" {
-				jc.Name, jc.Class = printable(ch.Key.String()), printable("rpmig.compare."+ch.Scenario)
+				jc.Name, jc.Class = printable(ch.String()), printable("rpmig.compare."+ch.Scenario)
 			}
 			what := printable(fmt.Sprintf("%s: was %s, is %s", ch.Kind, ch.Old, ch.New))
 			text := &junitText{what, "\n" + printable(strings.Join(append([]string{what}, ch.Sentences()...), "; ")) + "\n"}

@@ -138,7 +138,7 @@ func alike(changes []*Change) []*alikes {
 			all = append(all, a)
 		}
 		if ch.Scenario != "" {
-			a.names = append(a.names, ch.Key.String())
+			a.names = append(a.names, ch.String())
 		}
 	}
 	return all

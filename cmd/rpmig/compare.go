@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -26,8 +25,7 @@ func (e *env) compareCommand() *cli.Command {
 			"rpmig baseline wrote. Each NEW is compared with OLD; runs of several kernels, name by name.", helpWidth), "\n") + "\n\n" +
 			strings.Join(wrapWords("Cells that were played many times are compared by their rates: Fisher's exact test, corrected after Holm "+
 				"for how many are compared.", helpWidth), "\n") + "\n\n" +
-			strings.Join(wrapWords("Exit status: 0 nothing has regressed, 1 something has, 64 wrong usage, 70 one run says nothing of a cell "+
-				"of which the other does.", helpWidth), "\n"),
+			strings.Join(wrapWords("Exit status: "+compareStatuses, helpWidth), "\n"),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "format", Value: "text", Usage: "print it as `FORMAT`: " + strings.Join(compareFormats(), ", ")},
 			alphaFlag(),
@@ -37,6 +35,8 @@ func (e *env) compareCommand() *cli.Command {
 		Action: e.compare,
 	}
 }
+
+const compareStatuses = "0 nothing has regressed, 1 something has, 64 wrong usage, 70 one run says nothing of a cell of which the other does."
 
 // htmlFormat is the one that package reports draws.
 const htmlFormat = "html"
@@ -129,7 +129,7 @@ func (e *env) kernelPath(scenario string) string {
 func (e *env) againstBaseline(c *cli.Context, r *request, out *output) (exitStatus, error) {
 	out.side.Missing = out.run.Missing()
 	all := compare.Compare([]compare.Pair{{Old: r.baseline, New: out.side}}, compare.Options{Alpha: c.Float64("alpha"), Path: e.kernelPath, Part: true})
-	var w io.Writer = e.stderr
+	w := e.stderr
 	if r.format.Name == "text" {
 		w = e.stdout
 		fmt.Fprintln(w)

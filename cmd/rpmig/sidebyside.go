@@ -33,7 +33,7 @@ func (e *env) sideBySide(ctx context.Context, w io.Writer, all []*compare.Compar
 			for _, ch := range changes[:min(len(changes), mostDrawn)] {
 				pair := reports.Pair{Said: ch.Sentences()}
 				if ch.Scenario != "" {
-					pair.Name, pair.Was, pair.Is = ch.Key.String(), ch.Old.String(), ch.New.String()
+					pair.Name, pair.Was, pair.Is = ch.String(), ch.Old.String(), ch.New.String()
 					pair.Old, pair.New = drawn.cell(c.Old, ch.Key), drawn.cell(c.New, ch.Key)
 				}
 				section.Pairs = append(section.Pairs, pair)
