@@ -177,7 +177,7 @@ func during(c *result.Cell, step int) []string {
 
 func listed(words []string) string {
 	if len(words) == 0 {
-		return "nothing on the wire"
+		return "nothing new on the wire"
 	}
 	return strings.Join(words, ", ")
 }
