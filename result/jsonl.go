@@ -210,6 +210,12 @@ func cutShort(line []byte) bool {
 	return errors.Is(err, io.ErrUnexpectedEOF)
 }
 
+// ParseHeader reads the first line of a ledger that comes line by line.
+func ParseHeader(line []byte) (*Header, error) { return parseHeader(line, 1) }
+
+// ParseCell reads one of the lines behind it, of this Schema.
+func ParseCell(line []byte) (*Cell, error) { return parseCell(line, Schema) }
+
 // parseHeader reads the header on a line of the file.
 func parseHeader(line []byte, n int) (*Header, error) {
 	// The schema is looked at first and alone: a newer one may have changed all else.

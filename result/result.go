@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"unique"
 )
@@ -159,8 +160,22 @@ type Cell struct {
 }
 
 // ID names a cell within its run.
-func (c *Cell) ID() string {
-	return fmt.Sprintf("%s/%s/%s/%d", c.Scenario, c.Family, c.Mode, c.Repeat)
+func (c *Cell) ID() string { return ID(c.Scenario, c.Family, c.Mode, c.Repeat) }
+
+// ID names a cell within its run.
+func ID(scenario, family, mode string, repeat int) string {
+	return fmt.Sprintf("%s/%s/%s/%d", scenario, family, mode, repeat)
+}
+
+// ParseID takes the name of a cell apart.
+func ParseID(id string) (scenario, family, mode string, repeat int, err error) {
+	parts := strings.Split(id, "/")
+	if n := len(parts); n >= 4 { // a scenario's name may have slashes
+		if repeat, err = strconv.Atoi(parts[n-1]); err == nil && repeat > 0 {
+			return strings.Join(parts[:n-3], "/"), parts[n-3], parts[n-2], repeat, nil
+		}
+	}
+	return "", "", "", 0, fmt.Errorf("%q is no cell's name", id)
 }
 
 // Folder is where a cell's evidence is, if it has left any, relative to the ledger's folder, with slashes.

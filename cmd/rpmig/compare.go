@@ -125,27 +125,37 @@ func (e *env) kernelPath(scenario string) string {
 	return ""
 }
 
-// againstBaseline says what changed from a baseline to a run, and with which status the run ends.
-func (e *env) againstBaseline(c *cli.Context, r *request, out *output) (exitStatus, error) {
-	out.side.Missing = out.run.Missing()
-	all := compare.Compare([]compare.Pair{{Old: r.baseline, New: out.side}}, compare.Options{Alpha: c.Float64("alpha"), Path: e.kernelPath, Part: true})
+// againstBaseline says what changed from a baseline to some runs, and returns what rpmig ends with.
+func (e *env) againstBaseline(c *cli.Context, r *request, outs []*output) error {
+	var sides []*compare.Side
+	var runs []*result.Run
+	for _, out := range outs {
+		out.side.Finish(&out.run, len(out.run.Cells))
+		sides, runs = append(sides, out.side), append(runs, &out.run)
+	}
+	pairs, err := compare.Pairs(r.baseline, sides)
+	if err != nil {
+		return fmt.Errorf("--baseline: %w", err)
+	}
+	pairs = slices.DeleteFunc(pairs, func(p compare.Pair) bool { return !slices.Contains(sides, p.New) }) // kernels that were not asked for
+	all := compare.Compare(pairs, compare.Options{Alpha: c.Float64("alpha"), Path: e.kernelPath, Part: true})
 	w := e.stderr
 	if r.format.Name == "text" {
 		w = e.stdout
 		fmt.Fprintln(w)
 	}
 	if err := compare.Render(w, "text", all, compare.View{Color: w == e.stdout && e.colorOut && !c.Bool("no-color"), All: c.Bool("v")}); err != nil {
-		return 0, reportError(err)
+		return reportError(err)
 	}
-	exit, own := compare.ExitCode(all), out.run.ExitCode()
+	exit, own := compare.ExitCode(all), result.ExitCode(runs)
 	if own == result.ExitSoftware || own == result.ExitSkip && exit == result.ExitOK {
 		exit = own // nothing is known, whatever was known before
 	}
-	return exitStatus(exit), nil
+	return exitStatus(exit)
 }
 
-// openBaseline reads what --baseline names.
-func openBaseline(c *cli.Context) (*compare.Side, error) {
+// openBaseline reads what --baseline names; nil where nothing is.
+func openBaseline(c *cli.Context) ([]*compare.Side, error) {
 	if !c.IsSet("baseline") {
 		return nil, nil
 	}
@@ -156,8 +166,8 @@ func openBaseline(c *cli.Context) (*compare.Side, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--baseline: %w", err)
 	}
-	if len(sides) != 1 {
+	if len(sides) > 1 && !c.IsSet("kernel") {
 		return nil, &usageError{fmt.Sprintf("--baseline: %s has several runs", c.Path("baseline")), "rpmig baseline DIR/NAME -o FILE, of one of them"}
 	}
-	return sides[0], nil
+	return sides, nil
 }

@@ -17,7 +17,8 @@ var kcidbFlags = []struct{ flag, variable, usage string }{
 	{"kcidb-id", "KCIDB_TEST_ID", "for --format=kcidb: a `WORD` that no other run of this CI system has; or KCIDB_TEST_ID"},
 }
 
-func withKCIDB(flags []cli.Flag) []cli.Flag {
+func kcidbOptions() []cli.Flag {
+	var flags []cli.Flag
 	for _, k := range kcidbFlags {
 		flags = append(flags, &cli.StringFlag{Name: k.flag, Usage: k.usage})
 	}
@@ -26,7 +27,7 @@ func withKCIDB(flags []cli.Flag) []cli.Flag {
 
 // kcidb reads them, of a format that needs them.
 func (e *env) kcidb(c *cli.Context, format reports.Format) (reports.KCIDB, error) {
-	if format.Name != "kcidb" {
+	if format.Name != "kcidb" || e.home != nil { // the host of a guest makes the report
 		return reports.KCIDB{}, nil
 	}
 	var values []string

@@ -19,6 +19,7 @@ import (
 	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/scenarios"
+	"github.com/rpmig/rpmig/vm"
 	"github.com/rpmig/rpmig/worker"
 )
 
@@ -37,16 +38,19 @@ type env struct {
 	unwritten      error               // why help could not be written
 	getenv         func(string) string // an environment variable; nil: there are none
 	second         context.Context     // ends when rpmig is asked to end for the second time; nil: it never is
+	home           *vm.Home            // of a run in a guest; nil: it is none
+	homeKeeps      bool                // the evidence of every cell is kept there
 }
 
 func main() {
 	worker.RunIfWorker()
+	vm.RunIfGuest()
 	// Memory is plenty and processors are few: a run of a thousand cells stays under 100 MiB all the same.
 	debug.SetGCPercent(400)
 	first, second := untilSignal()
 	e := env{
 		args: os.Args[1:], stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, scenarios: scenarios.All(),
-		widthOut: columns(os.Stdout), second: second,
+		widthOut: columns(os.Stdout), second: second, home: vm.HomeOfRun(), homeKeeps: os.Getenv(keepVariable) != "",
 	}
 	dumb := os.Getenv("TERM") == "dumb"
 	e.colorOut = e.widthOut > 0 && !dumb && os.Getenv("NO_COLOR") == "" // https://no-color.org

@@ -31,6 +31,9 @@ func (e *env) play(c *cli.Context, selector string) error {
 	if err != nil {
 		return err
 	}
+	if c.IsSet("kernel") {
+		return e.playThere(c, r)
+	}
 	if err := fit(r.Options); err != nil {
 		return err
 	}
@@ -49,6 +52,13 @@ func (e *env) play(c *cli.Context, selector string) error {
 	if err != nil {
 		return err
 	}
+	if e.home != nil {
+		closeFaults, err := r.goHome(e.home)
+		if err != nil {
+			return err
+		}
+		defer closeFaults()
+	}
 	runErr := e.runTo(c, r, out)
 	if len(out.run.Cells) > 0 {
 		e.sayNoTrace(c, r)
@@ -56,8 +66,7 @@ func (e *env) play(c *cli.Context, selector string) error {
 	if err := cmp.Or(runErr, e.report(c, r, out)); err != nil || r.baseline == nil {
 		return r.status(err, &out.run)
 	}
-	exit, err := e.againstBaseline(c, r, out)
-	return cmp.Or(err, error(exit))
+	return e.againstBaseline(c, r, []*output{out})
 }
 
 // report makes the report of a run, or ends the one that was written meanwhile.
@@ -65,6 +74,8 @@ func (e *env) report(c *cli.Context, r *request, out *output) error {
 	switch {
 	case out.said != nil:
 		return out.said.end(&out.run)
+	case out.home != nil:
+		return nil
 	case len(out.run.Cells) == 0 && (r.Shard.Of == 0 || r.Planned() == 0): // but that a shard is empty is a result
 		return nil
 	}

@@ -23,9 +23,9 @@ func (e *env) reportCommand() *cli.Command {
 			"run in several kernels, DIR has a folder for each: DIR makes one report of all,\n" +
 			"DIR/KERNEL of one.\n" +
 			"Exit status: 0 when the report was made, whatever it says.",
-		Flags: withKCIDB([]cli.Flag{
+		Flags: append([]cli.Flag{
 			formatFlag(), verboseFlag(), noColorFlag(),
-		}),
+		}, kcidbOptions()...),
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
 				return &usageError{"report: want one folder", "rpmig run all --out DIR && rpmig report DIR"}

@@ -32,10 +32,10 @@ type request struct {
 	kernel   string // as uname -r
 	machine  string // as uname -m
 	format   reports.Format
-	drop     string        // --drop
-	trace    string        // --trace, or "off" where "auto" leaves the trace out
-	baseline *compare.Side // --baseline; nil: there is none
-	noTrace  error         // why "auto" does without it; it is known once the tracer has been waited for
+	drop     string          // --drop
+	trace    string          // --trace, or "off" where "auto" leaves the trace out
+	baseline []*compare.Side // --baseline, by kernel if there are several; nil: there is none
+	noTrace  error           // why "auto" does without it; it is known once the tracer has been waited for
 }
 
 // request reads the command line. Nothing that is wrong becomes a default.
@@ -71,7 +71,7 @@ func (e *env) request(c *cli.Context, selector string) (*request, error) {
 	if err = r.choose(c, e.scenarios); err != nil {
 		return nil, err
 	}
-	for _, check := range []func(*cli.Context) error{checkNumbers, checkWords, checkFiles, checkAlpha} {
+	for _, check := range []func(*cli.Context) error{checkNumbers, checkWords, checkFiles, checkMachine, checkAlpha} {
 		if err := check(c); err != nil {
 			return nil, err
 		}
@@ -91,7 +91,7 @@ func (e *env) request(c *cli.Context, selector string) (*request, error) {
 		return nil, err
 	}
 	switch {
-	case c.IsSet("out") || c.IsSet("bundle"):
+	case c.IsSet("out") || c.IsSet("bundle") || e.homeKeeps:
 		r.Detail = lab.EvidenceDetail
 	case r.format.Story || c.Bool("v"):
 		r.Detail = lab.StoryDetail
