@@ -52,7 +52,7 @@ func (e *env) merge(ctx context.Context, dirs []string, to string) error {
 		parts = append(parts, compare.Part{Path: dir, Run: run})
 	}
 	for _, dir := range dirs {
-		if inside(to, runDir(dir)) {
+		if hasEvidence(dir) && inside(to, runDir(dir)) {
 			return &usageError{fmt.Sprintf("-o: %s is inside %s", to, dir), "choose another folder"}
 		}
 	}
@@ -64,6 +64,9 @@ func (e *env) merge(ctx context.Context, dirs []string, to string) error {
 		return &outputError{err}
 	}
 	for _, dir := range dirs {
+		if !hasEvidence(dir) {
+			continue
+		}
 		if err := unlessEnded(ctx, func() error { return copyEvidence(ctx, runDir(dir), to) }); err != nil {
 			return &outputError{err}
 		}
@@ -73,6 +76,13 @@ func (e *env) merge(ctx context.Context, dirs []string, to string) error {
 	}
 	fmt.Fprintf(e.stderr, "rpmig: %s; the ledger is %s\n", merged.Summary(), printable(filepath.Join(to, ledgerName)))
 	return exitStatus(merged.ExitCode())
+}
+
+// hasEvidence tells whether there is evidence beside a ledger: of a folder, or of the ledger in one. Beside a file of another name is
+// what has nothing to do with it.
+func hasEvidence(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && (info.IsDir() || filepath.Base(path) == ledgerName)
 }
 
 // inside tells whether a folder is another one, or below it.
