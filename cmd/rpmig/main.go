@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -87,7 +88,11 @@ func run(ctx context.Context, e env) int {
 		return e.fail(e.complete(app, e.args[1:]))
 	}
 	err := app.RunContext(ctx, append([]string{app.Name}, interleave(app, e.args)...))
-	return e.fail(cmp.Or(err, e.unwritten))
+	err = cmp.Or(err, e.unwritten)
+	if err != nil && slices.Contains(e.args, bisectFlag) && !errors.As(err, new(exitStatus)) && !errors.As(err, new(*bisectError)) {
+		err = &bisectError{err, bisectAbort}
+	}
+	return e.fail(err)
 }
 
 // fail says what went wrong and what to do next, and returns the exit status that goes with it.
@@ -103,6 +108,10 @@ func (e *env) fail(err error) int {
 	var hinted interface{ Hint() string }
 	if errors.As(err, &hinted) && hinted.Hint() != "" {
 		fmt.Fprintf(e.stderr, "rpmig: hint: %s\n", hinted.Hint())
+	}
+	var bisect *bisectError
+	if errors.As(err, &bisect) {
+		return bisect.status
 	}
 	var usage *usageError
 	var named interface{ Usage() bool }

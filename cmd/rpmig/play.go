@@ -28,9 +28,20 @@ const manyScenarios = 5
 // play plays what the command line asks for and reports on it.
 func (e *env) play(c *cli.Context, selector string) error {
 	r, err := e.request(c, selector)
-	if err != nil {
-		return err
+	if err == nil {
+		err = e.playRequest(c, r)
 	}
+	switch {
+	case !c.Bool("bisect") || r != nil && r.relayed:
+		return err
+	case r == nil:
+		return e.bisected(err, nil)
+	default:
+		return e.bisected(err, r.played)
+	}
+}
+
+func (e *env) playRequest(c *cli.Context, r *request) error {
 	if c.IsSet("kernel") {
 		return e.playThere(c, r)
 	}
@@ -38,6 +49,7 @@ func (e *env) play(c *cli.Context, selector string) error {
 		return err
 	}
 	if err := reexecInUserNS(); err != nil {
+		r.relayed = errors.As(err, new(exitStatus))
 		return err
 	}
 	closeTrace, err := r.startTrace()
@@ -59,6 +71,7 @@ func (e *env) play(c *cli.Context, selector string) error {
 		}
 		defer closeFaults()
 	}
+	r.played = []*result.Run{&out.run}
 	runErr := e.runTo(c, r, out)
 	if len(out.run.Cells) > 0 {
 		e.sayNoTrace(c, r)

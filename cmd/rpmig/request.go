@@ -17,6 +17,7 @@ import (
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/reports"
+	"github.com/rpmig/rpmig/result"
 )
 
 // maxConnections is far below the number of ephemeral ports, which is what a client's address has.
@@ -35,6 +36,8 @@ type request struct {
 	drop     string          // --drop
 	trace    string          // --trace, or "off" where "auto" leaves the trace out
 	baseline []*compare.Side // --baseline, by kernel if there are several; nil: there is none
+	played   []*result.Run   // what was played, once it was
+	relayed  bool            // the run is that of another rpmig, which has ended with its status
 	noTrace  error           // why "auto" does without it; it is known once the tracer has been waited for
 }
 

@@ -81,6 +81,7 @@ func runFlags(family string) []cli.Flag {
 		&cli.IntFlag{Name: "parallel", DefaultText: "as suits the machine", Usage: "play `N` cells side by side"},
 		boolFlag("real-timers", "", "play with the talk's tcp_synack_retries=5, which takes a minute"),
 		boolFlag("strict", "", "make what a known kernel bug explains a FAIL, not an XFAIL"),
+		boolFlag("bisect", "", "end with what git bisect run wants: 0 good, 1 bad, 125 no verdict, 128 rpmig cannot run"),
 		boolFlag("no-confirm", "", "do not play a FAIL again: for those who count how often it comes"),
 		&cli.PathFlag{Name: "baseline", Usage: "let only what differs from `FILE` make the run fail: what rpmig baseline or an earlier run wrote"},
 		alphaFlag(),

@@ -130,7 +130,7 @@ func machineOf(arch string) string {
 // guestOrder is the command line for the guest: the same, without what is about the host.
 func guestOrder(c *cli.Context, r *request) vm.Order {
 	o := vm.Order{Args: []string{"run"}}
-	hosts := []string{"out", "bundle", "force", "format", "no-color", "quiet", "baseline", "alpha", "shard", "timeout-mul"}
+	hosts := []string{"out", "bundle", "force", "format", "no-color", "quiet", "baseline", "alpha", "bisect", "shard", "timeout-mul"}
 	for _, f := range slices.Concat(machineFlags(), kcidbOptions()) {
 		hosts = append(hosts, f.Names()[0])
 	}
@@ -353,6 +353,7 @@ func (e *env) reportThere(c *cli.Context, r *request, runs []*there, err error) 
 		defer done()
 		err = cmp.Or(err, e.renderThere(ctx, c, r.format, runs, all))
 	}
+	r.played = all
 	if err != nil {
 		return err
 	}
