@@ -281,7 +281,10 @@ func (l *Lab) play() error {
 	if err := l.collect(); err != nil {
 		return err
 	}
-	return l.checkListeners()
+	if err := l.checkListeners(); err != nil {
+		return err
+	}
+	return l.checkFreed()
 }
 
 // prepare sets the namespace up, loads the mode's program and opens the capture.

@@ -329,7 +329,13 @@ func (j *judgement) facts() {
 // postCheck holds what fresh clients met against what undamaged listeners do.
 func (j *judgement) postCheck() {
 	p := j.o.PostCheck
-	if p == nil || p.Open == 0 {
+	if p == nil {
+		return
+	}
+	if p.Unfreed != NotCounted {
+		j.check(result.After, "closed sockets that are never freed", 0, p.Unfreed)
+	}
+	if p.Open == 0 {
 		return
 	}
 	served := "all"

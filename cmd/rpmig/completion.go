@@ -138,8 +138,12 @@ func optionValues(command, option string) []string {
 		return formatNames()
 	case "drop":
 		return slices.Clone(netns.DropBackends)
-	case "fetch":
+	case "fetch", "kernel":
 		return []string{"host"}
+	case "accel":
+		return slices.Clone(accels)
+	case "time":
+		return slices.Clone(times)
 	case "trace":
 		return slices.Clone(traces)
 	default:

@@ -108,6 +108,7 @@ func (p *manPage) files() {
 	p.tagged("DIR/"+ledgerName, "With --out: one JSON object a line, the run first and then each cell as it ended; rpmig report reads it.")
 	p.tagged("DIR/cells/SCENARIO/FAMILY/MODE/REPEAT/capture.pcapng", "What the cell's capture recorded, with comments on the frames that matter.")
 	p.tagged("DIR/"+programDir+"/", "The BPF program, in C and as it is loaded, and what the kernel's verifier said of it, a file for each mode that loads it.")
+	p.tagged("DIR/KERNEL/", "With --kernel: the same of the run in each kernel; with kernel.config, where that was found, and console.txt, all that its console said.")
 	p.tagged("FILE.tar.gz", "A bundle: report.txt, to be pasted into a mail; run.jsonl and page.html; of each cell "+
 		"its timeline, capture, socket tables step by step (sockets.txt), and the sysctls, rules and counters of its namespace "+
 		"(namespace.txt); the BPF program and the verifier's log; the kernel's release, taint and configuration and the build "+

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -78,8 +79,8 @@ func (e *env) render(ctx context.Context, c *cli.Context, format reports.Format,
 // renderAll writes one report of all runs.
 func (e *env) renderAll(ctx context.Context, c *cli.Context, format reports.Format, rec *recorded) error {
 	if c.Bool("q") && format.Name == "text" && result.ExitCode(rec.runs) == result.ExitOK {
-		_, err := fmt.Fprintln(e.stdout, result.Summary(rec.runs))
-		return err
+		_, err := io.WriteString(e.stdout, rec.summary())
+		return reportError(err)
 	}
 	ids, err := e.kcidb(c, format)
 	if err != nil {

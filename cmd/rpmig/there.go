@@ -260,7 +260,7 @@ func (t *there) finish(c *cli.Context, ended *vm.Ended) error {
 	said, hint := t.guestError()
 	why := ended.Why
 	switch {
-	case why == "" && c.Context.Err() != nil: // it ended as it was told to
+	case why == "" && c.Err() != nil: // it ended as it was told to
 	case why == "" && ended.Status == result.ExitUsage:
 		return &usageError{said, cmp.Or(hint, "rpmig explain "+quote(c.Args().First()))}
 	case why == "" && ended.Status == result.ExitSoftware && t.run.ExitCode() != result.ExitSoftware, why == "" && t.run.Header.Cells == 0 && said != "":
@@ -345,7 +345,7 @@ func (e *env) reportThere(c *cli.Context, r *request, runs []*there, err error) 
 			outs = append(outs, t.output)
 		}
 	}
-	if c.Context.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+	if c.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		err = &interruptedError{played: played, of: planned}
 	}
 	if len(all) > 0 {
@@ -375,31 +375,25 @@ func (e *env) renderThere(ctx context.Context, c *cli.Context, format reports.Fo
 		e.next(c, format, &t.run, t.dir)
 		return nil
 	}
-	if c.Bool("q") && format.Name == "text" && result.ExitCode(all) == result.ExitOK {
-		for _, run := range all {
-			if _, err := fmt.Fprintf(e.stdout, "%s: %s\n", run.Header.Guest.Name, run.Summary()); err != nil {
-				return reportError(err)
-			}
-		}
-		return nil
+	rec := &recorded{runs: all}
+	for _, run := range all {
+		rec.names = append(rec.names, run.Header.Guest.Name)
 	}
-	dir := ""
 	for _, t := range runs {
 		if t.dir != "" {
-			dir = filepath.Dir(t.dir)
+			rec.dir = filepath.Dir(t.dir)
 		}
 	}
-	ids, err := e.kcidb(c, format)
-	if err != nil {
+	if err := e.renderAll(ctx, c, format, rec); err != nil {
 		return err
 	}
-	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v"), Dir: dir, KCIDB: ids}
-	return reportError(unlessEnded(ctx, func() error { return reports.RenderAll(&untilEnded{ctx, e.stdout}, format, all, o) }))
+	e.nextOf(c, format, rec)
+	return nil
 }
 
 // sayPrinted passes on what the run in the guest had to say besides its errors.
 func (e *env) sayPrinted(c *cli.Context, t *there) {
-	if c.Bool("q") || c.Context.Err() != nil {
+	if c.Bool("q") || c.Err() != nil {
 		return
 	}
 	for line := range strings.Lines(t.printed[1].String()) {

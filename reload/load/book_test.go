@@ -43,8 +43,17 @@ func TestIntervals(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for _, l := range []Lost{{asked: 16 * ms, Ended: 40 * ms}, {asked: 41 * ms, Ended: 42 * ms}, {asked: 13 * ms, Ended: 90 * ms}, {asked: 85 * ms, Ended: 91 * ms}} {
+		l.End = EOF
+		b.list(l)
+	}
 	b.finish()
 	r := b.report()
+	for i, want := range []int{1, 2, 3, 4} {
+		if l := r.Lost[i]; l.Interval != want {
+			t.Errorf("what was lost from %v to %v is in interval %d, want %d", l.asked, l.Ended, l.Interval, want)
+		}
+	}
 	for i, want := range []struct {
 		label Label
 		count int64
@@ -136,6 +145,9 @@ func TestUnclean(t *testing.T) {
 	b.beat(500 * ms)
 	b.served(9*ms, 500*ms)
 	b.served(500*ms, 501*ms)
+	if err := b.mark(502*ms, Label{}); err != nil || b.r.Intervals[0].Pause != 10*ms {
+		t.Errorf("a pause of %v, want that before the first: %v", b.r.Intervals[0].Pause, err)
+	}
 	b.finish()
 	l := b.r.Latency[Label{}]
 	if l.Reply.TotalCount() != 2 || l.Reply.Max() > 10_100 || b.r.Replies != 3 {
