@@ -89,6 +89,9 @@ func (e *env) prepareThere(c *cli.Context, r *request, g *guests) ([]*there, err
 			dir = filepath.Join(dir, k.Name)
 			return dir, os.MkdirAll(dir, 0o755)
 		}
+		if t.side != nil {
+			t.side.Run = k.Name
+		}
 		if len(g.kernels) > 1 {
 			t.prefix = k.Name + ": "
 		} else {
@@ -133,8 +136,8 @@ func machineOf(arch string) string {
 // guestOrder is the command line for the guest: the same, without what is about the host.
 func guestOrder(c *cli.Context, r *request) vm.Order {
 	o := vm.Order{Args: []string{"run"}}
-	hosts := []string{"out", "bundle", "force", "format", "no-color", "quiet"}
-	for _, f := range machineFlags() {
+	hosts := []string{"out", "bundle", "force", "format", "no-color", "quiet", "baseline", "alpha", "bisect", "shard", "timeout-mul"}
+	for _, f := range slices.Concat(machineFlags(), kcidbOptions()) {
 		hosts = append(hosts, f.Names()[0])
 	}
 	for _, f := range c.Command.Flags {
@@ -146,6 +149,14 @@ func guestOrder(c *cli.Context, r *request) vm.Order {
 	}
 	if !c.IsSet("family") { // its default depends on what was typed
 		o.Args = append(o.Args, "--family="+c.String("family"))
+	}
+	// What the environment says is known here.
+	o.Args = append(o.Args, fmt.Sprintf("--timeout-mul=%v", r.TimeoutMul))
+	if r.Slow {
+		o.Env = append(o.Env, slowVariable+"=yes")
+	}
+	if r.Shard.Of > 0 {
+		o.Args = append(o.Args, fmt.Sprintf("--shard=%d/%d", r.Shard.Index, r.Shard.Of))
 	}
 	// The report is made here, and shows no more than came home.
 	o.Args = append(o.Args, "--format="+r.format.Name, "--", r.selector)
@@ -345,6 +356,7 @@ func lostCell(id, why string, died bool) (*result.Cell, error) {
 // reportThere makes the report of all runs, and returns what rpmig ends with.
 func (e *env) reportThere(c *cli.Context, r *request, runs []*there, err error) error {
 	var all []*result.Run
+	var outs []*output
 	played, planned := 0, 0
 	for _, t := range runs {
 		e.sayPrinted(c, t)
@@ -352,8 +364,9 @@ func (e *env) reportThere(c *cli.Context, r *request, runs []*there, err error) 
 			continue
 		}
 		played, planned = played+len(t.run.Cells), planned+t.run.Header.Cells
-		if t.run.Header.Cells > 0 || t.run.Ending != nil || c.Bool("until-fail") {
+		if t.run.Header.Cells > 0 || t.run.Ending != nil || t.run.Header.Shard != nil || c.Bool("until-fail") {
 			all = append(all, &t.run)
+			outs = append(outs, t.output)
 		}
 	}
 	if c.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
@@ -364,8 +377,12 @@ func (e *env) reportThere(c *cli.Context, r *request, runs []*there, err error) 
 		defer done()
 		err = cmp.Or(err, e.renderThere(ctx, c, r.format, runs, all))
 	}
+	r.played = all
 	if err != nil {
 		return err
+	}
+	if r.baseline != nil && len(outs) > 0 {
+		return e.againstBaseline(c, r, outs)
 	}
 	return exitStatus(result.ExitCode(all))
 }
