@@ -28,10 +28,14 @@ SCENARIOS := all
 # Programs and files, and the Debian packages that bring them. QEMU, with what it depends on, is some 20 MB to download and 80 MB
 # on the disk, and takes seven seconds. What it boots in a test, 35 MB, the test fetches by apt into the user's cache.
 FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium \
-	xmllint=libxml2-utils prove=perl qemu-system-x86_64=qemu-system-x86 /usr/lib/python3/dist-packages/tap/parser.py=python3-tap
+	xmllint=libxml2-utils prove=perl qemu-system-x86_64=qemu-system-x86 /usr/lib/python3/dist-packages/tap/parser.py=python3-tap \
+	/usr/lib/python3/dist-packages/lava_common/__init__.py=lava-common
 FOR_BENCH := iptables=iptables python3=python3 nginx=nginx-light wrk=wrk
 FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 	/usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev
+
+FOR_MUTANTS := gcc=gcc make=make flex=flex bison=bison bc=bc xz=xz-utils patch=patch dpkg-deb=dpkg /usr/include/libelf.h=libelf-dev \
+	qemu-system-x86_64=qemu-system-x86
 
 # look sets missing to the packages of such a list that are not there.
 define look
@@ -170,6 +174,16 @@ stress: ## play the whole catalogue five times on a machine that does not keep u
 .PHONY: mutants-self
 mutants-self: ## break rpmig in many small ways, see which test or cell notices, write docs/MUTANTS-SELF.md; needs root, takes ten minutes
 	go run ./bench/mutants -o docs/MUTANTS-SELF.md $(ARGS) >/dev/null
+
+# Apart: it takes the source of a kernel, and nobody else needs what builds one.
+.PHONY: deps-mutants
+deps-mutants: ## install what mutants uses, by apt-get: sudo make deps-mutants
+	@$(call install,$(FOR_MUTANTS))
+
+.PHONY: mutants
+mutants: ## break the kernel in many small ways, see which cells notice, write docs/MUTANTS.md; no root, 20 minutes, 2 GB of the cache
+	@$(call check,$(FOR_MUTANTS),deps-mutants)
+	go run ./bench/kernels -o docs/MUTANTS.md $(ARGS) >/dev/null
 
 .PHONY: bench
 bench: build ## measure rpmig beside the talk's two scripts, and its load beside wrk; needs root, takes five minutes
