@@ -164,6 +164,11 @@ func (o *output) open() (err error) {
 			return &outputError{err}
 		}
 	}
+	if o.run.Ending != nil {
+		if err := o.ledger.End(*o.run.Ending); err != nil {
+			return &outputError{err}
+		}
+	}
 	return o.beside(evidence.Dir(o.dir))
 }
 

@@ -39,7 +39,9 @@ type there struct {
 	config  []byte
 	command []string
 	line    *guestLine
-	printed [2]bytes.Buffer // standard output and error of the run in the guest
+	// bundling is that of --bundle.
+	bundling *bundling
+	printed  [2]bytes.Buffer // standard output and error of the run in the guest
 }
 
 // playThere plays the run in each kernel that the command line names, and reports on all of them.
@@ -111,6 +113,10 @@ func (e *env) prepareThere(c *cli.Context, r *request, g *guests) ([]*there, err
 				return nil, err
 			}
 		}
+		var err error
+		if t.bundling, err = newBundling(c, t.output); err != nil {
+			return nil, err
+		}
 		t.run.Header = result.Header{
 			Schema: result.Schema, Version: version, Kernel: k.Release, Machine: machineOf(k.Arch), Command: e.args, Port: r.Port, Modes: ledgerModes(),
 		}
@@ -166,6 +172,10 @@ func (t *there) play(ctx context.Context, g *guests, o vm.Order) (*vm.Ended, err
 		return nil, context.Cause(ctx)
 	}
 	var err error
+	// Where idle time costs nothing there is nothing to fill it with, and cells that are played one by one never hold each other up.
+	if m := g.machine.Filled(); m.Virtual() && m.CPUs == 1 && !slices.ContainsFunc(o.Args, func(a string) bool { return strings.HasPrefix(a, "--parallel=") }) {
+		o.Args = slices.Insert(slices.Clone(o.Args), 1, "--parallel=1")
+	}
 	if t.guest, err = g.guest(t.kernel, o); err != nil {
 		return nil, err
 	}
@@ -265,24 +275,36 @@ func (t *there) finish(c *cli.Context, ended *vm.Ended) error {
 		return &usageError{said, cmp.Or(hint, "rpmig explain "+quote(c.Args().First()))}
 	case why == "" && ended.Status == result.ExitSoftware && t.run.ExitCode() != result.ExitSoftware, why == "" && t.run.Header.Cells == 0 && said != "":
 		why = cmp.Or(said, fmt.Sprintf("the run in the guest ended with status %d", ended.Status))
+		if t.kernel.Modules == "" {
+			hint = "this kernel was booted without modules: --modules DIR; or " + hint
+		}
 	}
 	if why != "" {
 		if err := t.cutShort(ended, why, cmp.Or(ended.Hint, hint)); err != nil {
 			return err
 		}
 	}
-	if t.dir != "" && (t.ledger != nil || why != "") {
-		if err := evidence.Put(evidence.Dir(t.dir), consoleName, ended.Console); err != nil {
+	var to evidence.Place
+	switch {
+	case t.store != nil:
+		to = t.store
+	case t.ledger != nil:
+		to = evidence.Dir(t.dir)
+	}
+	if to != nil {
+		if err := evidence.Put(to, consoleName, ended.Console); err != nil {
 			return &outputError{err}
 		}
 	}
-	return t.end()
+	ctx, done := t.e.afterwards(c.Context)
+	defer done()
+	return t.bundling.end(ctx, t.output)
 }
 
 // cutShort ends the run of a guest that did not end by itself: without an end record there is no conclusion but for the cells
 // that came home.
 func (t *there) cutShort(ended *vm.Ended, why, hint string) error {
-	if t.ledger == nil {
+	if t.ledger == nil && t.store == nil {
 		if t.dir == "" {
 			if err := t.makeDir(); err != nil {
 				return err
@@ -302,8 +324,10 @@ func (t *there) cutShort(ended *vm.Ended, why, hint string) error {
 		}
 	}
 	t.run.Ending = &result.Ending{Why: why, Died: ended.Died, Console: ended.Last}
-	if err := t.ledger.End(*t.run.Ending); err != nil {
-		return &outputError{err}
+	if t.ledger != nil {
+		if err := t.ledger.End(*t.run.Ending); err != nil {
+			return &outputError{err}
+		}
 	}
 	fmt.Fprintf(t.e.stderr, "rpmig: %s: %s\n", t.kernel.Name, printable(why))
 	if hint != "" {
