@@ -24,11 +24,11 @@ type Reload struct {
 	PerCycle float64 `json:"per_cycle"`
 	Low      float64 `json:"low"` // 95 % bootstrap interval
 	High     float64 `json:"high"`
-	// Bound is how likely a cycle loses at most (95 %), where none has lost; 1 where some have.
+	// Bound is how likely a cycle loses something at most (95 %), where none has; 1 where some have.
 	Bound      float64  `json:"bound"`
 	PerMillion float64  `json:"per_million"` // connections, at
-	Rate       float64  `json:"rate"`        // so many a second, and a cycle each
-	Every      float64  `json:"every"`       // so many seconds
+	Rate       float64  `json:"rate"`        // so many a second, and a reload each
+	Every      float64  `json:"every"`       // so many seconds a reload
 	P          *float64 `json:"p,omitempty"` // permutation test against off; absent where there is none
 
 	// Latencies in and out of reloads, in seconds.
@@ -122,6 +122,6 @@ func (r *Reload) Rating() string {
 	if r.Lost == 0 {
 		return fmt.Sprintf("%s; a cycle loses one with a chance of %.1f %% at most (95 %%)", said, r.Bound*100)
 	}
-	return fmt.Sprintf("%s: %.1f a cycle (%.1f to %.1f), %.0f per million at %.0f/s and a cycle each %.1f s",
+	return fmt.Sprintf("%s: %.1f a cycle (%.1f to %.1f), %.0f per million at %.0f/s and a reload each %.1f s",
 		said, r.PerCycle, r.Low, r.High, r.PerMillion, r.Rate, r.Every)
 }
