@@ -27,13 +27,14 @@ func InSandbox() bool { return os.Getenv(inSandbox) != "" }
 // process 1 has some capabilities, and what it starts has none. The error is a NoRightsError where that is refused.
 func ReexecSandbox() (status int, err error) {
 	const namespaces = unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWNS
-	status, err = reexec(inSandbox, &syscall.SysProcAttr{Cloneflags: namespaces})
+	// In a process group of its own, process 1 gets each signal once, whether it is a terminal's or sent to this process alone.
+	status, err = reexec(inSandbox, &syscall.SysProcAttr{Cloneflags: namespaces, Setpgid: true})
 	if errors.Is(err, unix.EPERM) {
 		status, err = reexec(inSandbox, &syscall.SysProcAttr{
 			Cloneflags:  namespaces | unix.CLONE_NEWUSER,
 			UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}},
 			GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
-			AmbientCaps: sandboxRights,
+			AmbientCaps: sandboxRights, Setpgid: true,
 		})
 	}
 	return status, err

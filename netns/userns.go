@@ -90,7 +90,7 @@ func reexec(variable string, attr *syscall.SysProcAttr) (status int, err error) 
 			case s := <-signals:
 				// A terminal's Ctrl-C reaches the child directly, because it is in the same process group. A second
 				// one would make it stop cleaning up.
-				if s != unix.SIGINT {
+				if s != unix.SIGINT || attr.Setpgid {
 					_ = cmd.Process.Signal(s)
 				}
 			case <-ended:

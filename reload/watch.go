@@ -139,9 +139,6 @@ func (r *run) reload(ctx context.Context, step Step) (*Played, error) {
 		return nil, err
 	}
 	w.Holders, w.Inodes = len(r.now.pids()), len(r.now.inodes)
-	if w.command != nil && w.command.status != 0 {
-		return nil, &ServerError{What: fmt.Sprintf("the reload %q %s", step.Text, w.command.fate()), Output: w.command.output.lines(20)}
-	}
 	w.stay()
 	return &w.Played, nil
 }
@@ -263,6 +260,8 @@ func (w *reloading) over() (bool, error) {
 	}
 	still := at-w.Last >= w.Still
 	switch {
+	case w.command != nil && !running && w.command.status != 0:
+		return false, &ServerError{What: fmt.Sprintf("the reload %q %s", w.Text, w.command.fate()), Output: w.command.output.lines(20)}
 	case running && at > w.deadline():
 		w.procs.kill(w.command)
 		return false, &ServerError{What: fmt.Sprintf("the reload %q did not return within %v", w.Text, w.deadline()), Output: w.command.output.lines(20)}

@@ -11,15 +11,19 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/tcp"
 )
 
-// oddserver is a server to reload, in a process of its own. On HUP it opens new listeners and closes the old ones, which loses
-// what waits in their queues: it serves one connection at a time, so that there is something. On TERM it ends.
+// oddserver is a server to reload, in a process of its own. On HUP it accepts no more until something waits in the queue of each
+// listener, opens new ones, and closes the old, which without migration loses what waits. On TERM it ends.
 func oddserver() {
 	s := odd{}
 	flag.StringVar(&s.at, "at", ":80", "listen here")
@@ -77,14 +81,7 @@ func oddserver() {
 			time.Sleep(20 * time.Millisecond) // the last ones are being served
 			os.Exit(0)
 		case sig == unix.SIGHUP && !s.deaf:
-			old := s.open
-			s.open = nil
-			must(s.listen())
-			if !s.keep {
-				for _, l := range old {
-					_ = l.Close()
-				}
-			}
+			must(s.reload())
 		}
 	}
 }
@@ -103,12 +100,44 @@ type odd struct {
 	mptcp, alone, keep, deaf, mute, abort bool
 	status                                string
 	open                                  []net.Listener
+	pause                                 sync.Mutex // held while nobody accepts
 }
 
 func (s *odd) close() {
 	for _, l := range s.open {
 		_ = l.Close()
 	}
+}
+
+// reload waits for what there is to lose, but not for ever: nobody may be there to connect.
+func (s *odd) reload() error {
+	s.pause.Lock()
+	defer s.pause.Unlock()
+	old := s.open
+	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline) && !s.keep; time.Sleep(time.Millisecond) {
+		if !slices.ContainsFunc(old, func(l net.Listener) bool { return waiting(l) == 0 }) {
+			break
+		}
+	}
+	s.open = nil
+	if err := s.listen(); err != nil || s.keep {
+		return err
+	}
+	for _, l := range old {
+		_ = l.Close()
+	}
+	return nil
+}
+
+// waiting is how many wait in a listener's queue.
+func waiting(l net.Listener) (n int) {
+	c, err := l.(*net.TCPListener).SyscallConn()
+	must(err)
+	must(c.Control(func(fd uintptr) {
+		n, err = tcp.AcceptQueue(int(fd))
+	}))
+	must(err)
+	return n
 }
 
 func (s *odd) listen() error {
@@ -139,6 +168,8 @@ func (s *odd) serve(l net.Listener) {
 		if err != nil {
 			return
 		}
+		s.pause.Lock()
+		s.pause.Unlock() //nolint:staticcheck // it only waits
 		if s.mute {
 			continue
 		}
