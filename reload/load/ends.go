@@ -108,7 +108,9 @@ type Lost struct {
 	Received     int64      // bytes that came, as TCP counts them. One of them proves that the server had accepted the connection
 	Replies      int        // whole ones, of Config.Requests
 	Interval     int        // index in Report.Intervals
-	Detail       string     // the begin of a wrong reply; what TLS or the command said
+	Detail       string     // the beginning of a wrong reply; what TLS or the command said
+
+	asked time.Duration // when its last request was due
 }
 
 // Stall is a time in which the generator did not run, though it had something to do or was due to look.

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -26,7 +27,7 @@ type Config struct {
 	// all times are counted from when one should have arrived: a pause of the server hides none of those that met it.
 	Clients int
 	Rate    float64 // arrivals a second
-	MaxOpen int     // in an open loop, the most connections at a time, 10000; an arrival that finds no room is void
+	MaxOpen int     // in an open loop, the most connections at a time: 10000, of TLS and commands 1000; an arrival that finds no room is void
 
 	Request   Request
 	Requests  int         // how many a connection makes: 1
@@ -117,20 +118,70 @@ func Now() time.Duration { return clock.now() }
 
 // Engine is a load that is running.
 type Engine struct {
-	b    *book
-	stop func()     // begins no more connections
-	quit func()     // gives up those that are open
-	done chan error // closed by the last thread, which may have had an error
+	b        *book
+	told     *atomic.Int32
+	cancel   context.CancelFunc // wakes who waits for nothing but a stop
+	leave    func() bool        // the caller's context
+	finished chan struct{}
+	err      error // once finished
 }
 
+// player plays a load in the namespace of its thread, until it is told to stop or to quit.
+type player interface{ run(b *book) error }
+
 // Start starts the load, in the network namespace of the calling thread: a caller who has changed into one has locked itself to
-// its thread. It returns when the first connection may begin. A context that ends stops it at once.
+// its thread. When it returns, the first connections begin. When the context ends, those that are open are given up.
 func Start(ctx context.Context, c Config) (*Engine, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
-	return nil, fmt.Errorf("not yet")
+	ns, err := openNamespace()
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range c.Sources {
+		if err := tryBind(newSockaddr(netip.AddrPortFrom(a, 0))); err != nil {
+			ns.close()
+			return nil, fmt.Errorf("%w: clients at %v: bind: %w", ErrConfig, a, err)
+		}
+	}
+	e := &Engine{told: &atomic.Int32{}, finished: make(chan struct{})}
+	var p player
+	var stopped context.Context
+	stopped, e.cancel = context.WithCancel(context.Background())
+	if c.TLS != nil || len(c.Command) > 0 {
+		p, err = newWorkers(stopped, &c, e.told, ns)
+	} else {
+		p, err = newEpoll(&c, e.told)
+	}
+	if err != nil {
+		e.cancel()
+		ns.close()
+		return nil, err
+	}
+	e.b = newBook(&c)
+	go func() {
+		defer close(e.finished)
+		defer e.b.finish()
+		defer ns.close()
+		leave, err := ns.enter()
+		if err == nil {
+			defer leave()
+			err = p.run(e.b)
+		}
+		e.err = err
+	}()
+	e.leave = context.AfterFunc(ctx, e.quit)
+	return e, nil
 }
+
+func (e *Engine) quit() {
+	e.told.Store(quitting)
+	e.cancel()
+}
+
+// Done is closed when the engine has stopped, which it does by itself only for an error.
+func (e *Engine) Done() <-chan struct{} { return e.finished }
 
 // Mark begins an interval at a time, and ends the one before it. The first interval begins by itself, with the zero Label. The
 // time may lie in the past, since the end of a reload is known only when nothing has changed for a while, but not before
@@ -144,12 +195,14 @@ func (e *Engine) Snapshot() Report { return e.b.report() }
 // Counts is that of a Snapshot, and cheap.
 func (e *Engine) Counts() Counts { return e.b.sum() }
 
-// Stop begins no more connections, waits up to a limit for those that are open, and returns the report. The error is
-// the generator's own, and then the report tells nothing.
+// Stop begins no more connections, waits up to a limit for those that are open, and returns the report. It may be called again.
+// The error is the generator's own: the report then ends where it happened.
 func (e *Engine) Stop(limit time.Duration) (Report, error) {
-	e.stop()
+	e.told.CompareAndSwap(running, stopping)
 	timer := time.AfterFunc(limit, e.quit)
-	defer timer.Stop()
-	err := <-e.done
-	return e.b.report(), err
+	<-e.finished
+	timer.Stop()
+	e.leave()
+	e.cancel()
+	return e.b.report(), e.err
 }
