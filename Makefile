@@ -21,7 +21,7 @@ GENERATED := 'migrate/*_bpfe[lb].*' 'kernel/*_bpfe[lb].*' 'kernel/trace/*_bpfe[l
 
 # Programs and files, and the Debian packages that bring them.
 FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium \
-	xmllint=libxml2-utils prove=perl /usr/lib/python3/dist-packages/tap/parser.py=python3-tap
+	xmllint=libxml2-utils prove=perl /usr/lib/python3/dist-packages/tap/parser.py=python3-tap nginx=nginx-light
 FOR_BENCH := iptables=iptables python3=python3
 FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 	/usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev
@@ -43,6 +43,10 @@ if (($${#missing[@]})); then \
 fi
 endef
 
+# Debian starts a server when it is installed, unless this says no (invoke-rc.d(8), deb-systemd-invoke(1p)). While packages are
+# installed, there is one that does, where there is none.
+POLICY := /usr/sbin/policy-rc.d
+
 define install
 $(call look,$(1)); \
 if ((! $${#missing[@]})); then \
@@ -51,8 +55,13 @@ elif ((EUID != 0)) || ! command -v apt-get >/dev/null; then \
 	echo "make: missing: $${missing[*]} (as Debian names them); to install them takes root and apt-get: sudo make $@" >&2; \
 	exit 1; \
 else \
-	echo "installing by apt-get: $${missing[*]}"; \
+	echo "installing by apt-get, without starting any service: $${missing[*]}"; \
 	export DEBIAN_FRONTEND=noninteractive; \
+	if [[ ! -e $(POLICY) ]]; then \
+		trap 'rm -f $(POLICY)' EXIT; \
+		printf '#!/bin/sh\nexit 101\n' >$(POLICY); \
+		chmod +x $(POLICY); \
+	fi; \
 	install=(apt-get install -qq --yes --no-install-recommends "$${missing[@]}"); \
 	"$${install[@]}" >/dev/null || { apt-get update -qq && "$${install[@]}" >/dev/null; }; \
 fi

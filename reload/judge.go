@@ -124,7 +124,12 @@ func (j *judge) countsOf(c Cycle) (counts load.Counts) {
 // cycleResult is a cycle as the ledger has it.
 func (j *judge) cycleResult(i int, c Cycle, counts load.Counts) result.ReloadCycle {
 	since := func(at time.Duration) float64 { return (at - j.Load.From).Seconds() }
-	rc := result.ReloadCycle{Number: i + 1, At: since(c.From), Connections: counts.Judged(), Lost: counts.Lost()}
+	rc := result.ReloadCycle{Number: i + 1, At: since(c.From), To: since(c.To), Connections: counts.Judged(), Lost: counts.Lost()}
+	for k, s := range j.Load.Slices {
+		if at := j.Load.From + time.Duration(k)*j.Load.Slice; at >= c.From && at < c.To {
+			rc.Course = append(rc.Course, result.ReloadPart{At: since(at), Replies: s.Replies, Lost: s.Counts.Lost(), P99: s.P99.Seconds()})
+		}
+	}
 	for k, s := range c.Steps {
 		step := result.ReloadStep{At: since(s.At), Changed: s.Changed, First: s.First.Seconds(), Last: s.Last.Seconds(),
 			Returned: s.Returned.Seconds(), Holders: s.Holders, Listeners: s.Inodes}
@@ -199,15 +204,15 @@ func (j *judge) explain(r *result.Reload, m Mode) {
 			continue
 		}
 		by, _, _ := strings.Cut(l.by, " (")
-		k := key{l.kind.name, by}
+		k := key{l.name, by}
 		if count[k] == nil {
-			count[k] = &result.LossCause{Why: l.kind.name, Whose: l.whose, By: by}
+			count[k] = &result.LossCause{Why: l.name, Whose: l.whose, By: by}
 		}
 		count[k].Count++
 		if len(r.Examples) < examples {
 			r.Examples = append(r.Examples, result.LostFlow{
 				At: (l.Ended - j.Load.From).Seconds(), Cycle: l.cycle + 1, Client: l.Local, Server: l.Remote,
-				End: l.End.String(), Phase: l.Phase.String(), Why: l.kind.name, By: l.by, Reason: l.reason, State: l.state,
+				End: l.End.String(), Phase: l.Phase.String(), Why: l.name, By: l.by, Reason: l.reason, State: l.state,
 			})
 		}
 	}

@@ -106,7 +106,7 @@ func (s *switcher) load(m Mode) error {
 			return err
 		}
 		if s.program, err = rows[0].Load(); errors.Is(err, kernel.ErrNotSupported) {
-			return &notHere{err.Error()}
+			return &notHere{said(err)}
 		} else if err != nil {
 			return err
 		}
@@ -115,6 +115,14 @@ func (s *switcher) load(m Mode) error {
 		return s.program.Set(migrate.Policy{Answer: migrate.Select})
 	}
 	return s.program.Set(migrate.Policy{Answer: migrate.Pass})
+}
+
+// said is an error with what to do about it.
+func said(err error) string {
+	if h := hint(err); h != "" {
+		return err.Error() + "; " + h
+	}
+	return err.Error()
 }
 
 // group is a reuseport group of the port: listeners that differ in any of these are in different ones

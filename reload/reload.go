@@ -376,7 +376,8 @@ func (r *run) cycle(ctx context.Context, mode Mode) (err error) {
 		c.Steps = append(c.Steps, *played)
 	}
 	c.Last, c.To = r.marks, load.Now()
-	if err := stopTrace(); err != nil {
+	// What ends from here on, until the next mode is in force, is of no cycle.
+	if err := errors.Join(r.mark(c.To, load.Label{Name: "between cycles"}), stopTrace()); err != nil {
 		return err
 	}
 	after, err := r.counting.Read()
@@ -384,6 +385,7 @@ func (r *run) cycle(ctx context.Context, mode Mode) (err error) {
 		return err
 	}
 	c.Counters = after.Since(before)
+	delete(c.Counters, "CurrEstab") // which is none, but how many there are
 	now, err := r.modes.asked()
 	if err != nil {
 		return err

@@ -47,9 +47,20 @@ type Reload struct {
 type ReloadCycle struct {
 	Number      int          `json:"number"` // among the cycles of all modes, from 1
 	At          float64      `json:"at"`     // seconds since the load began
+	To          float64      `json:"to"`     // its end
 	Connections int64        `json:"connections"`
 	Lost        int64        `json:"lost"`
 	Steps       []ReloadStep `json:"steps"`
+	// Course is how the load went, in short parts of time.
+	Course []ReloadPart `json:"course,omitempty"`
+}
+
+// ReloadPart is a part of a cycle.
+type ReloadPart struct {
+	At      float64 `json:"at"` // seconds since the load began
+	Replies int64   `json:"replies"`
+	Lost    int64   `json:"lost,omitempty"`
+	P99     float64 `json:"p99"` // seconds to the whole reply
 }
 
 // ReloadStep is a reload. Times are seconds since it began.

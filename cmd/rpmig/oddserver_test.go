@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,7 +34,7 @@ func oddserver() {
 	flag.BoolVar(&s.keep, "keep", false, "do not close the old ones on HUP")
 	flag.BoolVar(&s.deaf, "deaf", false, "do nothing on HUP")
 	flag.BoolVar(&s.mute, "mute", false, "never answer")
-	flag.BoolVar(&s.abort, "abort", false, "accept, and close without an answer, for a moment on HUP")
+	flag.BoolVar(&s.abort, "abort", false, "accept ten connections, and close them without an answer, on HUP")
 	flag.StringVar(&s.status, "status", "200 OK", "answer this")
 	wait := flag.Duration("wait", 0, "before it listens")
 	exit := flag.Int("exit", -1, "end at once, with this status")
@@ -101,6 +102,7 @@ type odd struct {
 	status                                string
 	open                                  []net.Listener
 	pause                                 sync.Mutex // held while nobody accepts
+	aborts                                atomic.Int64
 }
 
 func (s *odd) close() {
@@ -125,6 +127,9 @@ func (s *odd) reload() error {
 	}
 	for _, l := range old {
 		_ = l.Close()
+	}
+	if s.abort {
+		s.aborts.Store(10)
 	}
 	return nil
 }
@@ -173,7 +178,7 @@ func (s *odd) serve(l net.Listener) {
 		if s.mute {
 			continue
 		}
-		if s.abort && time.Now().UnixMilli()%1000 < 50 {
+		if s.aborts.Add(-1) >= 0 {
 			_ = c.Close()
 			continue
 		}

@@ -152,7 +152,7 @@ func (e *env) reloadTo(c *cli.Context, cfg *reload.Config, terms *reload.Terms, 
 	say.end()
 	var servers *reload.ServerError
 	switch {
-	case c.Context.Err() != nil:
+	case c.Err() != nil:
 		return &interruptedError{of: len(cfg.Modes)}
 	case outcome == nil, err != nil && !errors.As(err, &servers):
 		return err
