@@ -17,7 +17,7 @@ var reloadMeanings = map[result.Status]string{
 }
 
 // reloads is what servers lost over their reloads, and why.
-func (p *page) reloads(cells []*result.Cell, verbose bool) {
+func (p *page) reloads(cells []*result.Cell) {
 	modes, server := 0, ""
 	for _, c := range cells {
 		if c.Reload != nil {
@@ -35,7 +35,7 @@ func (p *page) reloads(cells []*result.Cell, verbose bool) {
 			p.say(2, 4, plain, "load: ", printable(r.Load))
 		}
 		p.say(2, 4+modes, bold, pad(printable(c.Mode), modes), "  "+r.Rating())
-		for _, line := range reloadLines(c, verbose) {
+		for _, line := range reloadLines(c, false) {
 			p.say(4+modes, 6+modes, plain, "", line)
 		}
 	}

@@ -33,7 +33,7 @@ func renderText(w io.Writer, run *result.Run, o Options) error {
 		p.details(cells, NewStories(run))
 	}
 	p.streams(cells)
-	p.reloads(cells, o.Verbose)
+	p.reloads(cells)
 	p.lost(cells, o.Verbose)
 	p.doubts(cells)
 	p.gaps(cells)
