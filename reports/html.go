@@ -64,6 +64,7 @@ type htmlPage struct {
 	Modes         []string
 	Rows          []*htmlRow
 	Streams       []*pool
+	Reloads       []*htmlReload
 	Policy        string // Content-Security-Policy
 	CSS           template.CSS
 	JS            template.JS
@@ -140,7 +141,7 @@ func newHTMLPage(run *result.Run, cells []*result.Cell) *htmlPage {
 		Header: run.Header, Command: strings.Join(append([]string{"rpmig"}, run.Header.Command...), " "),
 		Summary: run.Summary(), Missing: run.Missing(),
 		CSS: template.CSS(pageCSS), JS: template.JS(pageJS), Policy: policy(pageJS, pageCSS),
-		Backends: strings.Join(dropBackends(cells), " and by "), DoubtSentence: doubt, Streams: pools(cells),
+		Backends: strings.Join(dropBackends(cells), " and by "), DoubtSentence: doubt, Streams: pools(cells), Reloads: htmlReloads(cells),
 	}
 	for _, s := range result.Statuses() {
 		if run.Count(s) > 0 {

@@ -18,10 +18,11 @@ var reloadMeanings = map[result.Status]string{
 
 // reloads is what servers lost over their reloads, and why.
 func (p *page) reloads(cells []*result.Cell) {
+	name := func(c *result.Cell) string { return clip(printable(c.Mode), 12) }
 	modes, server := 0, ""
 	for _, c := range cells {
 		if c.Reload != nil {
-			modes = max(modes, columns(printable(c.Mode)))
+			modes = max(modes, columns(name(c)))
 		}
 	}
 	for _, c := range cells {
@@ -34,7 +35,7 @@ func (p *page) reloads(cells []*result.Cell) {
 			p.heading(printable("Reloads under load: " + c.Scenario))
 			p.say(2, 4, plain, "load: ", printable(r.Load))
 		}
-		p.say(2, 4+modes, bold, pad(printable(c.Mode), modes), "  "+r.Rating())
+		p.say(2, 4+modes, bold, pad(name(c), modes), "  "+r.Rating())
 		for _, line := range reloadLines(c, false) {
 			p.say(4+modes, 6+modes, plain, "", line)
 		}
