@@ -33,6 +33,8 @@ type Options struct {
 	Dropper     netns.Dropper
 	Again       netns.Dropper // of the repeats after the first; nil: the same
 	Progress    *Progress     // nil: there is no live line
+	Watch       Watch         // nil: nobody is told
+	Faults      Faults        // nil: the kernel is not asked for faults of its own
 }
 
 // Select returns the scenarios that a comma list of names and globs, or "all", stands for, in list order, each once.

@@ -33,12 +33,13 @@ type htmlLost struct {
 	result.LostFlow
 }
 
-// htmlReloads are those of sorted cells.
-func htmlReloads(cells []*result.Cell) []*htmlReload {
+// htmlReloads are those of sorted cells of a kernel, which has a name on a page of several. It takes ids.
+func htmlReloads(cells []*result.Cell, kernel string, taken map[string]bool) []*htmlReload {
 	var all []*htmlReload
-	for _, r := range htmlRows(slices.DeleteFunc(slices.Clone(cells), func(c *result.Cell) bool { return c.Reload == nil })) {
+	cells = slices.DeleteFunc(slices.Clone(cells), func(c *result.Cell) bool { return c.Reload == nil })
+	for _, r := range htmlRows(cells, kernel, taken) {
 		first := r.cells[0]
-		h := &htmlReload{ID: "reload-" + r.id, Title: row(first), Load: first.Reload.Load, Server: strings.Join(first.Reload.Server, " ")}
+		h := &htmlReload{ID: "reload-" + r.id, Title: strings.TrimPrefix(kernel+" "+row(first), " "), Load: first.Reload.Load, Server: strings.Join(first.Reload.Server, " ")}
 		for _, c := range r.cells {
 			h.Modes = append(h.Modes, htmlReloadMode{c, c.Reload.Rating(), reloadLines(c, false)})
 			for _, f := range c.Reload.Examples {

@@ -6,6 +6,8 @@ package result
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"unique"
 )
@@ -147,8 +149,22 @@ type Cell struct {
 }
 
 // ID names a cell within its run.
-func (c *Cell) ID() string {
-	return fmt.Sprintf("%s/%s/%s/%d", c.Scenario, c.Family, c.Mode, c.Repeat)
+func (c *Cell) ID() string { return ID(c.Scenario, c.Family, c.Mode, c.Repeat) }
+
+// ID names a cell within its run.
+func ID(scenario, family, mode string, repeat int) string {
+	return fmt.Sprintf("%s/%s/%s/%d", scenario, family, mode, repeat)
+}
+
+// ParseID takes the name of a cell apart.
+func ParseID(id string) (scenario, family, mode string, repeat int, err error) {
+	parts := strings.Split(id, "/")
+	if n := len(parts); n >= 4 { // a scenario's name may have slashes
+		if repeat, err = strconv.Atoi(parts[n-1]); err == nil && repeat > 0 {
+			return strings.Join(parts[:n-3], "/"), parts[n-3], parts[n-2], repeat, nil
+		}
+	}
+	return "", "", "", 0, fmt.Errorf("%q is no cell's name", id)
 }
 
 // Folder is where a cell's evidence is, if it has left any, relative to the ledger's folder, with slashes.
@@ -465,20 +481,46 @@ func (r *Run) ExitCode() int {
 	}
 }
 
+// ExitCode maps several runs to the status of the process: the worst of theirs. They are skipped only if all are.
+func ExitCode(runs []*Run) int {
+	var codes []int
+	for _, r := range runs {
+		codes = append(codes, r.ExitCode())
+	}
+	for _, worst := range []int{ExitSoftware, ExitFail, ExitOK, ExitSkip} {
+		if slices.Contains(codes, worst) {
+			return worst
+		}
+	}
+	return ExitOK
+}
+
 // Summary is the run in one line: "10 cells: 8 PASS, 2 SKIP".
-func (r *Run) Summary() string {
+func (r *Run) Summary() string { return Summary([]*Run{r}) }
+
+// Summary is several runs in one line, as if they were one.
+func Summary(runs []*Run) string {
+	cells, missing := 0, 0
+	for _, r := range runs {
+		cells += len(r.Cells)
+		missing += r.Missing()
+	}
 	var parts []string
 	for _, s := range Statuses() {
-		if n := r.Count(s); n > 0 {
+		n := 0
+		for _, r := range runs {
+			n += r.Count(s)
+		}
+		if n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, s))
 		}
 	}
-	line := Plural(len(r.Cells), "cell", "cells")
+	line := Plural(cells, "cell", "cells")
 	if len(parts) > 0 {
 		line += ": " + strings.Join(parts, ", ")
 	}
-	if m := r.Missing(); m > 0 {
-		line += fmt.Sprintf("; %d planned and not played", m)
+	if missing > 0 {
+		line += fmt.Sprintf("; %d planned and not played", missing)
 	}
 	return line
 }

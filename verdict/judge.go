@@ -137,6 +137,21 @@ func (v *Verdict) Confirm(again Verdict) {
 	v.Reason = fmt.Sprintf("not confirmed: %s; played again, alone, it was %s: %s", v.Reason, again.Status, again.Reason)
 }
 
+// Fault makes a verdict of a report in which the kernel tells of a fault of its own, and which this cell has brought about: whatever
+// became of the connections, that is not as it should be. line is the report's first.
+func (v *Verdict) Fault(line string) {
+	v.Status, v.Bug = result.Fail, ""
+	v.Reason = "the kernel reported a fault of its own: " + line
+}
+
+// NoCulprit says that such a report came while this cell was played, with others or after them, and for none of them when each was
+// played again, alone: the verdict, whatever it was, is not the whole truth.
+func (v *Verdict) NoCulprit(line string) {
+	v.Status, v.Bug = result.Error, ""
+	v.Reason = "the kernel reported a fault of its own, and it is not known which cell has brought that about: it came while this one " +
+		"was played, and not again when each that was played then was played alone: " + line
+}
+
 // Control tells how the "off" cell beside this one fared; empty is that it was not played. A PASS without a control that
 // passed says so: a reset that did not come proves something only where the same capture has caught one.
 func (v *Verdict) Control(isControl bool, control result.Status) result.Control {

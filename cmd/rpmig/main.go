@@ -19,6 +19,7 @@ import (
 	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/scenarios"
+	"github.com/rpmig/rpmig/vm"
 	"github.com/rpmig/rpmig/worker"
 )
 
@@ -36,16 +37,19 @@ type env struct {
 	scenarios      []lab.Scenario
 	unwritten      error           // why help could not be written
 	second         context.Context // ends when rpmig is asked to end for the second time; nil: it never is
+	home           *vm.Home        // of a run in a guest; nil: it is none
+	homeKeeps      bool            // the evidence of every cell is kept there
 }
 
 func main() {
 	worker.RunIfWorker()
+	vm.RunIfGuest()
 	// Memory is plenty and processors are few: a run of a thousand cells stays under 100 MiB all the same.
 	debug.SetGCPercent(400)
 	first, second := untilSignal()
 	e := env{
 		args: os.Args[1:], stdout: os.Stdout, stderr: os.Stderr, scenarios: scenarios.All(),
-		widthOut: columns(os.Stdout), second: second,
+		widthOut: columns(os.Stdout), second: second, home: vm.HomeOfRun(), homeKeeps: os.Getenv(keepVariable) != "",
 	}
 	dumb := os.Getenv("TERM") == "dumb"
 	e.colorOut = e.widthOut > 0 && !dumb && os.Getenv("NO_COLOR") == "" // https://no-color.org
@@ -100,7 +104,8 @@ func (e *env) fail(err error) int {
 		fmt.Fprintf(e.stderr, "rpmig: hint: %s\n", hinted.Hint())
 	}
 	var usage *usageError
-	if errors.As(err, &usage) {
+	var named interface{ Usage() bool }
+	if errors.As(err, &usage) || errors.As(err, &named) && named.Usage() {
 		return result.ExitUsage
 	}
 	return result.ExitSoftware
@@ -148,7 +153,7 @@ func (e *env) app() *cli.App {
 			"Linux 5.14 can migrate them. rpmig shows both, with a capture for each verdict.\n\n" +
 			"Begin with: rpmig run all",
 		Commands: []*cli.Command{
-			e.runCommand(), e.reloadCommand(), e.reportCommand(), e.bundleCommand(), e.listCommand(), e.explainCommand(), e.doctorCommand(), e.docsCommand(),
+			e.runCommand(), e.reloadCommand(), e.reportCommand(), e.bundleCommand(), e.listCommand(), e.explainCommand(), e.doctorCommand(), e.kernelsCommand(), e.docsCommand(),
 			e.completionCommand(), e.manCommand(), e.versionCommand(),
 		},
 		HideHelpCommand: true,

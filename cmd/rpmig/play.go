@@ -31,6 +31,9 @@ func (e *env) play(c *cli.Context, selector string) error {
 	if err != nil {
 		return err
 	}
+	if c.IsSet("kernel") {
+		return e.playThere(c, r)
+	}
 	if err := fit(r.Options); err != nil {
 		return err
 	}
@@ -49,6 +52,13 @@ func (e *env) play(c *cli.Context, selector string) error {
 	if err != nil {
 		return err
 	}
+	if e.home != nil {
+		closeFaults, err := r.goHome(e.home)
+		if err != nil {
+			return err
+		}
+		defer closeFaults()
+	}
 	runErr := e.runTo(c, r, out)
 	if len(out.run.Cells) > 0 {
 		e.sayNoTrace(c, r)
@@ -61,7 +71,7 @@ func (e *env) report(c *cli.Context, r *request, out *output) error {
 	switch {
 	case out.said != nil:
 		return out.said.end(&out.run)
-	case len(out.run.Cells) == 0:
+	case len(out.run.Cells) == 0, out.home != nil:
 		return nil
 	}
 	ctx, done := e.afterwards(c.Context)

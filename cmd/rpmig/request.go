@@ -67,7 +67,7 @@ func (e *env) request(c *cli.Context, selector string) (*request, error) {
 	if err = r.choose(c, e.scenarios); err != nil {
 		return nil, err
 	}
-	for _, check := range []func(*cli.Context) error{checkNumbers, checkWords, checkFiles} {
+	for _, check := range []func(*cli.Context) error{checkNumbers, checkWords, checkFiles, checkMachine} {
 		if err := check(c); err != nil {
 			return nil, err
 		}
@@ -76,7 +76,7 @@ func (e *env) request(c *cli.Context, selector string) (*request, error) {
 		return nil, err
 	}
 	switch {
-	case c.IsSet("out") || c.IsSet("bundle"):
+	case c.IsSet("out") || c.IsSet("bundle") || e.homeKeeps:
 		r.Detail = lab.EvidenceDetail
 	case r.format.Story || c.Bool("v"):
 		r.Detail = lab.StoryDetail

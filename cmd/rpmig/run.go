@@ -68,7 +68,7 @@ func (e *env) severalScenarios(c *cli.Context, args []string) error {
 }
 
 func runFlags(family string) []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{Name: "migrate", Value: "off,sysctl,bpf", Usage: "ask for migration in these `MODES`: a comma list of " + strings.Join(migrate.Names(), ", ") + "; or all"},
 		&cli.StringFlag{Name: "family", Value: family, Usage: "address `FAMILIES`: a comma list of " + strings.Join(lab.FamilyNames(), ", ") + "; or all"},
 		&cli.IntFlag{Name: "connections", Aliases: []string{"n"}, DefaultText: "as the scenario says", Usage: "stage `N` connections at once"},
@@ -90,7 +90,7 @@ func runFlags(family string) []cli.Flag {
 		verboseFlag(),
 		boolFlag("quiet", "q", "say nothing but the summary and what went wrong"),
 		noColorFlag(),
-	}
+	}, machineFlags()...)
 }
 
 func formatFlag() cli.Flag {

@@ -3,6 +3,7 @@ package load
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -33,7 +34,8 @@ type entry struct {
 // book is where an engine writes down what became of its connections. Its memory is bounded, apart from the intervals' and that of
 // the lost connections up to their limit. The engine holds mu while it writes.
 type book struct {
-	mu sync.Mutex
+	mu   sync.Mutex
+	live [NumEnds]atomic.Int64 // r.Counts, for those who only look
 
 	ring       []entry
 	head, tail uint64        // of the ring; they only grow
@@ -109,6 +111,7 @@ func (b *book) add(e entry) {
 	slice := b.sliceAt(e.at)
 	if e.ended {
 		b.r.Counts[e.end]++
+		b.live[e.end].Store(b.r.Counts[e.end])
 		slice.Counts[e.end]++
 	}
 	if e.replied {
@@ -226,10 +229,11 @@ func (b *book) finish() {
 	b.closeSlice()
 }
 
-func (b *book) sum() Counts {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.r.Counts
+func (b *book) sum() (c Counts) {
+	for e := range c {
+		c[e] = b.live[e].Load()
+	}
+	return c
 }
 
 // report is a copy.

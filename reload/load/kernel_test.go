@@ -3,25 +3,25 @@ package load_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/reload/load"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var at = netip.MustParseAddrPort("127.0.0.1:80")
 
@@ -127,7 +127,7 @@ func TestEnds(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		server func(net.Conn) // none: nobody listens
-		rule   bool               // the final ACK of the handshake is answered with a reset
+		rule   bool           // the final ACK of the handshake is answered with a reset
 		change func(*load.Config)
 		want   load.End
 		phase  load.Phase
@@ -178,13 +178,14 @@ func TestEnds(t *testing.T) {
 					}
 				}
 				c := load.Config{To: at, Clients: 2, Request: get(), Pause: time.Millisecond, Sources: []netip.Addr{netip.MustParseAddr("127.0.1.1"), netip.MustParseAddr("127.0.1.2")}}
+				count := int64(20)
 				if test.want == load.Timeout {
-					c.Timeout = 20 * time.Millisecond
+					c.Timeout, count = 500*time.Millisecond, 2 // enough for what is sent to come
 				}
 				if test.change != nil {
 					test.change(&c)
 				}
-				r, err := play(t.Context(), c, 20)
+				r, err := play(t.Context(), c, count)
 				if err := errors.Join(err, all(r, test.want)); err != nil {
 					return err
 				}
@@ -216,13 +217,13 @@ func all(r load.Report, want load.End) error {
 	return fmt.Errorf("%v, want all %v; lost: %+v", r.Counts, want, r.Lost[:min(1, len(r.Lost))])
 }
 
-// play plays a load until some connections have ended.
+// play plays a load until some connections have ended, and are not void.
 func play(ctx context.Context, c load.Config, count int64) (load.Report, error) {
 	e, err := load.Start(ctx, c)
 	if err != nil {
 		return load.Report{}, err
 	}
-	waited := until(e, "connections end", func(c load.Counts) bool { return total(c) >= count })
+	waited := until(e, "connections end", func(c load.Counts) bool { return c.Judged() >= count })
 	r, err := e.Stop(10 * time.Second)
 	return r, errors.Join(waited, err)
 }
@@ -237,4 +238,155 @@ func rejectACKs() error {
 		return fmt.Errorf("%w: %s", err, out)
 	}
 	return nil
+}
+
+// TestOpenLoop: connections arrive whether or not the earlier ones are served, and each is timed from when it should have arrived.
+func TestOpenLoop(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprintf("TLS %v", secure), func(t *testing.T) {
+			certificate := httptest.NewUnstartedServer(nil)
+			certificate.StartTLS()
+			certificate.Close()
+			inNamespace(t, func() error {
+				const together = 50 // a closed loop with fewer clients would wait for ever
+				var came atomic.Int32
+				free := make(chan struct{})
+				err := serve(t, at, func(c net.Conn) {
+					if secure {
+						c = tls.Server(c, certificate.TLS)
+					}
+					asked(c)
+					if came.Add(1) == together {
+						close(free)
+					}
+					<-free
+					io.WriteString(c, right)
+				})
+				if err != nil {
+					return err
+				}
+				c := load.Config{To: at, Rate: 200, Request: get(), Timeout: 20 * time.Second}
+				if secure {
+					c.TLS = &tls.Config{InsecureSkipVerify: true}
+				}
+				r, err := play(t.Context(), c, together)
+				if err := errors.Join(err, all(r, load.OK)); err != nil {
+					return err
+				}
+				// The first has waited for the last of them, a quarter of a second later.
+				l := r.Latency[load.Label{}]
+				if waited := l.Reply.Max(); len(r.Stalls) == 0 && waited < 240_000 {
+					return fmt.Errorf("the longest reply took %d µs", waited)
+				}
+				if due := 200 * (r.To - r.From).Seconds(); float64(total(r.Counts)) > due+1 {
+					return fmt.Errorf("%d arrived in %v", total(r.Counts), r.To-r.From)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// TestNoRoom: arrivals that cannot begin are void, and no loss.
+func TestNoRoom(t *testing.T) {
+	inNamespace(t, func() error {
+		if err := serve(t, at, silent); err != nil {
+			return err
+		}
+		e, err := load.Start(t.Context(), load.Config{To: at, Rate: 1000, MaxOpen: 3, Request: get(), Timeout: 20 * time.Second})
+		if err != nil {
+			return err
+		}
+		waited := until(e, "there is no room", func(c load.Counts) bool { return total(c) >= 100 })
+		r, err := e.Stop(0)
+		if err := errors.Join(waited, err); err != nil {
+			return err
+		}
+		if r.Counts.Lost() > 3 || r.NotStarted < 97 || r.NotStarted > r.Counts[load.Void] {
+			return fmt.Errorf("%v, %d not started", r.Counts, r.NotStarted)
+		}
+		return nil
+	})
+}
+
+// TestStop: it stops at once when it has to, and knows what was open.
+func TestStop(t *testing.T) {
+	certificate := &tls.Config{InsecureSkipVerify: true}
+	for _, test := range []struct {
+		name   string
+		change func(*load.Config)
+	}{
+		{"plain", func(*load.Config) {}},
+		{"TLS", func(c *load.Config) { c.TLS = certificate }},
+		{"command", func(c *load.Config) { c.Request, c.Command = load.Request{}, []string{"sleep", "1000"} }},
+		{"open loop", func(c *load.Config) { c.Clients, c.Rate, c.MaxOpen = 0, 1000, 5 }},
+		{"TLS and open loop", func(c *load.Config) { c.TLS, c.Clients, c.Rate, c.MaxOpen = certificate, 0, 1000, 5 }},
+	} {
+		for _, by := range []string{"limit", "context"} {
+			t.Run(test.name+" by "+by, func(t *testing.T) {
+				inNamespace(t, func() error {
+					if err := serve(t, at, silent); err != nil {
+						return err
+					}
+					c := load.Config{To: at, Clients: 5, Request: get(), Timeout: time.Hour}
+					test.change(&c)
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					e, err := load.Start(ctx, c)
+					if err != nil {
+						return err
+					}
+					// All five are open when the first is refused a place, or, of clients, when they have had the time of it.
+					if c.Rate > 0 {
+						err = until(e, "there is no room", func(c load.Counts) bool { return c[load.Void] > 0 })
+					}
+					begun := time.Now()
+					limit := time.Duration(0)
+					if by == "context" {
+						cancel()
+						limit = time.Hour
+					}
+					r, stopped := e.Stop(limit)
+					if err := errors.Join(err, stopped); err != nil {
+						return err
+					}
+					if took := time.Since(begun); took > 5*time.Second {
+						return fmt.Errorf("it took %v", took)
+					}
+					if r.Counts.Judged() != 0 || r.Unfinished > 5 || c.Rate > 0 && r.Unfinished != 5 {
+						return fmt.Errorf("%v, %d were open", r.Counts, r.Unfinished)
+					}
+					if again, err := e.Stop(0); err != nil || again.To != r.To {
+						return fmt.Errorf("again: %v, %w", again.Counts, err)
+					}
+					return nil
+				})
+			})
+		}
+	}
+}
+
+// TestIPv6, and an address that clients cannot have.
+func TestIPv6(t *testing.T) {
+	inNamespace(t, func() error {
+		six := netip.MustParseAddrPort("[::1]:80")
+		err := serve(t, six, says(right))
+		if err != nil {
+			return fmt.Errorf("%w: no IPv6: %w", errSkip, err)
+		}
+		c := load.Config{To: six, Clients: 2, Sources: []netip.Addr{six.Addr()}, Request: get()}
+		r, err := play(t.Context(), c, 10)
+		if err := errors.Join(err, all(r, load.OK)); err != nil {
+			return err
+		}
+		c.Sources = append(c.Sources, netip.MustParseAddr("2001:db8::1"))
+		if _, err := load.Start(t.Context(), c); !errors.Is(err, load.ErrConfig) || !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("clients at 2001:db8::1: %w", err)
+		}
+		c.Sources, c.Clients = nil, 1<<30
+		if _, err := load.Start(t.Context(), c); !errors.Is(err, load.ErrConfig) || !strings.Contains(err.Error(), "ulimit -n") {
+			return fmt.Errorf("%d clients: %w", c.Clients, err)
+		}
+		return nil
+	})
 }

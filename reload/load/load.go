@@ -3,6 +3,9 @@
 // There are two engines. The one for plain TCP is a thread with an epoll loop, which allocates nothing for a connection, so that
 // what is measured is the server. The other, for TLS and for clients that are commands, is a goroutine a client. Both end a
 // connection in the same ways, and record the same of it.
+//
+// A client that gives a connection up, for Timeout or WrongReply, closes it: where something of the server's is unread or comes
+// later, the kernel then resets it, on the client's account (TCPAbortOnClose, TCPAbortOnData).
 package load
 
 import (
@@ -45,7 +48,7 @@ type Config struct {
 type Request struct {
 	HTTP   *HTTP
 	Send   []byte
-	Expect []byte // how the reply begins; the rest is not waited for. Empty: any byte is a reply
+	Expect []byte // how the reply begins; the rest is not waited for, and if it comes later it is reset. Empty: any byte is a reply
 }
 
 // HTTP is a request of HTTP/1.1, by GET.
@@ -188,11 +191,11 @@ func (e *Engine) Done() <-chan struct{} { return e.finished }
 // the last mark, nor before the last 100,000 replies: that is ErrPast.
 func (e *Engine) Mark(at time.Duration, label Label) error { return e.b.mark(at, label) }
 
-// Snapshot is the report of what has ended so far. What ended after the last mark is in Counts, Replies and Lost, and in the last
+// Snapshot is a copy of the report so far, for which the engine has to wait. What ended after the last mark is in Counts, Replies and Lost, and in the last
 // interval only when it is over.
 func (e *Engine) Snapshot() Report { return e.b.report() }
 
-// Counts is that of a Snapshot, and cheap.
+// Counts is that of a Snapshot, and the engine does not wait for it.
 func (e *Engine) Counts() Counts { return e.b.sum() }
 
 // Stop begins no more connections, waits up to a limit for those that are open, and returns the report. It may be called again.

@@ -77,7 +77,7 @@ func socketError(fd int) unix.Errno {
 }
 
 // closeSocket releases the descriptor, whatever close(2) returns.
-func closeSocket(fd int) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+func closeSocket(fd int) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
 func epollAdd(epoll, fd int, events uint32, slot, generation int32) unix.Errno {
 	event := unix.EpollEvent{Events: events, Fd: slot, Pad: generation}

@@ -34,12 +34,30 @@ func (w *workers) talk(began time.Duration) (ok bool) {
 		m.Detail = detail
 		return w.over(m, end, err)
 	}
-	defer raw.Close()
-	defer context.AfterFunc(w.ctx, func() { raw.Close() })()
+	over := func() { _ = raw.Close() }
+	defer over()
+	defer context.AfterFunc(w.ctx, over)()
 	m.connected, m.connect = true, max(1, microseconds(clock.now()-began))
 	m.Phase = Handshaking
-	end, err := w.converse(m, raw, due)
-	return w.over(m, end, err)
+	c := tls.Client(counted{raw, m}, w.c.TLS)
+	end, err := w.converse(m, raw, c, due)
+	ok = w.over(m, end, err)
+	if ok {
+		leave(raw, c)
+	}
+	return ok
+}
+
+// leave ends a connection in good order: if the server's last words were not read, closing it would send a reset, which the kernel
+// counts as an application's abort.
+func leave(raw net.Conn, c *tls.Conn) {
+	const patience = time.Second
+	_ = raw.SetDeadline(time.Now().Add(patience))
+	_ = c.CloseWrite()
+	if half, ok := raw.(*net.TCPConn); ok {
+		_ = half.CloseWrite()
+	}
+	_, _ = io.Copy(io.Discard, raw)
 }
 
 func (w *workers) dial(m *meeting, due time.Time) (net.Conn, error) {
@@ -71,7 +89,7 @@ func bindLateControl(_, _ string, c syscall.RawConn) error {
 }
 
 // converse shakes hands and asks, and tells how that ended.
-func (w *workers) converse(m *meeting, raw net.Conn, due time.Time) (end End, err error) {
+func (w *workers) converse(m *meeting, raw net.Conn, c *tls.Conn, due time.Time) (end End, err error) {
 	defer func() {
 		if err != nil {
 			end, m.Detail = classify(err, true, m.Received)
@@ -80,7 +98,6 @@ func (w *workers) converse(m *meeting, raw net.Conn, due time.Time) (end End, er
 	if err := raw.SetDeadline(due); err != nil {
 		return 0, err
 	}
-	c := tls.Client(counted{raw, m}, w.c.TLS)
 	if err := c.Handshake(); err != nil {
 		return 0, err
 	}

@@ -22,8 +22,8 @@ type workers struct {
 	ns   namespace
 	room int
 	play func(began time.Duration) (ok bool) // one connection
-	turn atomic.Int64              // of the sources
-	jobs chan time.Duration        // when a connection of an open loop is due
+	turn atomic.Int64                        // of the sources
+	jobs chan time.Duration                  // when a connection of an open loop is due
 	all  sync.WaitGroup
 	errs chan error // of those that cannot work
 }
