@@ -70,13 +70,14 @@ func TestTLS(t *testing.T) {
 					}
 				}
 				c := load.Config{To: at, Clients: 2, Request: get(), Pause: time.Millisecond, TLS: &tls.Config{InsecureSkipVerify: true}}
+				count := int64(6)
 				if test.want == load.Timeout {
-					c.Timeout = 200 * time.Millisecond
+					c.Timeout, count = time.Second, 2 // enough for a handshake
 				}
 				if test.change != nil {
 					test.change(&c)
 				}
-				r, err := play(t.Context(), c, 6)
+				r, err := play(t.Context(), c, count)
 				if err := errors.Join(err, all(r, test.want)); err != nil {
 					return err
 				}
