@@ -132,7 +132,7 @@ func (j *judge) cycleResult(i int, c Cycle, counts load.Counts) result.ReloadCyc
 	}
 	for k, s := range c.Steps {
 		step := result.ReloadStep{At: since(s.At), Changed: s.Changed, First: s.First.Seconds(), Last: s.Last.Seconds(),
-			Returned: s.Returned.Seconds(), Holders: s.Holders, Listeners: s.Inodes}
+			Returned: s.Returned.Seconds(), Closed: s.Closed, Holders: s.Holders, Listeners: s.Inodes}
 		for _, l := range j.lost {
 			if l.cycle == i && l.step == k {
 				step.Lost++
@@ -156,8 +156,8 @@ func latency(l load.Latency) result.ReloadLatency {
 	}
 }
 
-// sample is what the statistics take of a mode.
-func (j *judge) sample(m string) stats.Sample {
+// sample is what the statistics take of a mode; with race B, or without it, as no mode keeps that from happening.
+func (j *judge) sample(m string, raced bool) stats.Sample {
 	var s stats.Sample
 	for i, c := range j.Cycles {
 		if c.Mode.Name != m {
@@ -166,8 +166,12 @@ func (j *judge) sample(m string) stats.Sample {
 		counts := j.countsOf(c)
 		one := stats.Cycle{Connections: counts.Judged(), Lost: counts.Lost(), Took: c.To - c.From, Reloads: len(c.Steps)}
 		for _, l := range j.lost {
-			if l.cycle == i && l.whose == result.OfApplication {
+			switch {
+			case l.cycle != i:
+			case l.whose == result.OfApplication:
 				one.Application++
+			case l.kind == raceB && !raced:
+				one.Lost--
 			}
 		}
 		s = append(s, one)
@@ -177,7 +181,7 @@ func (j *judge) sample(m string) stats.Sample {
 
 // rate says what the losses of a mode are worth.
 func (j *judge) rate(r *result.Reload, m Mode) {
-	sample := j.sample(m.Name)
+	sample := j.sample(m.Name, true)
 	r.Bound = 1
 	if len(sample) == 0 {
 		return
@@ -189,7 +193,7 @@ func (j *judge) rate(r *result.Reload, m Mode) {
 	if r.Lost == 0 {
 		r.Bound = stats.Bound(len(sample))
 	}
-	if off := j.sample("off"); m.Name != "off" && len(off) > 0 {
+	if off := j.sample("off", true); m.Name != "off" && len(off) > 0 {
 		p := stats.Permutation(off.Losses(), sample.Losses(), j.config.Seed)
 		r.P = &p
 	}
@@ -223,22 +227,23 @@ func (j *judge) explain(r *result.Reload, m Mode) {
 	}
 }
 
-// kept tells that no listener was closed in any reload.
-func (j *judge) kept() bool { return !slices.ContainsFunc(j.Cycles, Cycle.changed) }
-
 // verdict says what migration is worth to the server, in a sentence.
 func (j *judge) verdict(m Mode) string {
+	changed := slices.ContainsFunc(j.Cycles, Cycle.changed)
+	closed := slices.ContainsFunc(j.Cycles, Cycle.closed)
 	switch {
 	case len(j.played(m.Name)) == 0:
 		return ""
-	case j.kept() && j.totalLost() == 0:
+	case !closed && j.totalLost() > 0:
+		return "migration does not help: no listener was closed, so that what is lost is the application's"
+	case !changed:
 		return "the listeners did not change: nothing to lose by closing"
-	case j.kept():
-		return "the listeners did not change, so that migration does not help: what is lost is the application's"
+	case !closed:
+		return "migration does not apply: the listeners were kept or passed on, and none was closed"
 	case m.Name == "off":
 		return ""
 	}
-	return stats.Decide(j.sample("off"), j.sample(m.Name), false, j.config.Seed).Sentence(m.Name)
+	return stats.Decide(j.sample("off", false), j.sample(m.Name, false), false, j.config.Seed).Sentence(m.Name)
 }
 
 func (j *judge) totalLost() (n int64) {

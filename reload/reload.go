@@ -83,6 +83,7 @@ type Played struct {
 	Changed  bool          // who holds the listeners
 	First    time.Duration // after At, the first change
 	Last     time.Duration // the last one
+	Closed   int           // listeners of before that are gone
 	Holders  int           // processes, when it was done
 	Inodes   int           // listeners
 }

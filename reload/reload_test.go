@@ -109,10 +109,10 @@ var (
 
 // outcome is one cycle in a mode, in which connections were lost, each with the event of its reset.
 func outcome(mode Mode, events ...trace.Event) *Outcome {
-	at := time.Second
+	at := 5 * time.Second
 	o := &Outcome{Names: map[int]string{7: "nginx"}, Skipped: map[string]string{}}
 	o.Cycles = []Cycle{{Mode: mode, First: 1, Last: 2, From: at, To: 2 * at,
-		Steps: []Played{{Step: Step{Text: "x"}, At: at, Changed: true}}, Counters: map[string]int64{}, Asked: migrate.Asked{SYN: 200}}}
+		Steps: []Played{{Step: Step{Text: "x"}, At: at, Changed: true, Closed: 1}}, Counters: map[string]int64{}, Asked: migrate.Asked{SYN: 200}}}
 	counts := load.Counts{}
 	counts[load.OK], counts[load.ResetBefore] = 100, int64(len(events))
 	o.Load = load.Report{Intervals: []load.Interval{{}, {Label: load.Label{Name: mode.Name}, Counts: counts}, {}}}

@@ -138,6 +138,7 @@ func (r *run) reload(ctx context.Context, step Step) (*Played, error) {
 	if err := r.mark(w.At+max(w.Last, w.Returned), load.Label{Name: mode}); err != nil {
 		return nil, err
 	}
+	w.Closed = len(before.newer(r.now)) // those of before that are not there now
 	w.Holders, w.Inodes = len(r.now.pids()), len(r.now.inodes)
 	w.stay()
 	return &w.Played, nil
@@ -298,6 +299,11 @@ func (w *reloading) deadline() time.Duration {
 
 func (c Cycle) changed() bool {
 	return slices.ContainsFunc(c.Steps, func(p Played) bool { return p.Changed })
+}
+
+// closed tells whether a listener was.
+func (c Cycle) closed() bool {
+	return slices.ContainsFunc(c.Steps, func(p Played) bool { return p.Closed > 0 })
 }
 
 // note remembers the names of those who hold listeners, for when they are gone.

@@ -120,7 +120,7 @@ func (l *loss) explain(o *Outcome, traced bool) {
 
 // reset is the event of the server's reset that ended a connection: between the same two ends, and the nearest in time.
 func (c *Cycle) reset(l load.Lost, offset time.Duration) *trace.Event {
-	const apart = 500 * time.Millisecond // the client may have been kept from looking
+	const apart = 2 * time.Second // the client may have been kept from looking
 	var best *trace.Event
 	ended := time.Unix(0, int64(l.Ended+offset))
 	nearest := time.Duration(apart)

@@ -71,6 +71,7 @@ type ReloadStep struct {
 	First     float64 `json:"first,omitempty"`    // the first change
 	Last      float64 `json:"last,omitempty"`     // the last one: then it was done
 	Returned  float64 `json:"returned,omitempty"` // its command
+	Closed    int     `json:"closed,omitempty"`   // listeners that were there before and are gone
 	Holders   int     `json:"holders"`            // processes that held a listener then
 	Listeners int     `json:"listeners"`
 }
