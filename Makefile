@@ -19,6 +19,12 @@ CLANG := clang-14
 LLVM_STRIP := llvm-strip-14
 GENERATED := 'migrate/*_bpfe[lb].*' 'kernel/*_bpfe[lb].*' 'kernel/trace/*_bpfe[lb].*' 'netns/*_bpfe[lb].*'
 
+# Debian's kernels, as rpmig run --kernel=debian:… has them: those of the default sources of Debian 12; and those of other suites,
+# which the machine's own sources of packages must have.
+KERNELS := 6.1.0-52-cloud-amd64 6.1.0-56-cloud-amd64 6.12.101+deb12-cloud-amd64 6.12.117+deb12-cloud-amd64
+OTHER_KERNELS := 5.10.0-46-cloud-amd64 7.3.4+deb13-cloud-amd64
+SCENARIOS := all
+
 # Programs and files, and the Debian packages that bring them.
 FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium \
 	xmllint=libxml2-utils prove=perl /usr/lib/python3/dist-packages/tap/parser.py=python3-tap nginx=nginx-light
@@ -137,6 +143,24 @@ measure: build ## play the catalogue and make docs/ with what was seen; needs ro
 .PHONY: check-docs
 check-docs: build ## check that docs/SCENARIOS.md is what the scenarios say
 	bin/rpmig docs | diff -u docs/SCENARIOS.md -
+
+# A FAIL, which is status 1, goes into the table; where there is no conclusion the document stays as it is.
+.PHONY: kernels
+kernels: build ## play the catalogue in Debian's kernels, in QEMU, and write docs/KERNELS.md; takes a quarter of an hour
+	@rm -rf bin/kernels; found=(); \
+	for name in $(KERNELS); do \
+		if bin/rpmig kernels --fetch "debian:$$name" >/dev/null; then found+=("--kernel=debian:$$name"); \
+		else echo "make: LEFT OUT: $$name is not to be had" >&2; fi; \
+	done; \
+	(($${#found[@]})) || { echo "make: no kernel is to be had, and docs/KERNELS.md stays as it is" >&2; exit 1; }; \
+	bin/rpmig run '$(SCENARIOS)' --migrate=all --family=ipv4 "$${found[@]}" --boot-timeout=5m --out bin/kernels >bin/kernels.txt || (($$? == 1)) || \
+		{ echo "make: no conclusion, and docs/KERNELS.md stays as it is: bin/kernels.txt tells why" >&2; exit 1; }
+	@{ sed "s|SCENARIOS|'$(SCENARIOS)'|" docs/kernels.head.md; bin/rpmig report bin/kernels --format=markdown; } >bin/KERNELS.md
+	mv bin/KERNELS.md docs/KERNELS.md
+
+.PHONY: kernels-all
+kernels-all: ## the same, with the kernels of other suites, as far as the machine's sources of packages have them
+	$(MAKE) kernels KERNELS='$(KERNELS) $(OTHER_KERNELS)'
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME, 10s each

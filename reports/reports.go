@@ -1,6 +1,6 @@
-// Package reports makes every format of report from a ledger. Each is a pure function of a run, so no two can disagree
-// and all can be made again later. Apart from jsonl, they list cells in one order, whatever order the cells ended in,
-// unless they are written while the run lasts (Format.Stream).
+// Package reports makes every format of report from a ledger. Each is a pure function of a run, or of several, so no two can
+// disagree and all can be made again later. Apart from jsonl, they list cells in one order, whatever order the cells ended
+// in, unless they are written while the run lasts (Format.Stream).
 //
 // A new format is one file, and one line in Formats.
 package reports

@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/rpmig/rpmig/result"
 )
@@ -129,6 +130,22 @@ func (r *recorded) worst() int {
 		}
 	}
 	return 0
+}
+
+// summary is a line a run.
+func (r *recorded) summary() string {
+	if r.names == nil && len(r.runs) == 1 {
+		return r.runs[0].Summary() + "\n"
+	}
+	var b strings.Builder
+	for i, run := range r.runs {
+		name := run.Header.Release()
+		if r.names != nil {
+			name = r.names[i]
+		}
+		fmt.Fprintf(&b, "%s: %s\n", printable(name), run.Summary())
+	}
+	return b.String()
 }
 
 // sayBroken says which runs are not whole.

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -75,8 +76,8 @@ func (e *env) render(ctx context.Context, c *cli.Context, format reports.Format,
 // renderAll writes one report of all runs.
 func (e *env) renderAll(ctx context.Context, c *cli.Context, format reports.Format, rec *recorded) error {
 	if c.Bool("q") && format.Name == "text" && result.ExitCode(rec.runs) == result.ExitOK {
-		_, err := fmt.Fprintln(e.stdout, result.Summary(rec.runs))
-		return err
+		_, err := io.WriteString(e.stdout, rec.summary())
+		return reportError(err)
 	}
 	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v"), Dir: rec.dir, Names: rec.names}
 	return reportError(unlessEnded(ctx, func() error {

@@ -358,22 +358,20 @@ func (e *env) renderThere(ctx context.Context, c *cli.Context, format reports.Fo
 		e.next(c, format, &t.run, t.dir)
 		return nil
 	}
-	if c.Bool("q") && format.Name == "text" && result.ExitCode(all) == result.ExitOK {
-		for _, run := range all {
-			if _, err := fmt.Fprintf(e.stdout, "%s: %s\n", run.Header.Guest.Name, run.Summary()); err != nil {
-				return reportError(err)
-			}
-		}
-		return nil
+	rec := &recorded{runs: all}
+	for _, run := range all {
+		rec.names = append(rec.names, run.Header.Guest.Name)
 	}
-	dir := ""
 	for _, t := range runs {
 		if t.dir != "" {
-			dir = filepath.Dir(t.dir)
+			rec.dir = filepath.Dir(t.dir)
 		}
 	}
-	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v"), Dir: dir}
-	return reportError(unlessEnded(ctx, func() error { return reports.RenderAll(&untilEnded{ctx, e.stdout}, format, all, o) }))
+	if err := e.renderAll(ctx, c, format, rec); err != nil {
+		return err
+	}
+	e.nextOf(c, format, rec)
+	return nil
 }
 
 // sayPrinted passes on what the run in the guest had to say besides its errors.

@@ -136,6 +136,9 @@ func TestUnclean(t *testing.T) {
 	b.beat(500 * ms)
 	b.served(9*ms, 500*ms)
 	b.served(500*ms, 501*ms)
+	if err := b.mark(502*ms, Label{}); err != nil || b.r.Intervals[0].Pause != 10*ms {
+		t.Errorf("a pause of %v, want that before the first: %v", b.r.Intervals[0].Pause, err)
+	}
 	b.finish()
 	l := b.r.Latency[Label{}]
 	if l.Reply.TotalCount() != 2 || l.Reply.Max() > 10_100 || b.r.Replies != 3 {
