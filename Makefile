@@ -29,6 +29,9 @@ SCENARIOS := all
 FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium \
 	xmllint=libxml2-utils prove=perl /usr/lib/python3/dist-packages/tap/parser.py=python3-tap nginx=nginx-light
 FOR_BENCH := iptables=iptables python3=python3 nginx=nginx-light wrk=wrk
+# What the recipes of docs/recipes measure.
+FOR_SERVERS := nginx=nginx-light openssl=openssl haproxy=haproxy lighttpd=lighttpd apache2=apache2 caddy=caddy gunicorn=gunicorn \
+	pgbouncer=pgbouncer unbound=unbound
 FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 	/usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev
 
@@ -187,3 +190,11 @@ bench: build ## measure rpmig beside the talk's two scripts, and its load beside
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin bench/__pycache__
+
+.PHONY: deps-servers
+deps-servers: ## install the servers that servers measures, by apt-get, and start none: sudo make deps-servers
+	@$(call install,$(FOR_SERVERS))
+
+.PHONY: servers
+servers: build ## reload each server of docs/recipes under load, and write docs/SERVERS.md; as root, for half an hour
+	go run ./bench/servers -rpmig bin/rpmig
