@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -153,6 +154,7 @@ func (p *processes) start(s spawn, to *output) (*process, error) {
 	if err != nil {
 		return nil, errors.Join(&StartError{s.name, s.args[0], err}, r.Close())
 	}
+	one.output.opened(1)
 	go one.output.readFrom(r)
 	return one, nil
 }
@@ -246,12 +248,19 @@ const outputKept = 64 << 10
 
 // output keeps the end of what a process and its children print.
 type output struct {
-	mu    sync.Mutex
-	tail  []byte
-	total int64
+	mu   sync.Mutex
+	open int // pipes that may still bring something
+	tail []byte
+}
+
+func (o *output) opened(n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.open += n
 }
 
 func (o *output) readFrom(r *os.File) {
+	defer o.opened(-1)
 	defer func() { _ = r.Close() }()
 	buf := make([]byte, 32<<10)
 	for {
@@ -266,21 +275,26 @@ func (o *output) readFrom(r *os.File) {
 func (o *output) add(b []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.total += int64(len(b))
 	o.tail = append(o.tail, b...)
 	if over := len(o.tail) - outputKept; over > 0 {
 		o.tail = append(o.tail[:0], o.tail[over:]...)
 	}
 }
 
-// lines are the last lines, at most so many.
+// lines are the last lines, at most so many. It waits for the end of what ended processes have printed, but not for long: others may
+// have it open.
 func (o *output) lines(most int) []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	for deadline := time.Now().Add(200 * time.Millisecond); o.open > 0 && time.Now().Before(deadline); {
+		o.mu.Unlock()
+		time.Sleep(time.Millisecond)
+		o.mu.Lock()
+	}
 	text := bytes.TrimRight(o.tail, "\n")
 	if len(text) == 0 {
 		return nil
 	}
-	all := strings.Split(string(text), "\n")
-	return all[max(len(all)-most, 0):]
+	lines := strings.Split(string(text), "\n")
+	return lines[max(len(lines)-most, 0):]
 }

@@ -102,10 +102,12 @@ type reloading struct {
 	*run
 	Played
 	before  *holding
-	command *process // nil: there is none
-	old     *process // of a rolling restart
-	fresh   int      // looks in a row at which the new one had an empty queue
-	ending  bool     // the old one was told to end
+	command *process       // nil: there is none
+	old     *process       // of a rolling restart
+	queues  map[uint32]int // of the new listeners, at the last look
+	idle    map[uint32]int // looks in a row at which they were empty
+	accepts map[uint32]bool
+	ending  bool // the old one was told to end
 	none    time.Time
 }
 
@@ -210,29 +212,40 @@ func (w *reloading) see() error {
 	return nil
 }
 
-// roll ends the old server once the new one serves: it holds a listener of its own, whose queue it keeps empty.
+// serves tells whether the new server accepts from each of its listeners: the queue has become shorter, or stays empty.
+func (w *reloading) serves() (bool, error) {
+	const enough = 3
+	newer := w.now.newer(w.before)
+	all, err := w.look.listeners()
+	if err != nil || len(newer) == 0 {
+		return false, err
+	}
+	if w.queues == nil {
+		w.queues, w.idle, w.accepts = map[uint32]int{}, map[uint32]int{}, map[uint32]bool{}
+	}
+	for _, s := range all {
+		switch {
+		case s.Queue == 0:
+			w.idle[s.Inode]++
+		default:
+			w.idle[s.Inode] = 0
+		}
+		if s.Queue < w.queues[s.Inode] || w.idle[s.Inode] >= enough {
+			w.accepts[s.Inode] = true
+		}
+		w.queues[s.Inode] = s.Queue
+	}
+	return !slices.ContainsFunc(newer, func(i uint32) bool { return !w.accepts[i] }), nil
+}
+
+// roll ends the old server once the new one serves.
 func (w *reloading) roll() error {
 	if !w.server.alive() && w.server.status != 0 {
 		return &ServerError{What: "the new server of a rolling restart " + w.server.fate() + " beside the old one",
 			hint: "the two may want the same file or port; RPMIG_INSTANCE counts them: 1, 2, 3"}
 	}
-	newer := w.now.newer(w.before)
-	all, err := w.look.listeners()
-	if err != nil {
+	if serves, err := w.serves(); err != nil || !serves {
 		return err
-	}
-	serves := len(newer) > 0
-	for _, s := range all {
-		if slices.Contains(newer, s.Inode) && s.Queue > 0 {
-			serves = false
-		}
-	}
-	if !serves {
-		w.fresh = 0
-		return nil
-	}
-	if w.fresh++; w.fresh < 3 {
-		return nil
 	}
 	w.ending = true
 	if !w.old.alive() {

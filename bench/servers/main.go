@@ -136,22 +136,26 @@ func (r *recipe) missing() string {
 	return ""
 }
 
-// play plays it. What a mode loses is no error, but that it could not be played is.
+// play plays it. What it could not conclude is in the table, as ERROR.
 func (r *recipe) play(rpmig string, cycles int) (*result.Run, error) {
 	cmd := exec.Command("sh", r.path, "--format=jsonl", "--migrate=all", "--seed=1", fmt.Sprintf("--cycles=%d", cycles))
 	cmd.Env = append(os.Environ(), "RPMIG="+rpmig)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	var exit *exec.ExitError
-	if err != nil && !(errors.As(err, &exit) && exit.ExitCode() == result.ExitFail) {
-		return nil, fmt.Errorf("%w: %s", err, lastLine(out))
+	if err != nil && !errors.As(err, &exit) {
+		return nil, err
 	}
-	return result.Read(bytes.NewReader(out))
-}
-
-func lastLine(b []byte) string {
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	return lines[len(lines)-1]
+	run, err := result.Read(bytes.NewReader(out))
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range run.Cells {
+		if c.Status == result.Error {
+			fmt.Fprintf(os.Stderr, "servers: %s: %s: %s\n", r.name, c.Mode, c.Reason)
+		}
+	}
+	return run, nil
 }
 
 // version is what the server says of itself.
@@ -201,7 +205,7 @@ func figure(c *result.Cell) string {
 		return ""
 	case c.Status == result.Skip:
 		return "cannot be had"
-	case c.Reload == nil || len(c.Reload.Cycles) == 0:
+	case c.Status == result.Error || c.Reload == nil || len(c.Reload.Cycles) == 0:
 		return string(c.Status)
 	}
 	r := c.Reload

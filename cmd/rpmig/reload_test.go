@@ -216,7 +216,7 @@ func TestReloadNginx(t *testing.T) {
 	reload := func(conf string) string {
 		return fmt.Sprintf("--reload=cp %s nginx.conf && nginx -p . -c nginx.conf -s reload", conf)
 	}
-	p.Args = append(p.Args, reloadArgs("--cycles=3", "--migrate=off,sysctl", "--clients=48", reload("one.conf"), reload("eight.conf"),
+	p.Args = append(p.Args, reloadArgs("--cycles=2", "--still=600ms", "--migrate=off,sysctl", "--clients=48", reload("one.conf"), reload("eight.conf"),
 		"--", "nginx", "-p", ".", "-c", "nginx.conf")...)
 	cells := reloadCells(t, p, 0)
 	// Whether something waits in the queues when nginx closes them is chance.
