@@ -29,6 +29,16 @@ func (r *Record) Files(c *Comments, panic []byte) Files {
 	return f
 }
 
+// Keep makes Files of a capture, with comments on its packets by their numbers.
+func Keep(c *capture.Recording, comments map[int][]string) Files {
+	return Files{capture: c, comments: comments}
+}
+
+// Counts is what the ledger says of a capture, of which there is one, in a cell's folder.
+func (f Files) Counts(folder string) result.Capture {
+	return result.Capture{Packets: len(f.capture.Packets), Lost: f.capture.Lost, File: folder + "/" + CaptureName}
+}
+
 // HasCapture tells whether there is one.
 func (f Files) HasCapture() bool { return f.capture != nil }
 

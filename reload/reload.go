@@ -46,8 +46,9 @@ type Config struct {
 	Deadline time.Duration // how long a reload may take to change who holds the listeners, and its command to return
 	Still    time.Duration // for how long nobody else holds the listeners once a reload is done
 
-	Tracer *trace.Tracer // nil: there is no trace
-	Say    func(format string, args ...any)
+	Tracer  *trace.Tracer // nil: there is no trace
+	Packets bool          // keep the last frames of each lost connection
+	Say     func(format string, args ...any)
 }
 
 // Outcome is what was found out.
@@ -61,6 +62,9 @@ type Outcome struct {
 	Unending string
 	Output   []string      // the last lines that the server printed
 	Offset   time.Duration // how far the wall clock is ahead of CLOCK_MONOTONIC
+
+	packets            *packets // nil: none were kept
+	frames, framesLost int
 }
 
 // Cycle is each step played once, in one mode.
@@ -214,6 +218,22 @@ func (r *run) play(ctx context.Context) error {
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
+	if r.Packets {
+		kept, err := keepPackets(r.Load.To.Port())
+		if err != nil {
+			return err
+		}
+		err = r.underLoad(ctx)
+		var endErr error
+		r.out.frames, r.out.framesLost, endErr = kept.end()
+		r.out.packets = kept
+		return cmp.Or(err, endErr)
+	}
+	return r.underLoad(ctx)
+}
+
+// underLoad plays the cycles.
+func (r *run) underLoad(ctx context.Context) error {
 	if err := r.warmUp(ctx); err != nil {
 		return err
 	}

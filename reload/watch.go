@@ -224,10 +224,7 @@ func (w *reloading) serves() (bool, error) {
 		w.queues, w.idle, w.accepts = map[uint32]int{}, map[uint32]int{}, map[uint32]bool{}
 	}
 	for _, s := range all {
-		switch {
-		case s.Queue == 0:
-			w.idle[s.Inode]++
-		default:
+		if w.idle[s.Inode]++; s.Queue > 0 {
 			w.idle[s.Inode] = 0
 		}
 		if s.Queue < w.queues[s.Inode] || w.idle[s.Inode] >= enough {
