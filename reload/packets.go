@@ -89,12 +89,13 @@ func (p *packets) add(frame capture.Packet) {
 		return
 	}
 	f := p.flows[key]
-	if again := s.flags.Has(capture.SYN) && !s.flags.Has(capture.ACK); again && f != nil && (f.clientFIN || f.serverFIN || f.reset) {
+	begins := s.flags.Has(capture.SYN) && !s.flags.Has(capture.ACK)
+	if begins && f != nil && (f.clientFIN || f.serverFIN || f.reset) {
 		p.keep(key, f) // the ports are in use again
 		f = nil
 	}
 	if f == nil {
-		if len(p.flows) >= flowsKept {
+		if !begins || len(p.flows) >= flowsKept { // the last ACK of one that has been forgotten
 			return
 		}
 		f = &flow{}
@@ -149,7 +150,7 @@ func (o *Outcome) Files(t Terms, mode string) evidence.Files {
 		if o.Cycles[l.cycle].Mode.Name != mode {
 			continue
 		}
-		note := fmt.Sprintf("cycle %d, %s: %s in the %s: %s", l.cycle+1, mode, l.End, l.Phase, l.name)
+		note := fmt.Sprintf("cycle %d, %s: %s (%s): %s", l.cycle+1, mode, l.End, l.Phase, l.name)
 		if l.by != "" {
 			note += ", by " + l.by
 		}

@@ -80,9 +80,10 @@ func TestPacketsKept(t *testing.T) {
 		"answered":         {[]step{{false, capture.SYN, ""}, {true, capture.SYN | ack, ""}, {false, ack, "GET"}, {true, ack, "200"}, {true, fin, ""}, {false, fin, ""}}, 0},
 		"reset":            {[]step{{false, capture.SYN, ""}, {true, capture.SYN | ack, ""}, {false, ack, "GET"}, {true, capture.RST | ack, ""}}, 4},
 		"closed, no byte":  {[]step{{false, capture.SYN, ""}, {true, fin, ""}, {false, fin, ""}}, 3},
-		"answered, reset":  {[]step{{true, ack, "200"}, {true, capture.RST, ""}, {true, fin, ""}, {false, fin, ""}}, 4},
-		"many":             {append(make([]step, 30), step{true, capture.RST, ""}), framesKept},
-		"reset, and again": {[]step{{true, capture.RST, ""}, {false, capture.SYN, ""}, {true, ack, "200"}, {true, fin, ""}, {false, fin, ""}}, 1},
+		"answered, reset":  {[]step{{false, capture.SYN, ""}, {true, ack, "200"}, {true, capture.RST, ""}, {true, fin, ""}, {false, fin, ""}}, 5},
+		"many":             {append([]step{{false, capture.SYN, ""}}, append(make([]step, 30), step{true, capture.RST, ""})...), framesKept},
+		"reset, and again": {[]step{{false, capture.SYN, ""}, {true, capture.RST, ""}, {false, capture.SYN, ""}, {true, ack, "200"}, {true, fin, ""}, {false, fin, ""}}, 2},
+		"after the end":    {[]step{{false, capture.SYN, ""}, {true, ack, "200"}, {true, fin, ""}, {false, fin, ""}, {true, ack, ""}}, 0},
 	} {
 		p := &packets{port: 80, flows: map[ends]*flow{}, lost: map[ends][]*flow{}}
 		for _, s := range tt.steps {

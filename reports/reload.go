@@ -97,7 +97,7 @@ func causeLine(c result.LossCause) string {
 
 // lostLine is a lost connection in a line.
 func lostLine(f result.LostFlow) string {
-	said := fmt.Sprintf("%s: %s > %s, cycle %d: %s in the %s: %s", seconds(f.At), f.Client, f.Server, f.Cycle, f.End, f.Phase, f.Why)
+	said := fmt.Sprintf("%s: %s > %s, cycle %d: %s (%s): %s", seconds(f.At), f.Client, f.Server, f.Cycle, f.End, f.Phase, f.Why)
 	var more []string
 	for _, s := range []struct{ what, is string }{{"by ", f.By}, {"reason ", f.Reason}, {"socket in ", f.State}} {
 		if s.is != "" {

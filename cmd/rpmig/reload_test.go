@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -133,6 +134,36 @@ func TestReloadOrdinaryUser(t *testing.T) {
 		}
 	}
 }
+
+// TestReloadPackets: the capture of a mode has the reset of each connection that it lost, with a comment, and no other.
+func TestReloadPackets(t *testing.T) {
+	t.Parallel()
+	needPlay(t)
+	p := command(t, "rpmig", reloadArgs("--cycles=2", "--migrate=off,sysctl", "--packets", "--out=out", "--reload=signal:HUP", "--", "oddserver")...)
+	cells := reloadCells(t, p, 0)
+	if c := cells["sysctl"]; c.Capture.File != "" {
+		t.Errorf("sysctl lost %d, and has %+v", c.Reload.Lost, c.Capture)
+	}
+	off := cells["off"]
+	if off.Capture.Lost > 0 || off.Capture.Packets > framesKept*int(off.Reload.Lost) {
+		t.Errorf("off lost %d, and has %+v", off.Reload.Lost, off.Capture)
+	}
+	if _, err := exec.LookPath("tshark"); err != nil {
+		t.Skip("needs tshark to read it: sudo make deps")
+	}
+	out, err := exec.Command("tshark", "-r", filepath.Join(p.dir, "out", off.Capture.File), "-Y", "tcp.flags.reset == 1 || pkt_comment",
+		"-T", "fields", "-e", "tcp.flags.reset", "-e", "frame.comment").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost, text := int(off.Reload.Lost), string(out)
+	if resets, comments := len(regexp.MustCompile(`(?m)^(1|True)\b`).FindAllString(text, -1)), strings.Count(text, "cycle"); resets != lost || comments != lost {
+		t.Errorf("%d lost, %d resets, %d comments:\n%s", lost, resets, comments, text)
+	}
+}
+
+// framesKept is how many there are of a connection at most.
+const framesKept = 12
 
 // TestReloadSeed: the same seed plays the modes in the same order.
 func TestReloadSeed(t *testing.T) {
