@@ -312,7 +312,7 @@ func (j *judge) loadInWords() string {
 	if l.Rate > 0 {
 		return fmt.Sprintf("%.0f connections a second, whatever becomes of the earlier ones", l.Rate)
 	}
-	return fmt.Sprintf("%s, each of which connects again when it is served, so that a reload can cost it one connection at most",
+	return fmt.Sprintf("%s, each of which connects again when it is served, which limits what a reload can cost to about one each",
 		result.Plural(l.Clients, "client", "clients"))
 }
 

@@ -176,6 +176,9 @@ func (o *Outcome) Files(t Terms, mode string) evidence.Files {
 	return evidence.Keep(o.packets.live.Keep(list, o.frames, o.framesLost), comments)
 }
 
+// Beginning is when the load began, by the wall clock.
+func (o *Outcome) Beginning() time.Time { return time.Unix(0, int64(o.Load.From+o.Offset)) }
+
 // segment is what there is to know of a frame here.
 type segment struct {
 	src, dst netip.AddrPort

@@ -44,7 +44,9 @@ func (s *Stories) saves(mode string) string { return s.header.Mode(mode).Saves }
 func (s *Stories) Outcome(c *result.Cell) (happened, remedy string) {
 	switch {
 	case c.Reload != nil:
-		happened, remedy = reloaded(c)
+		if happened, remedy = reloaded(c); remedy == "" && c.Connections.Lost > 0 {
+			remedy = s.header.Mode(c.Mode).Advice
+		}
 	case c.Connections.Staged == 0:
 		happened, remedy = "Nothing is known of a connection: "+c.Reason, "Nothing was there to save."
 	case c.Connections.Deaf > 0:

@@ -53,6 +53,15 @@ func run(rpmig, dir, to string, cycles int, only []string) error {
 	if err != nil {
 		return err
 	}
+	// What a run leaves that lost more than it may.
+	left, err := os.MkdirTemp("", "servers-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(left) }()
+	if err := os.Setenv("TMPDIR", left); err != nil {
+		return err
+	}
 	var table bytes.Buffer
 	var kernel string
 	for _, r := range all {
@@ -85,7 +94,7 @@ const foot = `
 - **n of m** connections were lost in all cycles; in brackets how many in a cycle, with the 95 % bootstrap interval. "(app n)": of
   these, the server had accepted n, and closed or reset them. "(race n)": n met race B, against which no mode helps.
 - **bpf** attaches a migrate program to the listeners that run; **bpf-drain** also has it send what comes to the newest of them.
-- 24 clients connect again and again (a closed loop): a reload costs each of them one connection at most.
+- 24 clients connect again and again (a closed loop): a reload costs each of them about one connection at most.
 - A recipe is a script that takes further options: ` + "`RPMIG=bin/rpmig sh docs/recipes/nginx.sh --cycles 5 -v`" + `.
 `
 
@@ -165,7 +174,7 @@ func (r *recipe) version() string {
 		return ""
 	}
 	line, _, _ := strings.Cut(string(out), "\n")
-	for word := range strings.FieldsSeq(strings.NewReplacer("/", " ", "(", " ", ",", " ").Replace(line)) {
+	for word := range strings.FieldsSeq(strings.NewReplacer("/", " ", "(", " ", ")", " ", ",", " ").Replace(line)) {
 		if v := strings.TrimPrefix(strings.TrimPrefix(word, "go"), "v"); v != "" && v[0] >= '0' && v[0] <= '9' {
 			return v
 		}

@@ -161,6 +161,7 @@ func (e *env) reloadTo(c *cli.Context, cfg *reload.Config, terms *reload.Terms, 
 		files := outcome.Files(*terms, cell.Mode)
 		if files.HasCapture() {
 			cell.Capture = files.Counts(cell.Folder())
+			cell.Client, cell.Flow = files.First(outcome.Beginning())
 		}
 		if err := out.Cell(&cell, files); err != nil {
 			return err

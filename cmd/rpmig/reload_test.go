@@ -265,3 +265,27 @@ func TestReloadNginx(t *testing.T) {
 		t.Errorf("sysctl: %s: %+v", c.Reason, c.Reload.Causes)
 	}
 }
+
+// TestRecipes: those of docs/recipes whose servers are at hand on every machine of ours can be played.
+func TestRecipes(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	dir, err := filepath.Abs(filepath.Join("..", "..", "docs", "recipes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"nginx", "nginx-shared", "go"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if _, err := exec.LookPath(strings.TrimSuffix(name, "-shared")); err != nil {
+				t.Skip("needs nginx: sudo make deps")
+			}
+			p := command(t, "sh", filepath.Join(dir, name+".sh"), "--cycles=1", "--migrate=sysctl", "--max-lost=1000", "--format=jsonl")
+			p.Env = append(p.Env, "RPMIG="+rpmigPath(t))
+			cells := reloadCells(t, p, 0)
+			if c := cells["sysctl"]; c.Reload.Connections == 0 || len(c.Reload.Cycles) != 1 {
+				t.Errorf("%s: %s", c.Status, c.Reason)
+			}
+		})
+	}
+}
