@@ -38,7 +38,7 @@ func (e *env) askThere(c *cli.Context) error {
 		})
 	}
 	if err := asking.Wait(); err != nil {
-		if c.Context.Err() != nil {
+		if c.Err() != nil {
 			return &interruptedError{}
 		}
 		return err

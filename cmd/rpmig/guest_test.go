@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -99,7 +98,6 @@ type guestRun struct {
 	stdout, stderr bytes.Buffer
 	out            string // --out
 	ended          chan struct{}
-	once           sync.Once
 }
 
 func (p packaged) start(t *testing.T, env []string, args ...string) *guestRun {

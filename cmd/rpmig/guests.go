@@ -104,7 +104,7 @@ func (e *env) findGuests(c *cli.Context) (*guests, error) {
 			}
 		},
 	})
-	if c.Context.Err() != nil {
+	if c.Err() != nil {
 		return nil, &interruptedError{}
 	}
 	if err != nil {

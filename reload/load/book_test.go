@@ -43,8 +43,17 @@ func TestIntervals(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for _, l := range []Lost{{asked: 16 * ms, Ended: 40 * ms}, {asked: 41 * ms, Ended: 42 * ms}, {asked: 13 * ms, Ended: 90 * ms}, {asked: 85 * ms, Ended: 91 * ms}} {
+		l.End = EOF
+		b.list(l)
+	}
 	b.finish()
 	r := b.report()
+	for i, want := range []int{1, 2, 3, 4} {
+		if l := r.Lost[i]; l.Interval != want {
+			t.Errorf("what was lost from %v to %v is in interval %d, want %d", l.asked, l.Ended, l.Interval, want)
+		}
+	}
 	for i, want := range []struct {
 		label Label
 		count int64

@@ -99,7 +99,7 @@ func (p Phase) String() string {
 // With Config.Command, only Began, Ended, End, Interval and Detail are known.
 type Lost struct {
 	Began, Ended time.Duration  // CLOCK_MONOTONIC; with a rate, it began when it should have
-	Local        netip.AddrPort // the client's address; its port is 0 where the kernel had given it none yet
+	Local        netip.AddrPort // the client's address; its port is 0 where it is not known: of TLS that did not get to connect
 	Remote       netip.AddrPort
 	End          End
 	Phase        Phase

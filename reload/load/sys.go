@@ -94,13 +94,13 @@ func epollChange(epoll, fd int, events uint32, slot, generation int32) unix.Errn
 // epollWait first looks, and only then lets others have the processor and waits, for no longer than a limit: epoll_pwait2(2),
 // which has no need to round that up to a millisecond, is of Linux 5.11.
 func epollWait(epoll int, events []unix.EpollEvent, limit time.Duration) (int, unix.Errno) {
-	at, size := uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events))
-	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), at, size, 0, 0, 0)
+	first, size := unsafe.Pointer(unsafe.SliceData(events)), uintptr(len(events))
+	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(first), size, 0, 0, 0)
 	if n != 0 || e != 0 || limit <= 0 {
 		return int(n), e
 	}
 	ts := unix.NsecToTimespec(int64(limit))
-	n, _, e = unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(epoll), at, size, uintptr(unsafe.Pointer(&ts)), 0, 0)
+	n, _, e = unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(epoll), uintptr(first), size, uintptr(unsafe.Pointer(&ts)), 0, 0)
 	return int(n), e
 }
 
