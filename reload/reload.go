@@ -120,7 +120,8 @@ type run struct {
 	counting  *kernel.Counting
 }
 
-// Play plays it. The Outcome is nil only with an error. An error is a ServerError where it is the server's doing.
+// Play plays it. The Outcome is nil only with an error. An error is a ServerError where it is the server's doing; where the context
+// has ended, the Outcome has the cycles until then, if there are any.
 func Play(ctx context.Context, c Config) (*Outcome, error) {
 	r := &run{Config: c, stuck: map[uint32]int{}}
 	r.out = Outcome{Skipped: map[string]string{}, Names: map[int]string{}}
@@ -129,8 +130,11 @@ func Play(ctx context.Context, c Config) (*Outcome, error) {
 	}
 	defer r.close()
 	err := r.play(ctx)
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil && len(r.out.Cycles) == 0:
 		return nil, context.Cause(ctx)
+	case ctx.Err() != nil:
+		return &r.out, context.Cause(ctx)
 	}
 	if r.server != nil {
 		r.out.Output = r.server.output.lines(20)

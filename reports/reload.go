@@ -34,6 +34,7 @@ func (p *page) reloads(cells []*result.Cell) {
 			server = row(c)
 			p.heading(printable("Reloads under load: " + c.Scenario))
 			p.say(2, 4, plain, "load: ", printable(r.Load))
+			p.say(2, 4, plain, "", fmt.Sprintf("the modes took turns in the order of --seed %d", r.Seed))
 		}
 		p.say(2, 4+modes, bold, pad(name(c), modes), "  "+r.Rating())
 		for _, line := range reloadLines(c, false) {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -131,10 +132,7 @@ func (e *env) reload(c *cli.Context) error {
 		out.run.Header.Modes = append(out.run.Header.Modes, result.Mode{Name: m.Name, Doc: m.Doc, Saves: m.Saves, Advice: m.Advice})
 	}
 	runErr := e.reloadTo(c, cfg, terms, out)
-	if runErr == nil {
-		runErr = e.report(c, r, out)
-	}
-	return r.status(runErr, &out.run)
+	return r.status(cmp.Or(runErr, e.report(c, r, out)), &out.run)
 }
 
 // reloadTo plays it, and writes a cell for each mode.
@@ -151,9 +149,13 @@ func (e *env) reloadTo(c *cli.Context, cfg *reload.Config, terms *reload.Terms, 
 	outcome, err := reload.Play(c.Context, *cfg)
 	say.end()
 	var servers *reload.ServerError
+	var interrupted error
 	switch {
+	case outcome == nil && c.Err() != nil:
+		return errors.New("interrupted before the first cycle was over")
 	case c.Err() != nil:
-		return &interruptedError{of: len(cfg.Modes)}
+		interrupted = fmt.Errorf("interrupted after %d of %d cycles", len(outcome.Cycles), cfg.Cycles*len(cfg.Modes))
+		err = nil
 	case outcome == nil, err != nil && !errors.As(err, &servers):
 		return err
 	}
@@ -167,6 +169,14 @@ func (e *env) reloadTo(c *cli.Context, cfg *reload.Config, terms *reload.Terms, 
 			return err
 		}
 	}
+	if interrupted != nil {
+		out.run.Ending = &result.Ending{Why: interrupted.Error()}
+		if out.ledger != nil {
+			if err := out.ledger.End(*out.run.Ending); err != nil {
+				return &outputError{err}
+			}
+		}
+	}
 	ctx, done := e.afterwards(c.Context)
 	defer done()
 	if err := bundling.end(ctx, out); err != nil {
@@ -175,7 +185,7 @@ func (e *env) reloadTo(c *cli.Context, cfg *reload.Config, terms *reload.Terms, 
 	if servers != nil && servers.Hint() != "" {
 		fmt.Fprintf(e.stderr, "rpmig: hint: %s\n", printable(servers.Hint()))
 	}
-	return nil
+	return interrupted
 }
 
 // reloadRequest is what the report and the ledger need of the command line.

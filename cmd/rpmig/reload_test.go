@@ -195,16 +195,16 @@ func TestReloadEnds(t *testing.T) {
 		for _, sig := range []unix.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGINT} {
 			t.Run(fmt.Sprintf("%s/%d", unix.SignalName(sig), uid), func(t *testing.T) {
 				t.Parallel()
-				p := command(t, "rpmig", "reload", "--cycles=10000", "--migrate=off", "--ready=20s", "--warm-up=100ms", "--still=100ms",
-					"--reload", "touch reloaded; kill -HUP $RPMIG_PID", "--", "oddserver", "-forks=20").as(uid)
+				p := command(t, "rpmig", "reload", "--cycles=10000", "--migrate=off", "--ready=20s", "--warm-up=100ms", "--still=100ms", "--out=out",
+					"--reload", "echo >>reloaded; kill -HUP $RPMIG_PID", "--", "oddserver", "-forks=20").as(uid)
 				if p.SysProcAttr == nil {
 					p.SysProcAttr = &syscall.SysProcAttr{}
 				}
 				p.SysProcAttr.Setpgid = true
 				p.start()
-				until(t, "it has been reloaded", func() bool {
-					_, err := os.Stat(filepath.Join(p.dir, "reloaded"))
-					return err == nil
+				until(t, "it has been reloaded twice", func() bool {
+					b, err := os.ReadFile(filepath.Join(p.dir, "reloaded"))
+					return err == nil && len(b) > 2
 				})
 				if n := len(p.marked()); n < 22 {
 					t.Errorf("%d processes, want 22 or more: two of rpmig, the server and 20 others", n)
@@ -220,6 +220,12 @@ func TestReloadEnds(t *testing.T) {
 				until(t, "no process is left", func() bool { return len(p.marked()) == 0 })
 				if got := p.ProcessState.ExitCode(); sig != unix.SIGKILL && got != result.ExitSoftware {
 					t.Errorf("exit status %d: %s", got, &p.stderr)
+				}
+				if sig != unix.SIGKILL && !(matches(`off +\d+ of \d+ lost in \d+ cycles?`, p.stdout.String()) && matches(`interrupted after \d+ of 10000 cycles`, p.stderr.String())) {
+					t.Errorf("it reports %s%s", &p.stdout, &p.stderr)
+				}
+				if sig != unix.SIGKILL {
+					command(t, "rpmig", "report", filepath.Join(p.dir, "out")).want(0, []string{`off +\d+ of \d+ lost`}, nil)
 				}
 			})
 		}
