@@ -23,6 +23,7 @@ GENERATED := 'migrate/*_bpfe[lb].*' 'kernel/*_bpfe[lb].*' 'kernel/trace/*_bpfe[l
 # which the machine's own sources of packages must have.
 KERNELS := 6.1.0-52-cloud-amd64 6.1.0-56-cloud-amd64 6.12.101+deb12-cloud-amd64 6.12.117+deb12-cloud-amd64
 OTHER_KERNELS := 5.10.0-46-cloud-amd64 7.3.4+deb13-cloud-amd64
+ARM64_KERNEL := 6.1.0-56-cloud-arm64
 SCENARIOS := all
 
 # Programs and files, and the Debian packages that bring them. QEMU, with what it depends on, is some 20 MB to download and 80 MB
@@ -100,6 +101,10 @@ build: ## build bin/rpmig, one static binary
 	@# Without symbols it is a fifth smaller, and a guest unpacks it at each boot; a panic's stack has its names all the same.
 	CGO_ENABLED=0 go build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/rpmig ./cmd/rpmig
 
+.PHONY: build-arm64
+build-arm64: ## build bin/rpmig-arm64, which bin/rpmig takes along into a kernel for arm64
+	CGO_ENABLED=0 GOARCH=arm64 go build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/rpmig-arm64 ./cmd/rpmig
+
 .PHONY: run
 run: build ## build rpmig and play every scenario, as root or not; ARGS='--migrate=all' and the like
 	bin/rpmig run all $(ARGS)
@@ -166,6 +171,10 @@ kernels: build ## play the catalogue in Debian's kernels, in QEMU, and write doc
 	{ sed "s|SCENARIOS|'$(SCENARIOS)'|" docs/kernels.head.md; bin/rpmig report bin/kernels --format=markdown; } >bin/KERNELS.md; \
 	((status <= 1)) || { echo "make: no conclusion, and docs/KERNELS.md stays as it is: see bin/KERNELS.md and bin/kernels.txt" >&2; exit 1; }
 	mv bin/KERNELS.md docs/KERNELS.md
+
+.PHONY: arm64
+arm64: build build-arm64 ## play the quizzes in Debian's kernel for arm64, emulated: apt-get install qemu-system-arm
+	bin/rpmig run 'quiz*' --migrate=all --kernel=debian:$(ARM64_KERNEL)
 
 .PHONY: kernels-all
 kernels-all: ## the same, with the kernels of other suites, as far as the machine's sources of packages have them
