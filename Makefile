@@ -30,8 +30,11 @@ SCENARIOS := all
 # on the disk, and takes seven seconds. What it boots in a test, 35 MB, the test fetches by apt into the user's cache.
 FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium \
 	xmllint=libxml2-utils prove=perl qemu-system-x86_64=qemu-system-x86 /usr/lib/python3/dist-packages/tap/parser.py=python3-tap \
-	/usr/lib/python3/dist-packages/lava_common/__init__.py=lava-common
+	/usr/lib/python3/dist-packages/lava_common/__init__.py=lava-common nginx=nginx-light
 FOR_BENCH := iptables=iptables python3=python3 nginx=nginx-light wrk=wrk
+# What the recipes of docs/recipes measure.
+FOR_SERVERS := nginx=nginx-light openssl=openssl haproxy=haproxy lighttpd=lighttpd apache2=apache2 caddy=caddy gunicorn=gunicorn \
+	pgbouncer=pgbouncer unbound=unbound
 FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 	/usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev
 
@@ -55,6 +58,10 @@ if (($${#missing[@]})); then \
 fi
 endef
 
+# Debian starts a server when it is installed, unless this says no (invoke-rc.d(8), deb-systemd-invoke(1p)). While packages are
+# installed, there is one that does, where there is none.
+POLICY := /usr/sbin/policy-rc.d
+
 define install
 $(call look,$(1)); \
 if ((! $${#missing[@]})); then \
@@ -63,8 +70,13 @@ elif ((EUID != 0)) || ! command -v apt-get >/dev/null; then \
 	echo "make: missing: $${missing[*]} (as Debian names them); to install them takes root and apt-get: sudo make $@" >&2; \
 	exit 1; \
 else \
-	echo "installing by apt-get: $${missing[*]}"; \
+	echo "installing by apt-get, without starting any service: $${missing[*]}"; \
 	export DEBIAN_FRONTEND=noninteractive; \
+	if [[ ! -e $(POLICY) ]]; then \
+		trap 'rm -f $(POLICY)' EXIT; \
+		printf '#!/bin/sh\nexit 101\n' >$(POLICY); \
+		chmod +x $(POLICY); \
+	fi; \
 	install=(apt-get install -qq --yes --no-install-recommends "$${missing[@]}"); \
 	"$${install[@]}" >/dev/null || { apt-get update -qq && "$${install[@]}" >/dev/null; }; \
 fi
@@ -203,3 +215,11 @@ bench: build ## measure rpmig beside the talk's two scripts, and its load beside
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin bench/__pycache__
+
+.PHONY: deps-servers
+deps-servers: ## install the servers that servers measures, by apt-get, and start none: sudo make deps-servers
+	@$(call install,$(FOR_SERVERS))
+
+.PHONY: servers
+servers: build ## reload each server of docs/recipes under load, and write docs/SERVERS.md; as root, for half an hour
+	go run ./bench/servers -rpmig bin/rpmig
