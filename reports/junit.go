@@ -9,13 +9,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/rpmig/rpmig/result"
 )
 
 // The elements are those on which Jenkins, GitLab and the GitHub actions agree (https://github.com/testmoapp/junitxml), as far as
 // the strictest of them lets them in: the Jenkins xUnit plugin, by its junit-10.xsd, refuses a whole file for one attribute. That
-// is why nothing but a suite has a file, and the root does not count what was skipped. Times are seconds.
+// is why nothing but a suite has a file and a timestamp, and the root does not count what was skipped. Times are seconds.
 type (
 	junitSuites struct {
 		XMLName xml.Name `xml:"testsuites"`
@@ -27,7 +28,8 @@ type (
 		Name string `xml:"name,attr"`
 		junitCounts
 		Skipped    int             `xml:"skipped,attr"`
-		File       string          `xml:"file,attr,omitempty"` // the folder of its cells' evidence
+		Timestamp  string          `xml:"timestamp,attr,omitempty"` // when its first cell began
+		File       string          `xml:"file,attr,omitempty"`      // the folder of its cells' evidence
 		Properties []junitProperty `xml:"properties>property"`
 		Cases      []junitCase     `xml:"testcase"`
 	}
@@ -72,14 +74,19 @@ func (s junitSecond) MarshalText() ([]byte, error) {
 // known bug must not turn a pipeline red. Cells that were planned and not played are one error in a suite of their own.
 func renderJUnit(w io.Writer, run *result.Run, o Options) error {
 	all := junitSuites{Name: "rpmig"}
+	took, timed := run.Took()
+	times := "how long each cell took; of suites the sum: cells are played side by side, and the run took less"
+	if timed {
+		times = "how long each cell took, and of suites the sum: cells are played side by side; of the whole how long the run took"
+	}
 	properties := []junitProperty{
 		{"kernel", printable(run.Header.Kernel)},
 		{"machine", printable(run.Header.Machine)},
 		{"version", printable(run.Header.Version)},
-		{"times", "how long each cell took; of suites the sum: cells are played side by side, and the run took less"},
+		{"times", times},
 	}
-	add := func(scenario, file string, cases ...junitCase) {
-		suite := junitSuite{Name: scenario, Properties: properties, File: file, Cases: cases}
+	add := func(scenario, file, began string, cases ...junitCase) {
+		suite := junitSuite{Name: scenario, Properties: properties, File: file, Timestamp: began, Cases: cases}
 		for i := range cases {
 			if cases[i].Skipped != nil {
 				suite.Skipped++
@@ -93,21 +100,28 @@ func renderJUnit(w io.Writer, run *result.Run, o Options) error {
 	cells := sorted(run)
 	for len(cells) > 0 {
 		scenario, file := cells[0].Scenario, ""
+		at := 0.0 // when the first of them began
 		var cases []junitCase
 		for len(cells) > 0 && cells[0].Scenario == scenario {
+			if c := cells[0]; c.At > 0 && (at == 0 || c.At < at) {
+				at = c.At
+			}
 			if o.evidence(cells[0]) != "" {
 				file = filepath.Join(o.Dir, "cells", scenario)
 			}
 			cases = append(cases, junitCell(cells[0], o))
 			cells = cells[1:]
 		}
-		add(printable(scenario), printable(file), cases...)
+		add(printable(scenario), printable(file), junitTime(run.Header.Started, at), cases...)
 	}
 	if n := run.Missing(); n > 0 {
 		why := fmt.Sprintf("%d planned cells were not played", n)
-		add("rpmig", "", junitCase{Name: "whole plan played", Class: "rpmig", Error: &junitReason{Message: why}})
+		add("rpmig", "", "", junitCase{Name: "whole plan played", Class: "rpmig", Error: &junitReason{Message: why}})
 	}
 
+	if timed {
+		all.Time = junitSecond(took)
+	}
 	out, err := xml.MarshalIndent(all, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write junit: %w", err)
@@ -116,6 +130,15 @@ func renderJUnit(w io.Writer, run *result.Run, o Options) error {
 		return fmt.Errorf("write junit: %w", err)
 	}
 	return nil
+}
+
+// junitTime is when that many seconds after the start of a run were over; empty where it is not known.
+func junitTime(started result.Time, at float64) string {
+	const year = 365 * 24 * 3600
+	if started.IsZero() || at <= 0 || at > year {
+		return ""
+	}
+	return started.Add(time.Duration(at * float64(time.Second))).UTC().Format("2006-01-02T15:04:05Z")
 }
 
 func (n *junitCounts) count(c *junitCase) {

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -257,8 +258,20 @@ func hostile() *result.Run {
 
 func runs() map[string]*result.Run {
 	return map[string]*result.Run{
-		"mixed": mixed(), "repeated": repeated(), "hostile": hostile(), "streams": streams(), "empty": {Header: mixed().Header}, "zero": {},
+		"mixed": mixed(), "repeated": repeated(), "hostile": hostile(), "streams": streams(), "timed": timed(), "empty": {Header: mixed().Header}, "zero": {},
 	}
+}
+
+// timed is a run whose ledger says when it began, and when each cell did.
+func timed() *result.Run {
+	run := &result.Run{Header: mixed().Header}
+	run.Header.Started = result.Time{Time: time.Date(2026, 1, 31, 23, 59, 58, 900e6, time.UTC)}
+	for i, c := range []result.Cell{play("quiz1", "ipv4", "off", 1), play("quiz2", "ipv4", "off", 1), play("quiz2", "ipv4", "sysctl", 1)} {
+		c.At = 1.2 - float64(i)/2 // of quiz2 the first in the report began last
+		run.Cells = append(run.Cells, c)
+	}
+	run.Header.Cells = len(run.Cells)
+	return run
 }
 
 func render(t *testing.T, format string, run *result.Run, o Options) string {
@@ -522,6 +535,23 @@ func TestJUnit(t *testing.T) {
 				t.Errorf("want %+v, got %+v", want, got.junitCounts)
 			}
 		})
+	}
+}
+
+// TestJUnitTimes: a suite begins with the first of its cells, and the whole takes as long as the run did.
+func TestJUnitTimes(t *testing.T) {
+	got := render(t, "junit", timed(), Options{})
+	for _, want := range []string{
+		`<testsuites name="rpmig" tests="3" failures="0" errors="0" time="1.215">`,
+		`<testsuite name="quiz1" tests="1" failures="0" errors="0" time="0.015" skipped="0" timestamp="2026-02-01T00:00:00Z">`,
+		`<testsuite name="quiz2" tests="2" failures="0" errors="0" time="0.443" skipped="0" timestamp="2026-01-31T23:59:59Z">`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in\n%s", want, got)
+		}
+	}
+	if got := render(t, "junit", mixed(), Options{}); strings.Contains(got, "timestamp") {
+		t.Errorf("a time that the ledger does not tell:\n%s", got)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -26,7 +27,7 @@ var equalAddrs = cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
 func header(cells int) Header {
 	return Header{
 		Schema: Schema, Version: "0.1.0", Kernel: "6.1.0-52-cloud-amd64", Upstream: "6.1.180", Machine: "x86_64",
-		Command: []string{"run", "quiz2", "--migrate=bpf"}, Cells: cells, Port: 80,
+		Command: []string{"run", "quiz2", "--migrate=bpf"}, Cells: cells, Port: 80, Started: Time{time.Date(2026, 1, 2, 3, 4, 5, 60e6, time.UTC)},
 		Modes: []Mode{{Name: "off", Doc: "no migration"}, {Name: "bpf", Doc: "a program", Saves: "a BPF program"}},
 	}
 }
@@ -50,7 +51,7 @@ func passed() Cell {
 		},
 		DropBackend: "iptables (nf_tables)",
 		Capture:     Capture{Packets: 6, File: "cells/quiz2/ipv4/off/1/capture.pcapng"},
-		Elapsed:     0.231,
+		At: 0.5, Elapsed: 0.231,
 	}
 }
 

@@ -43,7 +43,7 @@ func newOutput(e *env, c *cli.Context, r *request) (*output, error) {
 	o := &output{
 		run: result.Run{Header: result.Header{
 			Schema: result.Schema, Version: version, Kernel: r.kernel, Upstream: r.Upstream, Machine: r.machine, Command: e.args,
-			Port: r.Port, Modes: ledgerModes(),
+			Port: r.Port, Modes: ledgerModes(), Started: result.Time{Time: r.Started},
 		}},
 		said:  newStreaming(e, c, r.format),
 		modes: r.Modes,

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -45,6 +46,7 @@ func (e *env) request(c *cli.Context, selector string) (*request, error) {
 				TimeoutMul: c.Float64("timeout-mul"),
 				RealTimers: c.Bool("real-timers"),
 				Strict:     c.Bool("strict"),
+				Started:    time.Now(),
 			},
 			NoControl:   c.Bool("no-control"),
 			NoConfirm:   c.Bool("no-confirm"),
