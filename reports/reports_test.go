@@ -142,7 +142,8 @@ func mixed() *result.Run {
 					c.Trace = &result.Trace{HostWide: true}
 				case "quiz1/ipv4/bpf-pass/1":
 					c.Status, c.Control = result.XFail, result.Uncontrolled
-					c.Reason = "the choice is not left to the kernel: bug #4711, fixed in 6.19"
+					c.Reason, c.Bug = "the choice is not left to the kernel: bug #4711, fixed in 6.19", "#4711"
+					c.Checks = append(c.Checks, result.Check{Name: "chosen by", Witness: result.ProgramSaid, Want: "the kernel", Got: "nobody"})
 				}
 				if family == "ipv6" && strings.HasPrefix(mode, "bpf") {
 					c = result.Cell{
@@ -216,6 +217,10 @@ func streams() *result.Run {
 		cell("storm", "off", repeat+1, off)
 		cell("storm", "sysctl", repeat+1, sysctl)
 		if c := cell("storm", "bpf", repeat+1, bpf); repeat == 30 {
+			c.Checks = []result.Check{{
+				Name: "lost, in 31 repeats together", Witness: result.Application, Want: "0 to 10000 per million",
+				Got: "26144 per million (surely 16000 to 40000)",
+			}}
 			c.Status, c.Reason = result.Fail, "lost, in 31 repeats together: want 0 to 10000 per million, got 26144 per million (surely 16000 to 40000)"
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"regexp"
 	"slices"
 )
@@ -115,7 +116,8 @@ func filled(c Cell) Cell {
 // Run holds what came before and its Missing counts the rest. Fields that this version does not know are ignored, and so are empty
 // lines behind the header.
 //
-// Read returns a *SchemaError if the ledger was written by a newer rpmig. All other errors in the text name the line.
+// Read returns a *SchemaError if the ledger was written by a newer rpmig, and a *ContradictionError if it says what no run does:
+// see consistent and plan. All other errors in the text name the line.
 func Read(r io.Reader) (*Run, error) {
 	run, err := read(r)
 	if err != nil {
@@ -130,8 +132,8 @@ func read(r io.Reader) (*Run, error) {
 	lines.Split(splitLines)
 
 	var run *Run
-	schema := 0              // of the file
-	seen := map[string]int{} // ID → line
+	schema := 0 // of the file
+	var planned plan
 	n := 0
 	for lines.Scan() {
 		n++
@@ -142,6 +144,7 @@ func read(r io.Reader) (*Run, error) {
 				return nil, err
 			}
 			run, schema = &Run{Header: *h}, h.Schema
+			planned.header = h
 			run.Header.Schema = Schema // as it is in memory, and if it is written again
 			continue
 		}
@@ -160,12 +163,11 @@ func read(r io.Reader) (*Run, error) {
 		}
 		c, err := parseCell(text, schema)
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", n, err)
+			return nil, onLine(n, err)
 		}
-		if first, ok := seen[c.ID()]; ok {
-			return nil, fmt.Errorf("line %d: %s is already on line %d", n, c.ID(), first)
+		if err := planned.take(c); err != nil {
+			return nil, onLine(n, err)
 		}
-		seen[c.ID()] = n
 		run.Cells = append(run.Cells, *c)
 	}
 	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
@@ -177,6 +179,16 @@ func read(r io.Reader) (*Run, error) {
 		return nil, fmt.Errorf("line 1: %w: the file is empty", ErrNoHeader)
 	}
 	return run, nil
+}
+
+// onLine says on which line an error is.
+func onLine(n int, err error) error {
+	var against *ContradictionError
+	if errors.As(err, &against) {
+		against.Line = n
+		return against
+	}
+	return fmt.Errorf("line %d: %w", n, err)
 }
 
 // splitLines is bufio.ScanLines, but leaves the newline on: only its absence tells that a line was cut short.
@@ -263,7 +275,7 @@ func parseCell(line []byte, schema int) (*Cell, error) {
 // folder, so neither a leading separator nor ".." may get in.
 var word = regexp.MustCompile(`^[A-Za-z0-9]+([._/-][A-Za-z0-9]+)*$`)
 
-// validate checks what reports lean on, not that a cell makes sense.
+// validate checks what reports lean on, and that a cell does not contradict itself.
 func validate(c *Cell) error {
 	for _, f := range []struct{ field, value string }{
 		{"scenario", c.Scenario}, {"family", c.Family}, {"mode", c.Mode},
@@ -272,7 +284,7 @@ func validate(c *Cell) error {
 			return fmt.Errorf("%s %q: want letters and digits, joined by single '.', '_', '-' or '/'", f.field, f.value)
 		}
 	}
-	if c.Repeat < 1 {
+	if c.Repeat < 1 || c.Repeat > math.MaxInt32 {
 		return fmt.Errorf("repeat %d: repeats are counted from 1", c.Repeat)
 	}
 	if !slices.Contains(Statuses(), c.Status) {
@@ -295,5 +307,5 @@ func validate(c *Cell) error {
 			return fmt.Errorf("%s: %s is negative: %d", c.ID(), f.field, f.value)
 		}
 	}
-	return nil
+	return consistent(c)
 }

@@ -51,7 +51,7 @@ func passed() Cell {
 		},
 		DropBackend: "iptables (nf_tables)",
 		Capture:     Capture{Packets: 6, File: "cells/quiz2/ipv4/off/1/capture.pcapng"},
-		At: 0.5, Elapsed: 0.231,
+		At:          0.5, Elapsed: 0.231,
 	}
 }
 
@@ -213,7 +213,7 @@ func TestReadRefuses(t *testing.T) {
 		{"cut in the middle", head + cell[:50] + "\n" + cell, "line 2: "},
 		{"garbage at the end", head + cell + "garbage", "line 3: "},
 		{"two ledgers", head + cell + head, "line 3: scenario"},
-		{"played twice", head + cell + cell, "line 3: quiz2/ipv4/off/1 is already on line 2"},
+		{"played twice", head + cell + cell, "line 3: quiz2/ipv4/off/1 contradicts itself: it is there already"},
 		{"no scenario", change(`"quiz2"`, `""`), `line 2: scenario ""`},
 		{"leading separator", change(`"quiz2"`, `"/quiz2"`), "line 2: scenario"},
 		{"up and away", change(`"quiz2"`, `"quiz2/../../x"`), "line 2: scenario"},
