@@ -137,6 +137,8 @@ func optionValues(option string) []string {
 		return slices.Clone(netns.DropBackends)
 	case "trace":
 		return slices.Clone(traces)
+	case "packets":
+		return slices.Clone(packetChoices)
 	default:
 		return nil
 	}

@@ -31,7 +31,8 @@ type output struct {
 	words func(format string, args ...any)
 
 	dir    string // where the ledger is; empty: nowhere yet
-	keep   bool   // keep the evidence of every cell there, for --out, and not only of FAIL and ERROR
+	keep   bool   // keep the evidence of cells there, for --out, and not only of FAIL and ERROR
+	keeps  packets
 	store  *store // of the evidence of every cell, until it is bundled; nil: there is none
 	file   *os.File
 	ledger *result.Writer
@@ -48,6 +49,7 @@ func newOutput(e *env, c *cli.Context, r *request) (*output, error) {
 		said:  newStreaming(e, c, r.format),
 		modes: r.Modes,
 		dir:   c.Path("out"),
+		keeps: packets(c.String("packets")),
 		meta:  capture.Meta{Application: "rpmig " + version, OS: "Linux " + r.kernel, Hardware: r.machine, Interface: "lo"},
 		words: func(format string, args ...any) {
 			if !c.Bool("q") {
@@ -155,6 +157,8 @@ func (o *output) Cell(c *result.Cell, files evidence.Files) error {
 	}
 	var err error
 	switch {
+	case !o.keeps.capture(c):
+		c.Capture.File = ""
 	case o.store != nil:
 		err = files.Write(o.store, c, o.meta)
 	case o.keep || c.Bad():

@@ -130,6 +130,9 @@ func checkWords(c *cli.Context) error {
 			"rpmig run quiz2 --drop=nftables",
 		}
 	}
+	if err := checkPackets(c); err != nil {
+		return err
+	}
 	if c.Bool("q") && c.Bool("v") {
 		return &usageError{"-q and -v contradict each other", c.Command.HelpName + " --help"}
 	}
