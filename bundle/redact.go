@@ -43,7 +43,7 @@ var everyday = []string{
 
 // redactor takes an identity out of texts. The nil one leaves them as they are.
 type redactor struct {
-	names *regexp.Regexp    // group 1 a home, with what is below it; or else a name
+	names *regexp.Regexp    // group 1 a home; or else a name
 	marks map[string]string // of names, in lower case
 	keep  *regexp.Regexp    // what stays, whatever it looks like; nil: nothing
 }
@@ -83,7 +83,7 @@ func newRedactor(id Identity, keep ...string) *redactor {
 	for i, n := range names {
 		names[i] = regexp.QuoteMeta(n)
 	}
-	pattern := `((?:` + strings.Join(homes, "|") + `)(?:/[^\s"'<>:,;)\]]*)?)`
+	pattern := `(` + strings.Join(homes, "|") + `)`
 	if len(names) > 0 {
 		pattern += `|(?i:` + strings.Join(names, "|") + `)`
 	}
@@ -144,6 +144,7 @@ func (r *redactor) name(s string) string {
 			continue
 		case home:
 			b.WriteString(homeMark)
+			to = endOfPath(s, to)
 		default:
 			b.WriteString(r.marks[strings.ToLower(s[from:to])])
 		}
@@ -151,6 +152,18 @@ func (r *redactor) name(s string) string {
 	}
 	b.WriteString(s[at:])
 	return b.String()
+}
+
+// endOfPath is where a path ends that has come as far as to. It is not for the pattern to find: a home that is none would be gone
+// through to its end for each of its folders.
+func endOfPath(s string, to int) int {
+	if to == len(s) || s[to] != '/' {
+		return to
+	}
+	if n := strings.IndexAny(s[to:], "\t\n\f\r \"'<>:,;)]"); n >= 0 {
+		return to + n
+	}
+	return len(s)
 }
 
 // whole leaves out the places that are part of a word.
@@ -185,36 +198,59 @@ func addresses(s string) string {
 	})
 }
 
+// longestAddress is more than any address has bytes, with its port and without its zone: the longest is a MAC of 20 bytes. What
+// is longer is not tried, or a word of many colons would be tried as a whole at each of them.
+const longestAddress = 128
+
+// address replaces the addresses in a word. In addr:10.0.0.1 and 10.0.0.1:http they are a part of it.
 func address(word string) string {
-	if a, err := netip.ParseAddr(word); err == nil {
-		return mark(a)
-	}
-	if a, err := netip.ParseAddrPort(word); err == nil {
-		return mark(a.Addr()) + word[strings.LastIndexByte(word, ':'):]
-	}
-	if mac, err := net.ParseMAC(word); err == nil {
-		if bytes.Equal(mac, make([]byte, len(mac))) {
-			return word // loopback's
+	var b strings.Builder
+	colons := len(word) - len(strings.TrimRight(word, ":"))
+	for {
+		if marked, ok := wholeAddress(word, colons); ok {
+			b.WriteString(marked)
+			break
 		}
-		return macMark
-	}
-	// As tcpdump prints a port: 10.0.0.1.80.
-	if i := strings.LastIndexByte(word, '.'); i > 0 && strings.Count(word, ".") == 4 {
-		if a, err := netip.ParseAddr(word[:i]); err == nil {
-			return mark(a) + word[i:]
-		}
-	}
-	// As in addr:10.0.0.1, and 10.0.0.1:http.
-	if head, tail, ok := strings.Cut(word, ":"); ok {
-		if a, err := netip.ParseAddr(head); err == nil {
+		head, tail, ok := strings.Cut(word, ":")
+		if a, err := netip.ParseAddr(head); ok && err == nil {
 			head = mark(a)
 		}
-		return head + ":" + address(tail)
+		b.WriteString(head)
+		if !ok {
+			break
+		}
+		b.WriteByte(':')
+		word = tail
 	}
-	if core := strings.TrimRight(word, ":"); core != word {
-		return address(core) + word[len(core):]
+	return b.String()
+}
+
+// wholeAddress replaces a word that is an address and nothing else but a port, or some of the colons that it ends with.
+func wholeAddress(word string, colons int) (marked string, ok bool) {
+	for _, text := range []string{word, word[:max(len(word)-colons, 0)]} {
+		if len(text) > longestAddress && !strings.Contains(text[:longestAddress], "%") {
+			continue
+		}
+		if a, err := netip.ParseAddr(text); err == nil {
+			return mark(a) + word[len(text):], true
+		}
+		if a, err := netip.ParseAddrPort(text); err == nil {
+			return mark(a.Addr()) + word[strings.LastIndexByte(text, ':'):], true
+		}
+		if mac, err := net.ParseMAC(text); err == nil {
+			if bytes.Equal(mac, make([]byte, len(mac))) {
+				return word, true // loopback's
+			}
+			return macMark + word[len(text):], true
+		}
+		// As tcpdump prints a port: 10.0.0.1.80.
+		if i := strings.LastIndexByte(text, '.'); i > 0 && strings.Count(text, ".") == 4 {
+			if a, err := netip.ParseAddr(text[:i]); err == nil {
+				return mark(a) + word[i:], true
+			}
+		}
 	}
-	return word
+	return "", false
 }
 
 // mark returns what stands for an address: itself where it says nothing of a machine.

@@ -1,6 +1,10 @@
 package bundle
 
-import "testing"
+import (
+	"strings"
+	"testing"
+	"time"
+)
 
 func TestRedactText(t *testing.T) {
 	r := newRedactor(Identity{
@@ -49,5 +53,26 @@ func TestRedactText(t *testing.T) {
 				t.Errorf("a second time: %q", again)
 			}
 		})
+	}
+}
+
+// TestRedactIsLinear: a text that is ten times as long takes about ten times as long, whatever it is made of. A square would take a
+// hundred times, and of these minutes.
+func TestRedactIsLinear(t *testing.T) {
+	r := newRedactor(Identity{Hosts: []string{"zeus.lan"}, Users: []string{"jane"}, Homes: []string{"/home/jane"}}, "6.18.44-zeus", "v1.2.3")
+	const size = 1 << 18
+	for _, unit := range []string{
+		"a", "1:", "1.", "a:", ":", "1.2.3.4:", "::1%", "fe80::1%", "x%", "zeus", "jane-", "/root", "/home/", "/home/j", "6.18.44-zeus", "0xffff", "é", " ",
+	} {
+		for _, lead := range []string{"", "x"} {
+			text := lead + strings.Repeat(unit, size/len(unit))
+			done := make(chan struct{})
+			go func() { defer close(done); r.text(text) }()
+			select {
+			case <-done:
+			case <-time.After(time.Minute):
+				t.Fatalf("%q and %q again and again: not done after a minute", lead, unit)
+			}
+		}
 	}
 }
