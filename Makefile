@@ -21,7 +21,7 @@ GENERATED := 'migrate/*_bpfe[lb].*' 'kernel/*_bpfe[lb].*' 'kernel/trace/*_bpfe[l
 
 # Programs and files, and the Debian packages that bring them.
 FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium \
-	xmllint=libxml2-utils prove=perl /usr/lib/python3/dist-packages/tap/parser.py=python3-tap
+	xmllint=libxml2-utils zstd=zstd prove=perl /usr/lib/python3/dist-packages/tap/parser.py=python3-tap
 FOR_BENCH := iptables=iptables python3=python3
 FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 	/usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev

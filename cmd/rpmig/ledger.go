@@ -14,6 +14,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/rpmig/rpmig/result"
 )
 
@@ -58,6 +60,7 @@ func openLedger(path string) (*result.Run, error) {
 const (
 	byteOrderMark = "\xef\xbb\xbf"
 	gzipMagic     = "\x1f\x8b"
+	zstdMagic     = "\x28\xb5\x2f\xfd"
 	tarMagic      = "ustar"
 	tarMagicAt    = 257
 )
@@ -69,22 +72,42 @@ var others = []struct{ magic, what, hint string }{
 	{"\xa1\xb2\xc3\xd4", "a packet capture", captureHint},
 	{"\x4d\x3c\xb2\xa1", "a packet capture", captureHint},
 	{"\xa1\xb2\x3c\x4d", "a packet capture", captureHint},
-	{"\x28\xb5\x2f\xfd", "packed by zstd", "zstd -d, and then the same again"},
 	{"PK\x03\x04", "a zip file", "unzip, and then the same again"},
 	{"\xff\xfe", "text in UTF-16", "iconv -f UTF-16 -t UTF-8, and then the same again"},
 	{"\xfe\xff", "text in UTF-16", "iconv -f UTF-16 -t UTF-8, and then the same again"},
 	{"[", "a JSON array, and a ledger has an object a line", "jq -c '.[]', and then the same again"},
 }
 
-// ledgerText is the text of a ledger, also of one that gzip or an editor has had. What is something else is named.
-func ledgerText(name string, r io.Reader) (io.Reader, error) {
-	in := bufio.NewReader(r)
-	if starts(in, gzipMagic) {
+// zstdWindow is how far back a ledger that zstd has packed may look, in bytes: as far as --ultra makes it, and no further than memory
+// is to be had for a file that may be anybody's.
+const zstdWindow = 128 << 20
+
+// unpacked reads what gzip or zstd has packed, and all else as it is.
+func unpacked(in *bufio.Reader) (*bufio.Reader, error) {
+	switch {
+	case starts(in, gzipMagic):
 		zip, err := gzip.NewReader(in)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, err
 		}
-		in = bufio.NewReader(zip)
+		return bufio.NewReader(zip), nil
+	case starts(in, zstdMagic):
+		// One at a time starts no goroutine, so that there is nothing to close.
+		zip, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(zstdWindow))
+		if err != nil {
+			return nil, err
+		}
+		return bufio.NewReader(zip), nil
+	default:
+		return in, nil
+	}
+}
+
+// ledgerText is the text of a ledger, also of one that gzip, zstd or an editor has had. What is something else is named.
+func ledgerText(name string, r io.Reader) (io.Reader, error) {
+	in, err := unpacked(bufio.NewReader(r))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if head, _ := in.Peek(tarMagicAt + len(tarMagic)); bytes.HasSuffix(head, []byte(tarMagic)) {
 		return nil, &usageError{name + " is no ledger, but a tar file", bundleHint(name)}
