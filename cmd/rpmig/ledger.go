@@ -16,6 +16,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/rpmig/rpmig/capture"
 	"github.com/rpmig/rpmig/result"
 )
 
@@ -67,11 +68,6 @@ const (
 
 // others are what is no ledger, and what takes it.
 var others = []struct{ magic, what, hint string }{
-	{"\n\r\r\n", "a packet capture", captureHint},
-	{"\xd4\xc3\xb2\xa1", "a packet capture", captureHint},
-	{"\xa1\xb2\xc3\xd4", "a packet capture", captureHint},
-	{"\x4d\x3c\xb2\xa1", "a packet capture", captureHint},
-	{"\xa1\xb2\x3c\x4d", "a packet capture", captureHint},
 	{"PK\x03\x04", "a zip file", "unzip, and then the same again"},
 	{"\xff\xfe", "text in UTF-16", "iconv -f UTF-16 -t UTF-8, and then the same again"},
 	{"\xfe\xff", "text in UTF-16", "iconv -f UTF-16 -t UTF-8, and then the same again"},
@@ -111,6 +107,9 @@ func ledgerText(name string, r io.Reader) (io.Reader, error) {
 	}
 	if head, _ := in.Peek(tarMagicAt + len(tarMagic)); bytes.HasSuffix(head, []byte(tarMagic)) {
 		return nil, &usageError{name + " is no ledger, but a tar file", bundleHint(name)}
+	}
+	if head, _ := in.Peek(4); capture.IsCapture(head) {
+		return nil, &usageError{name + " is no ledger, but a packet capture", captureHint(name)}
 	}
 	for _, o := range others {
 		if starts(in, o.magic) {
