@@ -163,7 +163,7 @@ func (f *followed) reset(s Segment, earlier []Segment) {
 // isCopy tells whether a frame is one that was there already, seen again where it went on: a capture of all interfaces has what
 // goes over loopback twice. No retransmission comes as soon (TCP_RTO_MIN is 200 ms).
 func (f *followed) isCopy(frame Frame) bool {
-	const soon, latest = time.Millisecond, 4
+	const soon, latest = time.Millisecond, 8
 	frames := f.flow.Frames
 	for i := len(frames) - 1; i >= max(len(frames)-latest, 0); i-- {
 		s := frames[i].Frame

@@ -78,14 +78,14 @@ func (s *sheet) doubts() {
 		n    uint64
 		said string
 	}{
-		{r.Dropped, "packets were lost by whoever captured: what is not there may have been"},
-		{uint64(r.Undecodable), "packets cannot be decoded: malformed, or cut too short (tcpdump -s)"},
+		{r.Dropped, "packets that whoever captured has lost, so that what is not here may have been there"},
+		{uint64(r.Undecodable), "packets that cannot be decoded: malformed, or cut too short (tcpdump -s)"},
 		{uint64(r.Fragments), "fragments of IP, which are not put together"},
-		{uint64(s.LetGo), "connections were let go of while they were open, as too many were: their ends are not known"},
-		{uint64(s.Copies), "packets are copies that another interface saw, and do not count"},
+		{uint64(s.LetGo), "connections that were let go of while they were open, as too many were: their ends are not known"},
+		{uint64(s.Copies), "packets that another interface saw too, and that do not count"},
 	} {
 		if d.n > 0 {
-			s.Say(2, fmt.Sprintf("%d %s", d.n, d.said))
+			s.Say(2, fmt.Sprintf("%s: %d", d.said, d.n))
 		}
 	}
 	if s.Cut != nil {
