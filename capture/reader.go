@@ -167,49 +167,72 @@ func (c *Reader) knows(link layers.LinkType) bool {
 // decodeAny decodes a packet of any link type: the outermost TCP, with the IP that carries it.
 func decodeAny(data []byte, link layers.LinkType, info gopacket.CaptureInfo) (Frame, kind) {
 	p := gopacket.NewPacket(data, link, gopacket.DecodeOptions{Lazy: true, NoCopy: true})
-	tcp, _ := p.Layer(layers.LayerTypeTCP).(*layers.TCP)
-	fragment := p.Layer(gopacket.LayerTypeFragment) != nil
-	switch {
-	case tcp == nil && fragment:
-		return Frame{}, isFragment
-	case tcp == nil && (p.ErrorLayer() != nil || p.Metadata().Truncated) && p.NetworkLayer() != nil:
-		return Frame{}, isUndecodable
-	case tcp == nil:
-		return Frame{}, isOther
-	}
-	var src, dst []byte
-	var segment int // TCP header and payload, in bytes
+	var src, dst, head []byte // head is the TCP header, as far as it was captured
+	var segment int           // TCP header and payload, in bytes
 	for _, l := range p.Layers() {
+		isLast := true
 		switch l := l.(type) {
 		case *layers.IPv4:
 			src, dst = l.SrcIP, l.DstIP
 			segment = int(binary.BigEndian.Uint16(l.Contents[2:])) - len(l.Contents)
+			isLast = l.Protocol == layers.IPProtocolTCP && l.FragOffset == 0 && l.Flags&layers.IPv4MoreFragments == 0
 		case *layers.IPv6:
 			src, dst = l.SrcIP, l.DstIP
 			segment = int(l.Length)
+			isLast = l.NextHeader == layers.IPProtocolTCP
 		case *layers.IPv6HopByHop:
 			segment -= len(l.Contents)
+			isLast = l.NextHeader == layers.IPProtocolTCP
 		case *layers.IPv6Routing:
 			segment -= len(l.Contents)
+			isLast = l.NextHeader == layers.IPProtocolTCP
 		case *layers.IPv6Destination:
 			segment -= len(l.Contents)
+			isLast = l.NextHeader == layers.IPProtocolTCP
+		default:
+			isLast = false
 		}
-		if l == gopacket.Layer(tcp) {
+		if isLast {
+			head = l.LayerPayload()
 			break
 		}
 	}
-	payload := segment - len(tcp.Contents)
-	if payload < 0 {
-		// A capture on the sender's side may be of a packet that is still to be cut, without a length (BIG TCP, TSO).
-		payload = len(tcp.Payload) + max(info.Length-len(data), 0)
-	}
-	if len(src) == 0 || len(tcp.Contents) < 14 {
+	// gopacket wants all of a header's options, and tcpdump -s cuts in their midst.
+	const fixed = 20
+	switch {
+	case head != nil && len(head) >= fixed:
+		length := int(head[12]>>4) * 4
+		payload := segment - length
+		if segment < length { // what the sender has not cut yet has no length (BIG TCP, segmentation offload)
+			payload = len(head) - length + max(info.Length-len(data), 0)
+		}
+		if length < fixed || payload < 0 {
+			return Frame{}, isUndecodable
+		}
+		return Frame{
+			Src: addrPort(src, layers.TCPPort(binary.BigEndian.Uint16(head))), Dst: addrPort(dst, layers.TCPPort(binary.BigEndian.Uint16(head[2:]))),
+			Seq: binary.BigEndian.Uint32(head[4:]), Ack: binary.BigEndian.Uint32(head[8:]), Flags: Flags(head[13]),
+			Window: binary.BigEndian.Uint16(head[14:]), Payload: payload,
+		}, isTCP
+	case head != nil:
 		return Frame{}, isUndecodable
+	case p.Layer(gopacket.LayerTypeFragment) != nil:
+		return Frame{}, isFragment
+	case src == nil && p.ErrorLayer() != nil && mayBeIP(p):
+		return Frame{}, isUndecodable
+	default:
+		return Frame{}, isOther
 	}
-	return Frame{
-		Src: addrPort(src, tcp.SrcPort), Dst: addrPort(dst, tcp.DstPort), Flags: Flags(tcp.Contents[13]),
-		Seq: tcp.Seq, Ack: tcp.Ack, Window: tcp.Window, Payload: payload,
-	}, isTCP
+}
+
+// mayBeIP tells whether a packet that could not be decoded as a whole was announced as IP.
+func mayBeIP(p gopacket.Packet) bool {
+	all := p.Layers()
+	if len(all) < 2 { // the error layer alone: the link's own header is broken
+		return true
+	}
+	eth, ok := all[len(all)-2].(*layers.Ethernet)
+	return !ok || eth.EthernetType == layers.EthernetTypeIPv4 || eth.EthernetType == layers.EthernetTypeIPv6
 }
 
 // boundedGap ends a file that would have too much read for one packet.

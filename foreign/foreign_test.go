@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -188,6 +190,44 @@ func TestKinds(t *testing.T) {
 			}
 			fits(t, text)
 		})
+	}
+}
+
+var update = flag.Bool("update", false, "rewrite the goldens")
+
+// TestGolden: the whole text, of a server that reloads twice.
+func TestGolden(t *testing.T) {
+	var all []segment
+	for i, tt := range conversations[:4] {
+		at := 0
+		if len(all) > 0 {
+			at = all[len(all)-1].at + 1000
+		}
+		for _, s := range tt.segments {
+			s.at += at
+			if s.client += 100 * i; s.client < 100*i { // the server sends
+				s.client -= 200 * i
+			}
+			all = append(all, s)
+		}
+	}
+	rep, err := Read(t.Context(), bytes.NewReader(pcapOf(t, all...)), Options{Port: 80})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := rep.Text("server.pcap", reports.Options{})
+	const golden = "testdata/reload.golden"
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("-want +got; -update takes what was got:\n%s", diff)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 
@@ -37,6 +38,7 @@ func (e *env) explainCapture(c *cli.Context, name string) (done bool, err error)
 	case err != nil:
 		return false, fmt.Errorf("explain: %w", err)
 	}
+	debug.SetGCPercent(100) // a capture takes as long as its disk, and may be read where a server is at work
 	var report *foreign.Report
 	is := c.IsSet("port")
 	err = unlessEnded(c.Context, func() error { // it may be a pipe
