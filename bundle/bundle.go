@@ -42,6 +42,7 @@ const (
 	manifestName = "manifest.json"
 	captureFile  = "capture.pcapng"
 	panicFile    = "panic.txt"
+	consoleFile  = "console.txt" // of a guest
 
 	socketsFile   = "sockets.txt"
 	namespaceFile = "namespace.txt"
@@ -84,7 +85,7 @@ func Write(ctx context.Context, w io.Writer, src Source) (err error) {
 	if n := played * filesOfCell; n > MaxFiles { // of a million cells this is known a minute before the files are
 		return tooMany(n)
 	}
-	p := &packing{files: src.Files, run: &result.Run{Header: src.Run.Header}, env: src.Environment}
+	p := &packing{files: src.Files, run: &result.Run{Header: src.Run.Header, Ending: src.Run.Ending}, env: src.Environment}
 	p.env.LeftOut = slices.Clone(p.env.LeftOut)
 	if src.Redact {
 		p.redactor = newRedactor(src.Identity, p.run.Header.Kernel, p.run.Header.Version, p.env.Release, p.env.Rpmig)
@@ -93,7 +94,8 @@ func Write(ctx context.Context, w io.Writer, src Source) (err error) {
 		p.entries = append(p.entries, entry{configName, func() ([]byte, error) { return p.text(src.KernelConfig), nil }})
 	}
 	p.programs()
-	if p.run.Header.Command, err = redact(p.redactor, p.run.Header.Command); err != nil {
+	p.console()
+	if err := p.head(); err != nil {
 		return err
 	}
 	for _, c := range src.Run.Cells {
@@ -120,6 +122,30 @@ type packing struct {
 	run      *result.Run
 	env      reports.Environment
 	entries  []entry
+}
+
+// console adds what the console of a guest has said.
+func (p *packing) console() {
+	switch {
+	case p.run.Header.Guest == nil:
+	case isFile(p.files, consoleFile):
+		p.take(consoleFile, p.text)
+	default:
+		p.env.LeftOut = append(p.env.LeftOut, reports.LeftOut{File: consoleFile, Why: "which is not in the run's folder"})
+	}
+}
+
+// head redacts what the ledger says besides its cells. A guest's kernel was named by its user, and a console may say anything.
+func (p *packing) head() (err error) {
+	h := &p.run.Header
+	if h.Command, err = redact(p.redactor, h.Command); err != nil {
+		return err
+	}
+	if h.Guest, err = redact(p.redactor, h.Guest); err != nil {
+		return err
+	}
+	p.run.Ending, err = redact(p.redactor, p.run.Ending)
+	return err
 }
 
 // take adds a file of the run's folder, made fit for a bundle.

@@ -34,7 +34,9 @@ func sourceIn(t testing.TB, dir string) Source {
 		Header: result.Header{
 			Schema: result.Schema, Version: "v1.2.3", Kernel: "6.18.44-zeus", Machine: "x86_64", Cells: 2,
 			Command: []string{"run", "quiz2", "-n", "1", "--out", "/home/jane/secret plans", "--migrate=off,sysctl", "--drop=nftables"},
+			Guest:   &result.Guest{Name: "mine", From: "/home/jane/linux/bzImage", Emulator: "QEMU 7.2.22", Accelerator: "tcg", Memory: 768, CPUs: 1, Virtual: true},
 		},
+		Ending: &result.Ending{Why: "the guest was lost", Console: []string{"zeus login: jane", "RSP: 0018:ffffc9000025be08"}},
 		Cells: []result.Cell{{
 			Scenario: "quiz2", Family: "ipv4", Mode: "sysctl", Repeat: 1, Status: result.Fail, Control: result.Controlled,
 			Reason:      "zeus has no mercy: /home/jane/x says so to 10.1.2.3",
@@ -70,6 +72,9 @@ func sourceIn(t testing.TB, dir string) Source {
 			write(panicFile, "goroutine 1 [running]: /home/jane/go/x.go:12 on zeus")
 		}
 	}
+	if err := os.WriteFile(filepath.Join(dir, consoleFile), []byte("Linux version 6.18.44-zeus (jane@zeus)\nzeus login: "), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for name, text := range map[string]string{
 		"select.bpf.c": "int choose_listener;\n", "select.bpf.o": "\x7fELF", "bpf.txt": "kernel: accepted\nr3 = 0xffffc9000625e008 on zeus\n",
 		"notes of jane": "not the program's", "run.sh": "rm -r /",
@@ -88,6 +93,24 @@ func sourceIn(t testing.TB, dir string) Source {
 		Files: root.FS(), Run: run, KernelConfig: []byte("CONFIG_DEFAULT_HOSTNAME=\"zeus\"\n"), Redact: true,
 		Environment: reports.Environment{Release: "6.18.44-zeus", Machine: "x86_64", Tainted: "0", Rpmig: "v1.2.3", Go: "go1.26"},
 		Identity:    Identity{Hosts: []string{"zeus.example.org"}, Users: []string{"jane"}, Homes: []string{"/home/jane"}},
+	}
+}
+
+// TestGuest: what is known of a guest, and how it ended, is in the report and in the ledger.
+func TestGuest(t *testing.T) {
+	checked, err := Check(t.Context(), bytes.NewReader(pack(t, source(t))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := checked.Run
+	if run.Header.Guest == nil || run.Ending == nil || run.Header.Guest.From != "[home]" || run.Ending.Console[0] != "[host] login: [user]" {
+		t.Errorf("got %+v, %+v", run.Header.Guest, run.Ending)
+	}
+	said := reports.Bundle(run, &reports.Environment{})
+	for _, want := range []string{"How it ended", "the guest was lost", "[host] login: [user]", "QEMU 7.2.22, tcg, 768 MiB, 1 CPU", "virtual, counted in the guest's"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("no %q in:\n%s", want, said)
+		}
 	}
 }
 

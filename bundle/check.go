@@ -227,6 +227,9 @@ func (a *contents) replay(ctx context.Context, run *result.Run, env *reports.Env
 	for _, name := range []string{manifestName, configName} {
 		delete(rest, name)
 	}
+	if run.Header.Guest != nil {
+		delete(rest, consoleFile)
+	}
 	left := map[string]bool{}
 	for _, l := range env.LeftOut {
 		left[l.File] = true

@@ -54,6 +54,7 @@ func Bundle(run *result.Run, env *Environment) string {
 	m := newMail(run, env)
 	m.line(printable(subject(run, m.shown))) // never folded: it is to be a subject
 	m.played()
+	m.ended()
 	m.judged()
 	m.reasons()
 	m.turns()
@@ -94,6 +95,19 @@ func (m *mail) played() {
 	m.fold("rpmig " + quoteAll(m.run.Header.Command))
 	m.fold(m.run.Summary())
 	m.fold("Each cell is one scenario in one address family and one mode of migration, in a network namespace of its own, over loopback.")
+}
+
+// ended says how a run ended that did not end by itself, with all that is known of its console.
+func (m *mail) ended() {
+	e := m.run.Ending
+	if e == nil {
+		return
+	}
+	m.heading("How it ended")
+	m.fold("It did not end by itself: " + e.Why)
+	for _, line := range e.Console {
+		m.say(4, 6, plain, "", printable(line))
+	}
 }
 
 func (m *mail) judged() {
@@ -145,6 +159,9 @@ func (m *mail) where() {
 	h, env := &m.run.Header, m.env
 	m.heading("Where")
 	m.fold(fmt.Sprintf("kernel: Linux %s %s", h.Release(), h.Machine))
+	for _, f := range guestFacts(h.Guest) {
+		m.fold(f.Name + ": " + f.Value)
+	}
 	m.fold("rpmig: " + h.Version)
 	m.sysctls(m.quoted)
 	m.fold("All below was gathered when this bundle was made, not during the run, and outside its namespaces.")
@@ -180,6 +197,9 @@ func (m *mail) timelines() {
 func (m *mail) enclosed() {
 	m.heading("With this report")
 	m.fold("run.jsonl, from which rpmig makes this and every other report again; page.html; timelines/; cells/, each with its capture, its socket tables, and what its namespace was like: sysctls, rules, counters; bpf/, the program and what the verifier said; environment.json; manifest.json, with a sum of each file.")
+	if m.run.Header.Guest != nil {
+		m.fold("console.txt, all that the guest's console said.")
+	}
 	for _, l := range m.env.LeftOut {
 		m.fold("Not here: " + l.String())
 	}

@@ -30,6 +30,8 @@ var (
 	cellHTML string
 	//go:embed page/page.css
 	pageCSS string
+	//go:embed page/kernels.css
+	kernelsCSS string // besides, of a page of several kernels
 	//go:embed page/page.js
 	pageJS string
 
@@ -56,25 +58,26 @@ const maxPictures = 6
 
 // htmlPage is what page.html shows.
 type htmlPage struct {
-	Header        result.Header
-	Command       string
+	One           *htmlKernel // the run, of a page of one
+	Kernels       []*htmlKernel
+	Title         string
 	Summary       string
-	Missing       int
 	Statuses      []result.Status // that occur
 	Modes         []string
+	ModeDocs      []result.Mode
 	Rows          []*htmlRow
-	Streams       []*pool
+	Compared      *htmlCompared // of a page of several
+	AnyStreams    bool
 	Policy        string // Content-Security-Policy
 	CSS           template.CSS
 	JS            template.JS
-	Backends      string
 	AnyTables     bool
-	Uncontrolled  string
 	DoubtSentence string
 }
 
 // htmlRow is a scenario in a family.
 type htmlRow struct {
+	Kernel           string // of a page of several
 	ID               string
 	Href             template.URL // of the row itself
 	Scenario, Family string
@@ -117,13 +120,17 @@ type htmlCell struct {
 // renderHTML writes one file that needs nothing beside it and asks no network: links lead to the captures by relative
 // paths. A policy in the page itself allows the page's own script and style, by their hashes, and nothing else.
 func renderHTML(w io.Writer, run *result.Run, o Options) error {
-	cells := sorted(run)
-	p := newHTMLPage(run, cells)
-	d := htmlDrawer{NewStories(run), NewStories(&result.Run{Header: run.Header}), p.Modes, o}
+	p := newHTMLPage([]*kernelRun{{Run: run, o: o}})
+	p.One = p.Kernels[0]
+	p.Title = "on Linux " + printable(run.Header.Kernel)
 	var err error
-	if p.Rows, err = d.rows(htmlRows(cells)); err != nil {
+	if p.Rows, err = p.One.rows(p.Modes, map[string]bool{}); err != nil {
 		return fmt.Errorf("write html: %w", err)
 	}
+	return p.write(w)
+}
+
+func (p *htmlPage) write(w io.Writer) error {
 	var buf bytes.Buffer
 	if err := pageTemplate().Execute(&buf, p); err != nil {
 		return fmt.Errorf("write html: %w", err)
@@ -132,34 +139,6 @@ func renderHTML(w io.Writer, run *result.Run, o Options) error {
 		return fmt.Errorf("write html: %w", err)
 	}
 	return nil
-}
-
-// newHTMLPage is a page without its rows.
-func newHTMLPage(run *result.Run, cells []*result.Cell) *htmlPage {
-	p := &htmlPage{
-		Header: run.Header, Command: strings.Join(append([]string{"rpmig"}, run.Header.Command...), " "),
-		Summary: run.Summary(), Missing: run.Missing(),
-		CSS: template.CSS(pageCSS), JS: template.JS(pageJS), Policy: policy(pageJS, pageCSS),
-		Backends: strings.Join(dropBackends(cells), " and by "), DoubtSentence: doubt, Streams: pools(cells),
-	}
-	for _, s := range result.Statuses() {
-		if run.Count(s) > 0 {
-			p.Statuses = append(p.Statuses, s)
-		}
-	}
-	var doubted []*result.Cell
-	for _, c := range cells {
-		if !slices.Contains(p.Modes, c.Mode) {
-			p.Modes = append(p.Modes, c.Mode)
-		}
-		if doubtful(c) {
-			doubted = append(doubted, c)
-		}
-		p.AnyTables = p.AnyTables || len(c.Tables) > 0
-	}
-	slices.SortFunc(p.Modes, modeOrder(&run.Header))
-	p.Uncontrolled = places(doubted)
-	return p
 }
 
 // policy forbids all that the page does not need; the network is part of it.
@@ -178,18 +157,20 @@ type rowCells struct {
 	anchors []string
 }
 
-// htmlRows groups sorted cells.
-func htmlRows(cells []*result.Cell) []rowCells {
+// htmlRows groups sorted cells of a kernel, which has a name on a page of several. It takes ids.
+func htmlRows(cells []*result.Cell, kernel string, taken map[string]bool) []rowCells {
 	var rows []rowCells
-	taken := map[string]bool{}
+	if kernel != "" {
+		kernel += "/"
+	}
 	for len(cells) > 0 {
 		n := 1
 		for n < len(cells) && cells[n].Scenario == cells[0].Scenario && cells[n].Family == cells[0].Family {
 			n++
 		}
-		r := rowCells{id: unique("row="+anchor(cells[0].Scenario+"/"+cells[0].Family), taken), cells: cells[:n]}
+		r := rowCells{id: unique("row="+anchor(kernel+cells[0].Scenario+"/"+cells[0].Family), taken), cells: cells[:n]}
 		for _, c := range r.cells {
-			r.anchors = append(r.anchors, unique("cell="+anchor(c.ID()), taken))
+			r.anchors = append(r.anchors, unique("cell="+anchor(kernel+c.ID()), taken))
 		}
 		rows, cells = append(rows, r), cells[n:]
 	}
@@ -202,6 +183,7 @@ type htmlDrawer struct {
 	alone   *Stories // for the timeline of a cell beside which the outcome stands already
 	modes   []string
 	o       Options
+	kernel  string // its name on a page of several, and the folder of the run below that of the page
 }
 
 // rows makes several at a time: one takes milliseconds, most of them in its template, and there may be hundreds.
@@ -222,14 +204,14 @@ func (d *htmlDrawer) rows(of []rowCells) ([]*htmlRow, error) {
 
 func (d *htmlDrawer) row(row rowCells) (*htmlRow, error) {
 	cells := row.cells
-	r := &htmlRow{ID: row.id, Href: template.URL("#" + row.id), Scenario: cells[0].Scenario, Family: cells[0].Family}
+	r := &htmlRow{Kernel: d.kernel, ID: row.id, Href: template.URL("#" + row.id), Scenario: cells[0].Scenario, Family: cells[0].Family}
 	left, right := d.pair(cells)
 	pictures := map[string]int{}
 	shown := map[string]*htmlCell{} // by mode, the cell that the matrix links to
 	var packed, drawn bytes.Buffer
 	z := gzip.NewWriter(&packed)
 	for i, c := range cells {
-		h := &htmlCell{Cell: c, Anchor: row.anchors[i], Title: place(c), Gaps: gaps(c.Trace), Evidence: d.o.evidence(c)}
+		h := &htmlCell{Cell: c, Anchor: row.anchors[i], Title: d.title(c), Gaps: gaps(c.Trace), Evidence: d.o.evidence(c)}
 		if doubtful(c) {
 			h.Doubtful = doubt
 		}
@@ -438,10 +420,26 @@ func (d *htmlDrawer) details(h *htmlCell) *htmlDetails {
 		out.Client = client.String()
 	}
 	// A path that leads out of the ledger's folder, or to another scheme or host, is shown and not linked.
-	if f := c.Capture.File; f != "" && filepath.IsLocal(f) {
-		out.Capture = (&url.URL{Path: "./" + f}).String()
+	if f := c.Capture.File; f != "" && filepath.IsLocal(f) && (d.kernel == "" || filepath.IsLocal(d.kernel)) {
+		out.Capture = (&url.URL{Path: "./" + d.folder() + f}).String()
 	}
 	return out
+}
+
+// folder is that of the run, as the page sees it.
+func (d *htmlDrawer) folder() string {
+	if d.kernel == "" {
+		return ""
+	}
+	return d.kernel + "/"
+}
+
+// title is the name of a cell, on a page of several kernels with that of its own.
+func (d *htmlDrawer) title(c *result.Cell) string {
+	if d.kernel == "" {
+		return place(c)
+	}
+	return place(c) + " on " + printable(d.kernel)
 }
 
 // decisive returns the step in which the connection was reset, or in which it was seen at its new listener, or the last.

@@ -10,14 +10,30 @@ import (
 
 // renderJSONL writes the ledger again, its cells in the order in which they ended.
 func renderJSONL(w io.Writer, run *result.Run, _ Options) error {
+	return writeLedgers(w, []*result.Run{run})
+}
+
+// renderLedgers writes the ledgers one after another, as result.ReadAll reads them.
+func renderLedgers(w io.Writer, all []*kernelRun, _ Options) error {
+	return writeLedgers(w, runsOf(all))
+}
+
+func writeLedgers(w io.Writer, runs []*result.Run) error {
 	var buf bytes.Buffer
-	lw, err := result.NewWriter(&buf, run.Header)
-	if err != nil {
-		return err
-	}
-	for i := range run.Cells {
-		if err := lw.Write(&run.Cells[i]); err != nil {
+	for _, run := range runs {
+		lw, err := result.NewWriter(&buf, run.Header)
+		if err != nil {
 			return err
+		}
+		for i := range run.Cells {
+			if err := lw.Write(&run.Cells[i]); err != nil {
+				return err
+			}
+		}
+		if run.Ending != nil {
+			if err := lw.End(*run.Ending); err != nil {
+				return err
+			}
 		}
 	}
 	if _, err := w.Write(buf.Bytes()); err != nil {
@@ -41,4 +57,9 @@ func (s *jsonlStream) Begin(h *result.Header) (err error) {
 
 func (s *jsonlStream) Cell(c *result.Cell, _ Options) error { return s.ledger.Write(c) }
 
-func (s *jsonlStream) End(*result.Run) error { return nil }
+func (s *jsonlStream) End(run *result.Run) error {
+	if run.Ending == nil {
+		return nil
+	}
+	return s.ledger.End(*run.Ending)
+}

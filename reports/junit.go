@@ -71,57 +71,26 @@ func (s junitSecond) MarshalText() ([]byte, error) {
 }
 
 // renderJUnit writes a testsuite a scenario and a testcase a cell. XFAIL is "skipped", as JUnit has no word for it and a
-// known bug must not turn a pipeline red. Cells that were planned and not played are one error in a suite of their own.
+// known bug must not turn a pipeline red. That a run is not whole is one error in a suite of its own.
 func renderJUnit(w io.Writer, run *result.Run, o Options) error {
 	all := junitSuites{Name: "rpmig"}
-	took, timed := run.Took()
-	times := "how long each cell took; of suites the sum: cells are played side by side, and the run took less"
-	if timed {
-		times = "how long each cell took, and of suites the sum: cells are played side by side; of the whole how long the run took"
-	}
-	properties := []junitProperty{
-		{"kernel", printable(run.Header.Kernel)},
-		{"machine", printable(run.Header.Machine)},
-		{"version", printable(run.Header.Version)},
-		{"times", times},
-	}
-	add := func(scenario, file, began string, cases ...junitCase) {
-		suite := junitSuite{Name: scenario, Properties: properties, File: file, Timestamp: began, Cases: cases}
-		for i := range cases {
-			if cases[i].Skipped != nil {
-				suite.Skipped++
-			}
-			suite.count(&cases[i])
-			all.count(&cases[i])
-		}
-		all.Suites = append(all.Suites, suite)
-	}
-
-	cells := sorted(run)
-	for len(cells) > 0 {
-		scenario, file := cells[0].Scenario, ""
-		at := 0.0 // when the first of them began
-		var cases []junitCase
-		for len(cells) > 0 && cells[0].Scenario == scenario {
-			if c := cells[0]; c.At > 0 && (at == 0 || c.At < at) {
-				at = c.At
-			}
-			if o.evidence(cells[0]) != "" {
-				file = filepath.Join(o.Dir, "cells", scenario)
-			}
-			cases = append(cases, junitCell(cells[0], o))
-			cells = cells[1:]
-		}
-		add(printable(scenario), printable(file), junitTime(run.Header.Started, at), cases...)
-	}
-	if n := run.Missing(); n > 0 {
-		why := fmt.Sprintf("%d planned cells were not played", n)
-		add("rpmig", "", "", junitCase{Name: "whole plan played", Class: "rpmig", Error: &junitReason{Message: why}})
-	}
-
-	if timed {
+	all.run(run, o, "")
+	if took, timed := run.Took(); timed {
 		all.Time = junitSecond(took)
 	}
+	return all.write(w)
+}
+
+// renderSuites writes a testsuite a kernel and scenario: "6.1.0-56-cloud-amd64/quiz1".
+func renderSuites(w io.Writer, runs []*kernelRun, _ Options) error {
+	all := junitSuites{Name: "rpmig"}
+	for _, k := range runs {
+		all.run(k.Run, k.o, printable(k.name))
+	}
+	return all.write(w)
+}
+
+func (all *junitSuites) write(w io.Writer) error {
 	out, err := xml.MarshalIndent(all, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write junit: %w", err)
@@ -141,6 +110,73 @@ func junitTime(started result.Time, at float64) string {
 	return started.Add(time.Duration(at * float64(time.Second))).UTC().Format("2006-01-02T15:04:05Z")
 }
 
+// run adds the suites of a run; kernel: its name among several.
+func (all *junitSuites) run(run *result.Run, o Options, kernel string) {
+	prefix, class := "", "rpmig"
+	if kernel != "" {
+		prefix, class = kernel+"/", class+"."+kernel
+	}
+	properties := junitProperties(run)
+	cells := sorted(run)
+	for len(cells) > 0 {
+		scenario, file := cells[0].Scenario, ""
+		at := 0.0 // when the first of them began
+		var cases []junitCase
+		for len(cells) > 0 && cells[0].Scenario == scenario {
+			if c := cells[0]; c.At > 0 && (at == 0 || c.At < at) {
+				at = c.At
+			}
+			if o.evidence(cells[0]) != "" {
+				file = filepath.Join(o.Dir, "cells", scenario)
+			}
+			cases = append(cases, junitCell(cells[0], o, class))
+			cells = cells[1:]
+		}
+		all.add(junitSuite{
+			Name: prefix + printable(scenario), Properties: properties, File: printable(file), Timestamp: junitTime(run.Header.Started, at), Cases: cases,
+		})
+	}
+	if why := notWhole(run); why != "" {
+		c := junitCase{Name: "whole plan played", Class: class, Error: &junitReason{Message: printable(why)}}
+		if run.Ending != nil && len(run.Ending.Console) > 0 {
+			c.Error.Text = "\n"
+			for _, line := range run.Ending.Console {
+				c.Error.Text += printable(line) + "\n"
+			}
+		}
+		all.add(junitSuite{Name: prefix + "rpmig", Properties: properties, Cases: []junitCase{c}})
+	}
+}
+
+func junitProperties(run *result.Run) []junitProperty {
+	times := "how long each cell took; of suites the sum: cells are played side by side, and the run took less"
+	if _, timed := run.Took(); timed {
+		times = "how long each cell took, and of suites the sum: cells are played side by side; of the whole how long the run took"
+	}
+	properties := []junitProperty{
+		{"kernel", printable(run.Header.Kernel)},
+		{"machine", printable(run.Header.Machine)},
+		{"version", printable(run.Header.Version)},
+		{"times", times},
+	}
+	for _, f := range guestFacts(run.Header.Guest) {
+		properties = append(properties, junitProperty(f))
+	}
+	return properties
+}
+
+// add adds a suite, and counts its cases.
+func (all *junitSuites) add(suite junitSuite) {
+	for i := range suite.Cases {
+		if suite.Cases[i].Skipped != nil {
+			suite.Skipped++
+		}
+		suite.count(&suite.Cases[i])
+		all.count(&suite.Cases[i])
+	}
+	all.Suites = append(all.Suites, suite)
+}
+
 func (n *junitCounts) count(c *junitCase) {
 	n.Tests++
 	n.Time += c.Time
@@ -152,10 +188,10 @@ func (n *junitCounts) count(c *junitCase) {
 	}
 }
 
-func junitCell(c *result.Cell, o Options) junitCase {
+func junitCell(c *result.Cell, o Options, class string) junitCase {
 	out := junitCase{
 		Name:   printable(c.Family + "/" + c.Mode),
-		Class:  printable("rpmig." + c.Scenario),
+		Class:  printable(class + "." + c.Scenario),
 		Time:   junitSecond(c.Elapsed),
 		Output: &junitText{junitFacts(c, o)},
 	}

@@ -27,26 +27,67 @@ func renderTAP(version string) func(io.Writer, *result.Run, Options) error {
 	return func(w io.Writer, run *result.Run, o Options) error {
 		var body bytes.Buffer
 		t := &tap{w: &body}
-		for _, c := range sorted(run) {
-			t.cell(c, o)
-		}
-		t.end(run)
-		if err := tapHead(w, version, t.tests, &run.Header); err != nil {
-			return err
-		}
-		if _, err := w.Write(body.Bytes()); err != nil {
-			return fmt.Errorf("write %s: %w", version, err)
-		}
-		return nil
+		t.run(run, o)
+		t.totals()
+		return writeTAP(w, version, t.tests, tapFacts(&run.Header, ""), &body)
 	}
 }
 
-func tapHead(w io.Writer, version string, tests int, h *result.Header) error {
-	if _, err := fmt.Fprintf(w, "%s\n1..%d\n# rpmig %s on Linux %s %s\n",
-		version, tests, printable(h.Version), printable(h.Kernel), printable(h.Machine)); err != nil {
+// renderNested writes a test a kernel, whose subtests are its cells. The line that begins with "Subtest" is what
+// kunit_parser.py takes a parent's name from.
+func renderNested(w io.Writer, all []*kernelRun, _ Options) error {
+	var body bytes.Buffer
+	outer := &tap{w: &body}
+	for _, k := range all {
+		var inner, whole bytes.Buffer
+		t := &tap{w: &inner}
+		t.run(k.Run, k.o)
+		t.totals()
+		name := tapName(k.name)
+		fmt.Fprintf(&whole, "%s\n# Subtest: %s\n1..%d\n%s%s", ktapVersion, name, t.tests, tapFacts(&k.Header, ""), &inner)
+		for line := range strings.Lines(whole.String()) {
+			body.WriteString("  " + line)
+		}
+		outer.kernel(name, k.Run)
+	}
+	outer.totals()
+	return writeTAP(w, ktapVersion, outer.tests, "# "+onKernels(all)+"\n", &body)
+}
+
+// renderFlat writes a test a cell of each kernel, whose name begins with that of the kernel. TAP 13 knows no subtests: its
+// readers pass over lines that are indented, and would see nothing but a line a kernel.
+func renderFlat(w io.Writer, all []*kernelRun, _ Options) error {
+	var body bytes.Buffer
+	head := "# " + onKernels(all) + "\n"
+	t := &tap{w: &body}
+	for _, k := range all {
+		t.prefix = tapName(k.name) + "/"
+		head += tapFacts(&k.Header, tapName(k.name)+": ")
+		t.run(k.Run, k.o)
+	}
+	t.totals()
+	return writeTAP(w, tapVersion, t.tests, head, &body)
+}
+
+// writeTAP writes what goes before the first test, and the tests.
+func writeTAP(w io.Writer, version string, tests int, head string, body *bytes.Buffer) error {
+	_, err := fmt.Fprintf(w, "%s\n1..%d\n%s", version, tests, head)
+	if err == nil {
+		_, err = w.Write(body.Bytes())
+	}
+	if err != nil {
 		return fmt.Errorf("write %s: %w", version, err)
 	}
 	return nil
+}
+
+// tapFacts are diagnostic lines on a run, each after a prefix.
+func tapFacts(h *result.Header, prefix string) string {
+	said := fmt.Sprintf("# %srpmig %s on Linux %s %s\n", prefix, printable(h.Version), printable(h.Kernel), printable(h.Machine))
+	for _, f := range guestFacts(h.Guest) {
+		said += fmt.Sprintf("# %s%s: %s\n", prefix, f.Name, f.Value)
+	}
+	return said
 }
 
 // streamTAP writes the same, but a test as soon as its cell has ended, so that they come in that order. The plan is what was
@@ -61,13 +102,20 @@ type tapStream struct {
 	tap     tap
 }
 
-func (s *tapStream) Begin(h *result.Header) error { return tapHead(s.w, s.version, h.Cells, h) }
+func (s *tapStream) Begin(h *result.Header) error {
+	return writeTAP(s.w, s.version, h.Cells, tapFacts(h, ""), &bytes.Buffer{})
+}
 
 func (s *tapStream) Cell(c *result.Cell, o Options) error {
 	return s.write(func() { s.tap.cell(c, o) })
 }
 
-func (s *tapStream) End(run *result.Run) error { return s.write(func() { s.tap.end(run) }) }
+func (s *tapStream) End(run *result.Run) error {
+	return s.write(func() {
+		s.tap.end(run)
+		s.tap.totals()
+	})
+}
 
 // write hands over what was added, in a single write: a process killed between two cells leaves whole lines.
 func (s *tapStream) write(add func()) error {
@@ -85,22 +133,64 @@ const missingName = "rpmig.whole-plan-played"
 
 type tap struct {
 	w                                     *bytes.Buffer
+	prefix                                string // of each test's name
 	tests                                 int
 	pass, fail, xfail, xpass, skip, error int
 }
 
-// end writes what follows the last cell.
-func (t *tap) end(run *result.Run) {
-	if n := run.Missing(); n > 0 {
-		t.result("not ok", missingName, fmt.Sprintf("ERROR %d planned cells were not played", n), 0)
-		t.error++
+// run writes the tests of a run.
+func (t *tap) run(run *result.Run, o Options) {
+	for _, c := range sorted(run) {
+		t.cell(c, o)
 	}
+	t.end(run)
+}
+
+// end writes what follows the last cell of a run that is not whole.
+func (t *tap) end(run *result.Run) {
+	why := notWhole(run)
+	if why == "" {
+		return
+	}
+	name := t.prefix + missingName
+	if run.Ending != nil {
+		for _, line := range run.Ending.Console {
+			t.diagnostic(name, "console: "+line)
+		}
+	}
+	t.result("not ok", name, "ERROR "+why, 0)
+	t.error++
+}
+
+// kernel writes the result of a test whose subtests are a run's cells: what its exit status says.
+func (t *tap) kernel(name string, run *result.Run) {
+	switch run.ExitCode() {
+	case result.ExitOK:
+		t.pass++
+		t.result("ok", name, "", 0)
+	case result.ExitSkip:
+		t.skip++
+		t.result("ok", name, "SKIP every cell was skipped", 0)
+	case result.ExitFail:
+		t.fail++
+		t.result("not ok", name, "", 0)
+	default:
+		t.error++
+		why := notWhole(run)
+		if n := run.Count(result.Error); n > 0 {
+			why = strings.TrimPrefix(fmt.Sprintf("%s; %s came to no conclusion", why, result.Plural(n, "cell", "cells")), "; ")
+		}
+		t.result("not ok", name, "ERROR "+why, 0)
+	}
+}
+
+func (t *tap) totals() {
 	fmt.Fprintf(t.w, "# Totals: pass:%d fail:%d xfail:%d xpass:%d skip:%d error:%d\n",
 		t.pass, t.fail, t.xfail, t.xpass, t.skip, t.error)
 }
 
 func (t *tap) cell(c *result.Cell, o Options) {
-	name := ktapName(c)
+	name := t.prefix + ktapName(c)
 	t.diagnostic(name, c.Fact()+": "+c.Reason)
 	if doubtful(c) {
 		t.diagnostic(name, doubt)
@@ -170,6 +260,11 @@ func ktapName(c *result.Cell) string {
 	if c.Repeat > 1 {
 		name += fmt.Sprintf(".%d", c.Repeat)
 	}
+	return tapName(name)
+}
+
+// tapName makes a name fit for a result line.
+func tapName(name string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '#' || r == ' ' || !unicode.IsPrint(r) {
 			return '_'

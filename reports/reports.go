@@ -25,6 +25,8 @@ type Options struct {
 	Width   int    // of the terminal, in columns; none or more than 80 means 80, less than 60 means 60
 	Verbose bool   // the story, counters and checks of every cell
 	Dir     string // the run's folder, as the user named it; empty: not known, and no report says where evidence is
+	// Names are what RenderAll calls the runs, and the folders of each below Dir; nil: they are called after their kernels.
+	Names []string
 }
 
 // Format is a way to write a run. Render fails only where w or the run's encoding fails.
@@ -37,6 +39,8 @@ type Format struct {
 	// Stream begins a report that is written while the run lasts, its cells in the order in which they end; nil: the format has
 	// none, as it needs to know the whole run first.
 	Stream func(w io.Writer) Stream
+	// all writes several runs, at least two: see RenderAll.
+	all func(w io.Writer, runs []*kernelRun, o Options) error
 }
 
 // Stream is a report of which each cell is written as soon as it has ended. After an error the rest is not worth writing.
@@ -51,12 +55,13 @@ type Stream interface {
 // Formats lists every format, sorted by name.
 func Formats() []Format {
 	return []Format{
-		{"html", "one page to look at, with diagrams, for people", true, true, renderHTML, nil},
-		{"jsonl", "the ledger itself, one JSON object a line", true, true, renderJSONL, streamJSONL},
-		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", false, true, renderJUnit, nil},
-		{"ktap", "KTAP version 1, as kernel tests print", false, false, renderTAP(ktapVersion), streamTAP(ktapVersion)},
-		{"tap", "the same as TAP version 13, for other readers of TAP", false, false, renderTAP(tapVersion), streamTAP(tapVersion)},
-		{"text", "tables and sentences, for people", false, false, renderText, nil},
+		{"html", "one page to look at, with diagrams, for people", true, true, renderHTML, nil, renderPages},
+		{"jsonl", "the ledger itself, one JSON object a line", true, true, renderJSONL, streamJSONL, renderLedgers},
+		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", false, true, renderJUnit, nil, renderSuites},
+		{"ktap", "KTAP version 1, as kernel tests print", false, false, renderTAP(ktapVersion), streamTAP(ktapVersion), renderNested},
+		{"markdown", "what did not pass, or where kernels differ, as tables of Markdown", false, false, renderMarkdown, nil, renderMarkdowns},
+		{"tap", "the same as TAP version 13, for other readers of TAP", false, false, renderTAP(tapVersion), streamTAP(tapVersion), renderFlat},
+		{"text", "tables and sentences, for people", false, false, renderText, nil, renderTexts},
 	}
 }
 

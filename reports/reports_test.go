@@ -254,7 +254,9 @@ func hostile() *result.Run {
 	skip := c
 	skip.Status = result.Skip
 	return &result.Run{
+		Ending: &result.Ending{Why: evil, Console: []string{evil}},
 		Header: result.Header{
+			Guest:   &result.Guest{Name: "../" + evil, From: evil, Image: evil, Emulator: evil, Accelerator: evil, Memory: -1 << 62, Config: evil, Virtual: true},
 			Version: evil, Kernel: evil, Machine: evil, Cells: 1 << 60, Modes: []result.Mode{{Name: evil, Saves: evil, Advice: evil}},
 		},
 		Cells: []result.Cell{c, skip},
@@ -263,7 +265,7 @@ func hostile() *result.Run {
 
 func runs() map[string]*result.Run {
 	return map[string]*result.Run{
-		"mixed": mixed(), "repeated": repeated(), "hostile": hostile(), "streams": streams(), "timed": timed(), "empty": {Header: mixed().Header}, "zero": {},
+		"mixed": mixed(), "repeated": repeated(), "hostile": hostile(), "streams": streams(), "timed": timed(), "died": died(), "empty": {Header: mixed().Header}, "zero": {},
 	}
 }
 
@@ -312,6 +314,12 @@ func TestGolden(t *testing.T) {
 		{"mixed.tap", "tap", mixed(), Options{Dir: dir}},
 		{"mixed.junit", "junit", mixed(), Options{Dir: dir}},
 		{"mixed.jsonl", "jsonl", mixed(), Options{}},
+		{"mixed.markdown", "markdown", mixed(), Options{Dir: dir}},
+		{"died.text", "text", died(), Options{Dir: dir}},
+		{"died.ktap", "ktap", died(), Options{Dir: dir}},
+		{"died.junit", "junit", died(), Options{Dir: dir}},
+		{"died.jsonl", "jsonl", died(), Options{}},
+		{"died.markdown", "markdown", died(), Options{}},
 	} {
 		t.Run(tt.file, func(t *testing.T) {
 			got := render(t, tt.format, tt.run, tt.o)
@@ -532,7 +540,7 @@ func TestJUnit(t *testing.T) {
 				Tests: len(run.Cells), Failures: run.Count(result.Fail), Errors: run.Count(result.Error),
 				Time: got.Time,
 			}
-			if run.Missing() > 0 {
+			if run.Missing() > 0 || run.Ending != nil {
 				want.Tests++
 				want.Errors++
 			}

@@ -18,6 +18,28 @@ type entry struct {
 	count         map[result.Status]int // of repeats
 }
 
+func (e *entry) add(c *result.Cell) {
+	e.lived += c.Connections.Survived
+	e.staged += c.Connections.Staged
+	e.repeats++
+	e.count[c.Status]++
+}
+
+// words are its statuses: "PASS", and "19 PASS, 1 FAIL" where repeats differ.
+func (e *entry) words() string {
+	var parts []string
+	for _, s := range slices.Concat(result.Statuses(), unknown(e.count)) {
+		switch n := e.count[s]; n {
+		case 0:
+		case e.repeats:
+			return string(s)
+		default:
+			parts = append(parts, fmt.Sprintf("%d %s", n, s))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
 // row is the label of a cell's line in the table.
 func row(c *result.Cell) string { return c.Scenario + " " + c.Family }
 
@@ -37,10 +59,7 @@ func (p *page) table(h *result.Header, cells []*result.Cell) {
 			e = &entry{count: map[result.Status]int{}}
 			entries[key] = e
 		}
-		e.lived += c.Connections.Survived
-		e.staged += c.Connections.Staged
-		e.repeats++
-		e.count[c.Status]++
+		e.add(c)
 		if len(rows) == 0 || rows[len(rows)-1] != row(c) {
 			rows = append(rows, row(c))
 		}

@@ -21,14 +21,46 @@ const (
 // and the sum as the last line, where the eye is when a run ends.
 func renderText(w io.Writer, run *result.Run, o Options) error {
 	p := newPage(o)
-	cells := sorted(run)
+	p.heading(onKernel(&run.Header))
+	p.guest(run.Header.Guest, o)
+	p.run(run, o)
+	return p.writeTo(w)
+}
 
-	h := run.Header
-	p.heading(printable(fmt.Sprintf("rpmig %s on Linux %s %s", h.Version, h.Release(), h.Machine)))
+// renderTexts writes a block for each kernel, then where they differ, and the sums.
+func renderTexts(w io.Writer, all []*kernelRun, o Options) error {
+	p := newPage(o)
+	p.heading(onKernels(all))
+	for i, k := range all {
+		p.heading(printable(fmt.Sprintf("Kernel %d of %d: %s", i+1, len(all), k.name)))
+		p.say(0, 2, plain, "", onKernel(&k.Header))
+		p.guest(k.Header.Guest, o)
+		p.run(k.Run, k.o)
+	}
+	p.compared(all)
+	p.heading("In all")
+	for _, k := range all {
+		p.say(2, 6, bold, printable(k.name)+": ", k.Summary())
+	}
+	p.line("")
+	p.say(0, 2, bold, result.Plural(len(all), "kernel", "kernels")+", "+result.Summary(runsOf(all)), "")
+	return p.writeTo(w)
+}
+
+func (p *page) writeTo(w io.Writer) error {
+	if _, err := w.Write(p.Bytes()); err != nil {
+		return fmt.Errorf("write text: %w", err)
+	}
+	return nil
+}
+
+// run writes all that follows the heading of a run.
+func (p *page) run(run *result.Run, o Options) {
+	cells := sorted(run)
 	if backends := dropBackends(cells); len(backends) > 0 {
 		p.say(0, 2, plain, "", "packets dropped by "+strings.Join(backends, " and by "))
 	}
-	p.table(&h, cells)
+	p.table(&run.Header, cells)
 	if o.Verbose {
 		p.details(cells, NewStories(run))
 	}
@@ -38,13 +70,126 @@ func renderText(w io.Writer, run *result.Run, o Options) error {
 	p.gaps(cells)
 	p.skips(cells)
 	p.problems(cells, o)
+	p.ending(run.Ending, o.Verbose)
 	p.line("")
 	p.say(0, 2, bold, run.Summary(), "")
+}
 
-	if _, err := w.Write(p.Bytes()); err != nil {
-		return fmt.Errorf("write text: %w", err)
+// guest says in what machine a run was played, if not in this one.
+func (p *page) guest(g *result.Guest, o Options) {
+	for _, f := range guestFacts(g) {
+		if f.Name != imageFact || o.Verbose { // a long number
+			p.say(0, 2, plain, f.Name+": ", f.Value)
+		}
 	}
-	return nil
+}
+
+// maxConsole is how many of the console's last lines are shown, where not all are wanted.
+const maxConsole = 12
+
+// ending says how a run ended that did not end by itself.
+func (p *page) ending(e *result.Ending, all bool) {
+	if e == nil {
+		return
+	}
+	p.line("")
+	p.say(0, 2, statusStyles[result.Error], "It did not end by itself: ", printable(e.Why))
+	lines := e.Console
+	if len(lines) > maxConsole && !all {
+		p.say(2, 4, plain, "", fmt.Sprintf("the console's last %d lines of %d", maxConsole, len(lines)))
+		lines = lines[len(lines)-maxConsole:]
+	}
+	for _, line := range lines {
+		p.say(2, 6, plain, "| ", printable(line))
+	}
+}
+
+// compared says where kernels differ: a table kernel by scenario, families and modes where they are needed.
+func (p *page) compared(all []*kernelRun) {
+	c := compare(all)
+	rows := c.rows(differs)
+	if len(rows) == 0 {
+		p.heading("Where the kernels differ: nowhere")
+	} else {
+		p.heading("Where the kernels differ")
+		p.kernelTable(all, rows)
+		p.line("")
+	}
+	p.say(2, 6, plain, "", c.alike())
+}
+
+// kernelWidth is how wide a kernel's column is at most, in columns of the terminal. Four fit.
+const kernelWidth = 10
+
+// kernelTable writes rows by kernel, in as many bands as it takes.
+func (p *page) kernelTable(all []*kernelRun, rows []comparedRow) {
+	left := column{cells: [][]tableCell{nil}}
+	for _, r := range rows {
+		var label []tableCell
+		for i, line := range wrap(printable(strings.TrimSuffix(r.scenario+": "+r.where, ": ")), p.width*2/5, p.width*2/5-2) {
+			if i > 0 {
+				line = "  " + line
+			}
+			label = append(label, tableCell{text: line})
+		}
+		left.cells = append(left.cells, label)
+	}
+	band := []column{left}
+	for i, k := range all {
+		var head []tableCell
+		for _, line := range foldName(printable(k.name), kernelWidth) {
+			head = append(head, tableCell{text: line, style: bold})
+		}
+		col := column{cells: [][]tableCell{head}}
+		for _, r := range rows {
+			col.cells = append(col.cells, wordCells(r.words[i]))
+		}
+		if len(band) > 1 && totalWidth(band)+gap+col.width() > p.width {
+			p.band(band)
+			band = []column{left}
+		}
+		band = append(band, col)
+	}
+	p.band(band)
+}
+
+// wordCells are the words of an entry, a line each.
+func wordCells(words string) (lines []tableCell) {
+	if words == "" {
+		return []tableCell{{before: "-"}}
+	}
+	for _, word := range strings.Split(words, ", ") {
+		_, status, found := strings.Cut(word, " ")
+		if !found {
+			status = word
+		}
+		lines = append(lines, tableCell{text: printable(word), style: statusStyles[result.Status(status)]})
+	}
+	return lines
+}
+
+// foldName breaks a kernel's name before "-", "+" and "_" into lines of so many columns. A part that is longer is cut.
+func foldName(name string, width int) (lines []string) {
+	line := ""
+	flush := func() {
+		if line != "" {
+			lines = append(lines, clip(line, width))
+		}
+	}
+	for name != "" {
+		end := len(name)
+		if i := strings.IndexAny(name[1:], "-+_"); i >= 0 {
+			end = i + 1
+		}
+		part := name[:end]
+		if name = name[end:]; columns(line)+columns(part) > width {
+			flush()
+			line = ""
+		}
+		line += part
+	}
+	flush()
+	return lines
 }
 
 func dropBackends(cells []*result.Cell) []string {
@@ -160,7 +305,7 @@ func (p *page) problems(cells []*result.Cell, o Options) {
 	for _, c := range cells {
 		if c.Status != result.Pass && c.Status != result.Skip {
 			p.line("")
-			p.say(0, 2, statusStyles[c.Status], string(c.Status), " "+printable(c.ID()))
+			p.say(0, 2, statusStyles[c.Status], printable(string(c.Status)), " "+printable(c.ID()))
 			p.say(2, 4, plain, "", printable(c.Reason))
 			for _, k := range c.Failed() {
 				p.check(k)

@@ -166,7 +166,7 @@ func (s *Stories) Explain(c *result.Cell, o Options) string {
 }
 
 func (p *page) story(c *result.Cell, stories *Stories) {
-	p.say(0, 2, statusStyles[c.Status], string(c.Status),
+	p.say(0, 2, statusStyles[c.Status], printable(string(c.Status)),
 		printable(fmt.Sprintf(" %s: %s, %s", c.ID(), c.Fact(), seconds(c.Elapsed))))
 	p.say(2, 4, plain, "", printable(c.Reason))
 	if len(c.Steps) > 0 {

@@ -29,6 +29,9 @@ func (e *SchemaError) Error() string {
 // ErrNoHeader says that what was read does not begin as a ledger does.
 var ErrNoHeader = errors.New("no header")
 
+// ErrSeveral says that ledgers follow one another where one was wanted.
+var ErrSeveral = errors.New("several runs, one after another")
+
 // Writer appends cells to a ledger, one JSON line each, as they end. It is not safe for concurrent use.
 type Writer struct {
 	w   io.Writer
@@ -116,36 +119,53 @@ func filled(c Cell) Cell {
 // Run holds what came before and its Missing counts the rest. Fields that this version does not know are ignored, and so are empty
 // lines behind the header.
 //
-// Read returns a *SchemaError if the ledger was written by a newer rpmig, and a *ContradictionError if it says what no run does:
-// see consistent and plan. All other errors in the text name the line.
+// Read returns a *SchemaError if the ledger was written by a newer rpmig, ErrSeveral if the text is more than one, and a
+// *ContradictionError if it says what no run does: see consistent and plan. All other errors in the text name the line.
 func Read(r io.Reader) (*Run, error) {
-	run, err := read(r)
+	runs, err := ReadAll(r)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(runs) > 1:
+		return nil, fmt.Errorf("read ledger: %w: %d", ErrSeveral, len(runs))
+	default:
+		return runs[0], nil
+	}
+}
+
+// ReadAll reads ledgers that follow one another, each as Read does: a header begins the next. There is at least one. A
+// line that was cut short is dropped at the very end only.
+func ReadAll(r io.Reader) ([]*Run, error) {
+	runs, err := readAll(r)
 	if err != nil {
 		return nil, fmt.Errorf("read ledger: %w", err)
 	}
-	return run, nil
+	return runs, nil
 }
 
-func read(r io.Reader) (*Run, error) {
+func readAll(r io.Reader) (runs []*Run, err error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxLine)
 	lines.Split(splitLines)
 
-	var run *Run
-	schema := 0 // of the file
+	var run *Run // the last of them
+	schema := 0  // of its ledger
 	var planned plan
+	begin := func(h *Header) {
+		run, schema, planned = &Run{Header: *h}, h.Schema, plan{header: h}
+		run.Header.Schema = Schema // as it is in memory, and if it is written again
+		runs = append(runs, run)
+	}
 	n := 0
 	for lines.Scan() {
 		n++
 		text := lines.Bytes()
 		if n == 1 {
-			h, err := parseHeader(text)
+			h, err := parseHeader(text, n)
 			if err != nil {
 				return nil, err
 			}
-			run, schema = &Run{Header: *h}, h.Schema
-			planned.header = h
-			run.Header.Schema = Schema // as it is in memory, and if it is written again
+			begin(h)
 			continue
 		}
 		if !bytes.HasSuffix(text, []byte("\n")) {
@@ -155,6 +175,9 @@ func read(r io.Reader) (*Run, error) {
 			continue
 		}
 		if cutShort(text) {
+			if bytes.HasPrefix(bytes.TrimSpace(text), []byte(`{"schema":`)) { // a run began of which nothing is known
+				return nil, fmt.Errorf("line %d: the header of another run, cut short", n)
+			}
 			break
 		}
 		if ending, ok := parseEnding(text); ok {
@@ -163,7 +186,16 @@ func read(r io.Reader) (*Run, error) {
 		}
 		c, err := parseCell(text, schema)
 		if err != nil {
-			return nil, onLine(n, err)
+			h, headerErr := parseHeader(text, n)
+			switch {
+			case headerErr == nil:
+				begin(h)
+				continue
+			case errors.Is(headerErr, ErrNoHeader):
+				return nil, onLine(n, err)
+			default:
+				return nil, headerErr
+			}
 		}
 		if err := planned.take(c); err != nil {
 			return nil, onLine(n, err)
@@ -178,7 +210,7 @@ func read(r io.Reader) (*Run, error) {
 	if run == nil {
 		return nil, fmt.Errorf("line 1: %w: the file is empty", ErrNoHeader)
 	}
-	return run, nil
+	return runs, nil
 }
 
 // onLine says on which line an error is.
@@ -213,26 +245,27 @@ func cutShort(line []byte) bool {
 	return errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-func parseHeader(line []byte) (*Header, error) {
+// parseHeader reads the header on a line of the file.
+func parseHeader(line []byte, n int) (*Header, error) {
 	// The schema is looked at first and alone: a newer one may have changed all else.
 	var first struct {
 		Schema int `json:"schema"`
 	}
 	if err := json.Unmarshal(line, &first); err != nil {
-		return nil, fmt.Errorf("line 1: %w: %w", ErrNoHeader, err)
+		return nil, fmt.Errorf("line %d: %w: %w", n, ErrNoHeader, err)
 	}
 	if first.Schema < 1 {
-		return nil, fmt.Errorf("line 1: %w: want a schema of 1 or more, got %d", ErrNoHeader, first.Schema)
+		return nil, fmt.Errorf("line %d: %w: want a schema of 1 or more, got %d", n, ErrNoHeader, first.Schema)
 	}
 	if first.Schema > Schema {
 		return nil, &SchemaError{Got: first.Schema, Known: Schema}
 	}
 	var h Header
 	if err := json.Unmarshal(line, &h); err != nil {
-		return nil, fmt.Errorf("line 1: %w", err)
+		return nil, fmt.Errorf("line %d: %w", n, err)
 	}
 	if h.Cells < 0 {
-		return nil, fmt.Errorf("line 1: cells is negative: %d", h.Cells)
+		return nil, fmt.Errorf("line %d: cells is negative: %d", n, h.Cells)
 	}
 	if h.Schema == 1 {
 		h.upgrade()

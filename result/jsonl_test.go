@@ -212,7 +212,11 @@ func TestReadRefuses(t *testing.T) {
 		{"mistyped header", `{"schema":1,"kernel":6}` + "\n", "line 1: "},
 		{"cut in the middle", head + cell[:50] + "\n" + cell, "line 2: "},
 		{"garbage at the end", head + cell + "garbage", "line 3: "},
-		{"two ledgers", head + cell + head, "line 3: scenario"},
+		{"two ledgers", head + cell + head, "several runs, one after another: 2"},
+		{"two ledgers, the second newer", head + cell + strings.Replace(head, `"schema":2`, `"schema":7`, 1), "schema 7"},
+		{"two ledgers, the second mistyped", head + cell + strings.Replace(head, `"cells":2`, `"cells":-2`, 1), "line 3: cells is negative"},
+		{"two ledgers, the first cut short", head + cell[:50] + head + cell, "line 2: "},
+		{"two ledgers, the second cut short in its header", head + cell + head[:50], "line 3: the header of another run, cut short"},
 		{"played twice", head + cell + cell, "line 3: quiz2/ipv4/off/1 contradicts itself: it is there already"},
 		{"no scenario", change(`"quiz2"`, `""`), `line 2: scenario ""`},
 		{"leading separator", change(`"quiz2"`, `"/quiz2"`), "line 2: scenario"},
@@ -421,6 +425,87 @@ func TestWriteRefusesWhatReadRefuses(t *testing.T) {
 	}
 }
 
+// TestReadAll: ledgers after one another are runs, each with its own plan, cells and ending.
+func TestReadAll(t *testing.T) {
+	guest := header(2)
+	guest.Guest = &Guest{Name: "mine", From: "bzImage", Emulator: "QEMU 7.2.22", Accelerator: "tcg", Memory: 768, CPUs: 1, Virtual: true}
+	died := &Ending{Why: "the kernel died: BUG: unable to handle page fault", Died: true, Console: []string{"] Call Trace:"}}
+	want := []*Run{
+		{Header: header(2), Cells: []Cell{passed(), failed()}},
+		{Header: guest, Cells: []Cell{passed()}, Ending: died},
+		{Header: header(1)},
+		{Header: header(1), Cells: []Cell{filled(skipped())}},
+	}
+	text := write(t, want)
+	got, err := ReadAll(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, equalAddrs); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if got, err := ReadAll(strings.NewReader(text[:len(text)-20])); err != nil || len(got) != 4 || got[3].Missing() != 1 {
+		t.Errorf("cut short: got %d runs, %v", len(got), err)
+	}
+	if _, err := Read(strings.NewReader(text)); !errors.Is(err, ErrSeveral) {
+		t.Errorf("read as one: want %v, got %v", ErrSeveral, err)
+	}
+	// One of an older schema is read by its own.
+	if got, err := ReadAll(strings.NewReader(text + schema1)); err != nil || len(got) != 5 || got[4].Header.Modes == nil || len(got[4].Cells) == 0 {
+		t.Errorf("of an older schema: got %d runs, %v", len(got), err)
+	}
+}
+
+// write writes ledgers one after another.
+func write(t testing.TB, runs []*Run) string {
+	t.Helper()
+	var all strings.Builder
+	for _, r := range runs {
+		all.WriteString(ledger(t, r.Header, r.Cells...))
+		if r.Ending != nil {
+			if err := (&Writer{w: &all}).End(*r.Ending); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return all.String()
+}
+
+// TestExitCode: of several runs it is the worst, and what was skipped counts only if all was.
+func TestExitCode(t *testing.T) {
+	run := func(statuses ...Status) *Run {
+		r := &Run{Header: Header{Cells: len(statuses)}}
+		for _, s := range statuses {
+			r.Cells = append(r.Cells, Cell{Status: s})
+		}
+		return r
+	}
+	pass, fail, skip, broken := run(Pass, XFail), run(Pass, Fail), run(Skip, Skip), run(Fail, Error)
+	cut := run(Pass)
+	cut.Header.Cells = 2
+	died := run(Pass)
+	died.Ending = &Ending{Why: "the guest was lost"}
+	for _, tt := range []struct {
+		name string
+		runs []*Run
+		want int
+	}{
+		{"none", nil, ExitOK},
+		{"good", []*Run{pass, pass}, ExitOK},
+		{"skipped", []*Run{skip, skip}, ExitSkip},
+		{"skipped and good", []*Run{skip, pass}, ExitOK},
+		{"skipped and failed", []*Run{skip, fail}, ExitFail},
+		{"good and failed", []*Run{pass, fail, pass}, ExitFail},
+		{"failed and no conclusion", []*Run{fail, broken}, ExitSoftware},
+		{"failed and cut short", []*Run{cut, fail}, ExitSoftware},
+		{"skipped and died", []*Run{skip, died}, ExitSoftware},
+	} {
+		if got := ExitCode(tt.runs); got != tt.want {
+			t.Errorf("%s: want %d, got %d", tt.name, tt.want, got)
+		}
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	whole := ledger(f, header(3), passed(), failed(), skipped())
 	f.Add([]byte(whole))
@@ -428,16 +513,20 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte(strings.Replace(whole, `"schema":2`, `"schema":3`, 1)))
 	f.Add([]byte(schema1))
 	f.Add([]byte("\x00\xff{]\n\n"))
+	guest := header(2)
+	guest.Guest = &Guest{Name: "mine"}
+	f.Add([]byte(write(f, []*Run{{Header: guest, Cells: []Cell{passed()}, Ending: &Ending{Why: "lost", Console: []string{"Oops"}}}, {Header: header(1)}})))
+	f.Add([]byte(whole + schema1))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		run, err := Read(bytes.NewReader(data))
+		runs, err := ReadAll(bytes.NewReader(data))
 		if err != nil {
 			return
 		}
-		again, err := Read(strings.NewReader(ledger(t, run.Header, run.Cells...)))
+		again, err := ReadAll(strings.NewReader(write(t, runs)))
 		if err != nil {
 			t.Fatalf("accepted, written and refused: %v", err)
 		}
-		if diff := cmp.Diff(run, again, equalAddrs); diff != "" {
+		if diff := cmp.Diff(runs, again, equalAddrs); diff != "" {
 			t.Fatalf("-first +second:\n%s", diff)
 		}
 	})

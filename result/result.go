@@ -6,6 +6,7 @@ package result
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 	"unique"
@@ -498,20 +499,46 @@ func (r *Run) ExitCode() int {
 	}
 }
 
+// ExitCode maps several runs to the status of the process: the worst of theirs. They are skipped only if all are.
+func ExitCode(runs []*Run) int {
+	var codes []int
+	for _, r := range runs {
+		codes = append(codes, r.ExitCode())
+	}
+	for _, worst := range []int{ExitSoftware, ExitFail, ExitOK, ExitSkip} {
+		if slices.Contains(codes, worst) {
+			return worst
+		}
+	}
+	return ExitOK
+}
+
 // Summary is the run in one line: "10 cells: 8 PASS, 2 SKIP".
-func (r *Run) Summary() string {
+func (r *Run) Summary() string { return Summary([]*Run{r}) }
+
+// Summary is several runs in one line, as if they were one.
+func Summary(runs []*Run) string {
+	cells, missing := 0, 0
+	for _, r := range runs {
+		cells += len(r.Cells)
+		missing += r.Missing()
+	}
 	var parts []string
 	for _, s := range Statuses() {
-		if n := r.Count(s); n > 0 {
+		n := 0
+		for _, r := range runs {
+			n += r.Count(s)
+		}
+		if n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, s))
 		}
 	}
-	line := Plural(len(r.Cells), "cell", "cells")
+	line := Plural(cells, "cell", "cells")
 	if len(parts) > 0 {
 		line += ": " + strings.Join(parts, ", ")
 	}
-	if m := r.Missing(); m > 0 {
-		line += fmt.Sprintf("; %d planned and not played", m)
+	if missing > 0 {
+		line += fmt.Sprintf("; %d planned and not played", missing)
 	}
 	return line
 }

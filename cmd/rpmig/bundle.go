@@ -39,6 +39,7 @@ func (e *env) bundleCommand() *cli.Command {
 			"file holds report.txt, ready to be pasted into a mail; the ledger, the page and\n" +
 			"the timelines; each cell's capture, socket tables, sysctls, rules and counters;\n" +
 			"the BPF program with the verifier's log; and what is known of this machine now.\n" +
+			"Of a run in several kernels, a bundle is of one: DIR/KERNEL.\n" +
 			"--check prints the report of a bundle that is whole.",
 		Flags: []cli.Flag{
 			&cli.PathFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the bundle to `FILE`"},
@@ -66,7 +67,11 @@ func (e *env) bundleCommand() *cli.Command {
 			if err := freeForBundle(to, c.Bool("force"), "rpmig bundle "+quote(from)+" -o "+quote(to)+" --force"); err != nil {
 				return err
 			}
-			run, err := readLedger(c.Context, from)
+			rec, err := readRuns(c.Context, from)
+			if err != nil {
+				return err
+			}
+			run, err := rec.one(from, func(dir string) string { return "rpmig bundle " + dir + " -o " + quote(to) })
 			if err != nil {
 				return err
 			}
@@ -255,6 +260,10 @@ func bundleSource(ctx context.Context, files fs.FS, run *result.Run) (bundle.Sou
 		}
 	}
 	switch config := kernelConfig(env.Release); {
+	case run.Header.Guest != nil:
+		if src.KernelConfig = guestConfig(files, run.Header.Guest); src.KernelConfig == nil {
+			env.LeftOut = append(env.LeftOut, reports.LeftOut{File: "kernel.config", Why: "which was not found beside the guest's kernel"})
+		}
 	case config == nil:
 		env.LeftOut = append(env.LeftOut, reports.LeftOut{File: "kernel.config", Why: "which was found neither in /proc/config.gz nor in /boot or /lib/modules"})
 	case env.Release != run.Header.Kernel:
@@ -321,18 +330,36 @@ func sysctls() map[string]string {
 	return found
 }
 
+// maxConfig is how large a kernel's .config may be, in bytes.
+const maxConfig = 16 << 20
+
+// guestConfig returns the .config of a guest's kernel, which the run has left in its folder; nil where there is none.
+func guestConfig(files fs.FS, g *result.Guest) []byte {
+	if !fs.ValidPath(g.Config) || g.Config == "." {
+		return nil
+	}
+	info, err := fs.Stat(files, g.Config)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > maxConfig {
+		return nil
+	}
+	config, err := fs.ReadFile(files, g.Config)
+	if err != nil {
+		return nil
+	}
+	return config
+}
+
 // kernelConfig returns what the running kernel was built with; nil where it does not say.
 func kernelConfig(release string) []byte {
-	const most = 16 << 20
 	if packed, err := os.ReadFile("/proc/config.gz"); err == nil {
 		if zip, err := gzip.NewReader(bytes.NewReader(packed)); err == nil {
-			if config, err := io.ReadAll(io.LimitReader(zip, most)); err == nil {
+			if config, err := io.ReadAll(io.LimitReader(zip, maxConfig)); err == nil {
 				return config
 			}
 		}
 	}
 	for _, name := range []string{"/boot/config-" + release, "/lib/modules/" + release + "/config", "/lib/modules/" + release + "/build/.config"} {
-		if config, err := os.ReadFile(name); err == nil && len(config) <= most {
+		if config, err := os.ReadFile(name); err == nil && len(config) <= maxConfig {
 			return config
 		}
 	}

@@ -135,6 +135,8 @@ func optionValues(option string) []string {
 		return formatNames()
 	case "drop":
 		return slices.Clone(netns.DropBackends)
+	case "fetch":
+		return []string{"host"}
 	case "trace":
 		return slices.Clone(traces)
 	case "packets":

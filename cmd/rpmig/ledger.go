@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -13,6 +14,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -22,17 +26,135 @@ import (
 
 // readLedger reads the ledger of a run by its folder, or by the name that the run printed when it ended.
 func readLedger(ctx context.Context, path string) (*result.Run, error) {
-	var run *result.Run
+	rec, err := readRuns(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	return rec.one(path, func(dir string) string { return "name its folder: " + dir })
+}
+
+// recorded are the runs of a folder or of a file.
+type recorded struct {
+	runs []*result.Run
+	// names are those of the folders of each, below dir; nil: they are in one file.
+	names []string
+	dir   string // empty: it is not known where the evidence is
+}
+
+// readRuns reads a run as readLedger does, or those of a folder that has a folder for each, or of a file in which they are one
+// after another.
+func readRuns(ctx context.Context, path string) (*recorded, error) {
+	var rec *recorded
 	if err := unlessEnded(ctx, func() (err error) {
-		run, err = openLedger(path) // a pipe may stay silent, and a million cells take half a minute
+		rec, err = openRuns(path) // a pipe may stay silent, and a million cells take half a minute
 		return err
 	}); err != nil {
 		return nil, err
 	}
-	return run, nil
+	return rec, nil
 }
 
-func openLedger(path string) (*result.Run, error) {
+func openRuns(path string) (*recorded, error) {
+	names := runFolders(path)
+	if names == nil {
+		runs, err := openLedgers(path)
+		if err != nil {
+			return nil, err
+		}
+		rec := &recorded{runs: runs}
+		if len(runs) == 1 {
+			rec.dir = runDir(path)
+		}
+		return rec, nil
+	}
+	rec := &recorded{names: names, dir: path}
+	for _, name := range names {
+		file := filepath.Join(path, name, ledgerName)
+		runs, err := openLedgers(file)
+		if err != nil {
+			return nil, err
+		}
+		if len(runs) > 1 {
+			return nil, fmt.Errorf("%s: %w: want one in each folder", file, result.ErrSeveral)
+		}
+		rec.runs = append(rec.runs, runs...)
+	}
+	return rec, nil
+}
+
+// runFolders are the folders of runs in a folder, in the order of their names, in which 6.9 comes before 6.10. There are none
+// in the folder of a run.
+func runFolders(path string) (names []string) {
+	if _, err := os.Stat(filepath.Join(path, ledgerName)); err == nil {
+		return nil
+	}
+	entries, _ := os.ReadDir(path) // it is a file, or what opens it says why it cannot be read
+	for _, entry := range entries {
+		if _, err := os.Stat(filepath.Join(path, entry.Name(), ledgerName)); err == nil {
+			names = append(names, entry.Name())
+		}
+	}
+	slices.SortFunc(names, byNumbers)
+	return names
+}
+
+var numbers = regexp.MustCompile(`\d+|\D+`)
+
+// byNumbers compares names part by part, numbers by what they are.
+func byNumbers(a, b string) int {
+	return slices.CompareFunc(numbers.FindAllString(a, -1), numbers.FindAllString(b, -1), func(a, b string) int {
+		m, errA := strconv.ParseUint(a, 10, 64)
+		n, errB := strconv.ParseUint(b, 10, 64)
+		if errA == nil && errB == nil && m != n {
+			return cmp.Compare(m, n)
+		}
+		return cmp.Compare(a, b)
+	})
+}
+
+// one is the run, of a path that has one alone. Of several, the hint is what to say of the folder of the worst.
+func (r *recorded) one(path string, hint func(dir string) string) (*result.Run, error) {
+	if r.names == nil && len(r.runs) == 1 {
+		return r.runs[0], nil
+	}
+	said := fmt.Sprintf("%s holds %s, and one is wanted", path, result.Plural(len(r.runs), "run", "runs"))
+	if r.names == nil {
+		return nil, &usageError{said, "rpmig report " + quote(path) + " shows all"}
+	}
+	return nil, &usageError{said, hint(quote(filepath.Join(path, r.names[r.worst()])))}
+}
+
+// worst is the run to look at first.
+func (r *recorded) worst() int {
+	for i, run := range r.runs {
+		if run.ExitCode() == result.ExitCode(r.runs) {
+			return i
+		}
+	}
+	return 0
+}
+
+// sayBroken says which runs are not whole.
+func (r *recorded) sayBroken(w io.Writer) {
+	for i, run := range r.runs {
+		who := "the run"
+		switch {
+		case r.names != nil:
+			who = r.names[i]
+		case len(r.runs) > 1:
+			who = fmt.Sprintf("run %d, on %s,", i+1, run.Header.Kernel)
+		}
+		if run.Ending != nil {
+			fmt.Fprintf(w, "rpmig: %s did not end by itself: %s\n", printable(who), printable(run.Ending.Why))
+		}
+		if n := run.Missing(); n > 0 {
+			fmt.Fprintf(w, "rpmig: %s was cut short: %d of %d cells are missing\n", printable(who), n, run.Header.Cells)
+		}
+	}
+}
+
+// openLedgers reads the ledgers of a file, or of the one in a run's folder.
+func openLedgers(path string) ([]*result.Run, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		path = filepath.Join(path, ledgerName)
 	}
@@ -47,14 +169,14 @@ func openLedger(path string) (*result.Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	run, err := result.Read(text)
+	runs, err := result.ReadAll(text)
 	if err != nil {
 		err = fmt.Errorf("%s: %w", path, err)
 	}
 	if errors.Is(err, result.ErrNoHeader) {
 		return nil, &hintedError{err, "a ledger is the run.jsonl that rpmig run --out=DIR writes: rpmig report DIR"}
 	}
-	return run, err
+	return runs, err
 }
 
 // What files begin with that people take for a ledger. A tar file has its magic behind the first name and what goes with it.

@@ -100,7 +100,8 @@ func (e *env) fail(err error) int {
 		fmt.Fprintf(e.stderr, "rpmig: hint: %s\n", hinted.Hint())
 	}
 	var usage *usageError
-	if errors.As(err, &usage) {
+	var named interface{ Usage() bool }
+	if errors.As(err, &usage) || errors.As(err, &named) && named.Usage() {
 		return result.ExitUsage
 	}
 	return result.ExitSoftware
@@ -148,7 +149,7 @@ func (e *env) app() *cli.App {
 			"Linux 5.14 can migrate them. rpmig shows both, with a capture for each verdict.\n\n" +
 			"Begin with: rpmig run all",
 		Commands: []*cli.Command{
-			e.runCommand(), e.reportCommand(), e.bundleCommand(), e.listCommand(), e.explainCommand(), e.doctorCommand(), e.docsCommand(),
+			e.runCommand(), e.reportCommand(), e.bundleCommand(), e.listCommand(), e.explainCommand(), e.doctorCommand(), e.kernelsCommand(), e.docsCommand(),
 			e.completionCommand(), e.manCommand(), e.versionCommand(),
 		},
 		HideHelpCommand: true,

@@ -50,6 +50,7 @@ func (e *env) manual(app *cli.App) string {
 	p.macro("SH", "ENVIRONMENT")
 	p.tagged("NO_COLOR", "Set to anything: no colours.")
 	p.tagged("TMPDIR", "Where a run without --out leaves the evidence of what is FAIL or ERROR; else /tmp.")
+	p.tagged("XDG_CACHE_HOME", "Above the folder rpmig, in which kernels are kept; else $HOME/.cache, else where temporary files are.")
 	p.macro("SH", "FILES")
 	p.files()
 	return p.String()

@@ -42,6 +42,24 @@ func (e *env) next(c *cli.Context, format reports.Format, run *result.Run, dir s
 	}
 }
 
+// nextOf says it under a report of several runs: the cell is one of the worst run.
+func (e *env) nextOf(c *cli.Context, format reports.Format, rec *recorded) {
+	worst := rec.runs[rec.worst()]
+	if rec.names == nil {
+		e.next(c, format, worst, rec.dir)
+		return
+	}
+	cell := e.mostRelevant(worst)
+	if c.Bool("q") || format.Name != "text" || cell == nil {
+		return
+	}
+	if !c.Bool("v") {
+		id := strings.TrimSuffix(cell.ID(), "/1")
+		fmt.Fprintf(e.stderr, "rpmig: why: rpmig explain %s\n", quote(filepath.Join(rec.dir, rec.names[rec.worst()], id)))
+	}
+	fmt.Fprintf(e.stderr, "rpmig: the page: rpmig report %s --format=html >page.html\n", quote(rec.dir))
+}
+
 // mostRelevant is the cell to look at first: one that went wrong, or else one in which a connection was lost, in the
 // order of the scenarios. It is nil where nothing was played.
 func (e *env) mostRelevant(run *result.Run) *result.Cell {

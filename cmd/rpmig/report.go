@@ -19,7 +19,9 @@ func (e *env) reportCommand() *cli.Command {
 		Name:      "report",
 		Usage:     "make any report again from the ledger of a run",
 		UsageText: "rpmig report DIR [--format=FORMAT]",
-		Description: "DIR is what a run wrote with --out, or the folder that a failing run named.\n" +
+		Description: "DIR is what a run wrote with --out, or the folder that a failing run named. Of a\n" +
+			"run in several kernels, DIR has a folder for each: DIR makes one report of all,\n" +
+			"DIR/KERNEL of one.\n" +
 			"Exit status: 0 when the report was made, whatever it says.",
 		Flags: []cli.Flag{
 			formatFlag(), verboseFlag(), noColorFlag(),
@@ -32,18 +34,16 @@ func (e *env) reportCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			run, err := readLedger(c.Context, c.Args().First())
+			rec, err := readRuns(c.Context, c.Args().First())
 			if err != nil {
 				return err
 			}
-			if n := run.Missing(); n > 0 {
-				fmt.Fprintf(e.stderr, "rpmig: the run was cut short: %d of %d cells are missing\n", n, run.Header.Cells)
-			}
-			if err := e.render(c.Context, c, format, run, runDir(c.Args().First())); err != nil {
+			rec.sayBroken(e.stderr)
+			if err := e.renderAll(c.Context, c, format, rec); err != nil {
 				return err
 			}
 			if e.personErr {
-				e.next(c, format, run, c.Args().First())
+				e.nextOf(c, format, rec)
 			}
 			return nil
 		},
@@ -69,12 +69,23 @@ func lookupFormat(c *cli.Context) (reports.Format, error) {
 // render writes the report of a run, whose folder is dir if it has one. With -q the text of a run in which all went well is
 // one line.
 func (e *env) render(ctx context.Context, c *cli.Context, format reports.Format, run *result.Run, dir string) error {
-	if c.Bool("q") && format.Name == "text" && run.ExitCode() == result.ExitOK {
-		_, err := fmt.Fprintln(e.stdout, run.Summary())
+	return e.renderAll(ctx, c, format, &recorded{runs: []*result.Run{run}, dir: dir})
+}
+
+// renderAll writes one report of all runs.
+func (e *env) renderAll(ctx context.Context, c *cli.Context, format reports.Format, rec *recorded) error {
+	if c.Bool("q") && format.Name == "text" && result.ExitCode(rec.runs) == result.ExitOK {
+		_, err := fmt.Fprintln(e.stdout, result.Summary(rec.runs))
 		return err
 	}
-	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v"), Dir: dir}
-	return reportError(unlessEnded(ctx, func() error { return format.Render(&untilEnded{ctx, e.stdout}, run, o) }))
+	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v"), Dir: rec.dir, Names: rec.names}
+	return reportError(unlessEnded(ctx, func() error {
+		w := &untilEnded{ctx, e.stdout}
+		if rec.names == nil && len(rec.runs) == 1 { // dir is its own folder
+			return format.Render(w, rec.runs[0], o)
+		}
+		return reports.RenderAll(w, format, rec.runs, o)
+	}))
 }
 
 func reportError(err error) error {

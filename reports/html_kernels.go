@@ -1,0 +1,171 @@
+package reports
+
+import (
+	"cmp"
+	"fmt"
+	"html/template"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// htmlKernel is a run.
+type htmlKernel struct {
+	*kernelRun
+	Name         string
+	Release      string
+	Command      string
+	Facts        []fact
+	Backends     string
+	Uncontrolled string
+	Streams      []*pool
+}
+
+// newHTMLPage is a page without its rows.
+func newHTMLPage(all []*kernelRun) *htmlPage {
+	h, css := &all[0].Header, pageCSS
+	if len(all) > 1 {
+		css += kernelsCSS
+	}
+	p := &htmlPage{
+		Summary: result.Summary(runsOf(all)), ModeDocs: h.Modes, DoubtSentence: doubt,
+		CSS: template.CSS(css), JS: template.JS(pageJS), Policy: policy(pageJS, css),
+	}
+	for _, s := range result.Statuses() {
+		if slices.ContainsFunc(all, func(k *kernelRun) bool { return k.Count(s) > 0 }) {
+			p.Statuses = append(p.Statuses, s)
+		}
+	}
+	for _, run := range all {
+		p.add(run)
+	}
+	slices.SortFunc(p.Modes, modeOrder(h))
+	return p
+}
+
+// add adds what the page says of a run besides its rows.
+func (p *htmlPage) add(run *kernelRun) {
+	cells := sorted(run.Run)
+	k := &htmlKernel{
+		kernelRun: run, Name: run.name, Release: run.Header.Release(), Facts: guestFacts(run.Header.Guest),
+		Command:  strings.Join(append([]string{"rpmig"}, run.Header.Command...), " "),
+		Backends: strings.Join(dropBackends(cells), " and by "), Streams: pools(cells),
+	}
+	var doubted []*result.Cell
+	for _, c := range cells {
+		if !slices.Contains(p.Modes, c.Mode) {
+			p.Modes = append(p.Modes, c.Mode)
+		}
+		if doubtful(c) {
+			doubted = append(doubted, c)
+		}
+		p.AnyTables = p.AnyTables || len(c.Tables) > 0
+	}
+	k.Uncontrolled = places(doubted)
+	p.AnyStreams = p.AnyStreams || len(k.Streams) > 0
+	p.Kernels = append(p.Kernels, k)
+}
+
+// rows are the scenarios and families of a run. Their ids are none of those that are taken.
+func (k *htmlKernel) rows(modes []string, taken map[string]bool) ([]*htmlRow, error) {
+	d := htmlDrawer{NewStories(k.Run), NewStories(&result.Run{Header: k.Header}), modes, k.o, k.name}
+	return d.rows(htmlRows(sorted(k.Run), k.name, taken))
+}
+
+// htmlCompared is what a page of several kernels has of them side by side.
+type htmlCompared struct {
+	Kernels []string
+	Rows    []htmlDifference // what differs
+	Alike   string
+	Groups  []*htmlGroup // all
+}
+
+// htmlDifference is a row of the table of what differs: see comparedRow.
+type htmlDifference struct {
+	Scenario, Where string
+	Entries         []htmlEntry // by kernel
+}
+
+// htmlGroup is a scenario in a family.
+type htmlGroup struct {
+	Scenario, Family string
+	Lines            []*htmlLine // by mode
+}
+
+type htmlLine struct {
+	Mode    string
+	Differs bool
+	Entries []htmlEntry // by kernel
+}
+
+// renderPages writes one page of several kernels, each a column. It belongs in the folder that holds theirs.
+func renderPages(w io.Writer, all []*kernelRun, _ Options) error {
+	p := newHTMLPage(all)
+	p.Title = "on " + result.Plural(len(all), "kernel", "kernels")
+	p.Compared = &htmlCompared{}
+	taken := map[string]bool{}
+	entries := map[string]map[setting][]htmlEntry{} // by scenario, a kernel each
+	for i, k := range p.Kernels {
+		p.Compared.Kernels = append(p.Compared.Kernels, k.name)
+		rows, err := k.rows(p.Modes, taken)
+		if err != nil {
+			return fmt.Errorf("write html: %w", err)
+		}
+		for _, r := range rows {
+			for _, e := range r.Entries {
+				s := setting{r.Family, e.Mode}
+				if entries[r.Scenario] == nil {
+					entries[r.Scenario] = map[setting][]htmlEntry{}
+				}
+				if entries[r.Scenario][s] == nil {
+					entries[r.Scenario][s] = make([]htmlEntry, len(all))
+				}
+				entries[r.Scenario][s][i] = e.brief()
+			}
+		}
+		p.Rows = append(p.Rows, rows...)
+	}
+	slices.SortStableFunc(p.Rows, func(a, b *htmlRow) int {
+		return cmp.Or(cmp.Compare(a.Scenario, b.Scenario), cmp.Compare(a.Family, b.Family))
+	})
+	p.Compared.fill(compare(all), entries)
+	return p.write(w)
+}
+
+// brief is an entry whose counts tell a number only where repeats differ.
+func (e htmlEntry) brief() htmlEntry {
+	e.Counts = slices.Clone(e.Counts)
+	for i := range e.Counts {
+		if e.Counts[i].N == e.Repeats {
+			e.Counts[i].N = 0
+		}
+	}
+	return e
+}
+
+// fill takes what is told of cells from entries.
+func (h *htmlCompared) fill(c *comparison, entries map[string]map[setting][]htmlEntry) {
+	h.Alike = "Cells " + c.alike() + "."
+	for _, r := range c.rows(differs) {
+		scenario := r.scenario
+		for i := 0; (r.scenario == everyScenario || r.scenario == mostScenarios) && i < len(c.scenarios); i++ {
+			if slices.Equal(c.words[c.scenarios[i]][r.first], r.words) { // the first of them
+				scenario = c.scenarios[i]
+				break
+			}
+		}
+		h.Rows = append(h.Rows, htmlDifference{r.scenario, r.where, entries[scenario][r.first]})
+	}
+	for _, scenario := range c.scenarios {
+		var group *htmlGroup
+		for _, s := range c.settings[scenario] {
+			if group == nil || group.Family != s.family {
+				group = &htmlGroup{Scenario: scenario, Family: s.family}
+				h.Groups = append(h.Groups, group)
+			}
+			group.Lines = append(group.Lines, &htmlLine{s.mode, differs(c.words[scenario][s]), entries[scenario][s]})
+		}
+	}
+}
