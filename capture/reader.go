@@ -200,7 +200,7 @@ func decodeAny(data []byte, link layers.LinkType, info gopacket.CaptureInfo) (Fr
 	// gopacket wants all of a header's options, and tcpdump -s cuts in their midst.
 	const fixed = 20
 	switch {
-	case head != nil && len(head) >= fixed:
+	case len(head) >= fixed:
 		length := int(head[12]>>4) * 4
 		payload := segment - length
 		if segment < length { // what the sender has not cut yet has no length (BIG TCP, segmentation offload)

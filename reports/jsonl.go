@@ -1,7 +1,7 @@
 package reports
 
 import (
-	"bytes"
+	"bufio"
 	"fmt"
 	"io"
 
@@ -19,16 +19,14 @@ func renderLedgers(w io.Writer, all []*kernelRun, _ Options) error {
 }
 
 func writeLedgers(w io.Writer, runs []*result.Run) error {
-	var buf bytes.Buffer
+	buf := bufio.NewWriterSize(w, 64<<10)
 	for _, run := range runs {
-		lw, err := result.NewWriter(&buf, run.Header)
+		lw, err := result.NewWriter(buf, run.Header)
 		if err != nil {
 			return err
 		}
-		for i := range run.Cells {
-			if err := lw.Write(&run.Cells[i]); err != nil {
-				return err
-			}
+		if err := asEnded(run, lw.Write); err != nil {
+			return err
 		}
 		if run.Ending != nil {
 			if err := lw.End(*run.Ending); err != nil {
@@ -36,8 +34,25 @@ func writeLedgers(w io.Writer, runs []*result.Run) error {
 			}
 		}
 	}
-	if _, err := w.Write(buf.Bytes()); err != nil {
+	if err := buf.Flush(); err != nil {
 		return fmt.Errorf("write jsonl: %w", err)
+	}
+	return nil
+}
+
+// asEnded calls do with the cells of a run in the order in which they ended.
+func asEnded(run *result.Run, do func(*result.Cell) error) error {
+	for i := range run.Len() {
+		var c *result.Cell
+		var err error
+		if run.Stored == nil {
+			c = &run.Cells[i]
+		} else if c, err = run.Stored.Cell(i); err != nil {
+			return err
+		}
+		if err := do(c); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -324,11 +324,11 @@ func TestKernelsTAP(t *testing.T) {
 // TestKernelsJUnit: each suite is a scenario on a kernel, and what is counted is what is there.
 func TestKernelsJUnit(t *testing.T) {
 	for name, runs := range sets() {
-		var got junitSuites
+		var got readSuites
 		if err := xml.Unmarshal([]byte(renderAll(t, "junit", runs, Options{})), &got); err != nil {
 			t.Fatal(err)
 		}
-		want := junitCounts{Time: got.Time}
+		want := readCounts{Time: got.Time}
 		for _, run := range runs {
 			want.Tests += len(run.Cells)
 			want.Failures += run.Count(result.Fail)
@@ -342,8 +342,8 @@ func TestKernelsJUnit(t *testing.T) {
 				want.Errors++
 			}
 		}
-		if got.junitCounts != want {
-			t.Errorf("%s: want %+v, got %+v", name, want, got.junitCounts)
+		if got.readCounts != want {
+			t.Errorf("%s: want %+v, got %+v", name, want, got.readCounts)
 		}
 		seen := map[string]bool{}
 		for _, s := range got.Suites {

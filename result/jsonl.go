@@ -144,73 +144,105 @@ func ReadAll(r io.Reader) ([]*Run, error) {
 }
 
 func readAll(r io.Reader) (runs []*Run, err error) {
+	var run *Run // the last of them
+	err = scan(r, func(h *Header) {
+		run = &Run{Header: *h}
+		runs = append(runs, run)
+	}, func(l *line) error {
+		if l.ending != nil {
+			run.Ending = l.ending
+		} else {
+			run.Cells = append(run.Cells, *l.cell)
+		}
+		return nil
+	})
+	return runs, err
+}
+
+// line is a line of a ledger that is not its header: one of the two is not nil.
+type line struct {
+	cell   *Cell
+	ending *Ending
+	at     int64 // where it begins, in bytes
+	length int   // with its newline
+	schema int   // of its ledger
+}
+
+// scan reads ledgers that follow one another, line by line, and holds each against itself.
+func scan(r io.Reader, begin func(*Header), take func(*line) error) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxLine)
 	lines.Split(splitLines)
 
-	var run *Run // the last of them
-	schema := 0  // of its ledger
+	schema := 0 // of the last ledger
 	var planned plan
-	begin := func(h *Header) {
-		run, schema, planned = &Run{Header: *h}, h.Schema, plan{header: h}
-		run.Header.Schema = Schema // as it is in memory, and if it is written again
-		runs = append(runs, run)
+	start := func(h *Header) {
+		schema, planned = h.Schema, plan{header: h}
+		h.Schema = Schema // as it is in memory, and if it is written again
+		begin(h)
 	}
-	n := 0
+	n, next := 0, int64(0)
 	for lines.Scan() {
 		n++
 		text := lines.Bytes()
+		l := &line{at: next, length: len(text), schema: schema}
+		next += int64(len(text))
 		if n == 1 {
 			h, err := parseHeader(text, n)
 			if err != nil {
-				return nil, err
+				return err
 			}
-			begin(h)
+			start(h)
 			continue
 		}
 		if !bytes.HasSuffix(text, []byte("\n")) {
 			text = bytes.TrimRight(text, "\x00") // what a power cut leaves of what was not yet on the disk
+			l.length = len(text)
 		}
 		if len(bytes.TrimSpace(text)) == 0 { // an editor's, or one that was pasted in
 			continue
 		}
 		if cutShort(text) {
 			if bytes.HasPrefix(bytes.TrimSpace(text), []byte(`{"schema":`)) { // a run began of which nothing is known
-				return nil, fmt.Errorf("line %d: the header of another run, cut short", n)
+				return fmt.Errorf("line %d: the header of another run, cut short", n)
 			}
 			break
 		}
-		if ending, ok := parseEnding(text); ok {
-			run.Ending = ending
-			continue
-		}
-		c, err := parseCell(text, schema)
-		if err != nil {
-			h, headerErr := parseHeader(text, n)
-			switch {
-			case headerErr == nil:
-				begin(h)
-				continue
-			case errors.Is(headerErr, ErrNoHeader):
-				return nil, onLine(n, err)
-			default:
-				return nil, headerErr
+		ending, isEnding := parseEnding(text)
+		if isEnding {
+			l.ending = ending
+		} else {
+			c, err := parseCell(text, schema)
+			if err != nil {
+				h, headerErr := parseHeader(text, n)
+				switch {
+				case headerErr == nil:
+					start(h)
+					continue
+				case errors.Is(headerErr, ErrNoHeader):
+					return onLine(n, err)
+				default:
+					return headerErr
+				}
 			}
+			if err := planned.take(c); err != nil {
+				return onLine(n, err)
+			}
+			l.cell = c
 		}
-		if err := planned.take(c); err != nil {
-			return nil, onLine(n, err)
+		if err := take(l); err != nil {
+			return err
 		}
-		run.Cells = append(run.Cells, *c)
 	}
 	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
-		return nil, fmt.Errorf("line %d: longer than %d MiB", n+1, maxLine>>20)
+		return fmt.Errorf("line %d: longer than %d MiB", n+1, maxLine>>20)
 	} else if err != nil {
-		return nil, fmt.Errorf("line %d: %w", n+1, err)
+		return fmt.Errorf("line %d: %w", n+1, err)
 	}
-	if run == nil {
-		return nil, fmt.Errorf("line 1: %w: the file is empty", ErrNoHeader)
+	if n == 0 {
+		return fmt.Errorf("line 1: %w: the file is empty", ErrNoHeader)
 	}
-	return runs, nil
+	return nil
 }
 
 // onLine says on which line an error is.

@@ -448,11 +448,27 @@ type Run struct {
 	Header Header
 	Cells  []Cell
 	Ending *Ending // nil: it ended by itself, or was cut short without a word
+	// Stored has the cells of a run that are not in Cells; nil: all are there.
+	Stored *Stored
+}
+
+// Len returns how many cells there are.
+func (r *Run) Len() int {
+	if r.Stored != nil {
+		return r.Stored.Len()
+	}
+	return len(r.Cells)
 }
 
 // Count returns how many cells have the status.
 func (r *Run) Count(s Status) int {
 	n := 0
+	if r.Stored != nil {
+		for _, k := range r.Stored.Kinds {
+			n += k.Count[s]
+		}
+		return n
+	}
 	for i := range r.Cells {
 		if r.Cells[i].Status == s {
 			n++
@@ -464,16 +480,14 @@ func (r *Run) Count(s Status) int {
 // Took is how long the run took by the wall clock, in seconds, up to the end of its last cell. It is not known of a ledger that
 // does not say when its cells began.
 func (r *Run) Took() (seconds float64, known bool) {
-	for i := range r.Cells {
-		if c := &r.Cells[i]; c.At > 0 {
-			seconds, known = max(seconds, c.At+c.Elapsed), true
-		}
+	for _, k := range r.Kinds() {
+		seconds, known = max(seconds, k.Until), known || k.Began > 0
 	}
 	return seconds, known && !r.Header.Started.IsZero()
 }
 
 // Missing returns how many of the planned cells are not in the ledger: a run that was cut short.
-func (r *Run) Missing() int { return max(r.Header.Cells-len(r.Cells), 0) }
+func (r *Run) Missing() int { return max(r.Header.Cells-r.Len(), 0) }
 
 // Exit codes. Skipped is kselftest's KSFT_SKIP; Usage and Failure follow sysexits(3).
 const (
@@ -492,7 +506,7 @@ func (r *Run) ExitCode() int {
 		return ExitSoftware
 	case r.Count(Fail) > 0:
 		return ExitFail
-	case len(r.Cells) > 0 && r.Count(Skip) == len(r.Cells):
+	case r.Len() > 0 && r.Count(Skip) == r.Len():
 		return ExitSkip
 	default:
 		return ExitOK
@@ -520,7 +534,7 @@ func (r *Run) Summary() string { return Summary([]*Run{r}) }
 func Summary(runs []*Run) string {
 	cells, missing := 0, 0
 	for _, r := range runs {
-		cells += len(r.Cells)
+		cells += r.Len()
 		missing += r.Missing()
 	}
 	var parts []string
