@@ -41,20 +41,20 @@ func compareKinds(compareModes func(a, b string) int, k, l *result.Kind) int {
 
 // each calls do with one after another. What it keeps of a cell it copies.
 func (c *cells) each(do func(*result.Cell) error) error {
-	return c.eachOf(nil, do)
+	return c.eachOf(func(result.Status) bool { return true }, do)
 }
 
-// eachOf does so with the cells of some statuses; nil: of all.
-func (c *cells) eachOf(of []result.Status, do func(*result.Cell) error) error {
+// eachOf does so with the cells of some statuses.
+func (c *cells) eachOf(of func(result.Status) bool, do func(*result.Cell) error) error {
 	for _, cell := range c.held {
-		if of == nil || slices.Contains(of, cell.Status) {
+		if of(cell.Status) {
 			if err := do(cell); err != nil {
 				return err
 			}
 		}
 	}
 	for _, i := range c.order {
-		if of != nil && !slices.Contains(of, c.run.Stored.Status(int(i))) {
+		if !of(c.run.Stored.Status(int(i))) {
 			continue
 		}
 		cell, err := c.run.Stored.Cell(int(i))
