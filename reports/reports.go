@@ -35,6 +35,7 @@ type Format struct {
 	Doc    string // one phrase
 	Story  bool   // it shows what happened inside each cell, even without Options.Verbose
 	Checks bool   // it shows the checks and steps of each cell, even without Options.Verbose
+	Stored bool   // Render takes a run whose cells are stored (result.Run), and holds no more than one of them at a time
 	Render func(w io.Writer, run *result.Run, o Options) error
 	// Stream begins a report that is written while the run lasts, its cells in the order in which they end; nil: the format has
 	// none, as it needs to know the whole run first.
@@ -55,13 +56,13 @@ type Stream interface {
 // Formats lists every format, sorted by name.
 func Formats() []Format {
 	return []Format{
-		{"html", "one page to look at, with diagrams, for people", true, true, renderHTML, nil, renderPages},
-		{"jsonl", "the ledger itself, one JSON object a line", true, true, renderJSONL, streamJSONL, renderLedgers},
-		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", false, true, renderJUnit, nil, renderSuites},
-		{"ktap", "KTAP version 1, as kernel tests print", false, false, renderTAP(ktapVersion), streamTAP(ktapVersion), renderNested},
-		{"markdown", "what did not pass, or where kernels differ, as tables of Markdown", false, false, renderMarkdown, nil, renderMarkdowns},
-		{"tap", "the same as TAP version 13, for other readers of TAP", false, false, renderTAP(tapVersion), streamTAP(tapVersion), renderFlat},
-		{"text", "tables and sentences, for people", false, false, renderText, nil, renderTexts},
+		{"html", "one page to look at, with diagrams, for people", true, true, false, renderHTML, nil, renderPages},
+		{"jsonl", "the ledger itself, one JSON object a line", true, true, true, renderJSONL, streamJSONL, renderLedgers},
+		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", false, true, true, renderJUnit, nil, renderSuites},
+		{"ktap", "KTAP version 1, as kernel tests print", false, false, true, renderTAP(ktapVersion), streamTAP(ktapVersion), renderNested},
+		{"markdown", "what did not pass, or where kernels differ, as tables of Markdown", false, false, false, renderMarkdown, nil, renderMarkdowns},
+		{"tap", "the same as TAP version 13, for other readers of TAP", false, false, true, renderTAP(tapVersion), streamTAP(tapVersion), renderFlat},
+		{"text", "tables and sentences, for people", false, false, true, renderText, nil, renderTexts},
 	}
 }
 

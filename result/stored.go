@@ -142,3 +142,23 @@ func (s *Stored) Cell(i int) (*Cell, error) {
 	}
 	return c, nil
 }
+
+// Samples are one cell of each kind: the first repeat among those that went worst.
+func (s *Stored) Samples() ([]Cell, error) {
+	best := make([]int, len(s.Kinds)) // by kind, the cell's place and one; 0: none yet
+	for i, c := range s.cells {
+		b := &best[c.kind]
+		if *b == 0 || c.status > s.cells[*b-1].status || c.status == s.cells[*b-1].status && c.repeat < s.cells[*b-1].repeat {
+			*b = i + 1
+		}
+	}
+	var all []Cell
+	for _, i := range best {
+		c, err := s.Cell(i - 1)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, *c)
+	}
+	return all, nil
+}

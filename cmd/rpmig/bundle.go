@@ -67,7 +67,7 @@ func (e *env) bundleCommand() *cli.Command {
 			if err := freeForBundle(to, c.Bool("force"), "rpmig bundle "+quote(from)+" -o "+quote(to)+" --force"); err != nil {
 				return err
 			}
-			rec, err := readRuns(c.Context, from)
+			rec, err := readRuns(c.Context, from, false)
 			if err != nil {
 				return err
 			}

@@ -26,7 +26,7 @@ import (
 
 // readLedger reads the ledger of a run by its folder, or by the name that the run printed when it ended.
 func readLedger(ctx context.Context, path string) (*result.Run, error) {
-	rec, err := readRuns(ctx, path)
+	rec, err := readRuns(ctx, path, false)
 	if err != nil {
 		return nil, err
 	}
@@ -38,15 +38,22 @@ type recorded struct {
 	runs []*result.Run
 	// names are those of the folders of each, below dir; nil: they are in one file.
 	names []string
-	dir   string // empty: it is not known where the evidence is
+	dir   string   // empty: it is not known where the evidence is
+	file  *os.File // where the cells of a run are that are stored; nil: there are none
+}
+
+func (r *recorded) close() {
+	if r.file != nil {
+		_ = r.file.Close()
+	}
 }
 
 // readRuns reads a run as readLedger does, or those of a folder that has a folder for each, or of a file in which they are one
-// after another.
-func readRuns(ctx context.Context, path string) (*recorded, error) {
+// after another. The cells of one run stay in its file, if stored ones will do.
+func readRuns(ctx context.Context, path string, stored bool) (*recorded, error) {
 	var rec *recorded
 	if err := unlessEnded(ctx, func() (err error) {
-		rec, err = openRuns(path) // a pipe may stay silent, and a million cells take half a minute
+		rec, err = openRuns(path, stored) // a pipe may stay silent, and a million cells take half a minute
 		return err
 	}); err != nil {
 		return nil, err
@@ -54,8 +61,14 @@ func readRuns(ctx context.Context, path string) (*recorded, error) {
 	return rec, nil
 }
 
-func openRuns(path string) (*recorded, error) {
+func openRuns(path string, stored bool) (*recorded, error) {
 	names := runFolders(path)
+	if names == nil && stored {
+		rec, err := openStored(path)
+		if !errors.Is(err, result.ErrSeveral) {
+			return rec, err
+		}
+	}
 	if names == nil {
 		runs, err := openLedgers(path)
 		if err != nil {
@@ -155,28 +168,89 @@ func (r *recorded) sayBroken(w io.Writer) {
 
 // openLedgers reads the ledgers of a file, or of the one in a run's folder.
 func openLedgers(path string) ([]*result.Run, error) {
+	f, text, err := openText(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	runs, err := result.ReadAll(text)
+	return runs, ledgerError(f.Name(), err)
+}
+
+// openStored reads the one ledger of a file, and leaves its cells there.
+func openStored(path string) (*recorded, error) {
+	f, text, err := openText(path)
+	if err != nil {
+		return nil, err
+	}
+	name := f.Name()
+	info, err := f.Stat()
+	size := int64(0)
+	if err == nil {
+		size = info.Size()
+	}
+	if err == nil && (text.changed || !info.Mode().IsRegular()) {
+		packed := f
+		f, size, err = spool(text)
+		_ = packed.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	run, err := result.ReadStored(f, size)
+	if err != nil {
+		_ = f.Close()
+		return nil, ledgerError(name, err)
+	}
+	return &recorded{runs: []*result.Run{run}, dir: runDir(path), file: f}, nil
+}
+
+// spool writes a text that can be read but once to a file without a name, where temporary files are.
+func spool(r io.Reader) (f *os.File, size int64, err error) {
+	if f, err = unnamed(); err != nil {
+		return nil, 0, err
+	}
+	if size, err = io.Copy(f, r); err != nil {
+		_ = f.Close()
+	}
+	return f, size, err
+}
+
+// openText opens the ledger of a file, or of the one in a run's folder.
+func openText(path string) (*os.File, *text, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		path = filepath.Join(path, ledgerName)
 	}
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &usageError{"report: " + err.Error(), "rpmig run all --out DIR && rpmig report DIR"}
+		return nil, nil, &usageError{"report: " + err.Error(), "rpmig run all --out DIR && rpmig report DIR"}
 	} else if err != nil {
-		return nil, fmt.Errorf("report: %w", err)
+		return nil, nil, fmt.Errorf("report: %w", err)
 	}
-	defer func() { _ = f.Close() }()
-	text, err := ledgerText(path, f)
+	in, err := ledgerText(path, f)
 	if err != nil {
-		return nil, err
+		_ = f.Close()
+		return nil, nil, err
 	}
-	runs, err := result.ReadAll(text)
-	if err != nil {
-		err = fmt.Errorf("%s: %w", path, err)
+	return f, in, nil
+}
+
+// ledgerError says in which file an error is, and what a ledger is.
+func ledgerError(name string, err error) error {
+	if err == nil {
+		return nil
 	}
+	err = fmt.Errorf("%s: %w", name, err)
 	if errors.Is(err, result.ErrNoHeader) {
-		return nil, &hintedError{err, "a ledger is the run.jsonl that rpmig run --out=DIR writes: rpmig report DIR"}
+		return &hintedError{err, "a ledger is the run.jsonl that rpmig run --out=DIR writes: rpmig report DIR"}
 	}
-	return runs, err
+	return err
+}
+
+// text is what a ledger says.
+type text struct {
+	io.Reader
+	changed bool // the file has other bytes: it is packed, or has a mark
 }
 
 // What files begin with that people take for a ledger. A tar file has its magic behind the first name and what goes with it.
@@ -222,8 +296,9 @@ func unpacked(in *bufio.Reader) (*bufio.Reader, error) {
 }
 
 // ledgerText is the text of a ledger, also of one that gzip, zstd or an editor has had. What is something else is named.
-func ledgerText(name string, r io.Reader) (io.Reader, error) {
-	in, err := unpacked(bufio.NewReader(r))
+func ledgerText(name string, r io.Reader) (*text, error) {
+	plain := bufio.NewReader(r)
+	in, err := unpacked(plain)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -238,10 +313,11 @@ func ledgerText(name string, r io.Reader) (io.Reader, error) {
 			return nil, &usageError{fmt.Sprintf("%s is no ledger, but %s", name, o.what), o.hint}
 		}
 	}
-	if starts(in, byteOrderMark) {
+	marked := starts(in, byteOrderMark)
+	if marked {
 		_, _ = in.Discard(len(byteOrderMark)) // they are there
 	}
-	return in, nil
+	return &text{in, marked || in != plain}, nil
 }
 
 func starts(in *bufio.Reader, magic string) bool {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 
@@ -34,10 +35,13 @@ func (e *env) reportCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			rec, err := readRuns(c.Context, c.Args().First())
+			// One reads a ledger while the others wait, and a page of many cells is best made in little memory.
+			debug.SetGCPercent(50)
+			rec, err := readRuns(c.Context, c.Args().First(), format.Stored)
 			if err != nil {
 				return err
 			}
+			defer rec.close()
 			rec.sayBroken(e.stderr)
 			if err := e.renderAll(c.Context, c, format, rec); err != nil {
 				return err
