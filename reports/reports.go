@@ -110,6 +110,9 @@ func sorted(run *result.Run) []*result.Cell {
 // reason or a path may hold what somebody else wrote. Escape sequences and characters that XML 1.0 forbids are among
 // them.
 func printable(s string) string {
+	if plainText(s) {
+		return s
+	}
 	var b strings.Builder
 	for _, r := range s {
 		if unicode.IsPrint(r) {
@@ -120,6 +123,16 @@ func printable(s string) string {
 		b.WriteString(q[1 : len(q)-1])
 	}
 	return b.String()
+}
+
+// plainText tells whether a text is of nothing but printable ASCII, as most are.
+func plainText(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // resetLine says all that is known of a reset: its frame, flavour, ends, time and step.
