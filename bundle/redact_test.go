@@ -1,9 +1,13 @@
 package bundle
 
 import (
+	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestRedactText(t *testing.T) {
@@ -75,4 +79,54 @@ func TestRedactIsLinear(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzRedactJSON: going through the JSON comes to what decoding it, redacting each text and encoding it would come to.
+func FuzzRedactJSON(f *testing.F) {
+	r := newRedactor(Identity{Hosts: []string{"zeus"}, Users: []string{"jane"}, Homes: []string{"/home/jane"}}, "6.18.44-zeus")
+	for _, text := range []string{
+		`{"reason":"zeus","mode":"zeus","flow":[{"text":"10.0.0.1:80 \\ \"jane\"","role":["zeus"]}],"n":1.50,"e":{},"a":[],"t":true,"x":null}`,
+		`"zeus"`, `[["jane"],{"zeus":"\u007aeus"}]`, `{"own":{"mode":{"reason":"zeus"}}}`, `17`, `{"a":"\ud800"}`,
+	} {
+		f.Add([]byte(text))
+	}
+	var value func(v any) any
+	value = func(v any) any {
+		switch v := v.(type) {
+		case string:
+			return r.text(v)
+		case []any:
+			for i := range v {
+				v[i] = value(v[i])
+			}
+		case map[string]any:
+			for k := range v {
+				if !own[k] {
+					v[k] = value(v[k])
+				}
+			}
+		}
+		return v
+	}
+	decode := func(text []byte) (v any, err error) {
+		dec := json.NewDecoder(bytes.NewReader(text))
+		dec.UseNumber()
+		return v, dec.Decode(&v)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		v, err := decode(text)
+		if err != nil {
+			return
+		}
+		if text, err = json.Marshal(v); err != nil { // as redact hands it over
+			t.Fatal(err)
+		}
+		got, err := decode(r.json(text))
+		if err != nil {
+			t.Fatalf("%s: %v", r.json(text), err)
+		}
+		if diff := cmp.Diff(value(v), got); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", text, diff)
+		}
+	})
 }

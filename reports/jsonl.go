@@ -25,7 +25,7 @@ func writeLedgers(w io.Writer, runs []*result.Run) error {
 		if err != nil {
 			return err
 		}
-		if err := asEnded(run, lw.Write); err != nil {
+		if err := run.Each(lw.Write); err != nil {
 			return err
 		}
 		if run.Ending != nil {
@@ -36,23 +36,6 @@ func writeLedgers(w io.Writer, runs []*result.Run) error {
 	}
 	if err := buf.Flush(); err != nil {
 		return fmt.Errorf("write jsonl: %w", err)
-	}
-	return nil
-}
-
-// asEnded calls do with the cells of a run in the order in which they ended.
-func asEnded(run *result.Run, do func(*result.Cell) error) error {
-	for i := range run.Len() {
-		var c *result.Cell
-		var err error
-		if run.Stored == nil {
-			c = &run.Cells[i]
-		} else if c, err = run.Stored.Cell(i); err != nil {
-			return err
-		}
-		if err := do(c); err != nil {
-			return err
-		}
 	}
 	return nil
 }

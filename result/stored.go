@@ -117,6 +117,23 @@ func ReadStored(file io.ReaderAt, size int64) (*Run, error) {
 	return run, nil
 }
 
+// Each calls do with the cells in the order in which they ended. One that is stored is read for it.
+func (r *Run) Each(do func(*Cell) error) error {
+	for i := range r.Len() {
+		var c *Cell
+		var err error
+		if r.Stored == nil {
+			c = &r.Cells[i]
+		} else if c, err = r.Stored.Cell(i); err != nil {
+			return err
+		}
+		if err := do(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Len returns how many cells there are.
 func (s *Stored) Len() int { return len(s.cells) }
 
