@@ -44,7 +44,7 @@ func Run(ctx context.Context, o Options, sink Sink) error {
 		return err
 	}
 	groups := plan(o, cannot)
-	if len(groups) == 0 {
+	if len(groups) == 0 && o.Planned() == 0 { // a shard may be empty
 		return ErrNothingToPlay
 	}
 	cells := 0
@@ -67,7 +67,10 @@ func Run(ctx context.Context, o Options, sink Sink) error {
 	defer unix.Close(pipe[0])
 	context.AfterFunc(ctx, func() { unix.Close(pipe[1]) })
 
-	r := &runner{o: o, sink: sink, cancel: cancel, cancelled: pipe[0], room: room, files: semaphore.NewWeighted(int64(room.files)), pools: map[pooled]*result.Pool{}}
+	r := &runner{
+		o: o, sink: sink, cancel: cancel, cancelled: pipe[0], room: room, files: semaphore.NewWeighted(int64(room.files)),
+		pools: map[pooled]*result.Pool{}, faults: newFaults(o.Faults),
+	}
 	var busy, idle []group
 	for _, g := range groups {
 		if g[0].Scenario.Busy {
@@ -85,7 +88,7 @@ func Run(ctx context.Context, o Options, sink Sink) error {
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, errFoundFailure) {
 		return err
 	}
-	return nil
+	return r.faults.end()
 }
 
 // ErrNothingToPlay says that no scenario that was asked for makes sense in a mode and family that were asked for.
@@ -157,6 +160,8 @@ type runner struct {
 	room         room
 	files        *semaphore.Weighted // descriptors
 	pools        map[pooled]*result.Pool
+	faults       *faults
+	trying       sync.Mutex // around those who find out whose fault one is
 }
 
 // pooled is what has the repeats of a cell in common.
@@ -204,7 +209,8 @@ func (r *runner) work(ctx context.Context, groups []group, places int) {
 // played is a cell of the plan that has been played, or skipped.
 type played struct {
 	lab.Played
-	order int // within its group
+	order   int      // within its group
+	suspect *suspect // nil: nobody asks for the kernel's faults
 }
 
 func skipped(s plannedCell, repeat int) played {
@@ -217,11 +223,12 @@ func (r *runner) play(s plannedCell, repeat int, files int64, leave func()) play
 	at := r.o.Progress.began(s.Scenario, time.Now())
 	defer func() { at.ended(time.Now()) }()
 	p := r.playAt(&place{r: r, files: files, leave: leave, at: at, keep: r.room.keep || s.Scenario.Busy}, s.Case, repeat)
-	return played{Played: p, order: s.order}
+	p.order = s.order
+	return p
 }
 
 // playAt plays a cell in a place.
-func (r *runner) playAt(at *place, c lab.Case, repeat int) lab.Played {
+func (r *runner) playAt(at *place, c lab.Case, repeat int) played {
 	cfg := lab.Config{
 		Settings: r.o.Settings, Case: c, Repeat: repeat, Connections: r.o.connections(c.Scenario),
 		Dropper: r.o.Dropper, Cancelled: r.cancelled, Alone: &r.alone,
@@ -229,12 +236,19 @@ func (r *runner) playAt(at *place, c lab.Case, repeat int) lab.Played {
 	if repeat > 1 && r.o.Again != nil {
 		cfg.Dropper = r.o.Again
 	}
+	suspect := r.faults.began(c, repeat)
+	if r.o.Watch != nil {
+		id := result.ID(c.Scenario.Name, c.Family.Name, c.Mode.Name, repeat)
+		r.o.Watch.Began(id)
+		defer r.o.Watch.Ended(id)
+	}
 	p := lab.Play(cfg, at)
+	r.faults.ended(suspect)
 	r.files.Release(at.files)
 	if p.Fatal != nil {
 		r.cancel(p.Fatal)
 	}
-	return p
+	return played{Played: p, suspect: suspect}
 }
 
 // confirm plays a cell that was a FAIL again, alone, and notes what it came to. It tells whether the run was cancelled
@@ -316,7 +330,8 @@ func (g *pendingGroup) end() {
 	var ended []*played
 	for i := range g.ended {
 		p := &g.ended[i]
-		if p.Verdict.Status == result.Fail && !r.o.NoConfirm && r.confirm(g.ctx, p) {
+		accused := r.accuse(g.ctx, p)
+		if p.Verdict.Status == result.Fail && !accused && !r.o.NoConfirm && r.confirm(g.ctx, p) {
 			continue
 		}
 		if ended = append(ended, p); isOff(p.Mode) {

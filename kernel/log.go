@@ -3,13 +3,17 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // Log is the kernel's log, which is the whole host's, from when it was opened on.
-type Log struct{ fd int }
+type Log struct {
+	fd      int
+	reports reports
+}
 
 // OpenLog opens it. With the sysctl kernel.dmesg_restrict that takes CAP_SYSLOG.
 func OpenLog() (*Log, error) {
@@ -21,7 +25,7 @@ func OpenLog() (*Log, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("find the end of the kernel's log: %w", err)
 	}
-	return &Log{fd}, nil
+	return &Log{fd: fd}, nil
 }
 
 // Close closes it.
@@ -33,13 +37,44 @@ const maxRecords = 1 << 16
 // Splats reads on to the end of the log, and returns the first line of each report of the kernel's about itself in which one
 // of the functions is named. It fails if records were overwritten before they were read.
 func (l *Log) Splats(functions ...string) ([]string, error) {
+	records, err := l.records()
+	if err != nil {
+		return nil, err
+	}
+	return splats(records, functions), nil
+}
+
+// Reports reads on to the end of the log, and returns the first line of each report of the kernel's about a fault of its own. It
+// fails if records were overwritten before they were read.
+func (l *Log) Reports() ([]string, error) {
+	records, err := l.records()
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, r := range records {
+		if text, ok := kernelText(r); ok && l.reports.line(text) {
+			found = append(found, text)
+		}
+	}
+	return found, nil
+}
+
+// clearOnce has the kernel say again what it says once a boot (Documentation/admin-guide/clearing-warn-once.rst); debugfs has it.
+const clearOnce = "/sys/kernel/debug/clear_warn_once"
+
+// Rearm has the kernel report again what it reports once, as far as it can be had to.
+func (l *Log) Rearm() { _ = os.WriteFile(clearOnce, []byte("1"), 0) }
+
+// records are those since the last time, as /dev/kmsg has them.
+func (l *Log) records() ([]string, error) {
 	var records []string
 	buf := make([]byte, 8<<10) // of one record, which is shorter (PRINTK_MESSAGE_MAX)
 	for len(records) < maxRecords {
 		n, err := unix.Read(l.fd, buf)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
-			return splats(records, functions), nil
+			return records, nil
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
 			return nil, fmt.Errorf("read the kernel's log: %w", err)
@@ -63,12 +98,10 @@ func splats(records, functions []string) []string {
 		title, named = "", false
 	}
 	for _, r := range records {
-		prefix, text, _ := strings.Cut(r, ";")
-		priority, _, _ := strings.Cut(prefix, ",")
-		if len(priority) != 1 || priority > "7" { // the facility times 8, and the level
+		text, ok := kernelText(r)
+		if !ok {
 			continue
 		}
-		text, _, _ = strings.Cut(text, "\n") // what follows are the device, and the like
 		switch {
 		case strings.Contains(text, "BUG:"), strings.Contains(text, "WARNING:"):
 			end()
@@ -85,4 +118,15 @@ func splats(records, functions []string) []string {
 	}
 	end()
 	return found
+}
+
+// kernelText is the text of a record that the kernel has written.
+func kernelText(record string) (text string, ok bool) {
+	prefix, text, _ := strings.Cut(record, ";")
+	priority, _, _ := strings.Cut(prefix, ",")
+	if len(priority) != 1 || priority > "7" { // the facility times 8, and the level
+		return "", false
+	}
+	text, _, _ = strings.Cut(text, "\n") // what follows are the device, and the like
+	return text, true
 }

@@ -67,7 +67,7 @@ func TestLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fds[1])
-	l := &Log{fds[0]}
+	l := &Log{fd: fds[0]}
 	defer l.Close()
 	for _, r := range []string{"4,1,2,-;WARNING: at bpf_sock_destroy+0x1/0x2", "4,2,3,-;---[ end trace 0 ]---"} {
 		if _, err := unix.Write(fds[1], []byte(r)); err != nil {

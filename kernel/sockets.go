@@ -32,6 +32,7 @@ const (
 	Established State = 1
 	SynRecv     State = 3
 	FinWait1    State = 4
+	TimeWait    State = 6
 	CloseWait   State = 8
 	Listen      State = 10
 )

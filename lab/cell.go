@@ -30,6 +30,9 @@ type Settings struct {
 	Strict     bool    // a known bug excuses nothing
 	// Started is when the run began: what the times of its cells count from; zero: nobody wants to know.
 	Started time.Time
+	// Slow says that this machine is known not to keep up: nothing is asserted on time, and a case that it was too slow for is
+	// skipped.
+	Slow bool
 	// Tracer returns the kernel's trace once it is open, which takes as long as a cell needs to get ready; it may be called
 	// from many goroutines. A nil tracer is that there is none; the socket tables are noted at each step all the same. An
 	// error ends the run. With a tracer that is HostWide, cells are got ready side by side, and played one at a time. nil: no
@@ -160,6 +163,9 @@ func Play(cfg Config, h Host) Played {
 		}
 		p.Verdict = verdict.Verdict{Status: result.Error, Reason: l.obs.Slowly(err.Error())}
 	}
+	if cfg.Slow {
+		p.Verdict = l.obs.OnSlowMachine(p.Verdict)
+	}
 	if keep || cfg.Detail >= StoryDetail {
 		p.story, p.Files = l.tell(stack)
 	}
@@ -281,7 +287,10 @@ func (l *Lab) play() error {
 	if err := l.collect(); err != nil {
 		return err
 	}
-	return l.checkListeners()
+	if err := l.checkListeners(); err != nil {
+		return err
+	}
+	return l.checkFreed()
 }
 
 // prepare sets the namespace up, loads the mode's program and opens the capture.

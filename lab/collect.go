@@ -103,8 +103,7 @@ func (l *Lab) drain() error {
 	if err != nil {
 		return err
 	}
-	l.host.Background(l.ring.Close)
-	l.ring = nil
+	l.closeRing()
 	l.record.ReadCapture(rec, &l.obs)
 	if s := l.obs.Stream; s != nil {
 		s.Estimate()

@@ -126,6 +126,15 @@ func TestBrokenCells(t *testing.T) {
 			[]lab.Fault{lab.KernelOf(off)}, result.Fail, "tcp_migrate_req=1 was taken, and nothing migrated"},
 		{"the kernel migrates what was assigned, and should not", scenario(t, "tc-assign-quiz2"), off, 1,
 			[]lab.Fault{lab.KernelOf(sysctl)}, result.Fail, "accepted: want 0, got 1"},
+		{"a socket that nothing shows is never freed", play(func(l *lab.Lab) {
+			quiz1.Play(l)
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Error(err)
+			}
+			t.Cleanup(func() { unix.Close(fd) })
+		}), sysctl, 1, nil,
+			result.Fail, "closed sockets that are never freed: want 0, got 1"},
 		{"clients are steered to nobody", unsteered, off, 1, nil,
 			result.Error, `1 client connects and sends "Hello World": connect to 127.0.0.1:80: connection refused`},
 		{"clients are steered to the group of the one that is meant", drained, off, 1, nil,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -16,7 +17,6 @@ import (
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
-	"github.com/rpmig/rpmig/tcp"
 	"github.com/rpmig/rpmig/verdict"
 	"github.com/rpmig/rpmig/wait"
 )
@@ -29,6 +29,7 @@ type Lab struct {
 	host     Host
 	waiter   wait.Waiter
 	ring     *capture.Ring // nil: not there yet, or closed
+	closing  atomic.Int32  // rings that are being closed
 	diag     *kernel.Diag
 	counting *kernel.Counting
 	program  *migrate.Program
@@ -91,6 +92,9 @@ func (l *Lab) now() float64 { return time.Since(l.record.Start).Seconds() }
 
 // Mode is the cell's mode.
 func (l *Lab) Mode() Mode { return l.cfg.Mode }
+
+// SlowMachine tells whether nothing is to be asserted on time.
+func (l *Lab) SlowMachine() bool { return l.cfg.Slow }
 
 // RealTimers tells whether the user wants the talk's kernel timers, however long they take.
 func (l *Lab) RealTimers() bool { return l.cfg.RealTimers }
@@ -172,18 +176,12 @@ func (l *Lab) Now() time.Duration { return time.Since(l.record.Start) }
 
 // close frees all that the Lab holds but the ring. It runs on the way out of every cell, when no witness looks any more.
 func (l *Lab) close() {
-	for _, w := range l.workers {
-		w.process.Kill()
-	}
-	for _, fd := range l.fds {
-		tcp.NoLinger(fd)
-		_ = unix.Close(fd)
-	}
+	l.closeSockets()
 	if l.steering != nil {
 		_ = l.steering.Close()
 	}
 	if l.ring != nil {
-		l.host.Background(l.ring.Close)
+		l.closeRing()
 	}
 	if l.rule != nil {
 		l.host.Background(l.rule.Close)
@@ -200,4 +198,15 @@ func (l *Lab) close() {
 	if l.watch != nil {
 		_, _ = l.watch.Stop()
 	}
+}
+
+// closeRing closes the capture, which takes a while.
+func (l *Lab) closeRing() {
+	ring := l.ring
+	l.ring = nil
+	l.closing.Add(1)
+	l.host.Background(func() {
+		ring.Close()
+		l.closing.Add(-1)
+	})
 }

@@ -15,6 +15,7 @@ type setting struct{ family, mode string }
 // comparison is several runs held against each other, cell by cell, over all repeats.
 type comparison struct {
 	runs  int
+	idle  []bool                // by run: it has played nothing
 	order func(a, b string) int // of modes
 
 	scenarios []string                        // sorted
@@ -29,8 +30,9 @@ type comparison struct {
 // of a stream, and when, differs from one run to the next on the same kernel.
 func compare(runs []*kernelRun) *comparison {
 	c := &comparison{runs: len(runs), settings: map[string][]setting{}, words: map[string]map[setting][]string{}}
-	c.order = modeOrder(&runs[0].Header)
+	c.order = modeOrder(modesOf(runs))
 	for i, k := range runs {
+		c.idle = append(c.idle, len(k.Cells) == 0)
 		entries := map[string]map[setting]*entry{}
 		for j := range k.Cells {
 			cell := &k.Cells[j]
@@ -57,7 +59,7 @@ func compare(runs []*kernelRun) *comparison {
 			switch words := c.words[scenario][s]; {
 			case differs(words):
 				c.differ++
-			case slices.Contains(words, ""):
+			case c.lacks(words):
 				c.lacking++
 			}
 		}
@@ -85,6 +87,16 @@ func differs(words []string) bool {
 			return true
 		}
 		first = cmp.Or(first, w)
+	}
+	return false
+}
+
+// lacks tells whether a run has not played a cell, of those that have played any.
+func (c *comparison) lacks(words []string) bool {
+	for i, w := range words {
+		if w == "" && !c.idle[i] {
+			return true
+		}
 	}
 	return false
 }
@@ -233,9 +245,13 @@ func where(group, all []setting) string {
 	return strings.Join(parts, "; ")
 }
 
-// alike says how many cells came to the same on all kernels.
+// alike says how many cells came to the same on all kernels that have played any.
 func (c *comparison) alike() string {
-	said := fmt.Sprintf("alike on all kernels: %d of %s", c.cells-c.differ-c.lacking, result.Plural(c.cells, "cell", "cells"))
+	on := "all kernels"
+	if idle := len(slices.DeleteFunc(slices.Clone(c.idle), func(idle bool) bool { return !idle })); idle > 0 {
+		on = fmt.Sprintf("%d of %d kernels, as no other played any", c.runs-idle, c.runs)
+	}
+	said := fmt.Sprintf("alike on %s: %d of %s", on, c.cells-c.differ-c.lacking, result.Plural(c.cells, "cell", "cells"))
 	if c.differ > 0 {
 		said += fmt.Sprintf("; different: %d", c.differ)
 	}

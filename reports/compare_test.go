@@ -56,6 +56,10 @@ func TestCompare(t *testing.T) {
 			[]string{"every scenario [bpf] PASS|SKIP"}, "alike on all kernels: 2 of 4 cells; different: 2",
 		},
 		{
+			"one that did not come up", []*result.Run{{}, run("a/ipv4/off PASS", "a/ipv4/sysctl PASS", "a/ipv4/bpf PASS"), run("a/ipv4/off PASS", "a/ipv4/sysctl SKIP", "a/ipv4/bpf SKIP")},
+			[]string{"a [sysctl, bpf] |PASS|SKIP"}, "alike on 2 of 3 kernels, as no other played any: 1 of 3 cells; different: 2",
+		},
+		{
 			"most scenarios", []*result.Run{
 				run("a/ipv4/bpf PASS", "b/ipv4/bpf PASS", "c/ipv4/bpf PASS", "d/ipv4/bpf XFAIL"),
 				run("a/ipv4/bpf SKIP", "b/ipv4/bpf SKIP", "c/ipv4/bpf PASS", "d/ipv4/bpf SKIP"),

@@ -25,7 +25,7 @@ type htmlKernel struct {
 
 // newHTMLPage is a page without its rows.
 func newHTMLPage(all []*kernelRun) *htmlPage {
-	h, css := &all[0].Header, pageCSS
+	h, css := modesOf(all), pageCSS
 	if len(all) > 1 {
 		css += kernelsCSS
 	}

@@ -65,6 +65,16 @@ func runsOf(all []*kernelRun) []*result.Run {
 	return runs
 }
 
+// modesOf is the header of the first run that lists its modes: a guest that did not come up has none.
+func modesOf(all []*kernelRun) *result.Header {
+	for _, k := range all {
+		if len(k.Header.Modes) > 0 {
+			return &k.Header
+		}
+	}
+	return &all[0].Header
+}
+
 // versions are those of rpmig that made the runs, one mostly.
 func versions(all []*kernelRun) string {
 	var said []string

@@ -50,7 +50,7 @@ func escape(s string) string {
 		return i >= 0 && i < len(runes) && (unicode.IsLetter(runes[i]) || unicode.IsDigit(runes[i]))
 	}
 	for i, r := range runes {
-		if strings.ContainsRune("\\`*[]<>|&~", r) || r == '_' && !(inWord(i-1) && inWord(i+1)) { // x86_64 stays as it is
+		if strings.ContainsRune("\\`*[]<>|&~", r) || r == '_' && (!inWord(i-1) || !inWord(i+1)) { // x86_64 stays as it is
 			b.WriteByte('\\')
 		}
 		b.WriteRune(r)

@@ -1,6 +1,6 @@
-// Package reports makes every format of report from a ledger. Each is a pure function of a run, so no two can disagree
-// and all can be made again later. Apart from jsonl, they list cells in one order, whatever order the cells ended in,
-// unless they are written while the run lasts (Format.Stream).
+// Package reports makes every format of report from a ledger. Each is a pure function of a run, or of several, so no two can
+// disagree and all can be made again later. Apart from jsonl, they list cells in one order, whatever order the cells ended
+// in, unless they are written while the run lasts (Format.Stream).
 //
 // A new format is one file, and one line in Formats.
 package reports
@@ -24,6 +24,7 @@ type Options struct {
 	Color   bool   // ANSI colours
 	Width   int    // of the terminal, in columns; none or more than 80 means 80, less than 60 means 60
 	Verbose bool   // the story, counters and checks of every cell
+	KCIDB   KCIDB  // of format kcidb
 	Dir     string // the run's folder, as the user named it; empty: not known, and no report says where evidence is
 	// Names are what RenderAll calls the runs, and the folders of each below Dir; nil: they are called after their kernels.
 	Names []string
@@ -59,8 +60,11 @@ func Formats() []Format {
 		{"html", "one page to look at, with diagrams, for people", true, true, false, renderHTML, nil, renderPages},
 		{"jsonl", "the ledger itself, one JSON object a line", true, true, true, renderJSONL, streamJSONL, renderLedgers},
 		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", false, true, true, renderJUnit, nil, renderSuites},
+		{"kcidb", "tests for KernelCI's database, schema 5.3", false, true, false, renderKCIDB, nil, renderKCIDBs},
 		{"ktap", "KTAP version 1, as kernel tests print", false, false, true, renderTAP(ktapVersion), streamTAP(ktapVersion), renderNested},
+		{"lava", "the signals by which a LAVA job tells of results", false, false, false, renderLAVA, streamLAVA, renderLAVAs},
 		{"markdown", "what did not pass, or where kernels differ, as tables of Markdown", false, false, false, renderMarkdown, nil, renderMarkdowns},
+		{"nipa", "JSON as the workers of netdev's CI hand it in", false, false, false, renderNIPA, nil, renderNIPAs},
 		{"tap", "the same as TAP version 13, for other readers of TAP", false, false, true, renderTAP(tapVersion), streamTAP(tapVersion), renderFlat},
 		{"text", "tables and sentences, for people", false, false, true, renderText, nil, renderTexts},
 	}

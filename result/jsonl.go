@@ -1,8 +1,8 @@
 package result
 
 import (
-	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,7 +55,7 @@ func NewWriter(w io.Writer, h Header) (*Writer, error) {
 // After an underlying write has failed, every later Write returns that first error: part of a line may be in the file,
 // and Read forgives a cut line at the very end only.
 func (lw *Writer) Write(c *Cell) error {
-	if err := validate(c); err != nil {
+	if err := cmp.Or(validate(c), consistent(c)); err != nil {
 		return fmt.Errorf("write ledger: %w", err)
 	}
 	return lw.line(filled(*c))
@@ -170,63 +170,38 @@ type line struct {
 
 // scan reads ledgers that follow one another, line by line, and holds each against itself.
 func scan(r io.Reader, begin func(*Header), take func(*line) error) error {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, maxLine)
-	lines.Split(splitLines)
-
-	schema := 0 // of the last ledger
+	lines := newLines(r)
+	begun, schema := false, 0 // of the last ledger
 	var planned plan
 	start := func(h *Header) {
-		schema, planned = h.Schema, plan{header: h}
+		begun, schema, planned = true, h.Schema, plan{header: h}
 		h.Schema = Schema // as it is in memory, and if it is written again
 		begin(h)
 	}
-	n, next := 0, int64(0)
-	for lines.Scan() {
-		n++
-		text := lines.Bytes()
-		l := &line{at: next, length: len(text), schema: schema}
-		next += int64(len(text))
-		if n == 1 {
-			h, err := parseHeader(text, n)
+	for lines.next() {
+		if !begun {
+			h, err := parseHeader(lines.text, lines.n)
 			if err != nil {
 				return err
 			}
 			start(h)
 			continue
 		}
-		if !bytes.HasSuffix(text, []byte("\n")) {
-			text = bytes.TrimRight(text, "\x00") // what a power cut leaves of what was not yet on the disk
-			l.length = len(text)
-		}
-		if len(bytes.TrimSpace(text)) == 0 { // an editor's, or one that was pasted in
-			continue
-		}
-		if cutShort(text) {
-			if bytes.HasPrefix(bytes.TrimSpace(text), []byte(`{"schema":`)) { // a run began of which nothing is known
-				return fmt.Errorf("line %d: the header of another run, cut short", n)
-			}
-			break
-		}
-		ending, isEnding := parseEnding(text)
-		if isEnding {
+		l := &line{at: lines.at, length: len(lines.text), schema: schema}
+		if ending, ok := parseEnding(lines.text); ok {
 			l.ending = ending
 		} else {
-			c, err := parseCell(text, schema)
+			c, err := parseCell(lines.text, schema)
 			if err != nil {
-				h, headerErr := parseHeader(text, n)
-				switch {
-				case headerErr == nil:
-					start(h)
-					continue
-				case errors.Is(headerErr, ErrNoHeader):
-					return onLine(n, err)
-				default:
-					return headerErr
+				h, err := lines.header(err)
+				if err != nil {
+					return err
 				}
+				start(h)
+				continue
 			}
 			if err := planned.take(c); err != nil {
-				return onLine(n, err)
+				return onLine(lines.n, err)
 			}
 			l.cell = c
 		}
@@ -234,12 +209,10 @@ func scan(r io.Reader, begin func(*Header), take func(*line) error) error {
 			return err
 		}
 	}
-	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
-		return fmt.Errorf("line %d: longer than %d MiB", n+1, maxLine>>20)
-	} else if err != nil {
-		return fmt.Errorf("line %d: %w", n+1, err)
+	if lines.err != nil {
+		return lines.err
 	}
-	if n == 0 {
+	if !begun {
 		return fmt.Errorf("line 1: %w: the file is empty", ErrNoHeader)
 	}
 	return nil
@@ -276,6 +249,12 @@ func cutShort(line []byte) bool {
 	err := json.NewDecoder(bytes.NewReader(line)).Decode(&v)
 	return errors.Is(err, io.ErrUnexpectedEOF)
 }
+
+// ParseHeader reads the first line of a ledger that comes line by line.
+func ParseHeader(line []byte) (*Header, error) { return parseHeader(line, 1) }
+
+// ParseCell reads one of the lines behind it, of this Schema.
+func ParseCell(line []byte) (*Cell, error) { return parseCell(line, Schema) }
 
 // parseHeader reads the header on a line of the file.
 func parseHeader(line []byte, n int) (*Header, error) {
@@ -329,7 +308,7 @@ func parseCell(line []byte, schema int) (*Cell, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := validate(&c); err != nil {
+	if err := cmp.Or(validate(&c), consistent(&c)); err != nil {
 		return nil, err
 	}
 	c = filled(c)
@@ -340,7 +319,7 @@ func parseCell(line []byte, schema int) (*Cell, error) {
 // folder, so neither a leading separator nor ".." may get in.
 var word = regexp.MustCompile(`^[A-Za-z0-9]+([._/-][A-Za-z0-9]+)*$`)
 
-// validate checks what reports lean on, and that a cell does not contradict itself.
+// validate checks what reports lean on, not that a cell makes sense: see consistent.
 func validate(c *Cell) error {
 	for _, f := range []struct{ field, value string }{
 		{"scenario", c.Scenario}, {"family", c.Family}, {"mode", c.Mode},
@@ -372,5 +351,5 @@ func validate(c *Cell) error {
 			return fmt.Errorf("%s: %s is negative: %d", c.ID(), f.field, f.value)
 		}
 	}
-	return consistent(c)
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unique"
@@ -67,6 +68,8 @@ type Header struct {
 	Modes []Mode `json:"modes"`
 	// Guest is the virtual machine in which the run was played; nil: it was on the machine's own kernel.
 	Guest *Guest `json:"guest,omitempty"`
+	// Shard is which part of a larger run it is; nil: it is all of it.
+	Shard *Shard `json:"shard,omitempty"`
 }
 
 // Time is a time of the wall clock, written in UTC with milliseconds, as RFC 3339 has it.
@@ -87,6 +90,16 @@ func (t *Time) UnmarshalJSON(text []byte) error {
 	}
 	return nil
 }
+
+// Shard is a part of a run that is played on several machines.
+type Shard struct {
+	Index   int `json:"index"`   // counted from 1
+	Of      int `json:"of"`      // how many shards there are
+	Planned int `json:"planned"` // cells of all of them
+}
+
+// String is "2/7".
+func (s *Shard) String() string { return fmt.Sprintf("%d/%d", s.Index, s.Of) }
 
 // Guest is a virtual machine that was booted for a run.
 type Guest struct {
@@ -170,8 +183,22 @@ type Cell struct {
 }
 
 // ID names a cell within its run.
-func (c *Cell) ID() string {
-	return fmt.Sprintf("%s/%s/%s/%d", c.Scenario, c.Family, c.Mode, c.Repeat)
+func (c *Cell) ID() string { return ID(c.Scenario, c.Family, c.Mode, c.Repeat) }
+
+// ID names a cell within its run.
+func ID(scenario, family, mode string, repeat int) string {
+	return fmt.Sprintf("%s/%s/%s/%d", scenario, family, mode, repeat)
+}
+
+// ParseID takes the name of a cell apart.
+func ParseID(id string) (scenario, family, mode string, repeat int, err error) {
+	parts := strings.Split(id, "/")
+	if n := len(parts); n >= 4 { // a scenario's name may have slashes
+		if repeat, err = strconv.Atoi(parts[n-1]); err == nil && repeat > 0 {
+			return strings.Join(parts[:n-3], "/"), parts[n-3], parts[n-2], repeat, nil
+		}
+	}
+	return "", "", "", 0, fmt.Errorf("%q is no cell's name", id)
 }
 
 // Folder is where a cell's evidence is, if it has left any, relative to the ledger's folder, with slashes.

@@ -258,6 +258,16 @@ func TestJudge(t *testing.T) {
 		{name: "fresh clients are not served", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
 			o.PostCheck = &PostCheck{Open: 1, Unserved: 1}
 		}, want: result.Fail, reason: "the listener is left damaged: open listeners serve fresh clients: want all, got all but 1"},
+		{name: "a request is never freed, and holds its listener", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
+			o.PostCheck = &PostCheck{Unfreed: 1}
+		}, want: result.Fail, reason: "closed sockets that are never freed: want 0, got 1"},
+		{name: "a request is never freed, on a machine that is too slow", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
+			o.PostCheck = &PostCheck{Unfreed: 1}
+			o.Wire.SYNACKsAgain, o.Accepted = 2, nil
+		}, want: result.Fail, reason: "closed sockets that are never freed: want 0, got 1"},
+		{name: "whether sockets are freed could not be told", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
+			o.PostCheck = &PostCheck{Unfreed: NotCounted}
+		}, want: result.Pass, reason: "lived, as expected"},
 		{name: "fresh clients meet cookies", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
 			o.PostCheck = &PostCheck{Open: 1, Counters: map[string]int64{"SyncookiesSent": 1}}
 		}, want: result.Fail, reason: "the listener is left damaged: SyncookiesSent afterwards: want 0, got 1"},

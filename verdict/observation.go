@@ -141,7 +141,11 @@ type PostCheck struct {
 	Unserved int    // those that did not
 	Broken   string // why a fresh client was not served at all
 	Counters map[string]int64
+	Unfreed  int // TCP sockets that are closed and the kernel does not free
 }
+
+// NotCounted is PostCheck.Unfreed where sockets are left that may end by themselves.
+const NotCounted = -1
 
 // lived counts the clients whose connection was accepted with the data that they sent.
 func (o *Observation) lived() int {

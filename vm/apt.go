@@ -24,8 +24,9 @@ type apt struct {
 	cache *Cache
 	arch  string
 	say   func(format string, args ...any)
-	// renewed tells that the lists were fetched by this process.
-	renewed bool
+
+	renewed bool     // the lists were fetched by this process
+	trouble []string // what apt said of sources that it could not fetch the lists of
 }
 
 // aptConf are apt's settings that can be set in a file alone (apt.conf(5)): what a distribution does after an update is for its
@@ -161,19 +162,19 @@ func complaints(said string) []string {
 	return lines[max(0, len(lines)-most):]
 }
 
-// update fetches the lists of what there is to be had. Where one of several sources fails, the others' lists are there.
+// update fetches the lists of what there is to be had. Where one of several sources fails, the others' lists are there: whether
+// that matters, the next step tells.
 func (a *apt) update(ctx context.Context) error {
 	a.say("fetching apt's lists for %s", a.arch)
-	_, err := a.run(ctx, a.dir(), "apt-get", "update")
-	if err == nil {
-		return nil
-	}
+	// Without the setting it is no failure that a source did not answer (apt-get(8), --error-on=any).
+	_, err := a.run(ctx, a.dir(), "apt-get", "update", "--error-on=any")
 	var said *aptError
 	if errors.As(err, &said) {
+		a.trouble = said.said
 		for _, line := range said.said {
 			a.say("apt: %s", line)
 		}
-		return nil // whether it matters, the next step tells
+		return nil
 	}
 	return err
 }

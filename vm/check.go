@@ -15,9 +15,6 @@ func (f *finder) check(k *Kernel) error {
 			return err
 		}
 	}
-	if k.Release == "" {
-		k.Release = "unknown"
-	}
 	return k.checkNfTables()
 }
 

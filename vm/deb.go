@@ -163,7 +163,7 @@ func writeFiles(t *tar.Reader, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close() //nolint:errcheck // it is a folder
+	defer func() { _ = root.Close() }()
 	var listed, kept int64
 	for n := 0; ; n++ {
 		h, err := t.Next()

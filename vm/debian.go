@@ -102,6 +102,9 @@ func (f *finder) fetch(ctx context.Context, from, version string) ([]string, err
 		names, err = f.take(ctx, a, from, version)
 	}
 	switch {
+	case errors.Is(err, errNotToBeHad) && a.trouble != nil:
+		return nil, failed(errors.New(strings.Join(a.trouble, "; ")), "see what apt-get update says, or --kernel FILE",
+			"no linux-image-%s was found, and not all lists of packages could be fetched", version)
 	case errors.Is(err, errNotToBeHad):
 		return nil, refuse(a.instead(ctx, version), "kernel %s: the machine's sources of packages have no linux-image-%s", from, version)
 	case errors.As(err, &gone):
@@ -182,8 +185,8 @@ func (f *finder) takePackage(ctx context.Context, a *apt, from, pkg, size string
 	if err != nil {
 		return "", failed(err, "", "make a folder of the cache")
 	}
-	defer unix.Close(lock)  //nolint:errcheck // see close(2)
-	defer os.RemoveAll(dir) //nolint:errcheck // the next rpmig sweeps it away
+	defer unix.Close(lock)
+	defer func() { _ = os.RemoveAll(dir) }()
 	file, err := a.download(ctx, pkg, size, dir)
 	if err != nil {
 		return "", err

@@ -17,9 +17,9 @@ import (
 type Kernel struct {
 	Name    string `json:"name"`              // fit for a folder, and no other kernel of the run has it: "6.1.0-56-cloud-amd64"
 	From    string `json:"from"`              // what the user named
-	Release string `json:"release"`           // as uname -r will say in it
+	Release string `json:"release"`           // as uname -r will say in it; empty where nothing tells before it has booted
 	Arch    string `json:"architecture"`      // as GOARCH names it: amd64, arm64
-	Image   string `json:"image"`             // path
+	Image   string `json:"image"`             // path; all paths are absolute
 	Modules string `json:"modules,omitempty"` // folder of its modules; empty: there is none, all is built in
 	Config  string `json:"config,omitempty"`  // path of its .config; empty where none was found
 	SHA256  string `json:"sha256"`            // of the image, in hexadecimal
@@ -110,7 +110,7 @@ func readList(file string) ([]string, error) {
 	const most = 1 << 20
 	info, err := os.Stat(file)
 	if err != nil {
-		return nil, missing(err, file)
+		return nil, missing(err, "@"+file)
 	}
 	if info.Size() > most {
 		return nil, refuse("--kernel "+file+", if it is a kernel", "@%s: %d bytes are no list of kernels", file, info.Size())
@@ -132,7 +132,7 @@ func readList(file string) ([]string, error) {
 	})
 	switch {
 	case err != nil:
-		return nil, missing(err, file)
+		return nil, missing(err, "@"+file)
 	case bad != nil:
 		return nil, bad
 	case len(names) == 0:
@@ -187,8 +187,11 @@ func (f *finder) find(ctx context.Context, name string) error {
 	if err != nil {
 		return missing(err, name)
 	}
-	if isPackage || strings.HasSuffix(name, ".deb") {
+	switch {
+	case isPackage:
 		return f.deb(ctx, name, name)
+	case strings.HasSuffix(name, ".deb"):
+		return refuse("dpkg-deb --info "+name, "kernel %s is no Debian package", name)
 	}
 	return f.image(name, name)
 }
@@ -199,7 +202,7 @@ func isAr(file string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	defer f.Close() //nolint:errcheck // it was read
+	defer func() { _ = f.Close() }()
 	magic := make([]byte, len(arMagic))
 	n, err := io.ReadFull(f, magic)
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
@@ -266,6 +269,7 @@ func (f *finder) complete(k *Kernel) error {
 	if err != nil {
 		return failed(err, "", "kernel %s", k.From)
 	}
+	k.Image = full
 	dir, base := filepath.Split(full)
 	dir = filepath.Clean(dir)
 	named := releaseOf(base)
@@ -276,6 +280,9 @@ func (f *finder) complete(k *Kernel) error {
 	if f.Modules != "" {
 		if modules, err = modulesBelow(f.Modules, k.Release); err != nil {
 			return err
+		}
+		if modules, err = filepath.Abs(modules); err != nil {
+			return failed(err, "", "kernel %s", k.From)
 		}
 	}
 	tree := treeOf(dir)
@@ -421,7 +428,7 @@ func (f *finder) folder(dir string) error {
 			}
 		}
 		if file == "" {
-			return refuse("make -C "+dir+" -j$(nproc), or name where it was built to (O=)", "kernel %s: a build tree in which no image was built", dir)
+			return &Error{What: "kernel " + dir, Err: ErrNotBuilt, Next: "make -C " + dir + " -j$(nproc), or name where it was built to (O=)", Bad: true}
 		}
 		return f.image(dir, file)
 	}

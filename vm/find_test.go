@@ -66,6 +66,8 @@ func TestFind(t *testing.T) {
 			"bzImage", Options{Modules: "m"}, "6.1 amd64 bzImage m/lib/modules/6.1 -", ""},
 		{"--modules, flat", map[string]string{"bzImage": x86, "m/nf-tables.ko": ko},
 			"bzImage", Options{Modules: "m"}, "6.1 amd64 bzImage m -", ""},
+		{"--modules, relative", map[string]string{"bzImage": x86, "m/nf-tables.ko": ko},
+			"bzImage", Options{Modules: "./m"}, "6.1 amd64 bzImage m -", ""},
 		{".config within", map[string]string{"bzImage": withConfig}, "bzImage", Options{}, "6.1 amd64 bzImage - cache", ""},
 		{"unknown", map[string]string{"bzImage": x86}, "bzImage", Options{}, "6.1 amd64 bzImage - -", ""},
 		{"package", map[string]string{"a.deb": deb("linux-image-6.1", [2]string{"./boot/vmlinuz-6.1", x86}, [2]string{"./boot/config-6.1", modular}, [2]string{"./lib/modules/6.1/" + nfTables, ko})},
@@ -90,7 +92,8 @@ func TestFind(t *testing.T) {
 		{"built without", map[string]string{"boot/vmlinuz-6.1": x86, "boot/config-6.1": without}, "boot/vmlinuz-6.1", Options{}, "", "built without nf_tables"},
 		{"other modules", map[string]string{"bzImage": x86, "m/x.ko": ko}, "bzImage", Options{Modules: "m"}, "", "do not have nf_tables"},
 		{"--modules that is none", map[string]string{"bzImage": x86}, "bzImage", Options{Modules: "gone"}, "", "modules "},
-		{"no package", map[string]string{"a.deb": "text"}, "a.deb", Options{}, "", "is no package that can be unpacked: no ar archive"},
+		{"no package", map[string]string{"a.deb": "text"}, "a.deb", Options{}, "", "is no Debian package"},
+		{"package cut off", map[string]string{"a.deb": deb("x")[:300]}, "a.deb", Options{}, "", "is no package that can be unpacked: it ends"},
 		{"package of something else", map[string]string{"a.deb": deb("bash", [2]string{"./bin/bash", ""})}, "a.deb", Options{}, "", "package bash has no image"},
 		{"package without modules", map[string]string{"a.deb": deb("linux-binary-6.1", [2]string{"./usr/lib/modules/6.1/vmlinuz", x86})}, "a.deb", Options{}, "", "the package has no modules"},
 		{"empty list", map[string]string{"list": "# none\n"}, "@list", Options{}, "", "names no kernel"},
@@ -107,7 +110,7 @@ func TestFind(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if c.opt.Modules != "" {
+			if c.opt.Modules != "" && c.opt.Modules[0] != '.' {
 				c.opt.Modules = filepath.Join(dir, c.opt.Modules)
 			}
 			t.Chdir(dir)
@@ -121,6 +124,11 @@ func TestFind(t *testing.T) {
 			}
 			var got []string
 			for _, k := range found {
+				for _, p := range []string{k.Image, k.Modules, k.Config} {
+					if p != "" && !filepath.IsAbs(p) {
+						t.Errorf("%s is no absolute path", p)
+					}
+				}
 				got = append(got, strings.Join([]string{k.Name, k.Arch, below(t, dir, k.Image), below(t, dir, k.Modules), below(t, dir, k.Config)}, " "))
 			}
 			if got := strings.Join(got, "\n"); got != c.want {
@@ -145,11 +153,7 @@ func below(t *testing.T, dir, p string) string {
 	if p == "" {
 		return "-"
 	}
-	full, err := filepath.Abs(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rel, err := filepath.Rel(dir, full)
+	rel, err := filepath.Rel(dir, p)
 	if err != nil || !filepath.IsLocal(rel) {
 		return "cache"
 	}

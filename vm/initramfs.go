@@ -44,7 +44,11 @@ func (k *Kernel) Initramfs(c *Cache, init string, extra ...File) (string, error)
 		return "", failed(err, "--modules DIR, with the modules of this very build", "the modules of %s", k.Release)
 	}
 	var order strings.Builder
+	light := k.takesUnsigned()
 	for _, m := range modules {
+		if light {
+			m.data = lighten(m.data)
+		}
 		name := "/modules/" + m.name + ".ko"
 		files = append(files, File{Name: name, Mode: 0o644, Data: m.data})
 		fmt.Fprintln(&order, name)

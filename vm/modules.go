@@ -202,6 +202,7 @@ func (mod *module) read(file string) error {
 	if mod.depends, err = dependsOn(mod.data); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
+	mod.data = stripDebug(mod.data)
 	return nil
 }
 

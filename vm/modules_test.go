@@ -111,6 +111,9 @@ func FuzzModule(f *testing.F) {
 		if err != nil {
 			return
 		}
+		if stripped := stripDebug(b); len(stripped) > 2*len(b)+1<<20 {
+			t.Errorf("%d bytes became %d", len(b), len(stripped))
+		}
 		names, err := dependsOn(b)
 		if err != nil {
 			return

@@ -64,7 +64,7 @@ func (f *finder) unpacked(ctx context.Context, from, file string) (string, error
 	if err != nil {
 		return "", missing(err, file)
 	}
-	defer r.Close() //nolint:errcheck // it was read
+	defer func() { _ = r.Close() }()
 	sum := sha256.New()
 	size, err := io.Copy(sum, &untilDone{ctx, r})
 	if err != nil {

@@ -719,6 +719,98 @@ var table = []mutant{
 		test: "TestHiddenFiles", in: "cmd/rpmig",
 	},
 
+	// reload/load, reload/stats
+	{
+		name: "a loss that a stall of the generator can have caused counts", file: "reload/load/book.go",
+		old: "return Void\n", new: "return end\n",
+		test: "TestJudge|TestStopped",
+	},
+	{
+		name: "a connection that began in a reload belongs to where it ended", file: "reload/load/book.go",
+		old: "if b.r.Intervals[i].Reload {", new: "if b.r.Intervals[i].Reload && i == in {",
+		test: "TestIntervals",
+	},
+	{
+		name: "a pause of the generator counts as one of the server", file: "reload/load/book.go",
+		old: "if clean {\n\t\tin :=", new: "if true {\n\t\tin :=",
+		test: "TestUnclean",
+	},
+	{
+		name: "what a command leaves behind lives on", file: "reload/load/command.go",
+		old: "_ = unix.Kill(-pid, unix.SIGKILL)", new: "_ = pid",
+		test: "TestCommand",
+	},
+	{
+		name: "an arrival that finds no room waits for some", file: "reload/load/epoll.go",
+		old: "if first < 0 || e.lastStall", new: "if first < 0 {\n\t\t\te.arrived--\n\t\t\treturn\n\t\t}\n\t\tif e.lastStall",
+		test: "TestNoRoom",
+	},
+	{
+		name: "a connection of an open loop is timed from when it began, and not from when it was due", file: "reload/load/epoll.go",
+		old: "e.start(first, at)", new: "e.start(first, now)",
+		test: "TestDue",
+	},
+	{
+		name: "what was due in a stall comes all at once after it", file: "reload/load/epoll.go",
+		old: "e.lastStall.From < at && at <= e.lastStall.To {", new: "false {",
+		test: "TestDue",
+	},
+	{
+		name: "an interim reply is taken for the reply", file: "reload/load/reply.go",
+		old: "case p.status < 200:\n\t\t*p = parser{head: p.head} // an interim reply: the real one follows", new: "case p.status < 200:\n\t\treturn whole",
+		test: "TestReply",
+	},
+	{
+		name: "the second of two sizes of a body is not looked at", file: "reload/load/reply.go",
+		old: "!ok || p.sized && n != p.left", new: "!ok",
+		test: "TestReply",
+	},
+	{
+		name: "a reset inside connect is taken for one that comes later", file: "reload/load/talk.go",
+		old: "case !c.connected:\n\t\te.end", new: "case c.sent < 0:\n\t\te.end",
+		test: "TestEnds",
+	},
+	{
+		name: "the end without a byte is taken for an early one", file: "reload/load/talk.go",
+		old: "case c.got == 0:\n\t\te.end(i, EOF", new: "case c.got < 0:\n\t\te.end(i, EOF",
+		test: "TestEnds",
+	},
+	{
+		name: "a server that announced its end has to answer more requests", file: "reload/load/talk.go",
+		old: "if last || c.p.closes {", new: "if last {",
+		test: "TestEnds",
+	},
+	{
+		name: "loss that is no less with migration counts as removed", file: "reload/stats/decide.go",
+		old: "case !less:", new: "case !less && d.P < 0:",
+		test: "TestDecide",
+	},
+	{
+		name: "some cycles without a loss are enough to say that there is none", file: "reload/stats/decide.go",
+		old: "case len(off) >= Needed(small):", new: "case len(off) >= Needed(2*small):",
+		test: "TestDecide",
+	},
+	{
+		name: "the application's losses are the kernel's", file: "reload/stats/stats.go",
+		old: "return c.Lost - c.Application", new: "return c.Lost",
+		test: "TestDecide",
+	},
+	{
+		name: "the interval is half as wide", file: "reload/stats/stats.go",
+		old: "Low: at(Risk / 2), High: at(1 - Risk/2)", new: "Low: at(Risk * 6), High: at(1 - Risk*6)",
+		test: "TestMean|TestCoverage",
+	},
+	{
+		name: "the difference that was seen is not among those that chance could bring", file: "reload/stats/stats.go",
+		old: "as := 1\n", new: "as := 0\n",
+		test: "TestPermutationByChance",
+	},
+	{
+		name: "the bound is that of one reload more", file: "reload/stats/stats.go",
+		old: "1/float64(n))", new: "1/float64(n+1))",
+		test: "TestBound",
+	},
+
 	// stream
 	{
 		name: "a stream's lost clients count as refused", file: "stream/stream.go",

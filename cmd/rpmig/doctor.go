@@ -54,10 +54,13 @@ func (e *env) doctorCommand() *cli.Command {
 		Usage: "tell what this kernel and this user can do",
 		Description: "Exit status: 0 where all of \"rpmig run all\" can be played, else 1. Lines without\n" +
 			"a star are not needed for that.",
-		Flags: []cli.Flag{boolFlag("json", "", "as JSON"), noColorFlag()},
+		Flags: append([]cli.Flag{boolFlag("json", "", "as JSON"), noColorFlag()}, machineFlags()...),
 		Action: func(c *cli.Context) error {
-			if err := noArgs(c); err != nil {
+			if err := cmp.Or(noArgs(c), checkMachine(c)); err != nil {
 				return err
+			}
+			if c.IsSet("kernel") {
+				return e.askThere(c)
 			}
 			here := migrateReqHere() // before anything is in another namespace
 			var status exitStatus
@@ -68,14 +71,19 @@ func (e *env) doctorCommand() *cli.Command {
 			if err := e.tell(answers, c.Bool("json"), e.colorOut && !c.Bool("no-color")); err != nil {
 				return fmt.Errorf("write the answers: %w", err)
 			}
-			for _, a := range answers {
-				if a.Needed && a.Answer != "yes" {
-					return exitStatus(result.ExitFail)
-				}
-			}
-			return nil
+			return allNeeded(answers)
 		},
 	}
+}
+
+// allNeeded is the exit status that goes with the answers.
+func allNeeded(answers []checked) error {
+	for _, a := range answers {
+		if a.Needed && a.Answer != "yes" {
+			return exitStatus(result.ExitFail)
+		}
+	}
+	return nil
 }
 
 // checks are in the order in which a user would fix what is missing.

@@ -44,7 +44,7 @@ func (e *env) explainCommand() *cli.Command {
 			}
 			found, err := selectScenarios(e.scenarios, c.Args().First())
 			if err != nil {
-				return err
+				return cmp.Or(whichRun(c.Args().First()), err)
 			}
 			m, err := docs.Read()
 			if err != nil {
@@ -70,6 +70,18 @@ func splitCell(arg string) (dir, id string) {
 		dir = filepath.Dir(dir)
 	}
 	return "", ""
+}
+
+// whichRun asks for the folder of a run, where the name of a cell leads into one that has several; nil: it does not.
+func whichRun(arg string) error {
+	for dir := arg; dir != "." && dir != "/"; dir = filepath.Dir(dir) {
+		if names := runFolders(dir); names != nil {
+			id := strings.TrimPrefix(arg, dir)
+			return &usageError{fmt.Sprintf("explain: %s holds %s: in which?", dir, result.Plural(len(names), "run", "runs")),
+				"rpmig explain " + quote(filepath.Join(dir, names[0], id))}
+		}
+	}
+	return nil
 }
 
 // explainCell tells a cell of a run as a timeline, beside the other modes of its group.

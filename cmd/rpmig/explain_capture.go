@@ -47,7 +47,7 @@ func (e *env) explainCapture(c *cli.Context, name string) (done bool, err error)
 			return fmt.Errorf("explain: %w", err)
 		}
 		defer func() { _ = f.Close() }()
-		in, err := unpacked(bufio.NewReaderSize(f, 64<<10))
+		in, err := plain(bufio.NewReaderSize(f, 64<<10))
 		if err != nil {
 			return fmt.Errorf("explain: %s: %w", name, err)
 		}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -70,7 +71,10 @@ func (e *env) fetchKernels(c *cli.Context, cache *vm.Cache, wanted []string) err
 			fmt.Fprintf(e.stderr, "rpmig: %s\n", printable(fmt.Sprintf(format, args...)))
 		},
 	})
-	if err != nil {
+	switch {
+	case c.Err() != nil:
+		return context.Cause(c.Context)
+	case err != nil:
 		return err
 	}
 	if c.Bool("json") {

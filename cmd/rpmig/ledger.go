@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -147,6 +148,22 @@ func (r *recorded) worst() int {
 	return 0
 }
 
+// summary is a line a run.
+func (r *recorded) summary() string {
+	if r.names == nil && len(r.runs) == 1 {
+		return r.runs[0].Summary() + "\n"
+	}
+	var b strings.Builder
+	for i, run := range r.runs {
+		name := run.Header.Release()
+		if r.names != nil {
+			name = r.names[i]
+		}
+		fmt.Fprintf(&b, "%s: %s\n", printable(name), run.Summary())
+	}
+	return b.String()
+}
+
 // sayBroken says which runs are not whole.
 func (r *recorded) sayBroken(w io.Writer) {
 	for i, run := range r.runs {
@@ -249,7 +266,7 @@ func ledgerError(name string, err error) error {
 
 // text is what a ledger says.
 type text struct {
-	io.Reader
+	*bufio.Reader
 	changed bool // the file has other bytes: it is packed, or has a mark
 }
 
@@ -274,8 +291,8 @@ var others = []struct{ magic, what, hint string }{
 // is to be had for a file that may be anybody's.
 const zstdWindow = 128 << 20
 
-// unpacked reads what gzip or zstd has packed, and all else as it is.
-func unpacked(in *bufio.Reader) (*bufio.Reader, error) {
+// plain reads what gzip or zstd has packed, and all else as it is.
+func plain(in *bufio.Reader) (*bufio.Reader, error) {
 	switch {
 	case starts(in, gzipMagic):
 		zip, err := gzip.NewReader(in)
@@ -297,27 +314,36 @@ func unpacked(in *bufio.Reader) (*bufio.Reader, error) {
 
 // ledgerText is the text of a ledger, also of one that gzip, zstd or an editor has had. What is something else is named.
 func ledgerText(name string, r io.Reader) (*text, error) {
-	plain := bufio.NewReader(r)
-	in, err := unpacked(plain)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if head, _ := in.Peek(tarMagicAt + len(tarMagic)); bytes.HasSuffix(head, []byte(tarMagic)) {
+	in, archive, err := unpacked(name, r)
+	if archive {
 		return nil, &usageError{name + " is no ledger, but a tar file", bundleHint(name)}
 	}
+	return in, err
+}
+
+// unpacked is what is in a file that may be a ledger, or a tar file with one. What is neither is named.
+func unpacked(name string, r io.Reader) (of *text, archive bool, err error) {
+	packed := bufio.NewReader(r)
+	in, err := plain(packed)
+	if err != nil {
+		return nil, false, fmt.Errorf("%s: %w", name, err)
+	}
+	if head, _ := in.Peek(tarMagicAt + len(tarMagic)); bytes.HasSuffix(head, []byte(tarMagic)) {
+		return &text{in, in != packed}, true, nil
+	}
 	if head, _ := in.Peek(4); capture.IsCapture(head) {
-		return nil, &usageError{name + " is no ledger, but a packet capture", captureHint(name)}
+		return nil, false, &usageError{name + " is no ledger, but a packet capture", captureHint(name)}
 	}
 	for _, o := range others {
 		if starts(in, o.magic) {
-			return nil, &usageError{fmt.Sprintf("%s is no ledger, but %s", name, o.what), o.hint}
+			return nil, false, &usageError{fmt.Sprintf("%s is no ledger, but %s", name, o.what), o.hint}
 		}
 	}
 	marked := starts(in, byteOrderMark)
 	if marked {
 		_, _ = in.Discard(len(byteOrderMark)) // they are there
 	}
-	return &text{in, marked || in != plain}, nil
+	return &text{in, marked || in != packed}, false, nil
 }
 
 func starts(in *bufio.Reader, magic string) bool {

@@ -47,9 +47,14 @@ func (e *env) manual(app *cli.App) string {
 	}
 	p.macro("SH", "EXIT STATUS")
 	p.filled("Of rpmig run: " + exitStatuses)
+	p.macro("PP")
+	p.filled("Of rpmig compare, and of rpmig run with --baseline: " + compareStatuses)
 	p.macro("SH", "ENVIRONMENT")
 	p.tagged("NO_COLOR", "Set to anything: no colours.")
 	p.tagged("TMPDIR", "Where a run without --out leaves the evidence of what is FAIL or ERROR; else /tmp.")
+	p.tagged("KSFT_MACHINE_SLOW", "Set to anything: deadlines are stretched by 4, unless --timeout-mul says otherwise, nothing is asserted on time, and what the machine is too slow for is a SKIP.")
+	p.tagged("CI_NODE_INDEX, CI_NODE_TOTAL, BUILDKITE_PARALLEL_JOB, BUILDKITE_PARALLEL_JOB_COUNT, JOB_COMPLETION_INDEX", "What --shard=auto goes by, and nothing else does.")
+	p.tagged("KCIDB_ORIGIN, KCIDB_BUILD_ID, KCIDB_TEST_ID", "What --kcidb-origin, --kcidb-build and --kcidb-id are where they are not given.")
 	p.tagged("XDG_CACHE_HOME", "Above the folder rpmig, in which kernels are kept; else $HOME/.cache, else where temporary files are.")
 	p.macro("SH", "FILES")
 	p.files()
@@ -103,6 +108,7 @@ func (p *manPage) files() {
 	p.tagged("DIR/"+ledgerName, "With --out: one JSON object a line, the run first and then each cell as it ended; rpmig report reads it.")
 	p.tagged("DIR/cells/SCENARIO/FAMILY/MODE/REPEAT/capture.pcapng", "What the cell's capture recorded, with comments on the frames that matter.")
 	p.tagged("DIR/"+programDir+"/", "The BPF program, in C and as it is loaded, and what the kernel's verifier said of it, a file for each mode that loads it.")
+	p.tagged("DIR/KERNEL/", "With --kernel: the same of the run in each kernel; with kernel.config, where that was found, and console.txt, all that its console said.")
 	p.tagged("FILE.tar.gz", "A bundle: report.txt, to be pasted into a mail; run.jsonl and page.html; of each cell "+
 		"its timeline, capture, socket tables step by step (sockets.txt), and the sysctls, rules and counters of its namespace "+
 		"(namespace.txt); the BPF program and the verifier's log; the kernel's release, taint and configuration and the build "+

@@ -45,7 +45,7 @@ func (e *env) next(c *cli.Context, format reports.Format, run *result.Run, dir s
 // nextOf says it under a report of several runs: the cell is one of the worst run.
 func (e *env) nextOf(c *cli.Context, format reports.Format, rec *recorded) {
 	worst := rec.runs[rec.worst()]
-	if rec.names == nil {
+	if rec.names == nil || rec.dir == "" {
 		e.next(c, format, worst, rec.dir)
 		return
 	}

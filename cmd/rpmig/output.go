@@ -15,9 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/capture"
+	"github.com/rpmig/rpmig/compare"
 	"github.com/rpmig/rpmig/evidence"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/vm"
 )
 
 const ledgerName = "run.jsonl"
@@ -25,56 +27,89 @@ const ledgerName = "run.jsonl"
 // output is the harness.Sink of a run: the ledger, the evidence, and words on stderr while it lasts.
 type output struct {
 	run   result.Run
-	whole bool       // all that is known of each cell is shown in the end
-	live  *liveLine  // nil: there is no terminal to draw on
-	said  *streaming // the report, as far as the run has come; nil: it is made when the run is over
+	side  *compare.Side // what each cell came to, for --baseline; nil: there is none
+	whole bool          // all that is known of each cell is shown in the end
+	live  *liveLine     // nil: there is no terminal to draw on
+	said  *streaming    // the report, as far as the run has come; nil: it is made when the run is over
 	words func(format string, args ...any)
+	// prefix tells this run from others, in words about its cells.
+	prefix string
 
-	dir    string // where the ledger is; empty: nowhere yet
-	keep   bool   // keep the evidence of cells there, for --out, and not only of FAIL and ERROR
+	dir    string   // where the ledger is; empty: nowhere yet
+	home   *vm.Home // takes it all, where the run is that of a guest; nil: it is not
+	keep   bool     // keep the evidence of cells there, for --out, and not only of FAIL and ERROR
 	keeps  packets
 	store  *store // of the evidence of every cell, until it is bundled; nil: there is none
 	file   *os.File
 	ledger *result.Writer
 	meta   capture.Meta
 	modes  []migrate.Mode // that were asked for
+	// beside writes what is kept beside the ledger.
+	beside func(evidence.Place) error
+	// newDir makes a folder for a run that went wrong, where nobody asked for one.
+	newDir func() (string, error)
 }
 
 func newOutput(e *env, c *cli.Context, r *request) (*output, error) {
+	o := blankOutput(e, c, r)
+	o.run.Header = result.Header{
+		Schema: result.Schema, Version: version, Kernel: r.kernel, Upstream: r.Upstream, Machine: r.machine, Command: e.args,
+		Port: r.Port, Modes: ledgerModes(), Started: result.Time{Time: r.Started},
+	}
+	if r.Shard.Of > 0 {
+		o.run.Header.Shard = &result.Shard{Index: r.Shard.Index, Of: r.Shard.Of, Planned: r.Planned()}
+	}
+	o.modes = r.Modes
+	o.meta = capture.Meta{Application: "rpmig " + version, OS: "Linux " + r.kernel, Hardware: r.machine, Interface: "lo"}
+	o.beside = o.writePrograms
+	if o.home = e.home; o.home != nil {
+		o.keep = e.homeKeeps
+		return o, nil
+	}
+	o.said = newStreaming(e, c, r.format)
+	o.whole = o.said == nil && o.whole
+	// Both on one terminal would write over each other.
+	if !c.Bool("q") && e.liveErr != nil && (o.said == nil || e.widthOut == 0) {
+		o.live = &liveLine{w: e.stderr, columns: e.liveErr}
+	}
+	return o, o.makeOut(c.Path("out"))
+}
+
+// blankOutput is an output that goes nowhere yet.
+func blankOutput(e *env, c *cli.Context, r *request) *output {
 	o := &output{
-		run: result.Run{Header: result.Header{
-			Schema: result.Schema, Version: version, Kernel: r.kernel, Upstream: r.Upstream, Machine: r.machine, Command: e.args,
-			Port: r.Port, Modes: ledgerModes(), Started: result.Time{Time: r.Started},
-		}},
-		said:  newStreaming(e, c, r.format),
-		modes: r.Modes,
-		dir:   c.Path("out"),
-		keeps: packets(c.String("packets")),
-		meta:  capture.Meta{Application: "rpmig " + version, OS: "Linux " + r.kernel, Hardware: r.machine, Interface: "lo"},
+		whole:  r.format.Checks || c.Bool("v"),
+		newDir: newEvidenceDir,
+		keeps:  packets(c.String("packets")),
 		words: func(format string, args ...any) {
 			if !c.Bool("q") {
 				fmt.Fprintf(e.stderr, format, args...)
 			}
 		},
 	}
-	o.whole = o.said == nil && (r.format.Checks || c.Bool("v"))
-	// Both on one terminal would write over each other.
-	if !c.Bool("q") && e.liveErr != nil && (o.said == nil || e.widthOut == 0) {
-		o.live = &liveLine{w: e.stderr, columns: e.liveErr}
+	if r.baseline != nil {
+		o.side = compare.NewSide("this run", "")
 	}
-	if o.dir == "" {
-		return o, nil
+	return o
+}
+
+func newEvidenceDir() (string, error) { return os.MkdirTemp("", "rpmig-evidence-") }
+
+// makeOut makes the folder that the run was asked to be written to; empty: it was not.
+func (o *output) makeOut(dir string) error {
+	if dir == "" {
+		return nil
 	}
-	o.keep = true
+	o.dir, o.keep = dir, true
 	if _, err := os.Stat(filepath.Join(o.dir, ledgerName)); err == nil {
-		return nil, &usageError{fmt.Sprintf("--out: %s holds a run already", o.dir), "choose another folder, or: rpmig report " + quote(o.dir)}
+		return &usageError{fmt.Sprintf("--out: %s holds a run already", o.dir), "choose another folder, or: rpmig report " + quote(o.dir)}
 	} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
-		return nil, fmt.Errorf("--out: %w", err)
+		return fmt.Errorf("--out: %w", err)
 	}
 	if err := os.MkdirAll(o.dir, 0o755); err != nil {
-		return nil, &outputError{err}
+		return &outputError{err}
 	}
-	return o, nil
+	return nil
 }
 
 // ledgerModes are all modes, as readers of the ledger need to know them.
@@ -94,13 +129,28 @@ func (o *output) Begin(cells int) error {
 	}
 	o.live.begin(cells)
 	switch {
+	case o.home != nil:
+		return o.openHome()
 	case o.keep:
 		return o.open()
 	case o.store != nil:
-		return o.writePrograms(o.store)
+		return o.beside(o.store)
 	default:
 		return nil
 	}
+}
+
+// openHome starts the ledger of a run in a guest.
+func (o *output) openHome() (err error) {
+	if o.keep {
+		if err := o.beside(o.home); err != nil {
+			return err
+		}
+	}
+	if o.ledger, err = result.NewWriter(o.home, o.run.Header); err != nil {
+		return &outputError{err}
+	}
+	return nil
 }
 
 // open starts the ledger and brings it up to date.
@@ -116,7 +166,12 @@ func (o *output) open() (err error) {
 			return &outputError{err}
 		}
 	}
-	return o.writePrograms(evidence.Dir(o.dir))
+	if o.run.Ending != nil {
+		if err := o.ledger.End(*o.run.Ending); err != nil {
+			return &outputError{err}
+		}
+	}
+	return o.beside(evidence.Dir(o.dir))
 }
 
 // The folder with the program and what the verifier says of it, below that of the run.
@@ -147,7 +202,12 @@ func (o *output) writePrograms(to evidence.Place) error {
 
 // Cell implements harness.Sink.
 func (o *output) Cell(c *result.Cell, files evidence.Files) error {
-	if c.Bad() && o.dir == "" && o.store == nil {
+	return o.take(c, func(to evidence.Place) error { return files.Write(to, c, o.meta) })
+}
+
+// take takes a cell, and has its evidence written where it is kept.
+func (o *output) take(c *result.Cell, write func(evidence.Place) error) error {
+	if c.Bad() && o.ledger == nil && o.store == nil {
 		if err := o.makeDir(); err != nil {
 			return err
 		}
@@ -155,17 +215,15 @@ func (o *output) Cell(c *result.Cell, files evidence.Files) error {
 			return err
 		}
 	}
-	var err error
-	switch {
-	case !o.keeps.capture(c):
+	if !o.keeps.capture(c) {
 		c.Capture.File = ""
-	case o.store != nil:
-		err = files.Write(o.store, c, o.meta)
-	case o.keep || c.Bad():
-		err = files.Write(evidence.Dir(o.dir), c, o.meta)
+	} else if to := o.place(c); to != nil {
+		if err := write(to); err != nil {
+			return &outputError{err}
+		}
 	}
-	if err != nil {
-		return &outputError{err}
+	if o.side != nil {
+		o.side.Add(c)
 	}
 	o.remember(c)
 	if o.ledger != nil {
@@ -175,6 +233,20 @@ func (o *output) Cell(c *result.Cell, files evidence.Files) error {
 	}
 	o.progress(c)
 	return o.said.cell(c, o.dir)
+}
+
+// place is where the evidence of a cell is kept; nil: nowhere.
+func (o *output) place(c *result.Cell) evidence.Place {
+	switch {
+	case o.store != nil:
+		return o.store
+	case !o.keep && !c.Bad():
+		return nil
+	case o.home != nil:
+		return o.home
+	default:
+		return evidence.Dir(o.dir)
+	}
 }
 
 // wholeRepeats is how many repeats of a cell are kept whole: the report shows the lost connections of fewer.
@@ -189,9 +261,8 @@ func (o *output) remember(c *result.Cell) {
 	o.run.Cells = append(o.run.Cells, kept)
 }
 
-// makeDir makes a folder for a run that went wrong, where nobody asked for one.
 func (o *output) makeDir() (err error) {
-	if o.dir, err = os.MkdirTemp("", "rpmig-evidence-"); err != nil {
+	if o.dir, err = o.newDir(); err != nil {
 		return &outputError{err}
 	}
 	return nil
@@ -199,8 +270,8 @@ func (o *output) makeDir() (err error) {
 
 // progress counts the cell on the live line; where there is none each bad cell gets a line, as it ends.
 func (o *output) progress(c *result.Cell) {
-	if o.live == nil && c.Bad() {
-		o.words("rpmig: %s: %s: %s\n", c.ID(), c.Status, printable(c.Reason))
+	if o.live == nil && o.home == nil && c.Bad() {
+		o.words("rpmig: %s%s: %s: %s\n", o.prefix, c.ID(), c.Status, printable(c.Reason))
 	}
 	o.live.cell(c.Bad())
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -24,15 +25,18 @@ func (e *env) reportCommand() *cli.Command {
 			"run in several kernels, DIR has a folder for each: DIR makes one report of all,\n" +
 			"DIR/KERNEL of one.\n" +
 			"Exit status: 0 when the report was made, whatever it says.",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			formatFlag(), verboseFlag(), noColorFlag(),
-		},
+		}, kcidbOptions()...),
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
 				return &usageError{"report: want one folder", "rpmig run all --out DIR && rpmig report DIR"}
 			}
 			format, err := lookupFormat(c)
 			if err != nil {
+				return err
+			}
+			if _, err := e.kcidb(c, format); err != nil {
 				return err
 			}
 			saveMemory(c.Args().First(), 160)
@@ -91,10 +95,14 @@ func (e *env) render(ctx context.Context, c *cli.Context, format reports.Format,
 // renderAll writes one report of all runs.
 func (e *env) renderAll(ctx context.Context, c *cli.Context, format reports.Format, rec *recorded) error {
 	if c.Bool("q") && format.Name == "text" && result.ExitCode(rec.runs) == result.ExitOK {
-		_, err := fmt.Fprintln(e.stdout, result.Summary(rec.runs))
+		_, err := io.WriteString(e.stdout, rec.summary())
+		return reportError(err)
+	}
+	ids, err := e.kcidb(c, format)
+	if err != nil {
 		return err
 	}
-	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v"), Dir: rec.dir, Names: rec.names}
+	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v"), Dir: rec.dir, Names: rec.names, KCIDB: ids}
 	return reportError(unlessEnded(ctx, func() error {
 		w := &untilEnded{ctx, e.stdout}
 		if rec.names == nil && len(rec.runs) == 1 { // dir is its own folder

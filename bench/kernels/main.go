@@ -1,0 +1,269 @@
+// Command kernels breaks the kernel on purpose, a few lines at a time, and tells which cells notice:
+//
+//	go run ./bench/kernels [-o FILE] [-only NAME] [-scenarios LIST] [-parallel N] [-rpmig PATH]
+//
+// The mutants are the patches beside this file. Each says in its first lines what is wrong with the kernel then, and which scenarios
+// have to turn red. They are made in Debian's linux-source-6.12, which is fetched by apt-get into the user's cache, and built there:
+// the first kernel in minutes, each further one in seconds. A kernel that was built once is kept, by the hash of all that it is made
+// of. Each is then booted, and rpmig is played in it: run --kernel.
+//
+// First the kernel as it is has to pass, so that "caught" is not "always red". A scenario has caught a mutant if one of its cells is
+// FAIL: an ERROR says only that rpmig could not tell. The table goes to the standard output as Markdown, progress to the standard
+// error. The exit status is 0 if each scenario that a patch names has caught it; 1 if one has not; 2 if a patch is wrong, such as
+// one that does not apply, and where nothing could be found out.
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// played are the scenarios that are played in each kernel unless -scenarios names others: those that walk the code that the patches
+// change, each a different way.
+const played = "quiz*,selftest/ipv4-*,synack-timer,chain-*,options-*,fastopen*,last-listener-*,other-group-address-*,wakeup-*," +
+	"save-syn-both-*,sysctl-flip-*,backlog-full-*,big-payload,wrong-program-refuses-*,wrong-program-closed-*"
+
+func main() {
+	var p player
+	out := flag.String("o", "", "write the table to `FILE` too, with a head")
+	only := flag.String("only", "", "play the mutants whose name the `PATTERN` matches")
+	flag.StringVar(&p.scenarios, "scenarios", played, "play these, a `LIST` as rpmig run takes it")
+	flag.IntVar(&p.parallel, "parallel", runtime.NumCPU(), "play `N` kernels at a time")
+	flag.StringVar(&p.rpmig, "rpmig", "", "the `PATH` of an rpmig that is built already")
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: kernels [-o FILE] [-only PATTERN] [-scenarios LIST] [-parallel N] [-rpmig PATH]")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	defer stop()
+	status, err := p.run(ctx, *out, *only)
+	if ctx.Err() != nil {
+		err = errors.New("interrupted")
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "kernels: error: %v\n", err)
+	}
+	stop()
+	os.Exit(status)
+}
+
+// player builds kernels, and plays rpmig in them.
+type player struct {
+	root      string // of the module
+	rpmig     string // a binary
+	hash      string // of rpmig and the scenarios
+	scenarios string
+	parallel  int
+}
+
+// run plays the mutants, and returns the exit status.
+func (p *player) run(ctx context.Context, out, only string) (status int, err error) {
+	began := time.Now()
+	pattern, err := regexp.Compile(only)
+	if err != nil {
+		return 2, err
+	}
+	if flag.NArg() != 0 || out != "" && only != "" {
+		return 2, errors.New("it takes no arguments, and writes no FILE of some mutants only: see -help")
+	}
+	if p.root, err = moduleRoot(); err != nil {
+		return 2, err
+	}
+	mutants, err := readMutants(filepath.Join(p.root, "bench", "kernels"))
+	if err != nil {
+		return 2, err
+	}
+	mutants = slices.DeleteFunc(mutants, func(m mutant) bool { return !pattern.MatchString(m.name) })
+	if len(mutants) == 0 {
+		return 2, fmt.Errorf("no mutant matches %q", only)
+	}
+	dir, err := os.MkdirTemp("", "rpmig-kernels-")
+	if err != nil {
+		return 2, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if p.rpmig == "" {
+		p.rpmig = filepath.Join(dir, "rpmig")
+		if _, err := p.command(ctx, p.root, "go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-buildvcs=false", "-o", p.rpmig, "./cmd/rpmig"); err != nil {
+			return 2, err
+		}
+	}
+	if p.hash, err = hashOf(p.rpmig, p.scenarios); err != nil {
+		return 2, err
+	}
+	outcomes, source, err := p.all(ctx, slices.Concat([]mutant{{}}, mutants))
+	if err != nil {
+		return 2, err
+	}
+	baseline, outcomes := outcomes[0], outcomes[1:]
+	if problem := baseline.spoilt(); problem != "" {
+		return 2, fmt.Errorf("the kernel as it is: %s", problem)
+	}
+	for i := range mutants {
+		problem, s := mutants[i].wrong(outcomes[i])
+		if status = max(status, s); problem != "" {
+			fmt.Fprintf(os.Stderr, "kernels: %s: %s\n", mutants[i].name, problem)
+		}
+	}
+	var b bytes.Buffer
+	writeTables(&b, mutants, outcomes)
+	if _, err := os.Stdout.Write(b.Bytes()); err != nil {
+		return 2, err
+	}
+	if out != "" && status < 2 {
+		var head bytes.Buffer
+		writeHead(&head, source, baseline, time.Since(began))
+		if err := os.WriteFile(out, append(head.Bytes(), b.Bytes()...), 0o644); err != nil {
+			return 2, err
+		}
+	}
+	return status, nil
+}
+
+// all builds the kernels one after the other, and plays each as soon as it is there. A mutant without a patch is the kernel as it is.
+func (p *player) all(ctx context.Context, mutants []mutant) ([]outcome, string, error) {
+	t, err := p.openTree(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	defer t.close()
+	outcomes := make([]outcome, len(mutants))
+	var playing errgroup.Group
+	playing.SetLimit(max(p.parallel, 1))
+	for i := range mutants {
+		m := &mutants[i]
+		image, err := t.image(ctx, m)
+		if ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			outcomes[i].err = err
+			if i == 0 {
+				break
+			}
+			continue
+		}
+		playing.Go(func() error {
+			began := time.Now()
+			outcomes[i] = p.play(ctx, image)
+			if ctx.Err() == nil {
+				said := outcomes[i].summary()
+				if problem, _ := m.wrong(outcomes[i]); problem != "" {
+					said = "WRONG: " + problem
+				}
+				if doubt := outcomes[i].doubt; doubt != "" {
+					said += "; ERROR: " + doubt
+				}
+				fmt.Fprintf(os.Stderr, "kernels: %d of %d, %.1f s: %s: %s\n", i+1, len(mutants), time.Since(began).Seconds(), cmp.Or(m.name, "the kernel as it is"), said)
+			}
+			return nil
+		})
+	}
+	_ = playing.Wait() // none of them fails
+	return outcomes, t.version, cmp.Or(outcomes[0].err, context.Cause(ctx))
+}
+
+// play boots a kernel, and plays the scenarios there. The ledger is kept beside the kernel, by the hash of rpmig and of what it
+// plays, so that a run that was interrupted goes on where it was.
+func (p *player) play(ctx context.Context, image string) outcome {
+	kept := fmt.Sprintf("%s-%s.jsonl", image, p.hash)
+	if b, err := os.ReadFile(kept); err == nil {
+		run, err := result.Read(bytes.NewReader(b))
+		if err != nil {
+			return outcome{err: err}
+		}
+		return count(run)
+	}
+	cmd := p.cmd(ctx, p.root, p.rpmig, "run", p.scenarios, "--kernel", image, "--migrate=all", "--family=ipv4", "--format=jsonl")
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		return outcome{err: err}
+	}
+	ledger := stdout.Bytes()
+	run, readErr := result.Read(bytes.NewReader(ledger))
+	if readErr != nil {
+		return outcome{err: fmt.Errorf("rpmig run --kernel: %w: %s", cmp.Or(err, readErr), lastLine(stderr.Bytes()))}
+	}
+	if ctx.Err() == nil {
+		if err := os.WriteFile(kept, ledger, 0o644); err != nil {
+			return outcome{err: err}
+		}
+	}
+	return count(run)
+}
+
+// hashOf is short for all that a run depends on beside the kernel.
+func hashOf(binary, scenarios string) (string, error) {
+	b, err := os.ReadFile(binary)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	fmt.Fprintln(h, scenarios)
+	h.Write(b)
+	return fmt.Sprintf("%x", h.Sum(nil)[:8]), nil
+}
+
+// cmd is a command in a process group of its own, which is ended with the context.
+func (p *player) cmd(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "LC_ALL=C")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C is for this process, which then ends that
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	return cmd
+}
+
+// command runs a command, and returns what it prints. Its error has the last line of what it complained.
+func (p *player) command(ctx context.Context, dir, name string, args ...string) ([]byte, error) {
+	cmd := p.cmd(ctx, dir, name, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("%s %s: %w: %s", filepath.Base(name), strings.Join(args, " "), err, lastLine(append(stdout.Bytes(), stderr.Bytes()...)))
+	}
+	return stdout.Bytes(), nil
+}
+
+// moduleRoot finds the folder with the go.mod, in the working folder or above.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	for ; err == nil; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("no go.mod in the working folder or above: run it from rpmig's tree")
+		}
+	}
+	return "", err
+}
+
+func lastLine(b []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return lines[len(lines)-1]
+}

@@ -1,0 +1,72 @@
+package lab
+
+import (
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/tcp"
+	"github.com/rpmig/rpmig/verdict"
+)
+
+// freeing is how long the kernel may take to free what is closed: it waits for RCU grace periods, and for workers.
+const freeing = 2 * time.Second
+
+// closeSockets closes every TCP socket of the cell, here and in its workers.
+func (l *Lab) closeSockets() {
+	for _, w := range l.workers {
+		w.process.Kill()
+	}
+	for _, fd := range l.fds {
+		tcp.NoLinger(fd)
+		_ = unix.Close(fd)
+	}
+	l.fds = nil
+}
+
+// checkFreed closes all that is left of the case, and sees whether the kernel frees it: a request that is never freed holds its
+// listener, and that the namespace, for ever.
+func (l *Lab) checkFreed() error {
+	l.closeSockets()
+	said := l.obs.PostCheck
+	said.Unfreed = verdict.NotCounted
+	delays := len(l.obs.Delays)
+	err := l.until(freeing, "all sockets are freed", func() (bool, error) {
+		n, err := l.unfreed()
+		said.Unfreed = n
+		return n <= 0, err
+	})
+	if !errors.Is(err, errTimeout) {
+		return err
+	}
+	if len(l.obs.Delays) > delays { // it had less time than it was given
+		said.Unfreed = verdict.NotCounted
+	}
+	return nil
+}
+
+// unfreed is how many TCP sockets are in no table and not freed; verdict.NotCounted where some may be for a good reason.
+func (l *Lab) unfreed() (int, error) {
+	n, err := kernel.UsedSockets()
+	if err != nil {
+		return 0, err
+	}
+	if n -= int(l.closing.Load()); n <= 1 { // that of sock_diag
+		return 0, nil
+	}
+	local, err := kernel.LocalSockets()
+	if err != nil {
+		return 0, err
+	}
+	shown, err := l.diag.Sockets(l.cfg.Port, l.cfg.Family.socketFamilies()) // both ends
+	if err != nil {
+		return 0, err
+	}
+	if len(shown) > count(shown, kernel.TimeWait) {
+		// One that ends by itself, as in FIN_WAIT1, or a request, which holds its listener until its timer has fired.
+		return verdict.NotCounted, nil
+	}
+	return max(n-local, 0), nil
+}

@@ -1,0 +1,77 @@
+package load
+
+import (
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// TestDue: in an open loop what could not begin in time is timed from when it was due; and what was due in a stall is void, instead
+// of coming all at once after it.
+func TestDue(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go answer(listener)
+	const late = 300 * ms
+	for _, test := range []struct {
+		name    string
+		stall   time.Duration
+		stalled bool
+	}{{"late", time.Minute, false}, {"stalled", 50 * ms, true}} {
+		t.Run(test.name, func(t *testing.T) {
+			c := Config{To: listener.Addr().(*net.TCPAddr).AddrPort(), Rate: 100, Stall: test.stall, Request: Request{HTTP: &HTTP{}}}
+			if err := c.complete(); err != nil {
+				t.Fatal(err)
+			}
+			var told atomic.Int32
+			e, err := newEpoll(&c, &told)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := newBook(&c)
+			b.r.From -= late // as if it had done nothing since
+			b.beatAt, b.r.Intervals[0].From = b.r.From, b.r.From
+			over := make(chan error)
+			go func() { over <- e.run(b) }()
+			for end := time.Now().Add(10 * time.Second); b.sum()[OK] < 10 && time.Now().Before(end); time.Sleep(ms) {
+			}
+			told.Store(stopping)
+			if err := <-over; err != nil {
+				t.Fatal(err)
+			}
+			b.finish()
+			r := b.report()
+			slowest := time.Duration(r.Latency[Label{}].Reply.Max()) * time.Microsecond
+			switch {
+			case r.Counts[OK] < 10 || r.Counts.Lost() > 0:
+				t.Errorf("%v", r.Counts)
+			case test.stalled && (r.NotStarted < 28 || len(r.Stalls) == 0):
+				t.Errorf("%d were not started, of 30 that were due in a stall: %v", r.NotStarted, r.Stalls)
+			case !test.stalled && (slowest < late-late/100 || r.NotStarted > 0):
+				t.Errorf("the slowest reply came after %v, and the first was due %v before it could begin; %d not started", slowest, late, r.NotStarted)
+			}
+		})
+	}
+}
+
+// answer serves clients, one after the other.
+func answer(listener net.Listener) {
+	var b [4096]byte
+	for {
+		c, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = c.Read(b[:])
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		_ = c.Close()
+	}
+}

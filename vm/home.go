@@ -1,0 +1,97 @@
+package vm
+
+import (
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Home is the way home of a run that is played in a guest: what is written has left the guest when the call returns, even if the
+// kernel dies the moment after. It may be used by several goroutines.
+type Home struct {
+	mu      sync.Mutex // around a message
+	w       io.Writer
+	provoke provocation
+}
+
+// HomeOfRun is the way home of this process if it is the run of a guest; nil: it is not.
+func HomeOfRun() *Home {
+	fd, err := strconv.Atoi(os.Getenv(homeVariable))
+	if err != nil || os.Getppid() != 1 {
+		return nil
+	}
+	unix.CloseOnExec(fd) // it is for no process of a cell
+	return &Home{w: os.NewFile(uintptr(fd), "the control channel"), provoke: newProvocation()}
+}
+
+func (h *Home) send(k kind, payload []byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return writeMessage(h.w, k, payload)
+}
+
+// Began tells that a cell is being played.
+func (h *Home) Began(id string) {
+	_ = h.send(kindBegan, []byte(id)) // where the host is gone, process 1 notices
+	h.provoke.at(id)
+}
+
+// Ended tells that a cell is not played any more. Its line may come later.
+func (h *Home) Ended(id string) { _ = h.send(kindEnded, []byte(id)) }
+
+// Create makes a file of the cell, or the header, whose line comes next. It must be closed before the next one is made.
+func (h *Home) Create(name string) (io.WriteCloser, error) {
+	return homeFile{h}, h.send(kindFile, []byte(name))
+}
+
+// Write takes a line of the ledger.
+func (h *Home) Write(line []byte) (int, error) {
+	return len(line), h.send(kindLedger, line)
+}
+
+type homeFile struct{ h *Home }
+
+func (f homeFile) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		part := rest[:min(len(rest), maxFrame-frameHead)]
+		rest = rest[len(part):]
+		if err := f.h.send(kindData, part); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}
+
+func (homeFile) Close() error { return nil }
+
+// ProvokeVariable has the kernel of a guest misbehave once a cell has begun, for tests: by a letter of
+// Documentation/admin-guide/sysrq.rst, such as "c" for a crash and "l" for a backtrace. "l" is for the first cell, and
+// "l@quiz1/ipv4/off/1" for that cell, each time that it is played. A guest has it from the host.
+const ProvokeVariable = "RPMIG_TEST_SYSRQ"
+
+// provocation is what ProvokeVariable asks for.
+type provocation struct {
+	letter, cell string
+	once         *sync.Once
+}
+
+func newProvocation() provocation {
+	letter, cell, _ := strings.Cut(os.Getenv(ProvokeVariable), "@")
+	return provocation{letter, cell, &sync.Once{}}
+}
+
+func (p provocation) at(cell string) {
+	if p.letter == "" || p.cell != "" && p.cell != cell {
+		return
+	}
+	press := func() { _ = os.WriteFile("/proc/sysrq-trigger", []byte(p.letter), 0) }
+	if p.cell == "" {
+		p.once.Do(press)
+	} else {
+		press()
+	}
+}
