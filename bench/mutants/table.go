@@ -430,7 +430,7 @@ var table = []mutant{
 	},
 	{
 		name: "the aftercare is left out", file: "lab/cell.go",
-		old: "err := l.checkListeners(); err != nil", new: "l.obs.PostCheck = &verdict.PostCheck{}; false",
+		old: "err := l.checkListeners(); err != nil", new: "l.obs.PostCheck = new(verdict.PostCheck); false",
 		test: "TestAftercare",
 	},
 	{
