@@ -67,6 +67,15 @@ func (o *Observation) Slowly(reason string) string {
 	return reason
 }
 
+// OnSlowMachine is a verdict on a machine of which it was said before that it may not keep up: what is an ERROR for that reason alone
+// is skipped. The kernel's selftests do likewise (xfail_on_slow in tools/testing/selftests/net/lib.sh).
+func (o *Observation) OnSlowMachine(v Verdict) Verdict {
+	if v.Status == result.Error && o.slow() != "" {
+		v.Status = result.Skip
+	}
+	return v
+}
+
 // synackTimer is when the SYN+ACK timer first fires (TCP_TIMEOUT_INIT), in seconds.
 const synackTimer = 1.0
 
