@@ -29,7 +29,7 @@ SCENARIOS := all
 # Programs and files, and the Debian packages that bring them. QEMU, with what it depends on, is some 20 MB to download and 80 MB
 # on the disk, and takes seven seconds. What it boots in a test, 35 MB, the test fetches by apt into the user's cache.
 FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium \
-	xmllint=libxml2-utils prove=perl qemu-system-x86_64=qemu-system-x86 /usr/lib/python3/dist-packages/tap/parser.py=python3-tap \
+	xmllint=libxml2-utils zstd=zstd prove=perl qemu-system-x86_64=qemu-system-x86 /usr/lib/python3/dist-packages/tap/parser.py=python3-tap \
 	/usr/lib/python3/dist-packages/lava_common/__init__.py=lava-common nginx=nginx-light
 FOR_BENCH := iptables=iptables python3=python3 nginx=nginx-light wrk=wrk
 # What the recipes of docs/recipes measure.
@@ -90,7 +90,7 @@ endef
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: deps
 deps: ## install what test and bench use, by apt-get: sudo make deps

@@ -146,6 +146,8 @@ func optionValues(command, option string) []string {
 		return slices.Clone(times)
 	case "trace":
 		return slices.Clone(traces)
+	case "packets":
+		return slices.Clone(packetChoices)
 	default:
 		return nil
 	}
