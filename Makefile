@@ -41,6 +41,12 @@ FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 FOR_MUTANTS := gcc=gcc make=make flex=flex bison=bison bc=bc xz=xz-utils patch=patch dpkg-deb=dpkg /usr/include/libelf.h=libelf-dev \
 	qemu-system-x86_64=qemu-system-x86
 
+FOR_BISECT := $(FOR_MUTANTS) git=git
+FOR_KSELFTEST := make=make rsync=rsync perl=perl xz=xz-utils dpkg-deb=dpkg
+# Where kselftest/kselftest_test.go looks for the kernel's runner.
+KSELFTEST = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rpmig/kselftest
+KSELFTEST_FROM := linux-source-6.12
+
 # look sets missing to the packages of such a list that are not there.
 define look
 missing=(); \
@@ -198,13 +204,38 @@ mutants-self: ## break rpmig in many small ways, see which test or cell notices,
 
 # Apart: it takes the source of a kernel, and nobody else needs what builds one.
 .PHONY: deps-mutants
-deps-mutants: ## install what mutants uses, by apt-get: sudo make deps-mutants
-	@$(call install,$(FOR_MUTANTS))
+deps-mutants: ## install what mutants and bisect use, by apt-get: sudo make deps-mutants
+	@$(call install,$(sort $(FOR_MUTANTS) $(FOR_BISECT)))
 
 .PHONY: mutants
 mutants: ## break the kernel in many small ways, see which cells notice, write docs/MUTANTS.md; no root, 20 minutes, 2 GB of the cache
 	@$(call check,$(FOR_MUTANTS),deps-mutants)
 	go run ./bench/kernels -o docs/MUTANTS.md $(ARGS) >/dev/null
+
+# Apart: it builds five kernels, and fetches others.
+.PHONY: bisect
+bisect: build ## have git bisect find a commit that breaks a kernel, and the first of Debian's that has a fix; no root, ten minutes
+	@$(call check,$(FOR_BISECT),deps-mutants)
+	go run ./bench/kernels -bisect packages -rpmig bin/rpmig
+	go run ./bench/kernels -bisect source -rpmig bin/rpmig
+
+# Apart: the package with the runner is 150 MB, of which a few files are kept.
+.PHONY: deps-kselftest
+deps-kselftest: ## install what kselftest uses, by apt-get: sudo make deps-kselftest
+	@$(call install,$(FOR_KSELFTEST))
+
+.PHONY: kselftest
+kselftest: ## play a few cells by the kernel's own runner of selftests, which is fetched by apt-get the first time; needs root
+	@$(call check,$(FOR_KSELFTEST),deps-kselftest)
+	@if [[ ! -e '$(KSELFTEST)/tools/testing/selftests/lib.mk' ]]; then \
+		echo "make: fetching $(KSELFTEST_FROM), some 150 MB, of which the runner is kept" >&2; \
+		dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; mkdir "$$dir/source"; mkdir -p '$(dir $(KSELFTEST))'; \
+		(cd "$$dir" && apt-get download -qq $(KSELFTEST_FROM) && dpkg-deb --fsys-tarfile $(KSELFTEST_FROM)_*.deb | \
+			tar -xO ./usr/src/$(KSELFTEST_FROM).tar.xz | tar -xJ -C source --strip-components=1 \
+			$(KSELFTEST_FROM)/{scripts/subarch.include,tools/testing/selftests/{Makefile,lib.mk,run_kselftest.sh,kselftest}}); \
+		rm -rf '$(KSELFTEST)'; mv "$$dir/source" '$(KSELFTEST)'; \
+	fi
+	go test ./kselftest -count=1 -v
 
 .PHONY: bench
 bench: build ## measure rpmig beside the talk's two scripts, and its load beside wrk; needs root, takes five minutes
