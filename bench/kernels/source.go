@@ -226,7 +226,7 @@ func copyFile(from, to string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer in.Close()
+	defer func() { _ = in.Close() }() // it was only read
 	out, err := os.CreateTemp(filepath.Dir(to), ".copy-")
 	if err != nil {
 		return err
