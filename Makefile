@@ -28,7 +28,8 @@ SCENARIOS := all
 # Programs and files, and the Debian packages that bring them. QEMU, with what it depends on, is some 20 MB to download and 80 MB
 # on the disk, and takes seven seconds. What it boots in a test, 35 MB, the test fetches by apt into the user's cache.
 FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium \
-	xmllint=libxml2-utils prove=perl qemu-system-x86_64=qemu-system-x86 /usr/lib/python3/dist-packages/tap/parser.py=python3-tap
+	xmllint=libxml2-utils prove=perl qemu-system-x86_64=qemu-system-x86 /usr/lib/python3/dist-packages/tap/parser.py=python3-tap \
+	zsh=zsh fish=fish mandoc=mandoc
 FOR_BENCH := iptables=iptables python3=python3 nginx=nginx-light wrk=wrk
 FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 	/usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev
@@ -82,7 +83,7 @@ deps-generate: ## install what generate uses, by apt-get: sudo make deps-generat
 build: ## build bin/rpmig, one static binary
 	@# The tag leaves out a Markdown parser, which every process would set up: the manual page is written without it.
 	@# Without symbols it is a fifth smaller, and a guest unpacks it at each boot; a panic's stack has its names all the same.
-	CGO_ENABLED=0 go build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/rpmig ./cmd/rpmig
+	CGO_ENABLED=0 go build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '-s -w -X main.madeVersion=$(VERSION)' -o bin/rpmig ./cmd/rpmig
 
 .PHONY: run
 run: build ## build rpmig and play every scenario, as root or not; ARGS='--migrate=all' and the like

@@ -23,9 +23,6 @@ import (
 	"github.com/rpmig/rpmig/worker"
 )
 
-// version is set by the Makefile.
-var version = "dev"
-
 // env is all that rpmig takes from the outside.
 type env struct {
 	args           []string // without the program's name
