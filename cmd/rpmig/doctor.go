@@ -441,7 +441,7 @@ func (s *collector) Cell(c *result.Cell, _ evidence.Files) error {
 // tell prints the answers, for a program or for a person.
 func (e *env) tell(all []checked, asJSON, color bool) error {
 	if !asJSON {
-		_, err := io.WriteString(e.stdout, checksText(all, color))
+		_, err := io.WriteString(e.textOut(), checksText(all, color))
 		return err
 	}
 	enc := json.NewEncoder(e.stdout)
