@@ -28,6 +28,9 @@ type Settings struct {
 	TimeoutMul float64 // of deadlines
 	RealTimers bool    // the talk's kernel timers, not shorter ones; deadlines stretch with them
 	Strict     bool    // a known bug excuses nothing
+	// Slow says that this machine is known not to keep up: nothing is asserted on time, and a case that it was too slow for is
+	// skipped.
+	Slow bool
 	// Tracer returns the kernel's trace once it is open, which takes as long as a cell needs to get ready; it may be called
 	// from many goroutines. A nil tracer is that there is none; the socket tables are noted at each step all the same. An
 	// error ends the run. With a tracer that is HostWide, cells are got ready side by side, and played one at a time. nil: no
@@ -153,6 +156,9 @@ func Play(cfg Config, h Host) Played {
 			stack = panicked.stack
 		}
 		p.Verdict = verdict.Verdict{Status: result.Error, Reason: l.obs.Slowly(err.Error())}
+	}
+	if cfg.Slow {
+		p.Verdict = l.obs.OnSlowMachine(p.Verdict)
 	}
 	if keep || cfg.Detail >= StoryDetail {
 		p.story, p.Files = l.tell(stack)

@@ -112,7 +112,7 @@ func TestKernelsGolden(t *testing.T) {
 	policy := regexp.MustCompile(`'sha256-[^']*'`)
 	for _, f := range Formats() {
 		t.Run(f.Name, func(t *testing.T) {
-			got := renderAll(t, f.Name, three(), Options{Dir: dir})
+			got := renderAll(t, f.Name, three(), Options{Dir: dir, KCIDB: someKCIDB})
 			if f.Name == "html" { // apart from the script, the style, and what is packed by gzip, whose bytes are not ours
 				got = policy.ReplaceAllString(packed.ReplaceAllString(got, "$1$2"), "'sha256-…'")
 			}

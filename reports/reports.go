@@ -24,6 +24,7 @@ type Options struct {
 	Color   bool   // ANSI colours
 	Width   int    // of the terminal, in columns; none or more than 80 means 80, less than 40 means 40
 	Verbose bool   // the story, counters and checks of every cell
+	KCIDB   KCIDB  // of format kcidb
 	Dir     string // the run's folder, as the user named it; empty: not known, and no report says where evidence is
 	// Names are what RenderAll calls the runs, and the folders of each below Dir; nil: they are called after their kernels.
 	Names []string
@@ -58,8 +59,11 @@ func Formats() []Format {
 		{"html", "one page to look at, with diagrams, for people", true, true, renderHTML, nil, renderPages},
 		{"jsonl", "the ledger itself, one JSON object a line", true, true, renderJSONL, streamJSONL, renderLedgers},
 		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", false, true, renderJUnit, nil, renderSuites},
+		{"kcidb", "tests for KernelCI's database, schema 5.3", false, true, renderKCIDB, nil, renderKCIDBs},
 		{"ktap", "KTAP version 1, as kernel tests print", false, false, renderTAP(ktapVersion), streamTAP(ktapVersion), renderNested},
+		{"lava", "the signals by which a LAVA job tells of results", false, false, renderLAVA, streamLAVA, renderLAVAs},
 		{"markdown", "what did not pass, or where kernels differ, as tables of Markdown", false, false, renderMarkdown, nil, renderMarkdowns},
+		{"nipa", "JSON as the workers of netdev's CI hand it in", false, false, renderNIPA, nil, renderNIPAs},
 		{"tap", "the same as TAP version 13, for other readers of TAP", false, false, renderTAP(tapVersion), streamTAP(tapVersion), renderFlat},
 		{"text", "tables and sentences, for people", false, false, renderText, nil, renderTexts},
 	}

@@ -1,7 +1,6 @@
 package result
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -143,10 +142,7 @@ func ReadAll(r io.Reader) ([]*Run, error) {
 }
 
 func readAll(r io.Reader) (runs []*Run, err error) {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, maxLine)
-	lines.Split(splitLines)
-
+	lines := newLines(r)
 	var run *Run            // the last of them
 	schema := 0             // of its ledger
 	var seen map[string]int // ID → line
@@ -155,57 +151,36 @@ func readAll(r io.Reader) (runs []*Run, err error) {
 		run.Header.Schema = Schema // as it is in memory, and if it is written again
 		runs = append(runs, run)
 	}
-	n := 0
-	for lines.Scan() {
-		n++
-		text := lines.Bytes()
-		if n == 1 {
-			h, err := parseHeader(text, n)
+	for lines.next() {
+		if run == nil {
+			h, err := parseHeader(lines.text, lines.n)
 			if err != nil {
 				return nil, err
 			}
 			begin(h)
 			continue
 		}
-		if !bytes.HasSuffix(text, []byte("\n")) {
-			text = bytes.TrimRight(text, "\x00") // what a power cut leaves of what was not yet on the disk
-		}
-		if len(bytes.TrimSpace(text)) == 0 { // an editor's, or one that was pasted in
-			continue
-		}
-		if cutShort(text) {
-			if bytes.HasPrefix(bytes.TrimSpace(text), []byte(`{"schema":`)) { // a run began of which nothing is known
-				return nil, fmt.Errorf("line %d: the header of another run, cut short", n)
-			}
-			break
-		}
-		if ending, ok := parseEnding(text); ok {
+		if ending, ok := parseEnding(lines.text); ok {
 			run.Ending = ending
 			continue
 		}
-		c, err := parseCell(text, schema)
+		c, err := parseCell(lines.text, schema)
 		if err != nil {
-			h, headerErr := parseHeader(text, n)
-			switch {
-			case headerErr == nil:
-				begin(h)
-				continue
-			case errors.Is(headerErr, ErrNoHeader):
-				return nil, fmt.Errorf("line %d: %w", n, err)
-			default:
-				return nil, headerErr
+			h, err := lines.header(err)
+			if err != nil {
+				return nil, err
 			}
+			begin(h)
+			continue
 		}
 		if first, ok := seen[c.ID()]; ok {
-			return nil, fmt.Errorf("line %d: %s is already on line %d", n, c.ID(), first)
+			return nil, fmt.Errorf("line %d: %s is already on line %d", lines.n, c.ID(), first)
 		}
-		seen[c.ID()] = n
+		seen[c.ID()] = lines.n
 		run.Cells = append(run.Cells, *c)
 	}
-	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
-		return nil, fmt.Errorf("line %d: longer than %d MiB", n+1, maxLine>>20)
-	} else if err != nil {
-		return nil, fmt.Errorf("line %d: %w", n+1, err)
+	if lines.err != nil {
+		return nil, lines.err
 	}
 	if run == nil {
 		return nil, fmt.Errorf("line 1: %w: the file is empty", ErrNoHeader)

@@ -65,7 +65,19 @@ type Header struct {
 	Modes []Mode `json:"modes"`
 	// Guest is the virtual machine in which the run was played; nil: it was on the machine's own kernel.
 	Guest *Guest `json:"guest,omitempty"`
+	// Shard is which part of a larger run it is; nil: it is all of it.
+	Shard *Shard `json:"shard,omitempty"`
 }
+
+// Shard is a part of a run that is played on several machines.
+type Shard struct {
+	Index   int `json:"index"`   // counted from 1
+	Of      int `json:"of"`      // how many shards there are
+	Planned int `json:"planned"` // cells of all of them
+}
+
+// String is "2/7".
+func (s *Shard) String() string { return fmt.Sprintf("%d/%d", s.Index, s.Of) }
 
 // Guest is a virtual machine that was booted for a run.
 type Guest struct {

@@ -328,6 +328,9 @@ func (w *watch) ended(said *end, why error) *Ended {
 		if w.qemu != "" {
 			x.Why += ": QEMU " + w.qemu
 			x.Hint = w.moreMemory()
+			if w.Machine.Accel == "kvm" {
+				x.Hint = "--accel=tcg"
+			}
 		}
 		if len(x.Last) == 0 {
 			x.Why += ", and its console is empty"

@@ -17,6 +17,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
@@ -71,6 +72,7 @@ func main() {
 type player struct {
 	root      string // of the module
 	rpmig     string // a binary
+	hash      string // of rpmig and the scenarios
 	scenarios string
 	parallel  int
 }
@@ -103,9 +105,12 @@ func (p *player) run(ctx context.Context, out, only string) (status int, err err
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if p.rpmig == "" {
 		p.rpmig = filepath.Join(dir, "rpmig")
-		if _, err := p.command(ctx, p.root, "go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-o", p.rpmig, "./cmd/rpmig"); err != nil {
+		if _, err := p.command(ctx, p.root, "go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-buildvcs=false", "-o", p.rpmig, "./cmd/rpmig"); err != nil {
 			return 2, err
 		}
+	}
+	if p.hash, err = hashOf(p.rpmig, p.scenarios); err != nil {
+		return 2, err
 	}
 	outcomes, source, err := p.all(ctx, slices.Concat([]mutant{{}}, mutants))
 	if err != nil {
@@ -167,6 +172,9 @@ func (p *player) all(ctx context.Context, mutants []mutant) ([]outcome, string, 
 				if problem, _ := m.wrong(outcomes[i]); problem != "" {
 					said = "WRONG: " + problem
 				}
+				if doubt := outcomes[i].doubt; doubt != "" {
+					said += "; ERROR: " + doubt
+				}
 				fmt.Fprintf(os.Stderr, "kernels: %d of %d, %.1f s: %s: %s\n", i+1, len(mutants), time.Since(began).Seconds(), cmp.Or(m.name, "the kernel as it is"), said)
 			}
 			return nil
@@ -176,8 +184,17 @@ func (p *player) all(ctx context.Context, mutants []mutant) ([]outcome, string, 
 	return outcomes, t.version, cmp.Or(outcomes[0].err, context.Cause(ctx))
 }
 
-// play boots a kernel, and plays the scenarios there.
+// play boots a kernel, and plays the scenarios there. The ledger is kept beside the kernel, by the hash of rpmig and of what it
+// plays, so that a run that was interrupted goes on where it was.
 func (p *player) play(ctx context.Context, image string) outcome {
+	kept := fmt.Sprintf("%s-%s.jsonl", image, p.hash)
+	if b, err := os.ReadFile(kept); err == nil {
+		run, err := result.Read(bytes.NewReader(b))
+		if err != nil {
+			return outcome{err: err}
+		}
+		return count(run)
+	}
 	cmd := p.cmd(ctx, p.root, p.rpmig, "run", p.scenarios, "--kernel", image, "--migrate=all", "--family=ipv4", "--format=jsonl")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -185,15 +202,32 @@ func (p *player) play(ctx context.Context, image string) outcome {
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		return outcome{err: err}
 	}
-	run, readErr := result.Read(&stdout)
+	ledger := stdout.Bytes()
+	run, readErr := result.Read(bytes.NewReader(ledger))
 	if readErr != nil {
 		return outcome{err: fmt.Errorf("rpmig run --kernel: %w: %s", cmp.Or(err, readErr), lastLine(stderr.Bytes()))}
+	}
+	if ctx.Err() == nil {
+		if err := os.WriteFile(kept, ledger, 0o644); err != nil {
+			return outcome{err: err}
+		}
 	}
 	return count(run)
 }
 
-// cmd is a command in a process group of its own, which is ended with the context, and in the background of what else the machine
-// does.
+// hashOf is short for all that a run depends on beside the kernel.
+func hashOf(binary, scenarios string) (string, error) {
+	b, err := os.ReadFile(binary)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	fmt.Fprintln(h, scenarios)
+	h.Write(b)
+	return fmt.Sprintf("%x", h.Sum(nil)[:8]), nil
+}
+
+// cmd is a command in a process group of its own, which is ended with the context.
 func (p *player) cmd(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir

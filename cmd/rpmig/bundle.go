@@ -215,7 +215,7 @@ func (o *output) kept() (files fs.FS, done func(), err error) {
 	if files, err = o.store.files(); err != nil {
 		return nil, nil, &outputError{err}
 	}
-	if o.run.Count(result.Fail)+o.run.Count(result.Error) > 0 {
+	if o.run.Count(result.Fail)+o.run.Count(result.Error) > 0 || o.run.Ending != nil {
 		if err := o.makeDir(); err != nil {
 			return nil, nil, err
 		}

@@ -81,7 +81,7 @@ func readTyped(app *cli.App, words []string) *typed {
 func (e *env) fit(t *typed) (fit []fitting, files bool) {
 	switch {
 	case t.option != "":
-		values := optionValues(t.option)
+		values := optionValues(t.cmd.Name, t.option)
 		if t.option == "migrate" || t.option == "family" {
 			values = t.ofList(values)
 		}
@@ -217,8 +217,8 @@ func isPath(cmd *cli.Command, option string) bool {
 	})
 }
 
-// optionValues are the words that an option takes; none for one that takes anything.
-func optionValues(option string) []fitting {
+// optionValues are the words that an option of a command takes; none for one that takes anything.
+func optionValues(command, option string) []fitting {
 	switch option {
 	case "migrate":
 		fit := []fitting{{"all", "each of them"}}
@@ -229,6 +229,9 @@ func optionValues(option string) []fitting {
 	case "family":
 		return plainWords(append(lab.FamilyNames(), "all"))
 	case "format":
+		if command == "compare" {
+			return plainWords(compareFormats())
+		}
 		return plainWords(formatNames())
 	case "drop":
 		return plainWords(netns.DropBackends)

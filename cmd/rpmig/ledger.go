@@ -217,26 +217,35 @@ var others = []struct{ magic, what, hint string }{
 
 // ledgerText is the text of a ledger, also of one that gzip or an editor has had. What is something else is named.
 func ledgerText(name string, r io.Reader) (io.Reader, error) {
-	in := bufio.NewReader(r)
+	in, archive, err := unpacked(name, r)
+	if archive {
+		return nil, &usageError{name + " is no ledger, but a tar file", bundleHint(name)}
+	}
+	return in, err
+}
+
+// unpacked is what is in a file that may be a ledger, or a tar file with one. What is neither is named.
+func unpacked(name string, r io.Reader) (in *bufio.Reader, archive bool, err error) {
+	in = bufio.NewReader(r)
 	if starts(in, gzipMagic) {
 		zip, err := gzip.NewReader(in)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, false, fmt.Errorf("%s: %w", name, err)
 		}
 		in = bufio.NewReader(zip)
 	}
 	if head, _ := in.Peek(tarMagicAt + len(tarMagic)); bytes.HasSuffix(head, []byte(tarMagic)) {
-		return nil, &usageError{name + " is no ledger, but a tar file", bundleHint(name)}
+		return in, true, nil
 	}
 	for _, o := range others {
 		if starts(in, o.magic) {
-			return nil, &usageError{fmt.Sprintf("%s is no ledger, but %s", name, o.what), o.hint}
+			return nil, false, &usageError{fmt.Sprintf("%s is no ledger, but %s", name, o.what), o.hint}
 		}
 	}
 	if starts(in, byteOrderMark) {
 		_, _ = in.Discard(len(byteOrderMark)) // they are there
 	}
-	return in, nil
+	return in, false, nil
 }
 
 func starts(in *bufio.Reader, magic string) bool {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/capture"
+	"github.com/rpmig/rpmig/compare"
 	"github.com/rpmig/rpmig/evidence"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/result"
@@ -27,9 +28,10 @@ const ledgerName = "run.jsonl"
 // output is the harness.Sink of a run: the ledger, the evidence, and words on stderr while it lasts.
 type output struct {
 	run   result.Run
-	whole bool       // all that is known of each cell is shown in the end
-	live  *liveLine  // nil: there is no terminal to draw on
-	said  *streaming // the report, as far as the run has come; nil: it is made when the run is over
+	side  *compare.Side // what each cell came to, for --baseline; nil: there is none
+	whole bool          // all that is known of each cell is shown in the end
+	live  *liveLine     // nil: there is no terminal to draw on
+	said  *streaming    // the report, as far as the run has come; nil: it is made when the run is over
 	words func(format string, args ...any)
 	// prefix tells this run from others, in words about its cells.
 	prefix string
@@ -54,6 +56,9 @@ func newOutput(e *env, c *cli.Context, r *request) (*output, error) {
 		Schema: result.Schema, Version: version, Kernel: r.kernel, Upstream: r.Upstream, Machine: r.machine, Command: e.args,
 		Port: r.Port, Modes: ledgerModes(),
 	}
+	if r.Shard.Of > 0 {
+		o.run.Header.Shard = &result.Shard{Index: r.Shard.Index, Of: r.Shard.Of, Planned: r.Planned()}
+	}
 	o.modes = r.Modes
 	o.meta = capture.Meta{Application: "rpmig " + version, OS: "Linux " + r.kernel, Hardware: r.machine, Interface: "lo"}
 	o.beside = o.writePrograms
@@ -72,7 +77,7 @@ func newOutput(e *env, c *cli.Context, r *request) (*output, error) {
 
 // blankOutput is an output that goes nowhere yet.
 func blankOutput(e *env, c *cli.Context, r *request) *output {
-	return &output{
+	o := &output{
 		whole:  r.format.Checks || c.Bool("v"),
 		newDir: newEvidenceDir,
 		words: func(format string, args ...any) {
@@ -81,6 +86,10 @@ func blankOutput(e *env, c *cli.Context, r *request) *output {
 			}
 		},
 	}
+	if r.baseline != nil {
+		o.side = compare.NewSide("this run", "")
+	}
+	return o
 }
 
 func newEvidenceDir() (string, error) { return os.MkdirTemp("", "rpmig-evidence-") }
@@ -148,6 +157,11 @@ func (o *output) open() (err error) {
 			return &outputError{err}
 		}
 	}
+	if o.run.Ending != nil {
+		if err := o.ledger.End(*o.run.Ending); err != nil {
+			return &outputError{err}
+		}
+	}
 	return o.beside(evidence.Dir(o.dir))
 }
 
@@ -196,6 +210,9 @@ func (o *output) take(c *result.Cell, write func(evidence.Place) error) error {
 		if err := write(to); err != nil {
 			return &outputError{err}
 		}
+	}
+	if o.side != nil {
+		o.side.Add(c)
 	}
 	o.remember(c)
 	if o.ledger != nil {

@@ -23,7 +23,7 @@ import (
 const root = "../.."
 
 // pages are the texts that are written by hand and that people read first.
-var pages = []string{"README.md", "CONTRIBUTING.md", "docs/COOKBOOK.md"}
+var pages = []string{"README.md", "CONTRIBUTING.md", "docs/COOKBOOK.md", "docs/STABILITY.md", "docs/BISECT.md", "ci/README.md"}
 
 func readPage(t *testing.T, name string) string {
 	t.Helper()

@@ -24,15 +24,18 @@ func (e *env) reportCommand() *cli.Command {
 			"run in several kernels, DIR has a folder for each: DIR makes one report of all,\n" +
 			"DIR/KERNEL of one.\n" +
 			"Exit status: 0 when the report was made, whatever it says.",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			formatFlag(), verboseFlag(), noColorFlag(),
-		},
+		}, kcidbOptions()...),
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
 				return &usageError{"report: want one folder", "rpmig run all --out DIR && rpmig report DIR"}
 			}
 			format, err := lookupFormat(c)
 			if err != nil {
+				return err
+			}
+			if _, err := e.kcidb(c, format); err != nil {
 				return err
 			}
 			rec, err := readRuns(c.Context, c.Args().First())
@@ -79,7 +82,11 @@ func (e *env) renderAll(ctx context.Context, c *cli.Context, format reports.Form
 		_, err := io.WriteString(e.textOut(), rec.summary())
 		return reportError(err)
 	}
-	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v"), Dir: rec.dir, Names: rec.names}
+	ids, err := e.kcidb(c, format)
+	if err != nil {
+		return err
+	}
+	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v"), Dir: rec.dir, Names: rec.names, KCIDB: ids}
 	return reportError(unlessEnded(ctx, func() error {
 		w := &untilEnded{ctx, e.stdout}
 		if format.Name == "text" {
