@@ -89,7 +89,7 @@ func (e *env) fit(t *typed) (fit []fitting, files bool) {
 		return fit, len(fit) == 0 && (t.option == "kernel" || isPath(t.cmd, t.option))
 	case strings.HasPrefix(t.cur, "-"):
 		return t.beginning(flags(t.cmd)), false
-	case strings.Contains(t.cmd.UsageText, "DIR") && t.cmd.Name != "explain": // of a run, or several
+	case (strings.Contains(t.cmd.UsageText, "DIR") || strings.Contains(t.cmd.UsageText, "OLD")) && t.cmd.Name != "explain": // of a run, or several
 		fit = t.runs("")
 		return fit, len(fit) == 0
 	case t.args > 0:
