@@ -48,13 +48,40 @@ func (e *env) explainCommand() *cli.Command {
 				all = append(all, &found[i])
 			}
 			for i, g := range groupVariants(all) {
-				if _, err := fmt.Fprint(e.textOut(), strings.Repeat("\n", min(i, 1))+g.describe(m)); err != nil {
+				if _, err := fmt.Fprint(e.textOut(), strings.Repeat("\n", min(i, 1))+narrowed(g.describe(m), e.width())); err != nil {
 					return err
 				}
 			}
 			return nil
 		},
 	}
+}
+
+// narrowed breaks the lines of a description anew for a terminal that is not as wide as it. A drawing needs all of its columns, and is
+// left out where it has not even those of its arrows.
+func narrowed(text string, width int) string {
+	if width >= helpWidth {
+		return text
+	}
+	var b strings.Builder
+	drawing := false
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		fence := strings.HasPrefix(line, "```")
+		switch {
+		case fence && !drawing && width < narrow:
+			b.WriteString("It takes 60 columns to draw it.\n")
+		case fence && width < narrow, drawing && width < narrow:
+		case drawing || line == "":
+			fmt.Fprintln(&b, line)
+		default:
+			fmt.Fprintln(&b, strings.Join(wrapWords(line, width-2), "\n  "))
+		}
+		if fence {
+			drawing = !drawing
+		}
+	}
+	return b.String()
 }
 
 // splitCell cuts DIR/quiz2/ipv4/off into the folder of a run and the cell's ID; dir is empty where there is no run.
