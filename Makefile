@@ -27,14 +27,18 @@ GENERATED := 'migrate/*_bpfe[lb].*' 'kernel/*_bpfe[lb].*' 'kernel/trace/*_bpfe[l
 # which the machine's own sources of packages must have.
 KERNELS := 6.1.0-52-cloud-amd64 6.1.0-56-cloud-amd64 6.12.101+deb12-cloud-amd64 6.12.117+deb12-cloud-amd64
 OTHER_KERNELS := 5.10.0-46-cloud-amd64 7.3.4+deb13-cloud-amd64
+ARM64_KERNEL := 6.1.0-56-cloud-arm64
 SCENARIOS := all
 
 # Programs and files, and the Debian packages that bring them. QEMU, with what it depends on, is some 20 MB to download and 80 MB
 # on the disk, and takes seven seconds. What it boots in a test, 35 MB, the test fetches by apt into the user's cache.
 FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium \
 	xmllint=libxml2-utils prove=perl qemu-system-x86_64=qemu-system-x86 /usr/lib/python3/dist-packages/tap/parser.py=python3-tap \
-	/usr/lib/python3/dist-packages/lava_common/__init__.py=lava-common zsh=zsh fish=fish mandoc=mandoc
+	/usr/lib/python3/dist-packages/lava_common/__init__.py=lava-common nginx=nginx-light zsh=zsh fish=fish mandoc=mandoc
 FOR_BENCH := iptables=iptables python3=python3 nginx=nginx-light wrk=wrk
+# What the recipes of docs/recipes measure.
+FOR_SERVERS := nginx=nginx-light openssl=openssl haproxy=haproxy lighttpd=lighttpd apache2=apache2 caddy=caddy gunicorn=gunicorn \
+	pgbouncer=pgbouncer unbound=unbound
 FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 	/usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev
 
@@ -58,6 +62,10 @@ if (($${#missing[@]})); then \
 fi
 endef
 
+# Debian starts a server when it is installed, unless this says no (invoke-rc.d(8), deb-systemd-invoke(1p)). While packages are
+# installed, there is one that does, where there is none.
+POLICY := /usr/sbin/policy-rc.d
+
 define install
 $(call look,$(1)); \
 if ((! $${#missing[@]})); then \
@@ -66,8 +74,13 @@ elif ((EUID != 0)) || ! command -v apt-get >/dev/null; then \
 	echo "make: missing: $${missing[*]} (as Debian names them); to install them takes root and apt-get: sudo make $@" >&2; \
 	exit 1; \
 else \
-	echo "installing by apt-get: $${missing[*]}"; \
+	echo "installing by apt-get, without starting any service: $${missing[*]}"; \
 	export DEBIAN_FRONTEND=noninteractive; \
+	if [[ ! -e $(POLICY) ]]; then \
+		trap 'rm -f $(POLICY)' EXIT; \
+		printf '#!/bin/sh\nexit 101\n' >$(POLICY); \
+		chmod +x $(POLICY); \
+	fi; \
 	install=(apt-get install -qq --yes --no-install-recommends "$${missing[@]}"); \
 	"$${install[@]}" >/dev/null || { apt-get update -qq && "$${install[@]}" >/dev/null; }; \
 fi
@@ -101,6 +114,10 @@ release: ## build what is published: tarballs and Debian packages for amd64 and 
 .PHONY: check-release
 check-release: ## check that two releases of one commit are the same, and what is in them; takes minutes
 	cd ci/release && GOFLAGS= go vet . && GOFLAGS= go test -count=1 .
+
+.PHONY: build-arm64
+build-arm64: ## build bin/rpmig-arm64, which bin/rpmig takes along into a kernel for arm64
+	CGO_ENABLED=0 GOARCH=arm64 go build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '-s -w -X main.madeVersion=$(VERSION)' -o bin/rpmig-arm64 ./cmd/rpmig
 
 .PHONY: run
 run: build ## build rpmig and play every scenario, as root or not; ARGS='--migrate=all' and the like
@@ -169,6 +186,10 @@ kernels: build ## play the catalogue in Debian's kernels, in QEMU, and write doc
 	((status <= 1)) || { echo "make: no conclusion, and docs/KERNELS.md stays as it is: see bin/KERNELS.md and bin/kernels.txt" >&2; exit 1; }
 	mv bin/KERNELS.md docs/KERNELS.md
 
+.PHONY: arm64
+arm64: build build-arm64 ## play the quizzes in Debian's kernel for arm64, emulated: apt-get install qemu-system-arm
+	bin/rpmig run 'quiz*' --migrate=all --kernel=debian:$(ARM64_KERNEL)
+
 .PHONY: kernels-all
 kernels-all: ## the same, with the kernels of other suites, as far as the machine's sources of packages have them
 	$(MAKE) kernels KERNELS='$(KERNELS) $(OTHER_KERNELS)'
@@ -208,3 +229,11 @@ bench: build ## measure rpmig beside the talk's two scripts, and its load beside
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin bench/__pycache__
+
+.PHONY: deps-servers
+deps-servers: ## install the servers that servers measures, by apt-get, and start none: sudo make deps-servers
+	@$(call install,$(FOR_SERVERS))
+
+.PHONY: servers
+servers: build ## reload each server of docs/recipes under load, and write docs/SERVERS.md; as root, for half an hour
+	go run ./bench/servers -rpmig bin/rpmig

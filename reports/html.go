@@ -68,7 +68,8 @@ type htmlPage struct {
 	Rows          []*htmlRow
 	Compared      *htmlCompared // of a page of several
 	AnyStreams    bool
-	Policy        string // Content-Security-Policy
+	reloads       map[string]bool // ids that are taken
+	Policy        string          // Content-Security-Policy
 	CSS           template.CSS
 	JS            template.JS
 	AnyTables     bool

@@ -43,6 +43,10 @@ func (s *Stories) saves(mode string) string { return s.header.Mode(mode).Saves }
 // Outcome says in two sentences what happened to the connection of a cell and why, and what would have saved it.
 func (s *Stories) Outcome(c *result.Cell) (happened, remedy string) {
 	switch {
+	case c.Reload != nil:
+		if happened, remedy = reloaded(c); remedy == "" && c.Connections.Lost > 0 {
+			remedy = s.header.Mode(c.Mode).Advice
+		}
 	case c.Connections.Staged == 0:
 		happened, remedy = "Nothing is known of a connection: "+c.Reason, "Nothing was there to save."
 	case c.Connections.Deaf > 0:

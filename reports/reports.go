@@ -173,9 +173,10 @@ func killers(c *result.Cell) []result.Reset {
 // doubt is what to say of a cell that is doubtful.
 const doubt = "uncontrolled: no off cell showed that this capture catches resets"
 
-// doubtful reports whether the absence of a reset proves less in this cell. A skipped cell claims nothing.
+// doubtful reports whether the absence of a reset proves less in this cell. A skipped cell claims nothing, and a server that was
+// reloaded is judged by what its clients saw.
 func doubtful(c *result.Cell) bool {
-	return c.Control == result.Uncontrolled && c.Status != result.Skip
+	return c.Reload == nil && c.Control == result.Uncontrolled && c.Status != result.Skip
 }
 
 // seconds shows a time to a tenth of a millisecond, which tells the frames of one step apart.

@@ -230,6 +230,49 @@ func streams() *result.Run {
 	return run
 }
 
+// reloads is a server that was reloaded in each mode: it lost some, none, some by its own doing, and one mode cannot be had.
+func reloads() *result.Run {
+	run := &result.Run{Header: mixed().Header}
+	server := netip.MustParseAddrPort("127.0.0.1:80")
+	cell := func(mode string, status result.Status, lost int64, causes ...result.LossCause) *result.Reload {
+		r := &result.Reload{
+			Server: []string{"nginx", "-g", "daemon off;"}, Reloads: []string{"nginx -s reload"}, Seed: 7, Load: "24 clients",
+			Connections: 40_000, Lost: lost, Ends: map[string]int64{"ok": 40_000 - lost}, Causes: causes,
+			PerCycle: float64(lost) / 2, High: float64(lost), Bound: 1, PerMillion: float64(lost) * 25, Rate: 8000, Every: 0.75,
+			Reloading: result.ReloadLatency{Count: 900, P99: 0.0123, Max: 1.25}, Between: result.ReloadLatency{Count: 39_000, P99: 0.0004, Max: 0.02},
+			Pause: 0.31,
+		}
+		for i := range 2 {
+			at := float64(2*i + len(run.Cells))
+			r.Cycles = append(r.Cycles, result.ReloadCycle{
+				Number: 2*i + len(run.Cells) + 1, At: at, To: at + 0.9, Connections: 20_000, Lost: lost / 2,
+				Steps:  []result.ReloadStep{{At: at + 0.1, Lost: lost / 2, Changed: true, First: 0.12, Last: 0.25, Holders: 9, Listeners: 8}},
+				Course: []result.ReloadPart{{At: at + 0.1, Replies: 900, Lost: lost / 2, P99: 0.01}, {At: at + 0.2, Replies: 800, P99: 0.02}},
+			})
+		}
+		c := play("reload/nginx", "ipv4", mode, 1)
+		c.Connections = result.Connections{Staged: 40_000, Survived: int(40_000 - lost), Lost: int(lost)}
+		c.Status, c.Reason, c.Reload, c.Resets, c.Checks, c.Steps, c.Flow, c.Capture = status, r.Rating(), r, nil, nil, nil, nil, result.Capture{}
+		run.Cells = append(run.Cells, c)
+		return r
+	}
+	off := cell("off", result.Pass, 26, result.LossCause{Why: "in the accept queue of a listener that closed", Whose: result.OfKernel, By: "nginx", Count: 26})
+	off.Examples = []result.LostFlow{{At: 0.2, Cycle: 1, Client: netip.MustParseAddrPort("127.0.1.3:4711"), Server: server, End: "reset before a byte", Phase: "reply",
+		Why: "in the accept queue of a listener that closed", By: "nginx (process 9)", Reason: "TCP_STATE", State: "CLOSE"}}
+	p := 0.0286
+	sysctl := cell("sysctl", result.Fail, 3, result.LossCause{Why: "accepted, and closed by the server without a reply", Whose: result.OfApplication, Count: 3})
+	sysctl.P, sysctl.Verdict, sysctl.Void, sysctl.Missed = &p, "sysctl removes the kernel's part", 2, 5
+	run.Cells[1].Checks = []result.Check{{Name: "connections lost", Witness: result.Application, Want: "at most 0", Got: "3"}}
+	skip := play("reload/nginx", "ipv4", "bpf", 1)
+	skip.Status, skip.Reason, skip.Connections, skip.Reload = result.Skip, noBPF, result.Connections{}, &result.Reload{Ends: map[string]int64{}}
+	failed := play("reload/oddserver", "ipv4", "off", 1)
+	failed.Status, failed.Reason, failed.Connections, failed.Checks = result.Error, "the server ended with exit status 3 before it listened on port 80", result.Connections{}, nil
+	failed.Reload = &result.Reload{Ends: map[string]int64{}, Output: []string{"there is no such directory"}}
+	run.Cells = append(run.Cells, skip, failed)
+	run.Header.Cells = len(run.Cells)
+	return run
+}
+
 // hostile holds what was written to harm a reader of the reports. Read would refuse its names, but renderers take
 // any Run.
 func hostile() *result.Run {
@@ -245,6 +288,13 @@ func hostile() *result.Run {
 	c.Status, c.Control = result.Fail, result.Uncontrolled
 	huge := math.Inf(1)
 	c.Stream = &result.Stream{Reloads: -1 << 62, Connections: 1 << 62, Lost: 1 << 62, Refused: 1 << 62, Least: &huge, Most: &huge, Losses: result.Losses{EmptyReply: -1 << 62}}
+	evils := result.LostFlow{At: huge, End: evil, Phase: evil, Why: evil, By: evil, Reason: evil, State: evil}
+	c.Reload = &result.Reload{
+		Server: []string{evil}, Load: evil, Lost: -1 << 62, Connections: 1 << 62, PerMillion: huge, Pause: huge, Verdict: evil, Untraced: evil, P: &huge,
+		Cycles: []result.ReloadCycle{{At: -huge, To: 1e8, Steps: []result.ReloadStep{{At: huge, Last: math.NaN(), Changed: true, Holders: -1}},
+			Course: []result.ReloadPart{{At: math.NaN(), P99: huge, Replies: -1}}}},
+		Causes: []result.LossCause{{Why: evil, Whose: result.Whose(evil), By: evil}}, Examples: []result.LostFlow{evils}, Output: []string{evil},
+	}
 	skip := c
 	skip.Status = result.Skip
 	return &result.Run{
@@ -259,7 +309,7 @@ func hostile() *result.Run {
 
 func runs() map[string]*result.Run {
 	return map[string]*result.Run{
-		"mixed": mixed(), "repeated": repeated(), "hostile": hostile(), "streams": streams(), "died": died(), "empty": {Header: mixed().Header}, "zero": {},
+		"mixed": mixed(), "repeated": repeated(), "hostile": hostile(), "streams": streams(), "reloads": reloads(), "died": died(), "empty": {Header: mixed().Header}, "zero": {},
 	}
 }
 
@@ -292,6 +342,8 @@ func TestGolden(t *testing.T) {
 		{"repeated.text", "text", repeated(), Options{Dir: dir}},
 		{"streams.text", "text", streams(), Options{Dir: dir}},
 		{"streams-narrow.text", "text", streams(), Options{Dir: dir, Width: 40}},
+		{"reloads.text", "text", reloads(), Options{Dir: dir}},
+		{"reloads-verbose-narrow.text", "text", reloads(), Options{Verbose: true, Width: 40}},
 		{"mixed.ktap", "ktap", mixed(), Options{Dir: dir}},
 		{"mixed.kcidb", "kcidb", mixed(), Options{KCIDB: someKCIDB}},
 		{"mixed.lava", "lava", mixed(), Options{}},

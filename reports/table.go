@@ -185,7 +185,10 @@ var meanings = map[result.Status]string{
 
 // legend explains what stands in the table and nothing else.
 func (p *page) legend(cells []*result.Cell) {
-	parts := []string{"n/m: n of m connections lived"}
+	parts, meanings := []string{"n/m: n of m connections lived"}, meanings
+	if !slices.ContainsFunc(cells, func(c *result.Cell) bool { return c.Reload == nil }) {
+		meanings = reloadMeanings
+	}
 	for _, s := range result.Statuses() {
 		if slices.ContainsFunc(cells, func(c *result.Cell) bool { return c.Status == s }) {
 			parts = append(parts, fmt.Sprintf("%s: %s", s, meanings[s]))

@@ -65,6 +65,7 @@ func (p *page) run(run *result.Run, o Options) {
 		p.details(cells, NewStories(run))
 	}
 	p.streams(cells)
+	p.reloads(cells)
 	p.lost(cells, o.Verbose)
 	p.doubts(cells)
 	p.gaps(cells)
@@ -235,7 +236,7 @@ func (p *page) lost(cells []*result.Cell, all bool) {
 	}
 	var lines []line
 	for _, c := range cells {
-		if c.Connections.Lost == 0 {
+		if c.Connections.Lost == 0 || c.Reload != nil { // which tells of them itself
 			continue
 		}
 		resets := killers(c)
@@ -309,6 +310,12 @@ func (p *page) problems(cells []*result.Cell, o Options) {
 			p.say(2, 4, plain, "", printable(c.Reason))
 			for _, k := range c.Failed() {
 				p.check(k)
+			}
+			if c.Reload != nil && len(c.Reload.Output) > 0 {
+				p.say(2, 4, plain, "", "the last that it printed:")
+				for _, line := range c.Reload.Output {
+					p.say(4, 6, plain, "", printable(line))
+				}
 			}
 			if folder := o.evidence(c); folder != "" {
 				p.say(2, 4, plain, "", "evidence in "+printable(folder))

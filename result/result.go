@@ -153,6 +153,7 @@ type Cell struct {
 	Events      []Event          `json:"events,omitempty"` // what the kernel's trace says; absent with --trace=off
 	Trace       *Trace           `json:"trace,omitempty"`
 	Stream      *Stream          `json:"stream,omitempty"`       // of a server that reloads under clients
+	Reload      *Reload          `json:"reload,omitempty"`       // of a server of the user's own, which rpmig reload has played
 	Namespace   *Namespace       `json:"namespace,omitempty"`    // of a cell whose evidence is kept
 	DropBackend string           `json:"drop_backend,omitempty"` // what put the packet-drop rule in; empty: no rule
 	Capture     Capture          `json:"capture"`
@@ -195,7 +196,7 @@ func (c *Cell) Brief() Cell {
 	return Cell{
 		Scenario: c.Scenario, Family: c.Family, Mode: c.Mode, Repeat: c.Repeat,
 		Status: c.Status, Reason: unique.Make(c.Reason).Value(), Control: c.Control, Confirmed: c.Confirmed, Bug: c.Bug,
-		Connections: c.Connections, Trace: c.Trace, Stream: c.Stream, DropBackend: c.DropBackend, Capture: c.Capture,
+		Connections: c.Connections, Trace: c.Trace, Stream: c.Stream, Reload: c.Reload, DropBackend: c.DropBackend, Capture: c.Capture,
 		Elapsed: c.Elapsed,
 	}
 }

@@ -162,15 +162,17 @@ func (e *env) app() *cli.App {
 			"Linux 5.14 can migrate them. rpmig shows both, with a capture for each verdict.\n\n" +
 			"Begin with: rpmig run all",
 		Commands: []*cli.Command{
-			e.runCommand(), e.reportCommand(), e.compareCommand(), e.baselineCommand(), e.mergeCommand(), e.bundleCommand(),
+			e.runCommand(), e.reloadCommand(), e.reportCommand(), e.compareCommand(), e.baselineCommand(), e.mergeCommand(), e.bundleCommand(),
 			e.listCommand(), e.explainCommand(), e.doctorCommand(), e.kernelsCommand(), e.docsCommand(),
 			e.completionCommand(), e.manCommand(), e.versionCommand(),
 		},
 		HideHelpCommand: true,
 		HideVersion:     true,
-		Writer:          e.stdout,
-		ErrWriter:       e.stderr,
-		ExitErrHandler:  func(*cli.Context, error) {}, // run maps errors itself
+		// A command for the shell may have commas in it.
+		DisableSliceFlagSeparator: true,
+		Writer:                    e.stdout,
+		ErrWriter:                 e.stderr,
+		ExitErrHandler:            func(*cli.Context, error) {}, // run maps errors itself
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return &usageError{fmt.Sprintf("no command %q", c.Args().First()), "rpmig --help"}
