@@ -187,8 +187,7 @@ func (e *SysctlError) Unwrap() error { return e.Err }
 // Hint returns what to do next.
 func (e *SysctlError) Hint() string {
 	if errors.Is(e.Err, unix.EROFS) || errors.Is(e.Err, fs.ErrPermission) {
-		return "/proc/sys must be writable; in a container: docker run --privileged, or with --security-opt systempaths=unconfined " +
-			"--cap-add SYS_ADMIN --cap-add NET_ADMIN"
+		return "/proc/sys must be writable; " + containerHint
 	}
 	return "/proc/sys must be the kernel's: mount -t proc proc /proc; in a container: docker run --privileged; " +
 		"under systemd: ProcSubset=all"

@@ -11,12 +11,19 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/netns"
 )
 
 // ownOut refuses a folder for --out to which others have laid the way, in a folder that they may write to, as /tmp: a link of theirs,
 // which may lead anywhere, or a folder of theirs, in which they may make links later. What does not exist yet is fine. Below the
 // folder evidence.Dir follows no link that leads out of it.
+//
+// In a user namespace all others are one, and nothing can be told of them: rpmig has looked before it went there.
 func ownOut(dir string) error {
+	if netns.InUserNS() {
+		return nil
+	}
 	way, err := wayTo(dir)
 	if err != nil {
 		return fmt.Errorf("--out: %w", err)
