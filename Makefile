@@ -33,7 +33,7 @@ SCENARIOS := all
 # Programs and files, and the Debian packages that bring them. QEMU, with what it depends on, is some 20 MB to download and 80 MB
 # on the disk, and takes seven seconds. What it boots in a test, 35 MB, the test fetches by apt into the user's cache.
 FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium \
-	xmllint=libxml2-utils prove=perl qemu-system-x86_64=qemu-system-x86 /usr/lib/python3/dist-packages/tap/parser.py=python3-tap \
+	xmllint=libxml2-utils zstd=zstd prove=perl qemu-system-x86_64=qemu-system-x86 /usr/lib/python3/dist-packages/tap/parser.py=python3-tap \
 	/usr/lib/python3/dist-packages/lava_common/__init__.py=lava-common nginx=nginx-light zsh=zsh fish=fish mandoc=mandoc
 FOR_BENCH := iptables=iptables python3=python3 nginx=nginx-light wrk=wrk
 # What the recipes of docs/recipes measure.
@@ -44,6 +44,12 @@ FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 
 FOR_MUTANTS := gcc=gcc make=make flex=flex bison=bison bc=bc xz=xz-utils patch=patch dpkg-deb=dpkg /usr/include/libelf.h=libelf-dev \
 	qemu-system-x86_64=qemu-system-x86
+
+FOR_BISECT := $(FOR_MUTANTS) git=git
+FOR_KSELFTEST := make=make rsync=rsync perl=perl xz=xz-utils dpkg-deb=dpkg
+# Where kselftest/kselftest_test.go looks for the kernel's runner.
+KSELFTEST = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rpmig/kselftest
+KSELFTEST_FROM := linux-source-6.12
 
 # look sets missing to the packages of such a list that are not there.
 define look
@@ -88,7 +94,7 @@ endef
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: deps
 deps: ## install what test and bench use, by apt-get: sudo make deps
@@ -212,13 +218,38 @@ mutants-self: ## break rpmig in many small ways, see which test or cell notices,
 
 # Apart: it takes the source of a kernel, and nobody else needs what builds one.
 .PHONY: deps-mutants
-deps-mutants: ## install what mutants uses, by apt-get: sudo make deps-mutants
-	@$(call install,$(FOR_MUTANTS))
+deps-mutants: ## install what mutants and bisect use, by apt-get: sudo make deps-mutants
+	@$(call install,$(sort $(FOR_MUTANTS) $(FOR_BISECT)))
 
 .PHONY: mutants
 mutants: ## break the kernel in many small ways, see which cells notice, write docs/MUTANTS.md; no root, 20 minutes, 2 GB of the cache
 	@$(call check,$(FOR_MUTANTS),deps-mutants)
 	go run ./bench/kernels -o docs/MUTANTS.md $(ARGS) >/dev/null
+
+# Apart: it builds five kernels, and fetches others.
+.PHONY: bisect
+bisect: build ## have git bisect find a commit that breaks a kernel, and the first of Debian's that has a fix; no root, ten minutes
+	@$(call check,$(FOR_BISECT),deps-mutants)
+	go run ./bench/kernels -bisect packages -rpmig bin/rpmig
+	go run ./bench/kernels -bisect source -rpmig bin/rpmig
+
+# Apart: the package with the runner is 150 MB, of which a few files are kept.
+.PHONY: deps-kselftest
+deps-kselftest: ## install what kselftest uses, by apt-get: sudo make deps-kselftest
+	@$(call install,$(FOR_KSELFTEST))
+
+.PHONY: kselftest
+kselftest: ## play a few cells by the kernel's own runner of selftests, which is fetched by apt-get the first time; needs root
+	@$(call check,$(FOR_KSELFTEST),deps-kselftest)
+	@if [[ ! -e '$(KSELFTEST)/tools/testing/selftests/lib.mk' ]]; then \
+		echo "make: fetching $(KSELFTEST_FROM), some 150 MB, of which the runner is kept" >&2; \
+		dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; mkdir "$$dir/source"; mkdir -p '$(dir $(KSELFTEST))'; \
+		(cd "$$dir" && apt-get download -qq $(KSELFTEST_FROM) && dpkg-deb --fsys-tarfile $(KSELFTEST_FROM)_*.deb | \
+			tar -xO ./usr/src/$(KSELFTEST_FROM).tar.xz | tar -xJ -C source --strip-components=1 \
+			$(KSELFTEST_FROM)/{scripts/subarch.include,tools/testing/selftests/{Makefile,lib.mk,run_kselftest.sh,kselftest}}); \
+		rm -rf '$(KSELFTEST)'; mv "$$dir/source" '$(KSELFTEST)'; \
+	fi
+	go test ./kselftest -count=1 -v
 
 .PHONY: bench
 bench: build ## measure rpmig beside the talk's two scripts, and its load beside wrk; needs root, takes five minutes

@@ -28,6 +28,8 @@ type Settings struct {
 	TimeoutMul float64 // of deadlines
 	RealTimers bool    // the talk's kernel timers, not shorter ones; deadlines stretch with them
 	Strict     bool    // a known bug excuses nothing
+	// Started is when the run began: what the times of its cells count from; zero: nobody wants to know.
+	Started time.Time
 	// Slow says that this machine is known not to keep up: nothing is asserted on time, and a case that it was too slow for is
 	// skipped.
 	Slow bool
@@ -109,6 +111,7 @@ type Played struct {
 	obs       verdict.Observation
 	story     story
 	namespace *result.Namespace // nil: its evidence is not kept
+	at        time.Duration     // when it began; 0: it was skipped
 	elapsed   time.Duration
 }
 
@@ -128,6 +131,9 @@ func Play(cfg Config, h Host) Played {
 	began := time.Now()
 	l := newLab(cfg, h)
 	p := Played{Case: cfg.Case, Repeat: cfg.Repeat}
+	if !cfg.Started.IsZero() {
+		p.at = began.Sub(cfg.Started)
+	}
 	keep := true
 	err := netns.Do(func() error {
 		defer func() {
@@ -228,7 +234,7 @@ func (p *Played) Cell(control result.Status, keep bool) result.Cell {
 		Steps: o.Steps, Resets: o.Wire.Resets, Counters: o.Counters, Program: o.Program,
 		Client: p.story.client, Flow: p.story.flow, Tables: p.story.tables, Events: p.story.events,
 		Namespace: p.namespace, Capture: result.Capture{Packets: o.Wire.Packets, Lost: o.Wire.Lost},
-		Elapsed: p.elapsed.Seconds(),
+		At: p.at.Seconds(), Elapsed: p.elapsed.Seconds(),
 	}
 	if o.Rule != nil {
 		c.DropBackend = o.Rule.Backend

@@ -2,7 +2,6 @@ package reports
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
@@ -19,6 +18,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/klauspost/compress/gzip"
 
 	"github.com/rpmig/rpmig/result"
 )
@@ -192,10 +193,12 @@ func (d *htmlDrawer) rows(of []rowCells) ([]*htmlRow, error) {
 	rows, errs := make([]*htmlRow, len(of)), make([]error, len(of))
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(of)) {
+	for range min(runtime.NumCPU(), len(of)) {
 		workers.Go(func() {
+			s := &scratch{}
+			s.z = gzip.NewWriter(&s.packed)
 			for i := int(next.Add(1)) - 1; i < len(of); i = int(next.Add(1)) - 1 {
-				rows[i], errs[i] = d.row(of[i])
+				rows[i], errs[i] = d.row(of[i], s)
 			}
 		})
 	}
@@ -203,14 +206,22 @@ func (d *htmlDrawer) rows(of []rowCells) ([]*htmlRow, error) {
 	return rows, errors.Join(errs...)
 }
 
-func (d *htmlDrawer) row(row rowCells) (*htmlRow, error) {
+// scratch is what making a row takes. It is used again for the next, since a page has hundreds, and a compressor has a megabyte.
+type scratch struct {
+	z             *gzip.Writer
+	packed, drawn bytes.Buffer
+}
+
+func (d *htmlDrawer) row(row rowCells, s *scratch) (*htmlRow, error) {
 	cells := row.cells
 	r := &htmlRow{Kernel: d.kernel, ID: row.id, Href: template.URL("#" + row.id), Scenario: cells[0].Scenario, Family: cells[0].Family}
 	left, right := d.pair(cells)
 	pictures := map[string]int{}
 	shown := map[string]*htmlCell{} // by mode, the cell that the matrix links to
-	var packed, drawn bytes.Buffer
-	z := gzip.NewWriter(&packed)
+	z := s.z
+	s.packed.Reset()
+	s.drawn.Reset()
+	z.Reset(&s.packed)
 	for i, c := range cells {
 		h := &htmlCell{Cell: c, Anchor: row.anchors[i], Title: d.title(c), Gaps: gaps(c.Trace), Evidence: d.o.evidence(c)}
 		if doubtful(c) {
@@ -237,18 +248,18 @@ func (d *htmlDrawer) row(row rowCells) (*htmlRow, error) {
 				return nil, err
 			}
 			if len(c.Steps)+len(c.Flow) > 0 {
-				fmt.Fprintf(&drawn, `<div class="drawing" data-of="%s">%s</div>`, h.Anchor, sequence(d.stories.header, c))
+				fmt.Fprintf(&s.drawn, `<div class="drawing" data-of="%s">%s</div>`, h.Anchor, sequence(d.stories.header, c))
 			}
 		}
 	}
 	// Gzip looks back 32 kB: diagrams beside one another take half the room of diagrams apart.
-	if _, err := z.Write(drawn.Bytes()); err != nil {
+	if _, err := z.Write(s.drawn.Bytes()); err != nil {
 		return nil, err
 	}
 	if err := z.Close(); err != nil {
 		return nil, err
 	}
-	r.Chunk = template.HTML(base64.StdEncoding.EncodeToString(packed.Bytes())) // no letter in it needs escaping
+	r.Chunk = template.HTML(base64.StdEncoding.EncodeToString(s.packed.Bytes())) // no letter in it needs escaping
 	for _, mode := range d.modes {
 		r.Entries = append(r.Entries, newHTMLEntry(cells, mode, shown[mode]))
 	}

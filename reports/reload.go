@@ -75,7 +75,7 @@ func reloadLines(c *result.Cell, verbose bool) []string {
 	}
 	if verbose {
 		for _, f := range r.Examples {
-			add("%s", lostLine(f))
+			add("%s", lossLine(f))
 		}
 	}
 	return lines
@@ -97,7 +97,7 @@ func causeLine(c result.LossCause) string {
 }
 
 // lostLine is a lost connection in a line.
-func lostLine(f result.LostFlow) string {
+func lossLine(f result.LostFlow) string {
 	said := fmt.Sprintf("%s: %s > %s, cycle %d: %s (%s): %s", seconds(f.At), f.Client, f.Server, f.Cycle, f.End, f.Phase, f.Why)
 	var more []string
 	for _, s := range []struct{ what, is string }{{"by ", f.By}, {"reason ", f.Reason}, {"socket in ", f.State}} {

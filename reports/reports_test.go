@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -141,7 +142,8 @@ func mixed() *result.Run {
 					c.Trace = &result.Trace{HostWide: true}
 				case "quiz1/ipv4/bpf-pass/1":
 					c.Status, c.Control = result.XFail, result.Uncontrolled
-					c.Reason = "the choice is not left to the kernel: bug #4711, fixed in 6.19"
+					c.Reason, c.Bug = "the choice is not left to the kernel: bug #4711, fixed in 6.19", "#4711"
+					c.Checks = append(c.Checks, result.Check{Name: "chosen by", Witness: result.ProgramSaid, Want: "the kernel", Got: "nobody"})
 				}
 				if family == "ipv6" && strings.HasPrefix(mode, "bpf") {
 					c = result.Cell{
@@ -215,6 +217,10 @@ func streams() *result.Run {
 		cell("storm", "off", repeat+1, off)
 		cell("storm", "sysctl", repeat+1, sysctl)
 		if c := cell("storm", "bpf", repeat+1, bpf); repeat == 30 {
+			c.Checks = []result.Check{{
+				Name: "lost, in 31 repeats together", Witness: result.Application, Want: "0 to 10000 per million",
+				Got: "26144 per million (surely 16000 to 40000)",
+			}}
 			c.Status, c.Reason = result.Fail, "lost, in 31 repeats together: want 0 to 10000 per million, got 26144 per million (surely 16000 to 40000)"
 		}
 	}
@@ -309,8 +315,20 @@ func hostile() *result.Run {
 
 func runs() map[string]*result.Run {
 	return map[string]*result.Run{
-		"mixed": mixed(), "repeated": repeated(), "hostile": hostile(), "streams": streams(), "reloads": reloads(), "died": died(), "empty": {Header: mixed().Header}, "zero": {},
+		"mixed": mixed(), "repeated": repeated(), "hostile": hostile(), "streams": streams(), "reloads": reloads(), "timed": timed(), "died": died(), "empty": {Header: mixed().Header}, "zero": {},
 	}
+}
+
+// timed is a run whose ledger says when it began, and when each cell did.
+func timed() *result.Run {
+	run := &result.Run{Header: mixed().Header}
+	run.Header.Started = result.Time{Time: time.Date(2026, 1, 31, 23, 59, 58, 900e6, time.UTC)}
+	for i, c := range []result.Cell{play("quiz1", "ipv4", "off", 1), play("quiz2", "ipv4", "off", 1), play("quiz2", "ipv4", "sysctl", 1)} {
+		c.At = 1.2 - float64(i)/2 // of quiz2 the first in the report began last
+		run.Cells = append(run.Cells, c)
+	}
+	run.Header.Cells = len(run.Cells)
+	return run
 }
 
 func render(t *testing.T, format string, run *result.Run, o Options) string {
@@ -543,17 +561,46 @@ func TestKTAPNamesAreUnique(t *testing.T) {
 	}
 }
 
+// What is read of a JUnit report.
+type (
+	readSuites struct {
+		readCounts
+		Suites []struct {
+			Name string `xml:"name,attr"`
+			readCounts
+			Skipped int         `xml:"skipped,attr"`
+			Cases   []junitCase `xml:"testcase"`
+		} `xml:"testsuite"`
+	}
+	readCounts struct {
+		Tests    int         `xml:"tests,attr"`
+		Failures int         `xml:"failures,attr"`
+		Errors   int         `xml:"errors,attr"`
+		Time     junitSecond `xml:"time,attr"`
+	}
+)
+
+func (n *readCounts) count(c *junitCase) {
+	n.Tests++
+	switch {
+	case c.Failure != nil:
+		n.Failures++
+	case c.Error != nil:
+		n.Errors++
+	}
+}
+
 func TestJUnit(t *testing.T) {
 	for name, run := range runs() {
 		t.Run(name, func(t *testing.T) {
 			text := render(t, "junit", run, Options{})
-			var got junitSuites
+			var got readSuites
 			if err := xml.Unmarshal([]byte(text), &got); err != nil {
 				t.Fatal(err)
 			}
-			var sum junitCounts
+			var sum readCounts
 			for _, s := range got.Suites {
-				var counted junitCounts
+				var counted readCounts
 				for i := range s.Cases {
 					counted.count(&s.Cases[i])
 					sum.count(&s.Cases[i])
@@ -565,15 +612,15 @@ func TestJUnit(t *testing.T) {
 					t.Errorf("suite %s: the count of what was skipped is off by %d", s.Name, s.Skipped)
 				}
 				counted.Time = s.Time // rounded
-				if counted != s.junitCounts {
-					t.Errorf("suite %s: want %+v, got %+v", s.Name, counted, s.junitCounts)
+				if counted != s.readCounts {
+					t.Errorf("suite %s: want %+v, got %+v", s.Name, counted, s.readCounts)
 				}
 			}
 			sum.Time = got.Time
-			if sum != got.junitCounts {
-				t.Errorf("want %+v, got %+v", sum, got.junitCounts)
+			if sum != got.readCounts {
+				t.Errorf("want %+v, got %+v", sum, got.readCounts)
 			}
-			want := junitCounts{
+			want := readCounts{
 				Tests: len(run.Cells), Failures: run.Count(result.Fail), Errors: run.Count(result.Error),
 				Time: got.Time,
 			}
@@ -581,10 +628,27 @@ func TestJUnit(t *testing.T) {
 				want.Tests++
 				want.Errors++
 			}
-			if want != got.junitCounts {
-				t.Errorf("want %+v, got %+v", want, got.junitCounts)
+			if want != got.readCounts {
+				t.Errorf("want %+v, got %+v", want, got.readCounts)
 			}
 		})
+	}
+}
+
+// TestJUnitTimes: a suite begins with the first of its cells, and the whole takes as long as the run did.
+func TestJUnitTimes(t *testing.T) {
+	got := render(t, "junit", timed(), Options{})
+	for _, want := range []string{
+		`<testsuites name="rpmig" tests="3" failures="0" errors="0" time="1.215">`,
+		`<testsuite name="quiz1" tests="1" failures="0" errors="0" time="0.015" skipped="0" timestamp="2026-02-01T00:00:00Z">`,
+		`<testsuite name="quiz2" tests="2" failures="0" errors="0" time="0.443" skipped="0" timestamp="2026-01-31T23:59:59Z">`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in\n%s", want, got)
+		}
+	}
+	if got := render(t, "junit", mixed(), Options{}); strings.Contains(got, "timestamp") {
+		t.Errorf("a time that the ledger does not tell:\n%s", got)
 	}
 }
 

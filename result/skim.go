@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"slices"
 	"strconv"
@@ -68,10 +67,9 @@ func skimAll(r io.Reader, each func(runs []*Run, c *Cell, line []byte, schema in
 	var run *Run
 	schema := 0
 	var s skimmer
-	var seen map[uint64]int // by the ID's hash, the line
-	seed := maphash.MakeSeed()
+	var planned plan
 	begin := func(h *Header) {
-		run, schema, seen = &Run{Header: *h}, h.Schema, map[uint64]int{}
+		run, schema, planned = &Run{Header: *h}, h.Schema, plan{header: h}
 		run.Header.Schema = Schema
 		runs = append(runs, run)
 	}
@@ -97,11 +95,9 @@ func skimAll(r io.Reader, each func(runs []*Run, c *Cell, line []byte, schema in
 			begin(h)
 			continue
 		}
-		id := maphash.String(seed, c.ID())
-		if first, ok := seen[id]; ok {
-			return nil, fmt.Errorf("line %d: %s is already on line %d", lines.n, c.ID(), first)
+		if err := planned.take(c); err != nil {
+			return nil, onLine(lines.n, err)
 		}
-		seen[id] = lines.n
 		if err := each(runs, c, lines.text, schema); err != nil {
 			return nil, fmt.Errorf("line %d: %w", lines.n, err)
 		}
@@ -120,6 +116,8 @@ type lines struct {
 	scan *bufio.Scanner
 	n    int // of the line, counted from 1
 	text []byte
+	at   int64 // where it begins, in bytes
+	end  int64 // of what was read
 	err  error // names the line
 }
 
@@ -135,6 +133,7 @@ func (l *lines) next() bool {
 	for l.scan.Scan() {
 		l.n++
 		l.text = l.scan.Bytes()
+		l.at, l.end = l.end, l.end+int64(len(l.text))
 		if l.n == 1 {
 			return true
 		}
@@ -164,7 +163,7 @@ func (l *lines) next() bool {
 func (l *lines) header(noCell error) (*Header, error) {
 	h, err := parseHeader(l.text, l.n)
 	if errors.Is(err, ErrNoHeader) {
-		return nil, fmt.Errorf("line %d: %w", l.n, noCell)
+		return nil, onLine(l.n, noCell)
 	}
 	return h, err
 }

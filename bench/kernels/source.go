@@ -163,8 +163,12 @@ func notTaken(fragment, config string) string {
 	return ""
 }
 
-// restore undoes the last patch. A file that is as it was keeps its time, so that it is not compiled again.
+// restore undoes the last patch, and removes the history of a bisection. A file that is as it was keeps its time, so that it is not
+// compiled again.
 func (t *tree) restore() error {
+	if err := os.RemoveAll(filepath.Join(t.src(), ".git")); err != nil {
+		return err
+	}
 	root := t.original("")
 	if _, err := os.Stat(root); errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -188,12 +192,9 @@ func (t *tree) restore() error {
 	})
 }
 
-// apply makes the change. What it changes is kept first, as it was.
-func (t *tree) apply(ctx context.Context, m *mutant) error {
-	if m.patch == nil {
-		return nil
-	}
-	for _, file := range m.files {
+// keep keeps files as they are, for restore.
+func (t *tree) keep(files []string) error {
+	for _, file := range files {
 		kept := t.original(file)
 		if _, err := os.Stat(kept); err == nil {
 			continue
@@ -204,6 +205,17 @@ func (t *tree) apply(ctx context.Context, m *mutant) error {
 		if err := copyFile(filepath.Join(t.src(), file), kept); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// apply makes the change. What it changes is kept first, as it was.
+func (t *tree) apply(ctx context.Context, m *mutant) error {
+	if m.patch == nil {
+		return nil
+	}
+	if err := t.keep(m.files); err != nil {
+		return err
 	}
 	cmd := t.p.cmd(ctx, t.src(), "patch", "--strip=1", "--forward", "--batch", "--fuzz=0", "--no-backup-if-mismatch", "--reject-file=-")
 	cmd.Stdin = bytes.NewReader(m.patch)
@@ -226,7 +238,7 @@ func copyFile(from, to string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer in.Close()
+	defer func() { _ = in.Close() }() // it was only read
 	out, err := os.CreateTemp(filepath.Dir(to), ".copy-")
 	if err != nil {
 		return err

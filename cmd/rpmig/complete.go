@@ -245,6 +245,8 @@ func optionValues(command, option string) []fitting {
 		return plainWords(times)
 	case "trace":
 		return plainWords(traces)
+	case "packets":
+		return plainWords(packetChoices)
 	default:
 		return nil
 	}

@@ -38,8 +38,9 @@ type output struct {
 
 	dir    string   // where the ledger is; empty: nowhere yet
 	home   *vm.Home // takes it all, where the run is that of a guest; nil: it is not
-	keep   bool     // keep the evidence of every cell there, for --out, and not only of FAIL and ERROR
-	store  *store   // of the evidence of every cell, until it is bundled; nil: there is none
+	keep   bool     // keep the evidence of cells there, for --out, and not only of FAIL and ERROR
+	keeps  packets
+	store  *store // of the evidence of every cell, until it is bundled; nil: there is none
 	file   *os.File
 	ledger *result.Writer
 	meta   capture.Meta
@@ -54,7 +55,7 @@ func newOutput(e *env, c *cli.Context, r *request) (*output, error) {
 	o := blankOutput(e, c, r)
 	o.run.Header = result.Header{
 		Schema: result.Schema, Version: version, Kernel: r.kernel, Upstream: r.Upstream, Machine: r.machine, Command: e.args,
-		Port: r.Port, Modes: ledgerModes(),
+		Port: r.Port, Modes: ledgerModes(), Started: result.Time{Time: r.Started},
 	}
 	if r.Shard.Of > 0 {
 		o.run.Header.Shard = &result.Shard{Index: r.Shard.Index, Of: r.Shard.Of, Planned: r.Planned()}
@@ -80,6 +81,7 @@ func blankOutput(e *env, c *cli.Context, r *request) *output {
 	o := &output{
 		whole:  r.format.Checks || c.Bool("v"),
 		newDir: newEvidenceDir,
+		keeps:  packets(c.String("packets")),
 		words: func(format string, args ...any) {
 			if !c.Bool("q") {
 				fmt.Fprintf(e.stderr, format, args...)
@@ -206,7 +208,9 @@ func (o *output) take(c *result.Cell, write func(evidence.Place) error) error {
 			return err
 		}
 	}
-	if to := o.place(c); to != nil {
+	if !o.keeps.capture(c) {
+		c.Capture.File = ""
+	} else if to := o.place(c); to != nil {
 		if err := write(to); err != nil {
 			return &outputError{err}
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 
@@ -38,10 +39,12 @@ func (e *env) reportCommand() *cli.Command {
 			if _, err := e.kcidb(c, format); err != nil {
 				return err
 			}
-			rec, err := readRuns(c.Context, c.Args().First())
+			saveMemory(c.Args().First(), 160)
+			rec, err := readRuns(c.Context, c.Args().First(), format.Stored)
 			if err != nil {
 				return err
 			}
+			defer rec.close()
 			rec.sayBroken(e.stderr)
 			if err := e.renderAll(c.Context, c, format, rec); err != nil {
 				return err
@@ -51,6 +54,19 @@ func (e *env) reportCommand() *cli.Command {
 			}
 			return nil
 		},
+	}
+}
+
+// saveMemory makes the garbage collector keep to that many MiB, for a ledger of which all fits in there. Where it does not fit, it
+// would work without end, and is let alone.
+func saveMemory(path string, most int64) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		path = filepath.Join(path, ledgerName)
+	}
+	const inMemory = 3 // bytes, for each of the file
+	debug.SetGCPercent(100)
+	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Size()*inMemory < most<<20 {
+		debug.SetMemoryLimit(most << 20)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -52,6 +53,7 @@ func (e *env) request(c *cli.Context, selector string) (*request, error) {
 				Slow:       slow,
 				RealTimers: c.Bool("real-timers"),
 				Strict:     c.Bool("strict"),
+				Started:    time.Now(),
 			},
 			NoControl:   c.Bool("no-control"),
 			NoConfirm:   c.Bool("no-confirm"),
@@ -145,6 +147,9 @@ func checkWords(c *cli.Context) error {
 			fmt.Sprintf("--drop: no backend %q: want one of %s", d, strings.Join(netns.DropBackends, ", ")),
 			"rpmig run quiz2 --drop=nftables",
 		}
+	}
+	if err := checkPackets(c); err != nil {
+		return err
 	}
 	if c.Bool("until-fail") && c.IsSet("shard") {
 		return &usageError{"--shard and --until-fail contradict each other: a run without an end has no parts", c.Command.HelpName + " --help"}

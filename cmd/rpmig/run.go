@@ -100,6 +100,7 @@ func runFlags(family string) []cli.Flag {
 		&cli.Float64Flag{Name: "timeout-mul", Value: 1, Usage: "stretch every deadline by `X`, for slow machines"},
 		formatFlag(),
 		&cli.PathFlag{Name: "out", Usage: "write run.jsonl and every capture to `DIR`"},
+		packetsFlag(),
 		&cli.PathFlag{Name: "bundle", Usage: "put the run into one `FILE`.tar.gz, as rpmig bundle does"},
 		boolFlag("force", "", "write over the FILE of --bundle"),
 		verboseFlag(),
