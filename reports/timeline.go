@@ -192,7 +192,7 @@ func (p *page) timeline(c *result.Cell, stories *Stories) {
 		}
 	}
 	p.say(2, 2, plain, "", legend)
-	p.line(fmt.Sprintf("%9s  %-*s%s", "", min(36, p.width-18), "client", "server"))
+	p.line(fmt.Sprintf("%9s  %-*s%s", "", p.arrowWidth()-4, "client", "server"))
 	for _, f := range fold(all) {
 		for i := range f.moments {
 			p.moment(&f.moments[i], f.often())
@@ -214,13 +214,16 @@ func (p *page) timeline(c *result.Cell, stories *Stories) {
 // moment writes a line, with how often it came.
 func (p *page) moment(m *moment, often string) {
 	if m.kind == segmentMoment {
-		line, told := arrow(m, min(40, p.width-14))
+		line, told := arrow(m, p.arrowWidth())
 		p.say(0, 13, plain, fmt.Sprintf("%9s  %s", clock(m.at), line), printable(strings.TrimRight(" "+told+often, " ")))
 		return
 	}
 	p.say(0, 13, plain, fmt.Sprintf("%9s  %s ", clock(m.at), [...]string{stepMoment: "*", eventMoment: "    !", tableMoment: "    ="}[m.kind]),
 		printable(m.text+often))
 }
+
+// arrowWidth is how long arrows are, in columns.
+func (p *page) arrowWidth() int { return min(40, p.width-14) }
 
 // clock is a time in at most nine columns; a ledger that was tampered with may hold any.
 func clock(s float64) string {
