@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -101,15 +102,7 @@ func (o *output) makeOut(dir string) error {
 		return nil
 	}
 	o.dir, o.keep = dir, true
-	if _, err := os.Stat(filepath.Join(o.dir, ledgerName)); err == nil {
-		return &usageError{fmt.Sprintf("--out: %s holds a run already", o.dir), "choose another folder, or: rpmig report " + quote(o.dir)}
-	} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
-		return fmt.Errorf("--out: %w", err)
-	}
-	if err := os.MkdirAll(o.dir, 0o755); err != nil {
-		return &outputError{err}
-	}
-	return nil
+	return cmp.Or(freeOut(dir), makeFolder(dir))
 }
 
 // ledgerModes are all modes, as readers of the ledger need to know them.
