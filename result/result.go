@@ -63,8 +63,17 @@ type Header struct {
 	Port     uint16   `json:"port"`    // of the listeners, in each cell's namespace
 	// Modes are all that this rpmig has, in the order in which reports show them.
 	Modes []Mode `json:"modes"`
+	// Scenarios are those of the run, and Bugs the known bugs that can show in them, each once: with the first of its checks.
+	Scenarios []About `json:"scenarios,omitempty"`
+	Bugs      []Bug   `json:"bugs,omitempty"`
 	// Guest is the virtual machine in which the run was played; nil: it was on the machine's own kernel.
 	Guest *Guest `json:"guest,omitempty"`
+}
+
+// About is what a reader of the ledger needs to know of a scenario.
+type About struct {
+	Name  string `json:"name"`
+	Title string `json:"title"` // what it is about, in one line
 }
 
 // Guest is a virtual machine that was booted for a run.
@@ -366,6 +375,8 @@ type Check struct {
 	Want    string  `json:"want"`
 	Got     string  `json:"got"`
 	OK      bool    `json:"ok"`
+	// Step is where what was seen parted from what was wanted, counted from 1; 0: it holds, or that is not known.
+	Step int `json:"step,omitempty"`
 }
 
 // String puts what was seen beside what was expected.
