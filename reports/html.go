@@ -2,6 +2,7 @@ package reports
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"crypto/sha256"
 	_ "embed"
@@ -37,8 +38,8 @@ var (
 
 	htmlFuncs = template.FuncMap{
 		"mark": mark, "class": statusClass, "meaning": func(s result.Status) string { return meanings[s] },
-		"seconds": seconds, "printable": printable, "inc": func(i int) int { return i + 1 }, "slots": slots,
-		"sentence": sentence,
+		"seconds": seconds, "printable": printable, "slots": slots, "alike": alike,
+		"sentence": sentence, "was": was, "command": command, "first": func(c []htmlCount) result.Status { return c[0].Status },
 	}
 )
 
@@ -65,7 +66,9 @@ type htmlPage struct {
 	Statuses      []result.Status // that occur
 	Modes         []string
 	ModeDocs      []result.Mode
-	Rows          []*htmlRow
+	Sections      []*htmlSection
+	Cases         []*htmlCase   // what is not PASS, worst first
+	Lean          bool          // too many cells for each to be on the page as text
 	Compared      *htmlCompared // of a page of several
 	AnyStreams    bool
 	Policy        string // Content-Security-Policy
@@ -73,6 +76,21 @@ type htmlPage struct {
 	JS            template.JS
 	AnyTables     bool
 	DoubtSentence string
+}
+
+// maxText is how many cells a page may have that says of each, as text, what happened. A larger one says so of what is not PASS, and
+// has the rest packed: a browser that has to build all of it would keep its reader waiting for seconds.
+const maxText = 2500
+
+// htmlSection is a scenario.
+type htmlSection struct {
+	Scenario string
+	Title    string
+	Kernel   string // of a page of several
+	Rows     []*htmlRow
+	// Chunk has what is drawn of the cells: gzip, base64. They are packed together, since they resemble one another; each on its own
+	// would take four times the room.
+	Chunk template.HTML
 }
 
 // htmlRow is a scenario in a family.
@@ -84,9 +102,8 @@ type htmlRow struct {
 	Entries          []htmlEntry // by mode, in the page's order
 	Pair             []*htmlCell // off, and the mode that saves the connection, if both were played
 	Others           []*htmlCell
-	// Chunk has what is drawn of the row's cells: gzip, base64. A row is packed as a whole, since its cells resemble one
-	// another; each on its own would take four times the room.
-	Chunk template.HTML
+	Packed           bool      // what is in it is in the section's Chunk
+	Like             *htmlLink // the row of the scenario that has its timelines as text; nil: this one does
 }
 
 // htmlEntry is one mode of a row, over all its repeats.
@@ -102,6 +119,18 @@ type htmlEntry struct {
 type htmlCount struct {
 	Status result.Status
 	N      int
+	Href   template.URL // of the first cell of that status that is shown
+}
+
+// was are the modes of entries with what each came to, for the page's filter.
+func was(entries []htmlEntry) string {
+	var words []string
+	for _, e := range entries {
+		for _, c := range e.Counts {
+			words = append(words, printable(e.Mode+"="+string(c.Status)))
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // htmlCell is a cell. The page holds its sentences and its timeline as they are, so that it can be read without a
@@ -115,6 +144,9 @@ type htmlCell struct {
 	Gaps             string // of the kernel's trace
 	Timeline         string
 	Evidence         string // its folder, where that is known
+	Bugs             []htmlBug
+	First            *htmlParted
+	Again            string // command that plays it again
 }
 
 // renderHTML writes one file that needs nothing beside it and asks no network: links lead to the captures by relative
@@ -124,7 +156,7 @@ func renderHTML(w io.Writer, run *result.Run, o Options) error {
 	p.One = p.Kernels[0]
 	p.Title = "on Linux " + printable(run.Header.Kernel)
 	var err error
-	if p.Rows, err = p.One.rows(p.Modes, map[string]bool{}); err != nil {
+	if p.Sections, err = p.draw(p.One, map[string]bool{}); err != nil {
 		return fmt.Errorf("write html: %w", err)
 	}
 	return p.write(w)
@@ -183,48 +215,107 @@ type htmlDrawer struct {
 	alone   *Stories // for the timeline of a cell beside which the outcome stands already
 	modes   []string
 	o       Options
+	lean    bool   // see htmlPage
 	kernel  string // its name on a page of several, and the folder of the run below that of the page
 }
 
-// rows makes several at a time: one takes milliseconds, most of them in its template, and there may be hundreds.
-func (d *htmlDrawer) rows(of []rowCells) ([]*htmlRow, error) {
-	rows, errs := make([]*htmlRow, len(of)), make([]error, len(of))
+// sections makes several at a time: one takes milliseconds, most of them in its template, and there may be hundreds.
+func (d *htmlDrawer) sections(of [][]rowCells) ([]*htmlSection, error) {
+	made, errs := make([]*htmlSection, len(of)), make([]error, len(of))
 	var next atomic.Int64
 	var workers sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), len(of)) {
 		workers.Go(func() {
+			s := &scratch{}
+			s.z, _ = gzip.NewWriterLevel(&s.packed, gzip.BestCompression) // the level is one that there is
 			for i := int(next.Add(1)) - 1; i < len(of); i = int(next.Add(1)) - 1 {
-				rows[i], errs[i] = d.row(of[i])
+				made[i], errs[i] = d.section(of[i], s)
 			}
 		})
 	}
 	workers.Wait()
-	return rows, errors.Join(errs...)
+	return made, errors.Join(errs...)
 }
 
-func (d *htmlDrawer) row(row rowCells) (*htmlRow, error) {
+// scratch is what making a section takes. It is used again for the next, since a page has hundreds, and a compressor has a megabyte.
+type scratch struct {
+	z      *gzip.Writer
+	packed bytes.Buffer
+	parts  []part
+}
+
+// part is something of a cell that is packed.
+type part struct {
+	at   [3]int // kind, place of the cell in its row, row
+	text []byte
+}
+
+// The kinds of parts.
+const (
+	bodyPart = iota // what is in a row that is packed as a whole
+	detailsPart
+	drawingPart
+)
+
+func (d *htmlDrawer) section(rows []rowCells, s *scratch) (*htmlSection, error) {
+	name := rows[0].cells[0].Scenario
+	out := &htmlSection{Scenario: name, Title: d.stories.header.Title(name), Kernel: d.kernel}
+	s.parts = s.parts[:0]
+	told := slices.IndexFunc(rows, func(r rowCells) bool { return r.cells[0].Family == "ipv4" })
+	for i := range rows {
+		var like *htmlLink
+		if told = max(told, 0); i != told {
+			like = &htmlLink{printable(rows[told].cells[0].Family), template.URL("#" + rows[told].id)}
+		}
+		r, err := d.row(rows[i], i, like, s)
+		if err != nil {
+			return nil, err
+		}
+		out.Rows = append(out.Rows, r)
+	}
+	// Gzip looks back 32 kB. What resembles each other most are the same parts of the same cell in other families.
+	slices.SortStableFunc(s.parts, func(a, b part) int { return slices.Compare(a.at[:], b.at[:]) })
+	s.packed.Reset()
+	s.z.Reset(&s.packed)
+	for _, p := range s.parts {
+		if _, err := s.z.Write(p.text); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.z.Close(); err != nil {
+		return nil, err
+	}
+	out.Chunk = template.HTML(base64.StdEncoding.EncodeToString(s.packed.Bytes())) // no letter in it needs escaping
+	return out, nil
+}
+
+// row makes a row, the nth of its section; what is drawn of it is added to the parts.
+func (d *htmlDrawer) row(row rowCells, nth int, like *htmlLink, s *scratch) (*htmlRow, error) {
 	cells := row.cells
-	r := &htmlRow{Kernel: d.kernel, ID: row.id, Href: template.URL("#" + row.id), Scenario: cells[0].Scenario, Family: cells[0].Family}
+	r := &htmlRow{
+		Kernel: d.kernel, ID: row.id, Href: template.URL("#" + row.id), Scenario: cells[0].Scenario, Family: cells[0].Family, Like: like,
+		Packed: d.lean && !slices.ContainsFunc(cells, func(c *result.Cell) bool { return c.Status != result.Pass }),
+	}
 	left, right := d.pair(cells)
 	pictures := map[string]int{}
 	shown := map[string]*htmlCell{} // by mode, the cell that the matrix links to
-	var packed, drawn bytes.Buffer
-	z := gzip.NewWriter(&packed)
+	first := map[[2]string]string{} // by mode and status, the anchor of the first that is shown
 	for i, c := range cells {
-		h := &htmlCell{Cell: c, Anchor: row.anchors[i], Title: d.title(c), Gaps: gaps(c.Trace), Evidence: d.o.evidence(c)}
-		if doubtful(c) {
-			h.Doubtful = doubt
+		h := d.cell(c, row.anchors[i])
+		is := [2]string{c.Mode, string(c.Status)}
+		if first[is] == "" && (c.Status != result.Pass || shown[c.Mode] == nil) {
+			first[is] = h.Anchor
 		}
-		first := shown[c.Mode] == nil
-		if first || shown[c.Mode].Status == result.Pass && c.Status != result.Pass {
+		begins := shown[c.Mode] == nil
+		if begins || shown[c.Mode].Status == result.Pass && c.Status != result.Pass {
 			shown[c.Mode] = h
 		}
-		if !first && c.Status == result.Pass {
+		if !begins && c.Status == result.Pass {
 			continue // one of a kind is enough; its verdict is counted in the matrix
 		}
 		h.Happened, h.Remedy = d.stories.Outcome(c)
 		if c == left || c == right {
-			if len(c.Flow) > 0 {
+			if len(c.Flow) > 0 && (like == nil || c.Status != result.Pass) {
 				h.Timeline = d.stories.Timeline(c)
 			}
 			r.Pair = append(r.Pair, h)
@@ -232,26 +323,52 @@ func (d *htmlDrawer) row(row rowCells) (*htmlRow, error) {
 			r.Others = append(r.Others, h)
 		}
 		if pictures[c.Mode]++; pictures[c.Mode] <= maxPictures {
-			if err := cellTemplate().Execute(z, d.details(h)); err != nil {
+			if err := d.pack(h, i, nth, s); err != nil {
 				return nil, err
-			}
-			if len(c.Steps)+len(c.Flow) > 0 {
-				fmt.Fprintf(&drawn, `<div class="drawing" data-of="%s">%s</div>`, h.Anchor, sequence(d.stories.header, c))
 			}
 		}
 	}
-	// Gzip looks back 32 kB: diagrams beside one another take half the room of diagrams apart.
-	if _, err := z.Write(drawn.Bytes()); err != nil {
-		return nil, err
+	if r.Packed {
+		var body bytes.Buffer
+		fmt.Fprintf(&body, `<div data-row="%s">`, r.ID)
+		if err := pageTemplate().ExecuteTemplate(&body, "body", r); err != nil {
+			return nil, err
+		}
+		body.WriteString("</div>")
+		s.parts = append(s.parts, part{[3]int{bodyPart, 0, nth}, body.Bytes()})
 	}
-	if err := z.Close(); err != nil {
-		return nil, err
-	}
-	r.Chunk = template.HTML(base64.StdEncoding.EncodeToString(packed.Bytes())) // no letter in it needs escaping
 	for _, mode := range d.modes {
-		r.Entries = append(r.Entries, newHTMLEntry(cells, mode, shown[mode]))
+		r.Entries = append(r.Entries, newHTMLEntry(cells, mode, shown[mode], first))
 	}
 	return r, nil
+}
+
+func (d *htmlDrawer) cell(c *result.Cell, anchor string) *htmlCell {
+	h := &htmlCell{
+		Cell: c, Anchor: anchor, Title: d.title(c), Gaps: gaps(c.Trace), Evidence: d.o.evidence(c),
+		Bugs: bugsOf(d.stories.header, c.Bug), First: partedOf(c, anchor),
+	}
+	if doubtful(c) {
+		h.Doubtful = doubt
+	}
+	if c.Status != result.Pass {
+		h.Again = again(c)
+	}
+	return h
+}
+
+// pack adds what is drawn of a cell to the parts.
+func (d *htmlDrawer) pack(h *htmlCell, place, nth int, s *scratch) error {
+	var details bytes.Buffer
+	if err := cellTemplate().Execute(&details, d.details(h)); err != nil {
+		return err
+	}
+	s.parts = append(s.parts, part{[3]int{detailsPart, place, nth}, details.Bytes()})
+	if c := h.Cell; len(c.Steps)+len(c.Flow) > 0 {
+		drawn := fmt.Appendf(nil, `<div class="drawing" tabindex="0" data-of="%s">%s</div>`, h.Anchor, sequence(d.stories.header, c))
+		s.parts = append(s.parts, part{[3]int{drawingPart, place, nth}, drawn})
+	}
+	return nil
 }
 
 // pair picks the two cells that stand side by side: the off cell, and the first of the migrating modes that saved the
@@ -272,7 +389,7 @@ func (d *htmlDrawer) pair(cells []*result.Cell) (left, right *result.Cell) {
 	return left, right
 }
 
-func newHTMLEntry(cells []*result.Cell, mode string, shown *htmlCell) htmlEntry {
+func newHTMLEntry(cells []*result.Cell, mode string, shown *htmlCell, first map[[2]string]string) htmlEntry {
 	if shown == nil {
 		return htmlEntry{Mode: mode}
 	}
@@ -291,7 +408,8 @@ func newHTMLEntry(cells []*result.Cell, mode string, shown *htmlCell) htmlEntry 
 	e.Fact, e.Lost = sum.Fact(), sum.Connections.Lost > 0
 	for _, s := range slices.Concat(result.Statuses(), unknown(count)) {
 		if count[s] > 0 {
-			e.Counts = append(e.Counts, htmlCount{s, count[s]})
+			at := cmp.Or(first[[2]string{mode, string(s)}], shown.Anchor)
+			e.Counts = append(e.Counts, htmlCount{s, count[s], template.URL("#" + at)})
 		}
 	}
 	return e
@@ -379,7 +497,8 @@ type htmlCounter struct {
 type htmlStage struct {
 	result.Step
 	view
-	Known bool
+	Known  bool
+	Parted *htmlParted // the check that failed from here on
 }
 
 func (d *htmlDrawer) details(h *htmlCell) *htmlDetails {
@@ -392,8 +511,12 @@ func (d *htmlDrawer) details(h *htmlCell) *htmlDetails {
 	}
 	views := walk(c)
 	out.Decides = decisive(c, views)
+	_, at := parted(c)
 	for i, s := range c.Steps {
 		stage := htmlStage{Step: s}
+		if i == at {
+			stage.Parted = h.First
+		}
 		if views != nil {
 			stage.view, stage.Known = views[i], views[i].Known
 		}
@@ -442,9 +565,12 @@ func (d *htmlDrawer) title(c *result.Cell) string {
 	return place(c) + " on " + printable(d.kernel)
 }
 
-// decisive returns the step in which the connection was reset, or in which it was seen at its new listener, or the last.
+// decisive returns the step at which a check that failed parted from what was expected, or in which the connection was reset, or in which it was seen at its new listener, or the last.
 func decisive(c *result.Cell, views []view) int {
 	last := max(len(c.Steps)-1, 0)
+	if _, at := parted(c); at >= 0 {
+		return at
+	}
 	if r, ok := ending(c); ok && c.Connections.Lost > 0 {
 		return min(max(r.Step-1, 0), last)
 	}
@@ -470,6 +596,28 @@ func slots(l listenerView) []string {
 	}
 	if len(out) > most || l.Queue > len(out) {
 		out = append(out[:min(len(out), most)], fmt.Sprintf("%d in all", l.Queue))
+	}
+	return out
+}
+
+// htmlSockets are sockets that differ in their ports alone.
+type htmlSockets struct {
+	socketView
+	N int
+}
+
+// alike folds sockets of which the page would say the same.
+func alike(all []socketView) []htmlSockets {
+	var out []htmlSockets
+	for _, s := range all {
+		same := func(o htmlSockets) bool {
+			return o.State == s.State && o.Of == s.Of && o.OfGone == s.OfGone && o.Cloned == s.Cloned && o.Owned == s.Owned && o.Retries == s.Retries
+		}
+		if i := slices.IndexFunc(out, same); i >= 0 {
+			out[i].N++
+		} else {
+			out = append(out, htmlSockets{s, 1})
+		}
 	}
 	return out
 }

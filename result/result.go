@@ -118,6 +118,16 @@ func (h *Header) Mode(name string) Mode {
 	return Mode{Name: name}
 }
 
+// Title is what a scenario is about; empty where the ledger does not say.
+func (h *Header) Title(scenario string) string {
+	for _, s := range h.Scenarios {
+		if s.Name == scenario {
+			return s.Title
+		}
+	}
+	return ""
+}
+
 // Cell is one scenario in one family and one mode, played once. Times are seconds since the cell began.
 type Cell struct {
 	Scenario string `json:"scenario"`
