@@ -95,6 +95,7 @@ type htmlCompared struct {
 	Kernels []string
 	Rows    []htmlDifference // what differs
 	Alike   string
+	lean    bool
 	Groups  []*htmlGroup // all
 }
 
@@ -120,7 +121,7 @@ type htmlLine struct {
 func renderPages(w io.Writer, all []*kernelRun, _ Options) error {
 	p := newHTMLPage(all)
 	p.Title = "on " + result.Plural(len(all), "kernel", "kernels")
-	p.Compared = &htmlCompared{}
+	p.Compared = &htmlCompared{lean: p.Lean}
 	taken := map[string]bool{}
 	entries := map[string]map[setting][]htmlEntry{} // by scenario, a kernel each
 	for i, k := range p.Kernels {
@@ -155,6 +156,23 @@ func rowsOf(sections []*htmlSection) []*htmlRow {
 	}
 	return rows
 }
+
+// blockRows is how many rows a table of a Lean page has: a browser lays out and paints those of the tables on the screen.
+const blockRows = 50
+
+// blocks are rows in as many tables as the page has.
+func blocks[R any](rows []R, lean bool) [][]R {
+	if !lean {
+		return slices.Collect(slices.Chunk(rows, max(len(rows), 1)))
+	}
+	return slices.Collect(slices.Chunk(rows, blockRows))
+}
+
+// Blocks are the rows of the matrix.
+func (p *htmlPage) Blocks() [][]*htmlRow { return blocks(rowsOf(p.Sections), p.Lean) }
+
+// Blocks are the groups of the matrix.
+func (h *htmlCompared) Blocks() [][]*htmlGroup { return blocks(h.Groups, h.lean) }
 
 // brief is an entry whose counts tell a number only where repeats differ.
 func (e htmlEntry) brief() htmlEntry {

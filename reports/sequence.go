@@ -34,7 +34,7 @@ func sequence(h *result.Header, c *result.Cell) string {
 	views := walk(c)
 	client, known := flowClient(c)
 	last := 0.0
-	for i, m := range moments(h, c) {
+	for i, m := range folded(moments(h, c)) {
 		if i > 0 && m.at-last >= seqWait && m.at-last < 1e6 {
 			d.y += 4
 			d.group(m.step, "wait")
@@ -78,6 +78,23 @@ func sequence(h *result.Header, c *result.Cell) string {
 	svg.WriteString(d.body.String())
 	svg.WriteString("</svg>")
 	return svg.String()
+}
+
+// folded makes one of steps that follow one another, have the same name, and have nothing to show between them.
+func folded(all []moment) []moment {
+	var out []moment
+	for i := 0; i < len(all); {
+		m, n := all[i], 1
+		for m.kind == stepMoment && i+n < len(all) && all[i+n].kind == stepMoment && all[i+n].text == m.text {
+			n++
+		}
+		if n > 1 {
+			m.text += fmt.Sprintf(" × %d", n)
+		}
+		out = append(out, m)
+		i += n
+	}
+	return out
 }
 
 type diagram struct {
