@@ -61,7 +61,7 @@ func (d *htmlDrawer) sections(of [][]rowCells) ([]*htmlSection, error) {
 	for range min(runtime.GOMAXPROCS(0), len(of)) {
 		workers.Go(func() {
 			s := &scratch{}
-			s.z, _ = gzip.NewWriterLevel(&s.packed, gzip.BestCompression) // the level is one that there is
+			s.z = gzip.NewWriter(&s.packed)
 			for i := int(next.Add(1)) - 1; i < len(of); i = int(next.Add(1)) - 1 {
 				made[i], errs[i] = d.section(of[i], s)
 			}
