@@ -23,15 +23,29 @@ GENERATED := 'migrate/*_bpfe[lb].*' 'kernel/*_bpfe[lb].*' 'kernel/trace/*_bpfe[l
 # which the machine's own sources of packages must have.
 KERNELS := 6.1.0-52-cloud-amd64 6.1.0-56-cloud-amd64 6.12.101+deb12-cloud-amd64 6.12.117+deb12-cloud-amd64
 OTHER_KERNELS := 5.10.0-46-cloud-amd64 7.3.4+deb13-cloud-amd64
+ARM64_KERNEL := 6.1.0-56-cloud-arm64
 SCENARIOS := all
 
 # Programs and files, and the Debian packages that bring them. QEMU, with what it depends on, is some 20 MB to download and 80 MB
 # on the disk, and takes seven seconds. What it boots in a test, 35 MB, the test fetches by apt into the user's cache.
 FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium \
-	xmllint=libxml2-utils prove=perl qemu-system-x86_64=qemu-system-x86 /usr/lib/python3/dist-packages/tap/parser.py=python3-tap
+	xmllint=libxml2-utils zstd=zstd prove=perl qemu-system-x86_64=qemu-system-x86 /usr/lib/python3/dist-packages/tap/parser.py=python3-tap \
+	/usr/lib/python3/dist-packages/lava_common/__init__.py=lava-common nginx=nginx-light
 FOR_BENCH := iptables=iptables python3=python3 nginx=nginx-light wrk=wrk
+# What the recipes of docs/recipes measure.
+FOR_SERVERS := nginx=nginx-light openssl=openssl haproxy=haproxy lighttpd=lighttpd apache2=apache2 caddy=caddy gunicorn=gunicorn \
+	pgbouncer=pgbouncer unbound=unbound
 FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 	/usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev
+
+FOR_MUTANTS := gcc=gcc make=make flex=flex bison=bison bc=bc xz=xz-utils patch=patch dpkg-deb=dpkg /usr/include/libelf.h=libelf-dev \
+	qemu-system-x86_64=qemu-system-x86
+
+FOR_BISECT := $(FOR_MUTANTS) git=git
+FOR_KSELFTEST := make=make rsync=rsync perl=perl xz=xz-utils dpkg-deb=dpkg
+# Where kselftest/kselftest_test.go looks for the kernel's runner.
+KSELFTEST = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rpmig/kselftest
+KSELFTEST_FROM := linux-source-6.12
 
 # look sets missing to the packages of such a list that are not there.
 define look
@@ -50,6 +64,10 @@ if (($${#missing[@]})); then \
 fi
 endef
 
+# Debian starts a server when it is installed, unless this says no (invoke-rc.d(8), deb-systemd-invoke(1p)). While packages are
+# installed, there is one that does, where there is none.
+POLICY := /usr/sbin/policy-rc.d
+
 define install
 $(call look,$(1)); \
 if ((! $${#missing[@]})); then \
@@ -58,8 +76,13 @@ elif ((EUID != 0)) || ! command -v apt-get >/dev/null; then \
 	echo "make: missing: $${missing[*]} (as Debian names them); to install them takes root and apt-get: sudo make $@" >&2; \
 	exit 1; \
 else \
-	echo "installing by apt-get: $${missing[*]}"; \
+	echo "installing by apt-get, without starting any service: $${missing[*]}"; \
 	export DEBIAN_FRONTEND=noninteractive; \
+	if [[ ! -e $(POLICY) ]]; then \
+		trap 'rm -f $(POLICY)' EXIT; \
+		printf '#!/bin/sh\nexit 101\n' >$(POLICY); \
+		chmod +x $(POLICY); \
+	fi; \
 	install=(apt-get install -qq --yes --no-install-recommends "$${missing[@]}"); \
 	"$${install[@]}" >/dev/null || { apt-get update -qq && "$${install[@]}" >/dev/null; }; \
 fi
@@ -67,7 +90,7 @@ endef
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: deps
 deps: ## install what test and bench use, by apt-get: sudo make deps
@@ -83,6 +106,10 @@ build: ## build bin/rpmig, one static binary
 	@# The tag leaves out a Markdown parser, which every process would set up: the manual page is written without it.
 	@# Without symbols it is a fifth smaller, and a guest unpacks it at each boot; a panic's stack has its names all the same.
 	CGO_ENABLED=0 go build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/rpmig ./cmd/rpmig
+
+.PHONY: build-arm64
+build-arm64: ## build bin/rpmig-arm64, which bin/rpmig takes along into a kernel for arm64
+	CGO_ENABLED=0 GOARCH=arm64 go build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/rpmig-arm64 ./cmd/rpmig
 
 .PHONY: run
 run: build ## build rpmig and play every scenario, as root or not; ARGS='--migrate=all' and the like
@@ -136,7 +163,7 @@ measure: build ## play the catalogue and make docs/ with what was seen; needs ro
 check-docs: build ## check that docs/SCENARIOS.md is what the scenarios say
 	bin/rpmig docs | diff -u docs/SCENARIOS.md -
 
-# A FAIL, which is status 1, goes into the table; where there is no conclusion the document stays as it is.
+# A FAIL, which is status 1, goes into the document. Where there is no conclusion it stays as it is, for a person to decide.
 .PHONY: kernels
 kernels: build ## play the catalogue in Debian's kernels, in QEMU, and write docs/KERNELS.md; takes a quarter of an hour
 	@rm -rf bin/kernels; found=(); \
@@ -145,10 +172,15 @@ kernels: build ## play the catalogue in Debian's kernels, in QEMU, and write doc
 		else echo "make: LEFT OUT: $$name is not to be had" >&2; fi; \
 	done; \
 	(($${#found[@]})) || { echo "make: no kernel is to be had, and docs/KERNELS.md stays as it is" >&2; exit 1; }; \
-	bin/rpmig run '$(SCENARIOS)' --migrate=all --family=ipv4 "$${found[@]}" --boot-timeout=5m --out bin/kernels >bin/kernels.txt || (($$? == 1)) || \
-		{ echo "make: no conclusion, and docs/KERNELS.md stays as it is: bin/kernels.txt tells why" >&2; exit 1; }
-	@{ sed "s|SCENARIOS|'$(SCENARIOS)'|" docs/kernels.head.md; bin/rpmig report bin/kernels --format=markdown; } >bin/KERNELS.md
+	status=0; \
+	bin/rpmig run '$(SCENARIOS)' --migrate=all --family=ipv4 "$${found[@]}" --boot-timeout=5m --out bin/kernels >bin/kernels.txt || status=$$?; \
+	{ sed "s|SCENARIOS|'$(SCENARIOS)'|" docs/kernels.head.md; bin/rpmig report bin/kernels --format=markdown; } >bin/KERNELS.md; \
+	((status <= 1)) || { echo "make: no conclusion, and docs/KERNELS.md stays as it is: see bin/KERNELS.md and bin/kernels.txt" >&2; exit 1; }
 	mv bin/KERNELS.md docs/KERNELS.md
+
+.PHONY: arm64
+arm64: build build-arm64 ## play the quizzes in Debian's kernel for arm64, emulated: apt-get install qemu-system-arm
+	bin/rpmig run 'quiz*' --migrate=all --kernel=debian:$(ARM64_KERNEL)
 
 .PHONY: kernels-all
 kernels-all: ## the same, with the kernels of other suites, as far as the machine's sources of packages have them
@@ -170,6 +202,41 @@ stress: ## play the whole catalogue five times on a machine that does not keep u
 mutants-self: ## break rpmig in many small ways, see which test or cell notices, write docs/MUTANTS-SELF.md; needs root, takes ten minutes
 	go run ./bench/mutants -o docs/MUTANTS-SELF.md $(ARGS) >/dev/null
 
+# Apart: it takes the source of a kernel, and nobody else needs what builds one.
+.PHONY: deps-mutants
+deps-mutants: ## install what mutants and bisect use, by apt-get: sudo make deps-mutants
+	@$(call install,$(sort $(FOR_MUTANTS) $(FOR_BISECT)))
+
+.PHONY: mutants
+mutants: ## break the kernel in many small ways, see which cells notice, write docs/MUTANTS.md; no root, 20 minutes, 2 GB of the cache
+	@$(call check,$(FOR_MUTANTS),deps-mutants)
+	go run ./bench/kernels -o docs/MUTANTS.md $(ARGS) >/dev/null
+
+# Apart: it builds five kernels, and fetches others.
+.PHONY: bisect
+bisect: build ## have git bisect find a commit that breaks a kernel, and the first of Debian's that has a fix; no root, ten minutes
+	@$(call check,$(FOR_BISECT),deps-mutants)
+	go run ./bench/kernels -bisect packages -rpmig bin/rpmig
+	go run ./bench/kernels -bisect source -rpmig bin/rpmig
+
+# Apart: the package with the runner is 150 MB, of which a few files are kept.
+.PHONY: deps-kselftest
+deps-kselftest: ## install what kselftest uses, by apt-get: sudo make deps-kselftest
+	@$(call install,$(FOR_KSELFTEST))
+
+.PHONY: kselftest
+kselftest: ## play a few cells by the kernel's own runner of selftests, which is fetched by apt-get the first time; needs root
+	@$(call check,$(FOR_KSELFTEST),deps-kselftest)
+	@if [[ ! -e '$(KSELFTEST)/tools/testing/selftests/lib.mk' ]]; then \
+		echo "make: fetching $(KSELFTEST_FROM), some 150 MB, of which the runner is kept" >&2; \
+		dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; mkdir "$$dir/source"; mkdir -p '$(dir $(KSELFTEST))'; \
+		(cd "$$dir" && apt-get download -qq $(KSELFTEST_FROM) && dpkg-deb --fsys-tarfile $(KSELFTEST_FROM)_*.deb | \
+			tar -xO ./usr/src/$(KSELFTEST_FROM).tar.xz | tar -xJ -C source --strip-components=1 \
+			$(KSELFTEST_FROM)/{scripts/subarch.include,tools/testing/selftests/{Makefile,lib.mk,run_kselftest.sh,kselftest}}); \
+		rm -rf '$(KSELFTEST)'; mv "$$dir/source" '$(KSELFTEST)'; \
+	fi
+	go test ./kselftest -count=1 -v
+
 .PHONY: bench
 bench: build ## measure rpmig beside the talk's two scripts, and its load beside wrk; needs root, takes five minutes
 	@$(call check,$(FOR_BENCH),deps)
@@ -179,3 +246,11 @@ bench: build ## measure rpmig beside the talk's two scripts, and its load beside
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin bench/__pycache__
+
+.PHONY: deps-servers
+deps-servers: ## install the servers that servers measures, by apt-get, and start none: sudo make deps-servers
+	@$(call install,$(FOR_SERVERS))
+
+.PHONY: servers
+servers: build ## reload each server of docs/recipes under load, and write docs/SERVERS.md; as root, for half an hour
+	go run ./bench/servers -rpmig bin/rpmig

@@ -5,9 +5,9 @@ package bundle
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -16,10 +16,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"regexp"
 	"slices"
 	"time"
+
+	"github.com/klauspost/compress/gzip"
 
 	"github.com/rpmig/rpmig/reports"
 	"github.com/rpmig/rpmig/result"
@@ -81,7 +84,7 @@ type entry struct {
 
 // Write writes a bundle. The same source gives the same bytes.
 func Write(ctx context.Context, w io.Writer, src Source) (err error) {
-	played := len(src.Run.Cells) - src.Run.Count(result.Skip)
+	played := src.Run.Len() - src.Run.Count(result.Skip)
 	if n := played * filesOfCell; n > MaxFiles { // of a million cells this is known a minute before the files are
 		return tooMany(n)
 	}
@@ -98,16 +101,11 @@ func Write(ctx context.Context, w io.Writer, src Source) (err error) {
 	if err := p.head(); err != nil {
 		return err
 	}
-	for _, c := range src.Run.Cells {
-		if err := p.cell(c); err != nil {
-			return err
-		}
-	}
-	if p.env, err = redact(p.redactor, p.env); err != nil {
+	run, err := p.cells(ctx, src.Run)
+	if err != nil {
 		return err
 	}
-	run, err := reread(p.run)
-	if err != nil {
+	if p.env, err = redact(p.redactor, p.env); err != nil {
 		return err
 	}
 	entries := append(p.entries, derived(run, &p.env)...)
@@ -159,12 +157,70 @@ func (p *packing) take(name string, fit func([]byte) []byte) {
 // text redacts a file.
 func (p *packing) text(data []byte) []byte { return []byte(p.redactor.text(string(data))) }
 
-// cell adds a cell of the ledger, and what the run has left of it.
-func (p *packing) cell(c result.Cell) error {
+// cells adds the cells of the ledger, and returns the run as a reader of the bundle will find it in its own: what else is in there
+// is made from that. On the way it is in a file, so that it is in memory once.
+func (p *packing) cells(ctx context.Context, of *result.Run) (*result.Run, error) {
+	f, err := spool()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	buf := bufio.NewWriterSize(f, 256<<10)
+	w, err := result.NewWriter(buf, p.run.Header)
+	if err != nil {
+		return nil, err
+	}
+	if err := of.Each(func(c *result.Cell) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		clean, err := p.cell(*c)
+		if err != nil {
+			return err
+		}
+		return w.Write(&clean)
+	}); err != nil {
+		return nil, err
+	}
+	if p.run.Ending != nil {
+		if err := w.End(*p.run.Ending); err != nil {
+			return nil, err
+		}
+	}
+	if err := buf.Flush(); err != nil {
+		return nil, err
+	}
+	if size, err := f.Seek(0, io.SeekCurrent); err != nil {
+		return nil, err
+	} else if size > maxMemory {
+		return nil, &LimitError{fmt.Sprintf("%s: larger than %d MiB", ledgerName, maxMemory>>20)}
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	return result.Read(f)
+}
+
+// spool makes a file without a name where temporary files are.
+func spool() (*os.File, error) {
+	dir := os.TempDir()
+	if f, err := nameless(dir); err == nil {
+		return f, nil
+	}
+	f, err := os.CreateTemp(dir, hiddenName+"*")
+	if err != nil {
+		return nil, err
+	}
+	return f, os.Remove(f.Name())
+}
+
+// cell adds what the run has left of a cell, and returns the cell as it goes into the ledger.
+func (p *packing) cell(c result.Cell) (result.Cell, error) {
 	if c.Capture.File != "" {
 		c.Capture.File = path.Join(c.Folder(), captureFile)
 		if isFile(p.files, c.Capture.File) {
-			p.take(c.Capture.File, func(data []byte) []byte { return p.redactor.capture(data, &c) })
+			reason := c.Reason
+			p.take(c.Capture.File, func(data []byte) []byte { return p.redactor.capture(data, reason) })
 		} else {
 			p.env.LeftOut = append(p.env.LeftOut, reports.LeftOut{File: c.Capture.File, Why: "which is not in the run's folder"})
 		}
@@ -172,21 +228,7 @@ func (p *packing) cell(c result.Cell) error {
 	if name := path.Join(c.Folder(), panicFile); isFile(p.files, name) {
 		p.take(name, p.text)
 	}
-	clean, err := redact(p.redactor, c)
-	p.run.Cells = append(p.run.Cells, clean)
-	return err
-}
-
-// reread returns the run as a reader of the bundle will find it in its ledger: what else is in there is made from that.
-func reread(run *result.Run) (*result.Run, error) {
-	ledger, err := renderRun(run, "jsonl")
-	if err != nil {
-		return nil, err
-	}
-	if len(ledger) > maxMemory {
-		return nil, &LimitError{fmt.Sprintf("%s: larger than %d MiB", ledgerName, maxMemory>>20)}
-	}
-	return result.Read(bytes.NewReader(ledger))
+	return redact(p.redactor, c)
 }
 
 // programFile is what a run leaves of the BPF program that it loaded: the program itself, and of each mode the verifier's

@@ -48,6 +48,7 @@ func sourceIn(t testing.TB, dir string) Source {
 		}, {
 			Scenario: "quiz2", Family: "ipv4", Mode: "off", Repeat: 1, Status: result.Pass, Control: result.IsControl,
 			Reason: "lost, as expected", Connections: result.Connections{Staged: 1, Lost: 1}, Resets: []result.Reset{reset},
+			Capture: result.Capture{Packets: 6},
 		}},
 	}
 	for i := range run.Cells {
@@ -353,7 +354,8 @@ func TestCheckRefuses(t *testing.T) {
 		{"wrong sum", changed(reportName, strings.ToUpper, false), "not what was put in"},
 		{"another report", changed(reportName, evil, true), "report.txt is not what its run.jsonl makes"},
 		{"another page", changed(pageName, evil, true), "page.html is not what"},
-		{"another ledger", changed(ledgerName, func(s string) string { return strings.Replace(s, "FAIL", "PASS", 1) }, true), "is not what"},
+		{"another ledger", changed(ledgerName, func(s string) string { return strings.Replace(s, "no mercy", "some mercy", 1) }, true), "is not what"},
+		{"another verdict", changed(ledgerName, func(s string) string { return strings.Replace(s, "FAIL", "PASS", 1) }, true), "line 2: quiz2/ipv4/sysctl/1 contradicts itself"},
 		{"no ledger", changed(ledgerName, func(string) string { return "?" }, true), "no header"},
 		{"no environment", changed(envName, func(string) string { return "?" }, true), "environment.json"},
 		{"no manifest", without(manifestName), "missing"},
@@ -399,7 +401,7 @@ func TestHostileLedger(t *testing.T) {
 		c := &src.Run.Cells[i]
 		c.Reason, c.Bug, c.DropBackend, c.Capture.File = poison, poison, poison, poison
 		c.Counters = map[string]int64{poison: 1}
-		c.Checks = []result.Check{{Name: poison, Witness: poison, Want: poison, Got: poison}}
+		c.Checks = []result.Check{{Name: poison, Witness: poison, Want: poison, Got: poison, OK: c.Status == result.Pass}}
 		c.Steps = []result.Step{{Name: poison}}
 		c.Flow = []result.Segment{{Role: poison, Dropped: true, Text: poison, Note: poison}}
 		c.Resets[0].Reason, c.Resets[0].State, c.Resets[0].Owner, c.Resets[0].Flavour = poison, poison, poison, poison

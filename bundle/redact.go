@@ -9,8 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/rpmig/rpmig/result"
 )
 
 // Identity is what tells a machine and its user from others.
@@ -43,14 +41,16 @@ var everyday = []string{
 
 // redactor takes an identity out of texts. The nil one leaves them as they are.
 type redactor struct {
-	names *regexp.Regexp    // group 1 a home, with what is below it; or else a name
+	names *regexp.Regexp    // group 1 a home; or else a name
 	marks map[string]string // of names, in lower case
 	keep  *regexp.Regexp    // what stays, whatever it looks like; nil: nothing
+	// memory is what became of short texts.
+	memory map[string]string
 }
 
 // newRedactor keeps the texts given, as a kernel's release, which a report is worth nothing without.
 func newRedactor(id Identity, keep ...string) *redactor {
-	r := &redactor{marks: map[string]string{}}
+	r := &redactor{marks: map[string]string{}, memory: map[string]string{}}
 	var hosts, users []string
 	for _, h := range id.Hosts {
 		short, _, _ := strings.Cut(h, ".")
@@ -83,7 +83,7 @@ func newRedactor(id Identity, keep ...string) *redactor {
 	for i, n := range names {
 		names[i] = regexp.QuoteMeta(n)
 	}
-	pattern := `((?:` + strings.Join(homes, "|") + `)(?:/[^\s"'<>:,;)\]]*)?)`
+	pattern := `(` + strings.Join(homes, "|") + `)`
 	if len(names) > 0 {
 		pattern += `|(?i:` + strings.Join(names, "|") + `)`
 	}
@@ -144,6 +144,7 @@ func (r *redactor) name(s string) string {
 			continue
 		case home:
 			b.WriteString(homeMark)
+			to = endOfPath(s, to)
 		default:
 			b.WriteString(r.marks[strings.ToLower(s[from:to])])
 		}
@@ -151,6 +152,18 @@ func (r *redactor) name(s string) string {
 	}
 	b.WriteString(s[at:])
 	return b.String()
+}
+
+// endOfPath is where a path ends that has come as far as to. It is not for the pattern to find: a home that is none would be gone
+// through to its end for each of its folders.
+func endOfPath(s string, to int) int {
+	if to == len(s) || s[to] != '/' {
+		return to
+	}
+	if n := strings.IndexAny(s[to:], "\t\n\f\r \"'<>:,;)]"); n >= 0 {
+		return to + n
+	}
+	return len(s)
 }
 
 // whole leaves out the places that are part of a word.
@@ -185,36 +198,59 @@ func addresses(s string) string {
 	})
 }
 
+// longestAddress is more than any address has bytes, with its port and without its zone: the longest is a MAC of 20 bytes. What
+// is longer is not tried, or a word of many colons would be tried as a whole at each of them.
+const longestAddress = 128
+
+// address replaces the addresses in a word. In addr:10.0.0.1 and 10.0.0.1:http they are a part of it.
 func address(word string) string {
-	if a, err := netip.ParseAddr(word); err == nil {
-		return mark(a)
-	}
-	if a, err := netip.ParseAddrPort(word); err == nil {
-		return mark(a.Addr()) + word[strings.LastIndexByte(word, ':'):]
-	}
-	if mac, err := net.ParseMAC(word); err == nil {
-		if bytes.Equal(mac, make([]byte, len(mac))) {
-			return word // loopback's
+	var b strings.Builder
+	colons := len(word) - len(strings.TrimRight(word, ":"))
+	for {
+		if marked, ok := wholeAddress(word, colons); ok {
+			b.WriteString(marked)
+			break
 		}
-		return macMark
-	}
-	// As tcpdump prints a port: 10.0.0.1.80.
-	if i := strings.LastIndexByte(word, '.'); i > 0 && strings.Count(word, ".") == 4 {
-		if a, err := netip.ParseAddr(word[:i]); err == nil {
-			return mark(a) + word[i:]
-		}
-	}
-	// As in addr:10.0.0.1, and 10.0.0.1:http.
-	if head, tail, ok := strings.Cut(word, ":"); ok {
-		if a, err := netip.ParseAddr(head); err == nil {
+		head, tail, ok := strings.Cut(word, ":")
+		if a, err := netip.ParseAddr(head); ok && err == nil {
 			head = mark(a)
 		}
-		return head + ":" + address(tail)
+		b.WriteString(head)
+		if !ok {
+			break
+		}
+		b.WriteByte(':')
+		word = tail
 	}
-	if core := strings.TrimRight(word, ":"); core != word {
-		return address(core) + word[len(core):]
+	return b.String()
+}
+
+// wholeAddress replaces a word that is an address and nothing else but a port, or some of the colons that it ends with.
+func wholeAddress(word string, colons int) (marked string, ok bool) {
+	for _, text := range []string{word, word[:max(len(word)-colons, 0)]} {
+		if len(text) > longestAddress && !strings.Contains(text[:longestAddress], "%") {
+			continue
+		}
+		if a, err := netip.ParseAddr(text); err == nil {
+			return mark(a) + word[len(text):], true
+		}
+		if a, err := netip.ParseAddrPort(text); err == nil {
+			return mark(a.Addr()) + word[strings.LastIndexByte(text, ':'):], true
+		}
+		if mac, err := net.ParseMAC(text); err == nil {
+			if bytes.Equal(mac, make([]byte, len(mac))) {
+				return word, true // loopback's
+			}
+			return macMark + word[len(text):], true
+		}
+		// As tcpdump prints a port: 10.0.0.1.80.
+		if i := strings.LastIndexByte(text, '.'); i > 0 && strings.Count(text, ".") == 4 {
+			if a, err := netip.ParseAddr(text[:i]); err == nil {
+				return mark(a) + word[i:], true
+			}
+		}
 	}
-	return word
+	return "", false
 }
 
 // mark returns what stands for an address: itself where it says nothing of a machine.
@@ -238,25 +274,6 @@ var own = map[string]bool{
 	"owner": true, "kind": true, "state": true, "role": true, "old": true, "by": true, "file": true,
 }
 
-// value redacts every text in a value as encoding/json decodes it.
-func (r *redactor) value(v any) any {
-	switch v := v.(type) {
-	case string:
-		return r.text(v)
-	case []any:
-		for i := range v {
-			v[i] = r.value(v[i])
-		}
-	case map[string]any:
-		for k := range v {
-			if !own[k] {
-				v[k] = r.value(v[k])
-			}
-		}
-	}
-	return v
-}
-
 // redact returns a value without what identifies a machine or a user.
 func redact[T any](r *redactor, v T) (T, error) {
 	if r == nil {
@@ -267,29 +284,123 @@ func redact[T any](r *redactor, v T) (T, error) {
 	if err != nil {
 		return clean, err
 	}
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.UseNumber() // a cookie has more digits than a float64
-	var loose any
-	if err := dec.Decode(&loose); err != nil {
-		return clean, err
+	return clean, json.Unmarshal(r.json(text), &clean)
+}
+
+// json redacts every text in a JSON value as json.Marshal writes it: without spaces. Numbers stay as they are written.
+func (r *redactor) json(text []byte) []byte {
+	w := rewriter{redactor: r, in: text, out: make([]byte, 0, len(text)+len(text)/16)}
+	w.value(true)
+	return w.out
+}
+
+// rewriter goes through a JSON value.
+type rewriter struct {
+	*redactor
+	in, out []byte
+	at      int // of in
+}
+
+// value goes through a value, and changes its texts if it is to.
+func (w *rewriter) value(change bool) {
+	switch w.in[w.at] {
+	case '{', '[':
+		object := w.in[w.at] == '{'
+		for w.copy(); w.in[w.at] != '}' && w.in[w.at] != ']'; {
+			of := change
+			if object {
+				key := w.text()
+				w.out = append(w.out, w.in[w.at-len(key):w.at]...)
+				of = change && !own[string(key[1:len(key)-1])]
+				w.copy() // the colon
+			}
+			if w.value(of); w.in[w.at] == ',' {
+				w.copy()
+			}
+		}
+		w.copy()
+	case '"':
+		text := w.text()
+		if change {
+			text = w.clean(text)
+		}
+		w.out = append(w.out, text...)
+	default:
+		from := w.at
+		for w.at < len(w.in) && w.in[w.at] != ',' && w.in[w.at] != ']' && w.in[w.at] != '}' {
+			w.at++
+		}
+		w.out = append(w.out, w.in[from:w.at]...)
 	}
-	if text, err = json.Marshal(r.value(loose)); err != nil {
-		return clean, err
+}
+
+// copy copies a byte.
+func (w *rewriter) copy() {
+	w.out = append(w.out, w.in[w.at])
+	w.at++
+}
+
+// text returns the text that is next, in its quotes, and goes past it.
+func (w *rewriter) text() []byte {
+	from := w.at
+	for w.at++; w.in[w.at] != '"'; w.at++ {
+		if w.in[w.at] == '\\' {
+			w.at++
+		}
 	}
-	return clean, json.Unmarshal(text, &clean)
+	w.at++
+	return w.in[from:w.at]
+}
+
+// clean redacts a text in its quotes.
+func (w *rewriter) clean(quoted []byte) []byte {
+	was := string(quoted[1 : len(quoted)-1])
+	if bytes.IndexByte(quoted, '\\') >= 0 && json.Unmarshal(quoted, &was) != nil {
+		return quoted
+	}
+	is := w.remembered(was)
+	if is == was {
+		return quoted
+	}
+	quoted, err := json.Marshal(is)
+	if err != nil { // a text has none
+		return []byte(`""`)
+	}
+	return quoted
+}
+
+// What is remembered of short texts, of which a ledger has the same many times: how many of how many bytes.
+const (
+	mostRemembered = 1 << 15
+	shortText      = 128
+)
+
+// remembered redacts a text.
+func (r *redactor) remembered(s string) string {
+	if len(s) > shortText {
+		return r.text(s)
+	}
+	is, ok := r.memory[s]
+	if !ok {
+		if is = r.text(s); len(r.memory) >= mostRemembered {
+			clear(r.memory)
+		}
+		r.memory[strings.Clone(s)] = is
+	}
+	return is
 }
 
 // capture redacts a pcapng. What came from outside is in one place there, the comment that repeats the cell's reason, so
 // it is overwritten in its length, and no block has to move.
-func (r *redactor) capture(data []byte, c *result.Cell) []byte {
-	if r == nil || c.Reason == "" {
+func (r *redactor) capture(data []byte, reason string) []byte {
+	if r == nil || reason == "" {
 		return data
 	}
-	clean := r.text(c.Reason)
-	if clean == c.Reason {
+	clean := r.text(reason)
+	if clean == reason {
 		return data
 	}
-	clean = strings.ToValidUTF8((clean + strings.Repeat(" ", len(c.Reason)))[:len(c.Reason)], "")
-	clean += strings.Repeat(" ", len(c.Reason)-len(clean))
-	return bytes.ReplaceAll(data, []byte(c.Reason), []byte(clean))
+	clean = strings.ToValidUTF8((clean + strings.Repeat(" ", len(reason)))[:len(reason)], "")
+	clean += strings.Repeat(" ", len(reason)-len(clean))
+	return bytes.ReplaceAll(data, []byte(reason), []byte(clean))
 }

@@ -1,6 +1,14 @@
 package bundle
 
-import "testing"
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
 
 func TestRedactText(t *testing.T) {
 	r := newRedactor(Identity{
@@ -50,4 +58,75 @@ func TestRedactText(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRedactIsLinear: a text that is ten times as long takes about ten times as long, whatever it is made of. A square would take a
+// hundred times, and of these minutes.
+func TestRedactIsLinear(t *testing.T) {
+	r := newRedactor(Identity{Hosts: []string{"zeus.lan"}, Users: []string{"jane"}, Homes: []string{"/home/jane"}}, "6.18.44-zeus", "v1.2.3")
+	const size = 1 << 18
+	for _, unit := range []string{
+		"a", "1:", "1.", "a:", ":", "1.2.3.4:", "::1%", "fe80::1%", "x%", "zeus", "jane-", "/root", "/home/", "/home/j", "6.18.44-zeus", "0xffff", "é", " ",
+	} {
+		for _, lead := range []string{"", "x"} {
+			text := lead + strings.Repeat(unit, size/len(unit))
+			done := make(chan struct{})
+			go func() { defer close(done); r.text(text) }()
+			select {
+			case <-done:
+			case <-time.After(time.Minute):
+				t.Fatalf("%q and %q again and again: not done after a minute", lead, unit)
+			}
+		}
+	}
+}
+
+// FuzzRedactJSON: going through the JSON comes to what decoding it, redacting each text and encoding it would come to.
+func FuzzRedactJSON(f *testing.F) {
+	r := newRedactor(Identity{Hosts: []string{"zeus"}, Users: []string{"jane"}, Homes: []string{"/home/jane"}}, "6.18.44-zeus")
+	for _, text := range []string{
+		`{"reason":"zeus","mode":"zeus","flow":[{"text":"10.0.0.1:80 \\ \"jane\"","role":["zeus"]}],"n":1.50,"e":{},"a":[],"t":true,"x":null}`,
+		`"zeus"`, `[["jane"],{"zeus":"\u007aeus"}]`, `{"own":{"mode":{"reason":"zeus"}}}`, `17`, `{"a":"\ud800"}`,
+	} {
+		f.Add([]byte(text))
+	}
+	var value func(v any) any
+	value = func(v any) any {
+		switch v := v.(type) {
+		case string:
+			return r.text(v)
+		case []any:
+			for i := range v {
+				v[i] = value(v[i])
+			}
+		case map[string]any:
+			for k := range v {
+				if !own[k] {
+					v[k] = value(v[k])
+				}
+			}
+		}
+		return v
+	}
+	decode := func(text []byte) (v any, err error) {
+		dec := json.NewDecoder(bytes.NewReader(text))
+		dec.UseNumber()
+		return v, dec.Decode(&v)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		v, err := decode(text)
+		if err != nil {
+			return
+		}
+		if text, err = json.Marshal(v); err != nil { // as redact hands it over
+			t.Fatal(err)
+		}
+		got, err := decode(r.json(text))
+		if err != nil {
+			t.Fatalf("%s: %v", r.json(text), err)
+		}
+		if diff := cmp.Diff(value(v), got); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", text, diff)
+		}
+	})
 }

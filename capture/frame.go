@@ -92,6 +92,7 @@ const (
 	isOther kind = iota
 	isTCP
 	isUndecodable
+	isFragment // of IP, where those are told apart
 )
 
 // decoder holds the layers that its parser fills, for one packet after the other.

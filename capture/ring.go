@@ -49,6 +49,10 @@ type Ring struct {
 // Open mostly waits for an RCU grace period, some 15 ms. It returns an error that wraps EPERM if the thread lacks
 // CAP_NET_RAW in its namespace, and ENETDOWN if iface is not up.
 func Open(iface string, frames int) (*Ring, error) {
+	return open(iface, frames, unix.PROT_READ)
+}
+
+func open(iface string, frames, protection int) (*Ring, error) {
 	if frames <= 0 {
 		return nil, fmt.Errorf("open packet socket on %s: a ring of %d frames", iface, frames)
 	}
@@ -58,14 +62,14 @@ func Open(iface string, frames int) (*Ring, error) {
 		return nil, fmt.Errorf("open packet socket on %s: %w", iface, err)
 	}
 	r := &Ring{fd: fd, iface: iface}
-	if err := r.set(frames); err != nil {
+	if err := r.set(frames, protection); err != nil {
 		r.Close()
 		return nil, err
 	}
 	return r, nil
 }
 
-func (r *Ring) set(frames int) error {
+func (r *Ring) set(frames, protection int) error {
 	if err := r.filter(); err != nil {
 		return err
 	}
@@ -82,7 +86,7 @@ func (r *Ring) set(frames int) error {
 	if err != nil {
 		return fmt.Errorf("set up a ring of %d frames on %s: %w", req.Frame_nr, r.iface, err)
 	}
-	if r.mem, err = unix.Mmap(r.fd, 0, blocks*blockSize, unix.PROT_READ, unix.MAP_SHARED); err != nil {
+	if r.mem, err = unix.Mmap(r.fd, 0, blocks*blockSize, protection, unix.MAP_SHARED); err != nil {
 		return fmt.Errorf("map a ring of %d frames on %s: %w", req.Frame_nr, r.iface, err)
 	}
 	dev, err := unix.NewIfreq(r.iface)

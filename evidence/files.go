@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
+	"time"
 
 	"github.com/rpmig/rpmig/capture"
 	"github.com/rpmig/rpmig/result"
@@ -27,6 +29,29 @@ func (r *Record) Files(c *Comments, panic []byte) Files {
 		f.comments = c.Lines
 	}
 	return f
+}
+
+// Keep makes Files of a capture, with comments on its packets by their numbers.
+func Keep(c *capture.Recording, comments map[int][]string) Files {
+	return Files{capture: c, comments: comments}
+}
+
+// Counts is what the ledger says of a capture, of which there is one, in a cell's folder.
+func (f Files) Counts(folder string) result.Capture {
+	return result.Capture{Packets: len(f.capture.Packets), Lost: f.capture.Lost, File: folder + "/" + CaptureName}
+}
+
+// First is the first connection of a capture, of which there is one, and its client's end. Its times are seconds since the beginning.
+func (f Files) First(beginning time.Time) (client netip.AddrPort, segments []result.Segment) {
+	frames, _ := capture.Decode(f.capture.Packets)
+	flows := capture.Flows(frames)
+	if len(flows) == 0 {
+		return client, nil
+	}
+	for _, s := range flows[0].Frames[:min(len(flows[0].Frames), mostSegments)] {
+		segments = append(segments, segment(s, s.Time.Sub(beginning).Seconds(), f.comments[s.Number]))
+	}
+	return flows[0].Client, segments
 }
 
 // HasCapture tells whether there is one.

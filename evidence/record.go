@@ -184,15 +184,19 @@ func (r *Record) Flow(c *Comments) (client netip.AddrPort, segments []result.Seg
 		flow = r.flows[i]
 	}
 	for _, s := range flow.Frames[:min(len(flow.Frames), mostSegments)] {
-		does := roles[s.Role]
-		segment := result.Segment{
-			Time: r.at(s.Time), Frame: s.Number, FromClient: s.FromClient, Role: does.role, Again: does.again,
-			Dropped: c.Dropped[s.Number], Text: s.Short(),
-		}
-		if lines := c.Lines[s.Number]; lines != nil {
-			segment.Note = lines[0]
-		}
-		segments = append(segments, segment)
+		one := segment(s, r.at(s.Time), c.Lines[s.Number])
+		one.Dropped = c.Dropped[s.Number]
+		segments = append(segments, one)
 	}
 	return flow.Client, segments
+}
+
+// segment is one as the ledger has it. The first of its comments says why it matters.
+func segment(s capture.Segment, at float64, comments []string) result.Segment {
+	does := roles[s.Role]
+	one := result.Segment{Time: at, Frame: s.Number, FromClient: s.FromClient, Role: does.role, Again: does.again, Text: s.Short()}
+	if len(comments) > 0 {
+		one.Note = comments[0]
+	}
+	return one
 }

@@ -35,6 +35,7 @@ type Options struct {
 	Progress    *Progress     // nil: there is no live line
 	Watch       Watch         // nil: nobody is told
 	Faults      Faults        // nil: the kernel is not asked for faults of its own
+	Shard       Shard         // the part of the plan that is played; the zero one is all of it
 }
 
 // Select returns the scenarios that a comma list of names and globs, or "all", stands for, in list order, each once.
@@ -100,7 +101,7 @@ func plan(o Options, cannot func(*lab.Scenario, lab.Family, migrate.Mode) string
 		}
 	}
 	slices.SortStableFunc(groups, func(a, b group) int { return cmp.Compare(b[0].Scenario.Cost, a[0].Scenario.Cost) })
-	return groups
+	return o.Shard.of(groups)
 }
 
 // connections is how many clients a scenario has.

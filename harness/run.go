@@ -44,7 +44,7 @@ func Run(ctx context.Context, o Options, sink Sink) error {
 		return err
 	}
 	groups := plan(o, cannot)
-	if len(groups) == 0 {
+	if len(groups) == 0 && o.Planned() == 0 { // a shard may be empty
 		return ErrNothingToPlay
 	}
 	cells := 0

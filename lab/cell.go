@@ -28,6 +28,11 @@ type Settings struct {
 	TimeoutMul float64 // of deadlines
 	RealTimers bool    // the talk's kernel timers, not shorter ones; deadlines stretch with them
 	Strict     bool    // a known bug excuses nothing
+	// Started is when the run began: what the times of its cells count from; zero: nobody wants to know.
+	Started time.Time
+	// Slow says that this machine is known not to keep up: nothing is asserted on time, and a case that it was too slow for is
+	// skipped.
+	Slow bool
 	// Tracer returns the kernel's trace once it is open, which takes as long as a cell needs to get ready; it may be called
 	// from many goroutines. A nil tracer is that there is none; the socket tables are noted at each step all the same. An
 	// error ends the run. With a tracer that is HostWide, cells are got ready side by side, and played one at a time. nil: no
@@ -106,6 +111,7 @@ type Played struct {
 	obs       verdict.Observation
 	story     story
 	namespace *result.Namespace // nil: its evidence is not kept
+	at        time.Duration     // when it began; 0: it was skipped
 	elapsed   time.Duration
 }
 
@@ -125,6 +131,9 @@ func Play(cfg Config, h Host) Played {
 	began := time.Now()
 	l := newLab(cfg, h)
 	p := Played{Case: cfg.Case, Repeat: cfg.Repeat}
+	if !cfg.Started.IsZero() {
+		p.at = began.Sub(cfg.Started)
+	}
 	keep := true
 	err := netns.Do(func() error {
 		defer func() {
@@ -153,6 +162,9 @@ func Play(cfg Config, h Host) Played {
 			stack = panicked.stack
 		}
 		p.Verdict = verdict.Verdict{Status: result.Error, Reason: l.obs.Slowly(err.Error())}
+	}
+	if cfg.Slow {
+		p.Verdict = l.obs.OnSlowMachine(p.Verdict)
 	}
 	if keep || cfg.Detail >= StoryDetail {
 		p.story, p.Files = l.tell(stack)
@@ -222,7 +234,7 @@ func (p *Played) Cell(control result.Status, keep bool) result.Cell {
 		Steps: o.Steps, Resets: o.Wire.Resets, Counters: o.Counters, Program: o.Program,
 		Client: p.story.client, Flow: p.story.flow, Tables: p.story.tables, Events: p.story.events,
 		Namespace: p.namespace, Capture: result.Capture{Packets: o.Wire.Packets, Lost: o.Wire.Lost},
-		Elapsed: p.elapsed.Seconds(),
+		At: p.at.Seconds(), Elapsed: p.elapsed.Seconds(),
 	}
 	if o.Rule != nil {
 		c.DropBackend = o.Rule.Backend

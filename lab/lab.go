@@ -93,6 +93,9 @@ func (l *Lab) now() float64 { return time.Since(l.record.Start).Seconds() }
 // Mode is the cell's mode.
 func (l *Lab) Mode() Mode { return l.cfg.Mode }
 
+// SlowMachine tells whether nothing is to be asserted on time.
+func (l *Lab) SlowMachine() bool { return l.cfg.Slow }
+
 // RealTimers tells whether the user wants the talk's kernel timers, however long they take.
 func (l *Lab) RealTimers() bool { return l.cfg.RealTimers }
 

@@ -56,19 +56,25 @@ func ProbeUserNS() error {
 // status. The user is root there, but only over that network (user_namespaces(7)). The error is a NoRightsError if the
 // kernel or its policy refuses a user namespace.
 func Reexec() (status int, err error) {
+	return reexec(inUserNS, &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	})
+}
+
+// reexec runs this program again with the same arguments, a variable in its environment, and in new namespaces. The child
+// dies with this process, however that ends.
+func reexec(variable string, attr *syscall.SysProcAttr) (status int, err error) {
 	// Pdeathsig fires when the *thread* that forked ends (prctl(2)), so the thread must not end before the process does.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(os.Environ(), inUserNS+"=1")
+	cmd.Env = append(os.Environ(), variable+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNET,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-		Pdeathsig:   unix.SIGKILL, // if the parent is killed, the child is too
-	}
+	cmd.SysProcAttr = attr
+	attr.Pdeathsig = unix.SIGKILL // if the parent is killed, the child is too
 	// The child cleans up and chooses the exit status; this process only passes signals on.
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
@@ -84,7 +90,7 @@ func Reexec() (status int, err error) {
 			case s := <-signals:
 				// A terminal's Ctrl-C reaches the child directly, because it is in the same process group. A second
 				// one would make it stop cleaning up.
-				if s != unix.SIGINT {
+				if s != unix.SIGINT || attr.Setpgid {
 					_ = cmd.Process.Signal(s)
 				}
 			case <-ended:

@@ -377,7 +377,7 @@ var runFlags = map[string]struct{ value, keep bool }{
 	"connections": {true, true}, "n": {true, true}, "port": {true, true}, "drop": {true, true}, "trace": {true, true},
 	"timeout-mul": {true, true}, "no-control": {false, true}, "real-timers": {false, true}, "strict": {false, true}, "no-confirm": {false, true},
 	"migrate": {true, false}, "family": {true, false}, "repeat": {true, false}, "parallel": {true, false},
-	"format": {true, false}, "out": {true, false}, "bundle": {true, false},
+	"format": {true, false}, "out": {true, false}, "bundle": {true, false}, "packets": {true, false},
 }
 
 // repeatLine is the command that plays these cells again. Their controls come by themselves.

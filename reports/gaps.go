@@ -37,24 +37,31 @@ func gaps(t *result.Trace) string {
 	return printable("the kernel's trace " + strings.Join(parts, "; it ") + ": what it does not show may have happened")
 }
 
+// traceGaps is what the kernel's trace does not tell, of all cells.
+type traceGaps struct {
+	lost    int // events
+	host    bool
+	missing map[string]bool
+	lossy   []*result.Cell // some of those that have lost events: one of each mode
+}
+
+func (g *traceGaps) add(c *result.Cell) {
+	if c.Trace == nil {
+		return
+	}
+	g.host = g.host || c.Trace.HostWide
+	for _, name := range c.Trace.Missing {
+		g.missing[name] = true
+	}
+	if g.lost += c.Trace.Lost; c.Trace.Lost != 0 {
+		g.lossy = addPlace(g.lossy, c)
+	}
+}
+
 // gaps says of which cells events were lost, which tracepoints the kernel lacks, and which cells have only what it told of
 // the whole host.
-func (p *page) gaps(cells []*result.Cell) {
-	lost, host := 0, false
-	missing := map[string]bool{}
-	var lossy []*result.Cell
-	for _, c := range cells {
-		if c.Trace == nil {
-			continue
-		}
-		host = host || c.Trace.HostWide
-		for _, name := range c.Trace.Missing {
-			missing[name] = true
-		}
-		if lost += c.Trace.Lost; c.Trace.Lost != 0 {
-			lossy = append(lossy, c)
-		}
-	}
+func (p *page) gaps(g *traceGaps) {
+	lost, host, missing, lossy := g.lost, g.host, g.missing, g.lossy
 	if len(lossy) == 0 && len(missing) == 0 && !host {
 		return
 	}

@@ -64,7 +64,8 @@ type htmlPage struct {
 	Lean          bool          // too many cells for each to be on the page as text
 	Compared      *htmlCompared // of a page of several
 	AnyStreams    bool
-	Policy        string // Content-Security-Policy
+	reloads       map[string]bool // ids that are taken
+	Policy        string          // Content-Security-Policy
 	CSS           template.CSS
 	JS            template.JS
 	AnyTables     bool

@@ -21,6 +21,7 @@ type htmlKernel struct {
 	Backends     string
 	Uncontrolled string
 	Streams      []*pool
+	Reloads      []*htmlReload
 }
 
 // newHTMLPage is a page without its rows.
@@ -30,6 +31,7 @@ func newHTMLPage(all []*kernelRun) *htmlPage {
 		css += kernelsCSS
 	}
 	p := &htmlPage{
+		reloads: map[string]bool{},
 		Summary: result.Summary(runsOf(all)), ModeDocs: h.Modes, DoubtSentence: doubt,
 		CSS: template.CSS(css), JS: template.JS(pageJS), Policy: policy(pageJS, css),
 	}
@@ -44,7 +46,7 @@ func newHTMLPage(all []*kernelRun) *htmlPage {
 	slices.SortFunc(p.Modes, modeOrder(h))
 	cells := 0
 	for _, k := range all {
-		cells += len(k.Cells)
+		cells += k.Len()
 	}
 	p.Lean = cells > maxText
 	return p
@@ -56,7 +58,7 @@ func (p *htmlPage) add(run *kernelRun) {
 	k := &htmlKernel{
 		kernelRun: run, Name: run.name, Release: run.Header.Release(), Facts: guestFacts(run.Header.Guest),
 		Command:  command(run.Header.Command),
-		Backends: strings.Join(dropBackends(cells), " and by "), Streams: pools(cells),
+		Backends: strings.Join(dropBackends(cells), " and by "), Streams: pools(cells), Reloads: htmlReloads(cells, run.name, p.reloads),
 	}
 	var doubted []*result.Cell
 	for _, c := range cells {

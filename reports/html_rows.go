@@ -3,7 +3,6 @@ package reports
 import (
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -12,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/klauspost/compress/gzip"
 
 	"github.com/rpmig/rpmig/result"
 )
@@ -58,7 +59,7 @@ func (d *htmlDrawer) sections(of [][]rowCells) ([]*htmlSection, error) {
 	made, errs := make([]*htmlSection, len(of)), make([]error, len(of))
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(of)) {
+	for range min(runtime.NumCPU(), len(of)) {
 		workers.Go(func() {
 			s := &scratch{}
 			s.z = gzip.NewWriter(&s.packed)

@@ -1,7 +1,7 @@
 package reports
 
 import (
-	"bytes"
+	"bufio"
 	"fmt"
 	"io"
 
@@ -19,16 +19,14 @@ func renderLedgers(w io.Writer, all []*kernelRun, _ Options) error {
 }
 
 func writeLedgers(w io.Writer, runs []*result.Run) error {
-	var buf bytes.Buffer
+	buf := bufio.NewWriterSize(w, 64<<10)
 	for _, run := range runs {
-		lw, err := result.NewWriter(&buf, run.Header)
+		lw, err := result.NewWriter(buf, run.Header)
 		if err != nil {
 			return err
 		}
-		for i := range run.Cells {
-			if err := lw.Write(&run.Cells[i]); err != nil {
-				return err
-			}
+		if err := run.Each(lw.Write); err != nil {
+			return err
 		}
 		if run.Ending != nil {
 			if err := lw.End(*run.Ending); err != nil {
@@ -36,7 +34,7 @@ func writeLedgers(w io.Writer, runs []*result.Run) error {
 			}
 		}
 	}
-	if _, err := w.Write(buf.Bytes()); err != nil {
+	if err := buf.Flush(); err != nil {
 		return fmt.Errorf("write jsonl: %w", err)
 	}
 	return nil

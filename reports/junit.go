@@ -1,6 +1,8 @@
 package reports
 
 import (
+	"bufio"
+	"cmp"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -9,33 +11,32 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/rpmig/rpmig/result"
 )
 
 // The elements are those on which Jenkins, GitLab and the GitHub actions agree (https://github.com/testmoapp/junitxml), as far as
 // the strictest of them lets them in: the Jenkins xUnit plugin, by its junit-10.xsd, refuses a whole file for one attribute. That
-// is why nothing but a suite has a file, and the root does not count what was skipped. Times are seconds.
+// is why nothing but a suite has a file and a timestamp, and the root does not count what was skipped. Times are seconds.
 type (
 	junitSuites struct {
-		XMLName xml.Name `xml:"testsuites"`
-		Name    string   `xml:"name,attr"`
+		Name string
 		junitCounts
-		Suites []junitSuite `xml:"testsuite"`
 	}
 	junitSuite struct {
-		Name string `xml:"name,attr"`
+		Name string
 		junitCounts
-		Skipped    int             `xml:"skipped,attr"`
-		File       string          `xml:"file,attr,omitempty"` // the folder of its cells' evidence
-		Properties []junitProperty `xml:"properties>property"`
-		Cases      []junitCase     `xml:"testcase"`
+		Skipped   int
+		Timestamp string // when its first cell began; empty: not known
+		File      string // the folder of its cells' evidence; empty: none is known
 	}
 	junitCounts struct {
-		Tests    int         `xml:"tests,attr"`
-		Failures int         `xml:"failures,attr"`
-		Errors   int         `xml:"errors,attr"`
-		Time     junitSecond `xml:"time,attr"`
+		Tests, Failures, Errors int
+		Time                    junitSecond
+	}
+	junitPropertyList struct {
+		Properties []junitProperty `xml:"property"`
 	}
 	junitProperty struct {
 		Name  string `xml:"name,attr"`
@@ -71,97 +72,208 @@ func (s junitSecond) MarshalText() ([]byte, error) {
 // renderJUnit writes a testsuite a scenario and a testcase a cell. XFAIL is "skipped", as JUnit has no word for it and a
 // known bug must not turn a pipeline red. That a run is not whole is one error in a suite of its own.
 func renderJUnit(w io.Writer, run *result.Run, o Options) error {
-	all := junitSuites{Name: "rpmig"}
-	all.run(run, o, "")
-	return all.write(w)
+	return writeJUnit(w, []*kernelRun{{run, "", o}})
 }
 
 // renderSuites writes a testsuite a kernel and scenario: "6.1.0-56-cloud-amd64/quiz1".
-func renderSuites(w io.Writer, runs []*kernelRun, _ Options) error {
-	all := junitSuites{Name: "rpmig"}
-	for _, k := range runs {
-		all.run(k.Run, k.o, printable(k.name))
-	}
-	return all.write(w)
-}
+func renderSuites(w io.Writer, runs []*kernelRun, _ Options) error { return writeJUnit(w, runs) }
 
-func (all *junitSuites) write(w io.Writer) error {
-	out, err := xml.MarshalIndent(all, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write junit: %w", err)
+// writeJUnit writes suite by suite, and in it case by case: the counts, which come first, are known of the kinds of cells.
+func writeJUnit(w io.Writer, runs []*kernelRun) error {
+	var plans []*junitPlan
+	root := junitSuites{Name: "rpmig"}
+	for _, k := range runs {
+		p := newJUnitPlan(k)
+		for _, s := range p.suites {
+			root.addSuite(&s.junitCounts)
+		}
+		plans = append(plans, p)
 	}
-	if _, err := io.WriteString(w, xml.Header+string(out)+"\n"); err != nil {
+	if took, timed := runs[0].Took(); timed && len(runs) == 1 {
+		root.Time = junitSecond(took)
+	}
+	out := bufio.NewWriterSize(w, 64<<10)
+	_, err := out.WriteString(xml.Header)
+	enc := &junitWriter{Encoder: xml.NewEncoder(out), err: err}
+	enc.Indent("", "  ")
+	enc.start("testsuites", &root)
+	for _, p := range plans {
+		enc.run(p)
+	}
+	enc.end("testsuites")
+	if enc.err == nil {
+		enc.err = enc.Flush()
+	}
+	if enc.err == nil {
+		_, enc.err = out.WriteString("\n")
+	}
+	if err := cmp.Or(enc.err, out.Flush()); err != nil {
 		return fmt.Errorf("write junit: %w", err)
 	}
 	return nil
 }
 
-// run adds the suites of a run; kernel: its name among several.
-func (all *junitSuites) run(run *result.Run, o Options, kernel string) {
-	prefix, class := "", "rpmig"
-	if kernel != "" {
-		prefix, class = kernel+"/", class+"."+kernel
+// junitPlan is the suites of a run, without their cases.
+type junitPlan struct {
+	*kernelRun
+	prefix, class string
+	properties    []junitProperty
+	suites        []*junitSuite // one a scenario, and one for what is not whole
+	whole         *junitCase    // of that one; nil: the run is whole
+}
+
+func newJUnitPlan(k *kernelRun) *junitPlan {
+	p := &junitPlan{kernelRun: k, class: "rpmig", properties: junitProperties(k.Run)}
+	if k.name != "" {
+		name := printable(k.name)
+		p.prefix, p.class = name+"/", p.class+"."+name
 	}
-	properties := junitProperties(run)
-	cells := sorted(run)
-	for len(cells) > 0 {
-		scenario, file := cells[0].Scenario, ""
-		var cases []junitCase
-		for len(cells) > 0 && cells[0].Scenario == scenario {
-			if o.evidence(cells[0]) != "" {
-				file = filepath.Join(o.Dir, "cells", scenario)
-			}
-			cases = append(cases, junitCell(cells[0], o, class))
-			cells = cells[1:]
+	scenario := ""
+	for i, kind := range kindsOf(k.Run) {
+		if i == 0 || kind.Scenario != scenario {
+			scenario = kind.Scenario
+			p.suites = append(p.suites, &junitSuite{Name: p.prefix + printable(scenario)})
 		}
-		all.add(junitSuite{Name: prefix + printable(scenario), Properties: properties, File: printable(file), Cases: cases})
+		s := p.suites[len(p.suites)-1]
+		s.Tests += kind.Cells
+		s.Failures += kind.Count[result.Fail]
+		s.Skipped += kind.Count[result.Skip] + kind.Count[result.XFail]
+		s.Errors += kind.Cells - kind.Count[result.Pass] - kind.Count[result.Fail] - kind.Count[result.Skip] - kind.Count[result.XFail]
+		s.Time += junitSecond(kind.Elapsed)
+		if kind.Evidence && k.o.Dir != "" {
+			s.File = printable(filepath.Join(k.o.Dir, "cells", scenario))
+		}
+		if began := junitTime(k.Header.Started, kind.Began); began != "" && (s.Timestamp == "" || began < s.Timestamp) {
+			s.Timestamp = began
+		}
 	}
-	if why := notWhole(run); why != "" {
-		c := junitCase{Name: "whole plan played", Class: class, Error: &junitReason{Message: printable(why)}}
-		if run.Ending != nil && len(run.Ending.Console) > 0 {
-			c.Error.Text = "\n"
-			for _, line := range run.Ending.Console {
-				c.Error.Text += printable(line) + "\n"
+	if why := notWhole(k.Run); why != "" {
+		p.whole = &junitCase{Name: "whole plan played", Class: p.class, Error: &junitReason{Message: printable(why)}}
+		if k.Ending != nil && len(k.Ending.Console) > 0 {
+			p.whole.Error.Text = "\n"
+			for _, line := range k.Ending.Console {
+				p.whole.Error.Text += printable(line) + "\n"
 			}
 		}
-		all.add(junitSuite{Name: prefix + "rpmig", Properties: properties, Cases: []junitCase{c}})
+		p.suites = append(p.suites, &junitSuite{Name: p.prefix + "rpmig", junitCounts: junitCounts{Tests: 1, Errors: 1}})
+	}
+	return p
+}
+
+func (n *junitCounts) addSuite(s *junitCounts) {
+	n.Tests += s.Tests
+	n.Failures += s.Failures
+	n.Errors += s.Errors
+	n.Time += s.Time
+}
+
+// junitWriter writes elements one after another. After an error it writes no more.
+type junitWriter struct {
+	*xml.Encoder
+	err error
+}
+
+// start begins an element with the attributes of a value, which has no children yet.
+func (w *junitWriter) start(name string, v interface{ attributes() []xml.Attr }) {
+	if w.err == nil {
+		w.err = w.EncodeToken(xml.StartElement{Name: xml.Name{Local: name}, Attr: v.attributes()})
 	}
 }
 
+func (w *junitWriter) end(name string) {
+	if w.err == nil {
+		w.err = w.EncodeToken(xml.EndElement{Name: xml.Name{Local: name}})
+	}
+}
+
+func (w *junitWriter) element(name string, v any) {
+	if w.err == nil {
+		w.err = w.EncodeElement(v, xml.StartElement{Name: xml.Name{Local: name}})
+	}
+}
+
+// run writes the suites of a run.
+func (w *junitWriter) run(p *junitPlan) {
+	left := p.suites
+	begin := func() {
+		w.start("testsuite", left[0])
+		w.element("properties", junitPropertyList{p.properties})
+		left = left[1:]
+	}
+	scenario, open := "", false
+	err := cellsOf(p.Run).each(func(c *result.Cell) error {
+		if !open || c.Scenario != scenario {
+			if open {
+				w.end("testsuite")
+			}
+			scenario, open = c.Scenario, true
+			begin()
+		}
+		w.element("testcase", junitCell(c, p.o, p.class))
+		return w.err
+	})
+	if open {
+		w.end("testsuite")
+	}
+	if p.whole != nil {
+		begin()
+		w.element("testcase", p.whole)
+		w.end("testsuite")
+	}
+	w.err = cmp.Or(w.err, err)
+}
+
+func (n *junitCounts) attributes() []xml.Attr {
+	time, _ := n.Time.MarshalText() // it has no error
+	return []xml.Attr{
+		attribute("tests", n.Tests), attribute("failures", n.Failures), attribute("errors", n.Errors), attribute("time", string(time)),
+	}
+}
+
+func (s *junitSuites) attributes() []xml.Attr {
+	return append([]xml.Attr{attribute("name", s.Name)}, s.junitCounts.attributes()...)
+}
+
+func (s *junitSuite) attributes() []xml.Attr {
+	all := append([]xml.Attr{attribute("name", s.Name)}, s.junitCounts.attributes()...)
+	all = append(all, attribute("skipped", s.Skipped))
+	if s.Timestamp != "" {
+		all = append(all, attribute("timestamp", s.Timestamp))
+	}
+	if s.File != "" {
+		all = append(all, attribute("file", s.File))
+	}
+	return all
+}
+
+func attribute(name string, value any) xml.Attr {
+	return xml.Attr{Name: xml.Name{Local: name}, Value: fmt.Sprint(value)}
+}
+
+// junitTime is when that many seconds after the start of a run were over; empty where it is not known.
+func junitTime(started result.Time, at float64) string {
+	const year = 365 * 24 * 3600
+	if started.IsZero() || at <= 0 || at > year {
+		return ""
+	}
+	return started.Add(time.Duration(at * float64(time.Second))).UTC().Format("2006-01-02T15:04:05Z")
+}
+
 func junitProperties(run *result.Run) []junitProperty {
+	times := "how long each cell took; of suites the sum: cells are played side by side, and the run took less"
+	if _, timed := run.Took(); timed {
+		times = "how long each cell took, and of suites the sum: cells are played side by side; of the whole how long the run took"
+	}
 	properties := []junitProperty{
 		{"kernel", printable(run.Header.Kernel)},
 		{"machine", printable(run.Header.Machine)},
 		{"version", printable(run.Header.Version)},
-		{"times", "how long each cell took; of suites the sum: cells are played side by side, and the run took less"},
+		{"times", times},
 	}
 	for _, f := range guestFacts(run.Header.Guest) {
 		properties = append(properties, junitProperty(f))
 	}
 	return properties
-}
-
-// add adds a suite, and counts its cases.
-func (all *junitSuites) add(suite junitSuite) {
-	for i := range suite.Cases {
-		if suite.Cases[i].Skipped != nil {
-			suite.Skipped++
-		}
-		suite.count(&suite.Cases[i])
-		all.count(&suite.Cases[i])
-	}
-	all.Suites = append(all.Suites, suite)
-}
-
-func (n *junitCounts) count(c *junitCase) {
-	n.Tests++
-	n.Time += c.Time
-	switch {
-	case c.Failure != nil:
-		n.Failures++
-	case c.Error != nil:
-		n.Errors++
-	}
 }
 
 func junitCell(c *result.Cell, o Options, class string) junitCase {

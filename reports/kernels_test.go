@@ -61,6 +61,7 @@ func three() []*result.Run {
 	for i := range bug.Cells {
 		if c := &bug.Cells[i]; c.Scenario == "quiz1" && c.Mode != "off" {
 			c.Status, c.Bug, c.Reason = result.XFail, "CVE-2026-74696", "CVE-2026-74696: 10 of limit 5"
+			c.Checks = append(c.Checks, result.Check{Name: "limit", Witness: result.Scenario, Want: "5", Got: "10"})
 		}
 	}
 	*own.Header.Guest = result.Guest{Name: "mine", From: "linux/arch/x86/boot/bzImage", Emulator: "QEMU 7.2.22", Accelerator: "kvm", Memory: 768, CPUs: 2}
@@ -112,7 +113,7 @@ func TestKernelsGolden(t *testing.T) {
 	policy := regexp.MustCompile(`'sha256-[^']*'`)
 	for _, f := range Formats() {
 		t.Run(f.Name, func(t *testing.T) {
-			got := renderAll(t, f.Name, three(), Options{Dir: dir})
+			got := renderAll(t, f.Name, three(), Options{Dir: dir, KCIDB: someKCIDB})
 			if f.Name == "html" { // apart from the script, the style, and what is packed by gzip, whose bytes are not ours
 				got = policy.ReplaceAllString(packed.ReplaceAllString(got, "$1$2"), "'sha256-…'")
 			}
@@ -323,11 +324,11 @@ func TestKernelsTAP(t *testing.T) {
 // TestKernelsJUnit: each suite is a scenario on a kernel, and what is counted is what is there.
 func TestKernelsJUnit(t *testing.T) {
 	for name, runs := range sets() {
-		var got junitSuites
+		var got readSuites
 		if err := xml.Unmarshal([]byte(renderAll(t, "junit", runs, Options{})), &got); err != nil {
 			t.Fatal(err)
 		}
-		want := junitCounts{Time: got.Time}
+		want := readCounts{Time: got.Time}
 		for _, run := range runs {
 			want.Tests += len(run.Cells)
 			want.Failures += run.Count(result.Fail)
@@ -341,8 +342,8 @@ func TestKernelsJUnit(t *testing.T) {
 				want.Errors++
 			}
 		}
-		if got.junitCounts != want {
-			t.Errorf("%s: want %+v, got %+v", name, want, got.junitCounts)
+		if got.readCounts != want {
+			t.Errorf("%s: want %+v, got %+v", name, want, got.readCounts)
 		}
 		seen := map[string]bool{}
 		for _, s := range got.Suites {

@@ -25,11 +25,18 @@ const (
 // lines alone must not take half a run for a whole one.
 func renderTAP(version string) func(io.Writer, *result.Run, Options) error {
 	return func(w io.Writer, run *result.Run, o Options) error {
-		var body bytes.Buffer
-		t := &tap{w: &body}
-		t.run(run, o)
-		t.totals()
-		return writeTAP(w, version, t.tests, tapFacts(&run.Header, ""), &body)
+		tests := run.Len()
+		if notWhole(run) != "" {
+			tests++
+		}
+		s := &tapStream{w: w, version: version}
+		if err := writeTAP(w, version, tests, tapFacts(&run.Header, ""), &bytes.Buffer{}); err != nil {
+			return err
+		}
+		if err := cellsOf(run).each(func(c *result.Cell) error { return s.Cell(c, o) }); err != nil {
+			return err
+		}
+		return s.End(run)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 type Stories struct {
 	header *result.Header
 	peers  map[[2]string][]*result.Cell // by scenario and family: see NewStories
+	seen   map[[3]string]bool           // the modes of each that are among them
 }
 
 // NewStories returns the stories of a run. What would have saved a connection leans on what the other modes of the same
@@ -21,20 +22,28 @@ type Stories struct {
 // All others, of a run with many repeats, would be gone through for each cell in vain. A run that has a header and no
 // cells gives stories in which each cell stands alone.
 func NewStories(run *result.Run) *Stories {
-	s := &Stories{&run.Header, map[[2]string][]*result.Cell{}}
-	seen := map[[3]string]bool{}
+	s := newStories(&run.Header)
 	for _, c := range sorted(run) {
-		useful := s.saves(c.Mode) != "" && c.Connections.Staged > 0 || c.Control == result.IsControl && c.Connections.Lost > 0
-		if k := [3]string{c.Scenario, c.Family, c.Mode}; useful && !seen[k] {
-			seen[k] = true
-			group := [2]string(k[:2])
-			s.peers[group] = append(s.peers[group], c)
-		}
+		s.add(c)
 	}
 	return s
 }
 
-// of returns the cells that a cell is compared with, by mode; it may be among them.
+func newStories(h *result.Header) *Stories {
+	return &Stories{h, map[[2]string][]*result.Cell{}, map[[3]string]bool{}}
+}
+
+// add adds the next cell, in the order of reports. It is not kept whole.
+func (s *Stories) add(c *result.Cell) {
+	useful := s.saves(c.Mode) != "" && c.Connections.Staged > 0 || c.Control == result.IsControl && c.Connections.Lost > 0
+	if k := [3]string{c.Scenario, c.Family, c.Mode}; useful && !s.seen[k] {
+		s.seen[k] = true
+		group, brief := [2]string(k[:2]), c.Brief()
+		s.peers[group] = append(s.peers[group], &brief)
+	}
+}
+
+// of returns the cells that a cell is compared with, in brief, by mode; it may be among them.
 func (s *Stories) of(c *result.Cell) []*result.Cell { return s.peers[[2]string{c.Scenario, c.Family}] }
 
 // saves is what saves a connection in a mode; empty where nothing does.
@@ -43,6 +52,10 @@ func (s *Stories) saves(mode string) string { return s.header.Mode(mode).Saves }
 // Outcome says in two sentences what happened to the connection of a cell and why, and what would have saved it.
 func (s *Stories) Outcome(c *result.Cell) (happened, remedy string) {
 	switch {
+	case c.Reload != nil:
+		if happened, remedy = reloaded(c); remedy == "" && c.Connections.Lost > 0 {
+			remedy = s.header.Mode(c.Mode).Advice
+		}
 	case c.Connections.Staged == 0:
 		happened, remedy = "Nothing is known of a connection: "+c.Reason, "Nothing was there to save."
 	case c.Connections.Deaf > 0:

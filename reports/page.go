@@ -2,6 +2,7 @@ package reports
 
 import (
 	"bytes"
+	"io"
 	"strings"
 
 	"github.com/rpmig/rpmig/result"
@@ -10,8 +11,10 @@ import (
 // page is text that fits a width, coloured or not.
 type page struct {
 	bytes.Buffer
-	width int // in columns
-	color bool
+	width   int // in columns
+	color   bool
+	out     io.Writer // where flush writes to; nil: all of it stays in the buffer
+	flushed bool      // there was something before what is in the buffer
 }
 
 // newPage is as wide as the terminal, within bounds.
@@ -61,7 +64,7 @@ func (p *page) say(indent, hang int, st style, lead, text string) {
 
 // heading begins a section.
 func (p *page) heading(text string) {
-	if p.Len() > 0 {
+	if p.Len() > 0 || p.flushed {
 		p.line("")
 	}
 	p.say(0, 2, bold, strings.TrimRight(text, " "), "")

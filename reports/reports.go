@@ -24,6 +24,7 @@ type Options struct {
 	Color   bool   // ANSI colours
 	Width   int    // of the terminal, in columns; none or more than 80 means 80, less than 60 means 60
 	Verbose bool   // the story, counters and checks of every cell
+	KCIDB   KCIDB  // of format kcidb
 	Dir     string // the run's folder, as the user named it; empty: not known, and no report says where evidence is
 	// Names are what RenderAll calls the runs, and the folders of each below Dir; nil: they are called after their kernels.
 	Names []string
@@ -35,6 +36,7 @@ type Format struct {
 	Doc    string // one phrase
 	Story  bool   // it shows what happened inside each cell, even without Options.Verbose
 	Checks bool   // it shows the checks and steps of each cell, even without Options.Verbose
+	Stored bool   // Render takes a run whose cells are stored (result.Run), and holds no more than one of them at a time
 	Render func(w io.Writer, run *result.Run, o Options) error
 	// Stream begins a report that is written while the run lasts, its cells in the order in which they end; nil: the format has
 	// none, as it needs to know the whole run first.
@@ -55,13 +57,16 @@ type Stream interface {
 // Formats lists every format, sorted by name.
 func Formats() []Format {
 	return []Format{
-		{"html", "one page to look at, with diagrams, for people", true, true, renderHTML, nil, renderPages},
-		{"jsonl", "the ledger itself, one JSON object a line", true, true, renderJSONL, streamJSONL, renderLedgers},
-		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", false, true, renderJUnit, nil, renderSuites},
-		{"ktap", "KTAP version 1, as kernel tests print", false, false, renderTAP(ktapVersion), streamTAP(ktapVersion), renderNested},
-		{"markdown", "what did not pass, or where kernels differ, as tables of Markdown", false, false, renderMarkdown, nil, renderMarkdowns},
-		{"tap", "the same as TAP version 13, for other readers of TAP", false, false, renderTAP(tapVersion), streamTAP(tapVersion), renderFlat},
-		{"text", "tables and sentences, for people", false, false, renderText, nil, renderTexts},
+		{"html", "one page to look at, with diagrams, for people", true, true, false, renderHTML, nil, renderPages},
+		{"jsonl", "the ledger itself, one JSON object a line", true, true, true, renderJSONL, streamJSONL, renderLedgers},
+		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", false, true, true, renderJUnit, nil, renderSuites},
+		{"kcidb", "tests for KernelCI's database, schema 5.3", false, true, false, renderKCIDB, nil, renderKCIDBs},
+		{"ktap", "KTAP version 1, as kernel tests print", false, false, true, renderTAP(ktapVersion), streamTAP(ktapVersion), renderNested},
+		{"lava", "the signals by which a LAVA job tells of results", false, false, false, renderLAVA, streamLAVA, renderLAVAs},
+		{"markdown", "what did not pass, or where kernels differ, as tables of Markdown", false, false, false, renderMarkdown, nil, renderMarkdowns},
+		{"nipa", "JSON as the workers of netdev's CI hand it in", false, false, false, renderNIPA, nil, renderNIPAs},
+		{"tap", "the same as TAP version 13, for other readers of TAP", false, false, true, renderTAP(tapVersion), streamTAP(tapVersion), renderFlat},
+		{"text", "tables and sentences, for people", false, false, true, renderText, nil, renderTexts},
 	}
 }
 
@@ -109,6 +114,9 @@ func sorted(run *result.Run) []*result.Cell {
 // reason or a path may hold what somebody else wrote. Escape sequences and characters that XML 1.0 forbids are among
 // them.
 func printable(s string) string {
+	if plainText(s) {
+		return s
+	}
 	var b strings.Builder
 	for _, r := range s {
 		if unicode.IsPrint(r) {
@@ -119,6 +127,16 @@ func printable(s string) string {
 		b.WriteString(q[1 : len(q)-1])
 	}
 	return b.String()
+}
+
+// plainText tells whether a text is of nothing but printable ASCII, as most are.
+func plainText(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // resetLine says all that is known of a reset: its frame, flavour, ends, time and step.
@@ -169,9 +187,10 @@ func killers(c *result.Cell) []result.Reset {
 // doubt is what to say of a cell that is doubtful.
 const doubt = "uncontrolled: no off cell showed that this capture catches resets"
 
-// doubtful reports whether the absence of a reset proves less in this cell. A skipped cell claims nothing.
+// doubtful reports whether the absence of a reset proves less in this cell. A skipped cell claims nothing, and a server that was
+// reloaded is judged by what its clients saw.
 func doubtful(c *result.Cell) bool {
-	return c.Control == result.Uncontrolled && c.Status != result.Skip
+	return c.Reload == nil && c.Control == result.Uncontrolled && c.Status != result.Skip
 }
 
 // seconds shows a time to a tenth of a millisecond, which tells the frames of one step apart.

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -141,7 +142,8 @@ func mixed() *result.Run {
 					c.Trace = &result.Trace{HostWide: true}
 				case "quiz1/ipv4/bpf-pass/1":
 					c.Status, c.Control = result.XFail, result.Uncontrolled
-					c.Reason = "the choice is not left to the kernel: bug #4711, fixed in 6.19"
+					c.Reason, c.Bug = "the choice is not left to the kernel: bug #4711, fixed in 6.19", "#4711"
+					c.Checks = append(c.Checks, result.Check{Name: "chosen by", Witness: result.ProgramSaid, Want: "the kernel", Got: "nobody"})
 				}
 				if family == "ipv6" && strings.HasPrefix(mode, "bpf") {
 					c = result.Cell{
@@ -215,6 +217,10 @@ func streams() *result.Run {
 		cell("storm", "off", repeat+1, off)
 		cell("storm", "sysctl", repeat+1, sysctl)
 		if c := cell("storm", "bpf", repeat+1, bpf); repeat == 30 {
+			c.Checks = []result.Check{{
+				Name: "lost, in 31 repeats together", Witness: result.Application, Want: "0 to 10000 per million",
+				Got: "26144 per million (surely 16000 to 40000)",
+			}}
 			c.Status, c.Reason = result.Fail, "lost, in 31 repeats together: want 0 to 10000 per million, got 26144 per million (surely 16000 to 40000)"
 		}
 	}
@@ -226,6 +232,49 @@ func streams() *result.Run {
 	cell("hot-reload-plain", "sysctl", 1, few)
 	cell("hot-reload-plain", "sysctl", 2, result.Stream{Connections: 7, Lost: 7}).Status = result.Error
 	cell("hot-reload-plain", "bpf", 1, result.Stream{Reloads: 30, Connections: 210, Lost: 2, InQueue: 2})
+	run.Header.Cells = len(run.Cells)
+	return run
+}
+
+// reloads is a server that was reloaded in each mode: it lost some, none, some by its own doing, and one mode cannot be had.
+func reloads() *result.Run {
+	run := &result.Run{Header: mixed().Header}
+	server := netip.MustParseAddrPort("127.0.0.1:80")
+	cell := func(mode string, status result.Status, lost int64, causes ...result.LossCause) *result.Reload {
+		r := &result.Reload{
+			Server: []string{"nginx", "-g", "daemon off;"}, Reloads: []string{"nginx -s reload"}, Seed: 7, Load: "24 clients",
+			Connections: 40_000, Lost: lost, Ends: map[string]int64{"ok": 40_000 - lost}, Causes: causes,
+			PerCycle: float64(lost) / 2, High: float64(lost), Bound: 1, PerMillion: float64(lost) * 25, Rate: 8000, Every: 0.75,
+			Reloading: result.ReloadLatency{Count: 900, P99: 0.0123, Max: 1.25}, Between: result.ReloadLatency{Count: 39_000, P99: 0.0004, Max: 0.02},
+			Pause: 0.31,
+		}
+		for i := range 2 {
+			at := float64(2*i + len(run.Cells))
+			r.Cycles = append(r.Cycles, result.ReloadCycle{
+				Number: 2*i + len(run.Cells) + 1, At: at, To: at + 0.9, Connections: 20_000, Lost: lost / 2,
+				Steps:  []result.ReloadStep{{At: at + 0.1, Lost: lost / 2, Changed: true, First: 0.12, Last: 0.25, Holders: 9, Listeners: 8}},
+				Course: []result.ReloadPart{{At: at + 0.1, Replies: 900, Lost: lost / 2, P99: 0.01}, {At: at + 0.2, Replies: 800, P99: 0.02}},
+			})
+		}
+		c := play("reload/nginx", "ipv4", mode, 1)
+		c.Connections = result.Connections{Staged: 40_000, Survived: int(40_000 - lost), Lost: int(lost)}
+		c.Status, c.Reason, c.Reload, c.Resets, c.Checks, c.Steps, c.Flow, c.Capture = status, r.Rating(), r, nil, nil, nil, nil, result.Capture{}
+		run.Cells = append(run.Cells, c)
+		return r
+	}
+	off := cell("off", result.Pass, 26, result.LossCause{Why: "in the accept queue of a listener that closed", Whose: result.OfKernel, By: "nginx", Count: 26})
+	off.Examples = []result.LostFlow{{At: 0.2, Cycle: 1, Client: netip.MustParseAddrPort("127.0.1.3:4711"), Server: server, End: "reset before a byte", Phase: "reply",
+		Why: "in the accept queue of a listener that closed", By: "nginx (process 9)", Reason: "TCP_STATE", State: "CLOSE"}}
+	p := 0.0286
+	sysctl := cell("sysctl", result.Fail, 3, result.LossCause{Why: "accepted, and closed by the server without a reply", Whose: result.OfApplication, Count: 3})
+	sysctl.P, sysctl.Verdict, sysctl.Void, sysctl.Missed = &p, "sysctl removes the kernel's part", 2, 5
+	run.Cells[1].Checks = []result.Check{{Name: "connections lost", Witness: result.Application, Want: "at most 0", Got: "3"}}
+	skip := play("reload/nginx", "ipv4", "bpf", 1)
+	skip.Status, skip.Reason, skip.Connections, skip.Reload = result.Skip, noBPF, result.Connections{}, &result.Reload{Ends: map[string]int64{}}
+	failed := play("reload/oddserver", "ipv4", "off", 1)
+	failed.Status, failed.Reason, failed.Connections, failed.Checks = result.Error, "the server ended with exit status 3 before it listened on port 80", result.Connections{}, nil
+	failed.Reload = &result.Reload{Ends: map[string]int64{}, Output: []string{"there is no such directory"}}
+	run.Cells = append(run.Cells, skip, failed)
 	run.Header.Cells = len(run.Cells)
 	return run
 }
@@ -245,6 +294,13 @@ func hostile() *result.Run {
 	c.Status, c.Control = result.Fail, result.Uncontrolled
 	huge := math.Inf(1)
 	c.Stream = &result.Stream{Reloads: -1 << 62, Connections: 1 << 62, Lost: 1 << 62, Refused: 1 << 62, Least: &huge, Most: &huge, Losses: result.Losses{EmptyReply: -1 << 62}}
+	evils := result.LostFlow{At: huge, End: evil, Phase: evil, Why: evil, By: evil, Reason: evil, State: evil}
+	c.Reload = &result.Reload{
+		Server: []string{evil}, Load: evil, Lost: -1 << 62, Connections: 1 << 62, PerMillion: huge, Pause: huge, Verdict: evil, Untraced: evil, P: &huge,
+		Cycles: []result.ReloadCycle{{At: -huge, To: 1e8, Steps: []result.ReloadStep{{At: huge, Last: math.NaN(), Changed: true, Holders: -1}},
+			Course: []result.ReloadPart{{At: math.NaN(), P99: huge, Replies: -1}}}},
+		Causes: []result.LossCause{{Why: evil, Whose: result.Whose(evil), By: evil}}, Examples: []result.LostFlow{evils}, Output: []string{evil},
+	}
 	skip := c
 	skip.Status = result.Skip
 	return &result.Run{
@@ -259,8 +315,20 @@ func hostile() *result.Run {
 
 func runs() map[string]*result.Run {
 	return map[string]*result.Run{
-		"mixed": mixed(), "repeated": repeated(), "hostile": hostile(), "streams": streams(), "died": died(), "empty": {Header: mixed().Header}, "zero": {},
+		"mixed": mixed(), "repeated": repeated(), "hostile": hostile(), "streams": streams(), "reloads": reloads(), "timed": timed(), "died": died(), "empty": {Header: mixed().Header}, "zero": {},
 	}
+}
+
+// timed is a run whose ledger says when it began, and when each cell did.
+func timed() *result.Run {
+	run := &result.Run{Header: mixed().Header}
+	run.Header.Started = result.Time{Time: time.Date(2026, 1, 31, 23, 59, 58, 900e6, time.UTC)}
+	for i, c := range []result.Cell{play("quiz1", "ipv4", "off", 1), play("quiz2", "ipv4", "off", 1), play("quiz2", "ipv4", "sysctl", 1)} {
+		c.At = 1.2 - float64(i)/2 // of quiz2 the first in the report began last
+		run.Cells = append(run.Cells, c)
+	}
+	run.Header.Cells = len(run.Cells)
+	return run
 }
 
 func render(t *testing.T, format string, run *result.Run, o Options) string {
@@ -292,7 +360,12 @@ func TestGolden(t *testing.T) {
 		{"repeated.text", "text", repeated(), Options{Dir: dir}},
 		{"streams.text", "text", streams(), Options{Dir: dir}},
 		{"streams-narrow.text", "text", streams(), Options{Dir: dir, Width: 60}},
+		{"reloads.text", "text", reloads(), Options{Dir: dir}},
+		{"reloads-verbose-narrow.text", "text", reloads(), Options{Verbose: true, Width: 60}},
 		{"mixed.ktap", "ktap", mixed(), Options{Dir: dir}},
+		{"mixed.kcidb", "kcidb", mixed(), Options{KCIDB: someKCIDB}},
+		{"mixed.lava", "lava", mixed(), Options{}},
+		{"mixed.nipa", "nipa", mixed(), Options{}},
 		{"mixed.tap", "tap", mixed(), Options{Dir: dir}},
 		{"mixed.junit", "junit", mixed(), Options{Dir: dir}},
 		{"mixed.jsonl", "jsonl", mixed(), Options{}},
@@ -466,7 +539,7 @@ func TestStreams(t *testing.T) {
 				t.Errorf("%s: %s: -at once +while it lasts:\n%s", name, f.Name, diff)
 			}
 			plan := fmt.Sprintf("\n1..%d\n", run.Header.Cells)
-			if f.Name != "jsonl" && !strings.Contains(got.String(), plan) {
+			if strings.HasSuffix(f.Name, "tap") && !strings.Contains(got.String(), plan) {
 				t.Errorf("%s: %s: no %q", name, f.Name, plan)
 			}
 			if err := f.Stream(broken{io.ErrClosedPipe}).Begin(&run.Header); !errors.Is(err, io.ErrClosedPipe) {
@@ -488,17 +561,46 @@ func TestKTAPNamesAreUnique(t *testing.T) {
 	}
 }
 
+// What is read of a JUnit report.
+type (
+	readSuites struct {
+		readCounts
+		Suites []struct {
+			Name string `xml:"name,attr"`
+			readCounts
+			Skipped int         `xml:"skipped,attr"`
+			Cases   []junitCase `xml:"testcase"`
+		} `xml:"testsuite"`
+	}
+	readCounts struct {
+		Tests    int         `xml:"tests,attr"`
+		Failures int         `xml:"failures,attr"`
+		Errors   int         `xml:"errors,attr"`
+		Time     junitSecond `xml:"time,attr"`
+	}
+)
+
+func (n *readCounts) count(c *junitCase) {
+	n.Tests++
+	switch {
+	case c.Failure != nil:
+		n.Failures++
+	case c.Error != nil:
+		n.Errors++
+	}
+}
+
 func TestJUnit(t *testing.T) {
 	for name, run := range runs() {
 		t.Run(name, func(t *testing.T) {
 			text := render(t, "junit", run, Options{})
-			var got junitSuites
+			var got readSuites
 			if err := xml.Unmarshal([]byte(text), &got); err != nil {
 				t.Fatal(err)
 			}
-			var sum junitCounts
+			var sum readCounts
 			for _, s := range got.Suites {
-				var counted junitCounts
+				var counted readCounts
 				for i := range s.Cases {
 					counted.count(&s.Cases[i])
 					sum.count(&s.Cases[i])
@@ -510,15 +612,15 @@ func TestJUnit(t *testing.T) {
 					t.Errorf("suite %s: the count of what was skipped is off by %d", s.Name, s.Skipped)
 				}
 				counted.Time = s.Time // rounded
-				if counted != s.junitCounts {
-					t.Errorf("suite %s: want %+v, got %+v", s.Name, counted, s.junitCounts)
+				if counted != s.readCounts {
+					t.Errorf("suite %s: want %+v, got %+v", s.Name, counted, s.readCounts)
 				}
 			}
 			sum.Time = got.Time
-			if sum != got.junitCounts {
-				t.Errorf("want %+v, got %+v", sum, got.junitCounts)
+			if sum != got.readCounts {
+				t.Errorf("want %+v, got %+v", sum, got.readCounts)
 			}
-			want := junitCounts{
+			want := readCounts{
 				Tests: len(run.Cells), Failures: run.Count(result.Fail), Errors: run.Count(result.Error),
 				Time: got.Time,
 			}
@@ -526,10 +628,27 @@ func TestJUnit(t *testing.T) {
 				want.Tests++
 				want.Errors++
 			}
-			if want != got.junitCounts {
-				t.Errorf("want %+v, got %+v", want, got.junitCounts)
+			if want != got.readCounts {
+				t.Errorf("want %+v, got %+v", want, got.readCounts)
 			}
 		})
+	}
+}
+
+// TestJUnitTimes: a suite begins with the first of its cells, and the whole takes as long as the run did.
+func TestJUnitTimes(t *testing.T) {
+	got := render(t, "junit", timed(), Options{})
+	for _, want := range []string{
+		`<testsuites name="rpmig" tests="3" failures="0" errors="0" time="1.215">`,
+		`<testsuite name="quiz1" tests="1" failures="0" errors="0" time="0.015" skipped="0" timestamp="2026-02-01T00:00:00Z">`,
+		`<testsuite name="quiz2" tests="2" failures="0" errors="0" time="0.443" skipped="0" timestamp="2026-01-31T23:59:59Z">`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in\n%s", want, got)
+		}
+	}
+	if got := render(t, "junit", mixed(), Options{}); strings.Contains(got, "timestamp") {
+		t.Errorf("a time that the ledger does not tell:\n%s", got)
 	}
 }
 

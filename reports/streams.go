@@ -13,19 +13,25 @@ type pool struct {
 }
 
 // pools are those of sorted cells, in their order. What came to no conclusion is left out.
-func pools(cells []*result.Cell) []*pool {
-	var all []*pool
+func pools(cells []*result.Cell) (all []*pool) {
 	for _, c := range cells {
-		if c.Stream == nil || c.Status == result.Error {
-			continue
-		}
-		n := len(all)
-		if n == 0 || row(all[n-1].Cell) != row(c) || all[n-1].Cell.Mode != c.Mode {
-			all = append(all, &pool{Cell: c})
-			n++
-		}
-		all[n-1].Add(c.Stream)
+		all = addToPool(all, c)
 	}
+	return all
+}
+
+// addToPool adds the next cell, in the order of reports. It is not kept whole.
+func addToPool(all []*pool, c *result.Cell) []*pool {
+	if c.Stream == nil || c.Status == result.Error {
+		return all
+	}
+	n := len(all)
+	if n == 0 || row(all[n-1].Cell) != row(c) || all[n-1].Cell.Mode != c.Mode {
+		brief := c.Brief()
+		all = append(all, &pool{Cell: &brief})
+		n++
+	}
+	all[n-1].Add(c.Stream)
 	return all
 }
 
@@ -78,8 +84,7 @@ func (p *pool) Told() string {
 }
 
 // streams is what servers lost that reload under clients, a row for all repeats of a cell.
-func (p *page) streams(cells []*result.Cell) {
-	all := pools(cells)
+func (p *page) streams(all []*pool) {
 	if len(all) == 0 {
 		return
 	}

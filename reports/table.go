@@ -43,30 +43,41 @@ func (e *entry) words() string {
 // row is the label of a cell's line in the table.
 func row(c *result.Cell) string { return c.Scenario + " " + c.Family }
 
+// table is what there is to say of cells, by scenario and family, and by mode.
+type table struct {
+	rows, modes []string
+	entries     map[[2]string]*entry // by row and mode
+	seen        map[result.Status]bool
+	cases       bool // there are cells that are no server's reloads
+}
+
+// add adds the next cell, in the order of reports.
+func (t *table) add(c *result.Cell) {
+	key := [2]string{row(c), c.Mode}
+	e := t.entries[key]
+	if e == nil {
+		e = &entry{count: map[result.Status]int{}}
+		t.entries[key] = e
+	}
+	e.add(c)
+	t.seen[c.Status] = true
+	t.cases = t.cases || c.Reload == nil
+	if len(t.rows) == 0 || t.rows[len(t.rows)-1] != key[0] {
+		t.rows = append(t.rows, key[0])
+	}
+	if !slices.Contains(t.modes, c.Mode) {
+		t.modes = append(t.modes, c.Mode)
+	}
+}
+
 // table writes scenario and family by mode, each entry as "1/1 PASS": lived of staged, summed over the repeats, and the
 // verdict. Where repeats differ, each verdict has its count and a line of its own under the fact. Modes that do not fit
 // the width follow in a table of their own.
-func (p *page) table(h *result.Header, cells []*result.Cell) {
-	if len(cells) == 0 {
+func (p *page) table(h *result.Header, t *table) {
+	if len(t.rows) == 0 {
 		return
 	}
-	var rows, modes []string
-	entries := map[[2]string]*entry{} // by row and mode
-	for _, c := range cells {
-		key := [2]string{row(c), c.Mode}
-		e := entries[key]
-		if e == nil {
-			e = &entry{count: map[result.Status]int{}}
-			entries[key] = e
-		}
-		e.add(c)
-		if len(rows) == 0 || rows[len(rows)-1] != row(c) {
-			rows = append(rows, row(c))
-		}
-		if !slices.Contains(modes, c.Mode) {
-			modes = append(modes, c.Mode)
-		}
-	}
+	rows, modes, entries := t.rows, t.modes, t.entries
 	slices.SortFunc(modes, modeOrder(h))
 
 	left := column{cells: [][]tableCell{nil}}
@@ -90,7 +101,7 @@ func (p *page) table(h *result.Header, cells []*result.Cell) {
 		band = append(band, col)
 	}
 	p.band(band)
-	p.legend(cells)
+	p.legend(t)
 }
 
 // fact is "1/1", and "-" for cells that were not played. A nil entry is a mode that this row was not planned in.
@@ -184,10 +195,13 @@ var meanings = map[result.Status]string{
 }
 
 // legend explains what stands in the table and nothing else.
-func (p *page) legend(cells []*result.Cell) {
-	parts := []string{"n/m: n of m connections lived"}
+func (p *page) legend(t *table) {
+	parts, meanings := []string{"n/m: n of m connections lived"}, meanings
+	if !t.cases {
+		meanings = reloadMeanings
+	}
 	for _, s := range result.Statuses() {
-		if slices.ContainsFunc(cells, func(c *result.Cell) bool { return c.Status == s }) {
+		if t.seen[s] {
 			parts = append(parts, fmt.Sprintf("%s: %s", s, meanings[s]))
 		}
 	}

@@ -21,21 +21,27 @@ const (
 // and the sum as the last line, where the eye is when a run ends.
 func renderText(w io.Writer, run *result.Run, o Options) error {
 	p := newPage(o)
+	p.out = w
 	p.heading(onKernel(&run.Header))
 	p.guest(run.Header.Guest, o)
-	p.run(run, o)
-	return p.writeTo(w)
+	if err := p.run(run, o); err != nil {
+		return err
+	}
+	return p.flush(0)
 }
 
 // renderTexts writes a block for each kernel, then where they differ, and the sums.
 func renderTexts(w io.Writer, all []*kernelRun, o Options) error {
 	p := newPage(o)
+	p.out = w
 	p.heading(onKernels(all))
 	for i, k := range all {
 		p.heading(printable(fmt.Sprintf("Kernel %d of %d: %s", i+1, len(all), k.name)))
 		p.say(0, 2, plain, "", onKernel(&k.Header))
 		p.guest(k.Header.Guest, o)
-		p.run(k.Run, k.o)
+		if err := p.run(k.Run, k.o); err != nil {
+			return err
+		}
 	}
 	p.compared(all)
 	p.heading("In all")
@@ -44,35 +50,59 @@ func renderTexts(w io.Writer, all []*kernelRun, o Options) error {
 	}
 	p.line("")
 	p.say(0, 2, bold, result.Plural(len(all), "kernel", "kernels")+", "+result.Summary(runsOf(all)), "")
-	return p.writeTo(w)
+	return p.flush(0)
 }
 
-func (p *page) writeTo(w io.Writer) error {
-	if _, err := w.Write(p.Bytes()); err != nil {
+// flush hands over what there is, if it is more than that many bytes.
+func (p *page) flush(more int) error {
+	if p.Len() <= more {
+		return nil
+	}
+	p.flushed = true
+	_, err := p.out.Write(p.Bytes())
+	p.Reset()
+	if err != nil {
 		return fmt.Errorf("write text: %w", err)
 	}
 	return nil
 }
 
-// run writes all that follows the heading of a run.
-func (p *page) run(run *result.Run, o Options) {
-	cells := sorted(run)
-	if backends := dropBackends(cells); len(backends) > 0 {
-		p.say(0, 2, plain, "", "packets dropped by "+strings.Join(backends, " and by "))
+// flushAt is how much text is held, in bytes.
+const flushAt = 64 << 10
+
+// run writes all that follows the heading of a run. It goes through the cells once for what is counted of all, and again for
+// those that are told one by one.
+func (p *page) run(run *result.Run, o Options) error {
+	cells := cellsOf(run)
+	d := newDigest(&run.Header)
+	if err := cells.each(func(c *result.Cell) error { d.add(c); return nil }); err != nil {
+		return err
 	}
-	p.table(&run.Header, cells)
+	if len(d.backends) > 0 {
+		p.say(0, 2, plain, "", "packets dropped by "+strings.Join(slices.Sorted(maps.Keys(d.backends)), " and by "))
+	}
+	p.table(&run.Header, d.table)
 	if o.Verbose {
-		p.details(cells, NewStories(run))
+		if err := cells.each(func(c *result.Cell) error { p.details(c, d.stories); return p.flush(flushAt) }); err != nil {
+			return err
+		}
 	}
-	p.streams(cells)
-	p.lost(cells, o.Verbose)
-	p.doubts(cells)
-	p.gaps(cells)
-	p.skips(cells)
-	p.problems(cells, o)
+	p.streams(d.streams)
+	p.reloads(d.reloads)
+	if err := p.lost(cells, d.lost, o.Verbose); err != nil {
+		return err
+	}
+	p.doubts(d.doubted)
+	p.gaps(&d.gaps)
+	p.skips(d.skipped)
+	told := func(s result.Status) bool { return s != result.Pass && s != result.Skip }
+	if err := cells.eachOf(told, func(c *result.Cell) error { p.problem(c, o); return p.flush(flushAt) }); err != nil {
+		return err
+	}
 	p.ending(run.Ending, o.Verbose)
 	p.line("")
 	p.say(0, 2, bold, run.Summary(), "")
+	return nil
 }
 
 // guest says in what machine a run was played, if not in this one.
@@ -227,55 +257,82 @@ func places(cells []*result.Cell) string {
 	return printable(b.String())
 }
 
-// lost says which frame ended each connection that was lost, or without all the first of each cell.
-func (p *page) lost(cells []*result.Cell, all bool) {
-	type line struct {
-		place, text string
-		lost        int // connections that it speaks of
+// lostLine tells of connections that were lost.
+type lostLine struct {
+	place, text string
+	lost        int // how many
+}
+
+// lostLines say which frame ended each connection of a cell that was lost, or without all the first.
+func lostLines(c *result.Cell, all bool) (lines []lostLine) {
+	if c.Connections.Lost == 0 || c.Reload != nil { // which tells of them itself
+		return nil
 	}
-	var lines []line
-	for _, c := range cells {
-		if c.Connections.Lost == 0 {
-			continue
-		}
-		resets := killers(c)
-		unseen := c.Connections.Lost - c.Connections.Deaf - len(resets)
-		if more := len(resets) - 1; more > 0 && !all {
-			lines = append(lines, line{place(c) + ": ", fmt.Sprintf("%s; and %d more", resetLine(c, resets[0]), more), len(resets)})
-			resets = nil
-		}
-		for _, r := range resets {
-			lines = append(lines, line{place(c) + ": ", resetLine(c, r), 1})
-		}
-		if n := c.Connections.Deaf; n > 0 {
-			lines = append(lines, line{place(c) + ": ", fmt.Sprintf("%d accepted and deaf: nothing gets through, and there is no reset", n), n})
-		}
-		if unseen > 0 {
-			lines = append(lines, line{place(c) + ": ", fmt.Sprintf("%d lost without a reset in the capture", unseen), unseen})
+	resets := killers(c)
+	unseen := c.Connections.Lost - c.Connections.Deaf - len(resets)
+	if more := len(resets) - 1; more > 0 && !all {
+		lines = append(lines, lostLine{place(c) + ": ", fmt.Sprintf("%s; and %d more", resetLine(c, resets[0]), more), len(resets)})
+		resets = nil
+	}
+	for _, r := range resets {
+		lines = append(lines, lostLine{place(c) + ": ", resetLine(c, r), 1})
+	}
+	if n := c.Connections.Deaf; n > 0 {
+		lines = append(lines, lostLine{place(c) + ": ", fmt.Sprintf("%d accepted and deaf: nothing gets through, and there is no reset", n), n})
+	}
+	if unseen > 0 {
+		lines = append(lines, lostLine{place(c) + ": ", fmt.Sprintf("%d lost without a reset in the capture", unseen), unseen})
+	}
+	return lines
+}
+
+// lostAll is what a report says of all that was lost.
+type lostAll struct {
+	first []lostLine // no more than maxLost
+	more  int        // connections that those do not tell of
+	lines int
+}
+
+func (l *lostAll) add(lines []lostLine) {
+	for _, line := range lines {
+		if l.lines++; l.lines <= maxLost {
+			l.first = append(l.first, line)
+		} else {
+			l.more += line.lost
 		}
 	}
-	if len(lines) == 0 {
-		return
+}
+
+// lost says which connections were lost, all of them or the first.
+func (p *page) lost(cells *cells, l lostAll, all bool) error {
+	if l.lines == 0 {
+		return nil
 	}
 	p.heading("Lost connections, and the frame that ended each")
-	more := 0
-	if len(lines) > maxLost && !all {
-		for _, l := range lines[someLost:] {
-			more += l.lost
+	say := func(lines []lostLine) {
+		for _, line := range lines {
+			p.say(2, 6, bold, line.place, line.text)
 		}
-		lines = lines[:someLost]
 	}
-	for _, l := range lines {
-		p.say(2, 6, bold, l.place, l.text)
+	switch {
+	case all:
+		return cells.each(func(c *result.Cell) error { say(lostLines(c, true)); return p.flush(flushAt) })
+	case l.lines <= maxLost:
+		say(l.first)
+		return nil
 	}
-	if more > 0 {
-		p.say(2, 6, plain, "", fmt.Sprintf("and %d more", more))
+	say(l.first[:someLost])
+	for _, line := range l.first[someLost:] {
+		l.more += line.lost
 	}
+	if l.more > 0 {
+		p.say(2, 6, plain, "", fmt.Sprintf("and %d more", l.more))
+	}
+	return nil
 }
 
 // doubts names the cells where the absence of a reset proves less.
 func (p *page) doubts(cells []*result.Cell) {
-	cells = slices.DeleteFunc(slices.Clone(cells), func(c *result.Cell) bool { return !doubtful(c) })
 	if len(cells) == 0 {
 		return
 	}
@@ -284,13 +341,7 @@ func (p *page) doubts(cells []*result.Cell) {
 }
 
 // skips names the skipped cells under each reason.
-func (p *page) skips(cells []*result.Cell) {
-	reasons := map[string][]*result.Cell{}
-	for _, c := range cells {
-		if c.Status == result.Skip {
-			reasons[c.Reason] = append(reasons[c.Reason], c)
-		}
-	}
+func (p *page) skips(reasons map[string][]*result.Cell) {
 	if len(reasons) == 0 {
 		return
 	}
@@ -300,20 +351,22 @@ func (p *page) skips(cells []*result.Cell) {
 	}
 }
 
-// problems shows every cell that did not go as the mode promises, with what was wanted and seen under each other.
-func (p *page) problems(cells []*result.Cell, o Options) {
-	for _, c := range cells {
-		if c.Status != result.Pass && c.Status != result.Skip {
-			p.line("")
-			p.say(0, 2, statusStyles[c.Status], printable(string(c.Status)), " "+printable(c.ID()))
-			p.say(2, 4, plain, "", printable(c.Reason))
-			for _, k := range c.Failed() {
-				p.check(k)
-			}
-			if folder := o.evidence(c); folder != "" {
-				p.say(2, 4, plain, "", "evidence in "+printable(folder))
-			}
+// problem shows a cell that did not go as the mode promises, with what was wanted and seen under each other.
+func (p *page) problem(c *result.Cell, o Options) {
+	p.line("")
+	p.say(0, 2, statusStyles[c.Status], printable(string(c.Status)), " "+printable(c.ID()))
+	p.say(2, 4, plain, "", printable(c.Reason))
+	for _, k := range c.Failed() {
+		p.check(k)
+	}
+	if c.Reload != nil && len(c.Reload.Output) > 0 {
+		p.say(2, 4, plain, "", "the last that it printed:")
+		for _, line := range c.Reload.Output {
+			p.say(4, 6, plain, "", printable(line))
 		}
+	}
+	if folder := o.evidence(c); folder != "" {
+		p.say(2, 4, plain, "", "evidence in "+printable(folder))
 	}
 }
 
@@ -323,38 +376,36 @@ func (p *page) check(k result.Check) {
 	p.say(4, 9, plain, "", "got  "+printable(k.Got))
 }
 
-// details tells the story of each cell, and what the verdict leans on.
-func (p *page) details(cells []*result.Cell, stories *Stories) {
-	for _, c := range cells {
+// details tells the story of a cell, and what the verdict leans on.
+func (p *page) details(c *result.Cell, stories *Stories) {
+	p.line("")
+	p.story(c, stories)
+	if len(c.Steps) > 0 {
 		p.line("")
-		p.story(c, stories)
-		if len(c.Steps) > 0 {
-			p.line("")
+	}
+	item := func(name, text string) { p.say(2, 12, plain, pad(name, 10), printable(text)) }
+	var moved []string
+	for _, name := range slices.Sorted(maps.Keys(c.Counters)) {
+		moved = append(moved, fmt.Sprintf("%s %+d", name, c.Counters[name]))
+	}
+	if moved != nil {
+		item("counters", strings.Join(moved, ", "))
+	}
+	if c.Program != nil {
+		item("program", fmt.Sprintf("asked about %d SYN, %d stray, %d migrating", c.Program.SYN, c.Program.Stray, c.Program.Migrated))
+	}
+	for _, k := range c.Checks {
+		if k.OK {
+			item("check", fmt.Sprintf("%s (%s): %s", k.Name, k.Witness, k.Got))
 		}
-		item := func(name, text string) { p.say(2, 12, plain, pad(name, 10), printable(text)) }
-		var moved []string
-		for _, name := range slices.Sorted(maps.Keys(c.Counters)) {
-			moved = append(moved, fmt.Sprintf("%s %+d", name, c.Counters[name]))
-		}
-		if moved != nil {
-			item("counters", strings.Join(moved, ", "))
-		}
-		if c.Program != nil {
-			item("program", fmt.Sprintf("asked about %d SYN, %d stray, %d migrating", c.Program.SYN, c.Program.Stray, c.Program.Migrated))
-		}
-		for _, k := range c.Checks {
-			if k.OK {
-				item("check", fmt.Sprintf("%s (%s): %s", k.Name, k.Witness, k.Got))
-			}
-		}
-		for _, k := range c.Failed() {
-			p.check(k)
-		}
-		if c.DropBackend != "" {
-			item("rule", c.DropBackend)
-		}
-		if c.Capture.File != "" {
-			item("capture", captureLine(c))
-		}
+	}
+	for _, k := range c.Failed() {
+		p.check(k)
+	}
+	if c.DropBackend != "" {
+		item("rule", c.DropBackend)
+	}
+	if c.Capture.File != "" {
+		item("capture", captureLine(c))
 	}
 }

@@ -169,6 +169,11 @@ func (p *page) story(c *result.Cell, stories *Stories) {
 	p.say(0, 2, statusStyles[c.Status], printable(string(c.Status)),
 		printable(fmt.Sprintf(" %s: %s, %s", c.ID(), c.Fact(), seconds(c.Elapsed))))
 	p.say(2, 4, plain, "", printable(c.Reason))
+	if c.Reload != nil {
+		for _, line := range reloadLines(c, true) {
+			p.say(2, 4, plain, "", line)
+		}
+	}
 	if len(c.Steps) > 0 {
 		p.line("")
 		p.timeline(c, stories)

@@ -1,12 +1,13 @@
 package result
 
 import (
-	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"regexp"
 	"slices"
 )
@@ -54,7 +55,7 @@ func NewWriter(w io.Writer, h Header) (*Writer, error) {
 // After an underlying write has failed, every later Write returns that first error: part of a line may be in the file,
 // and Read forgives a cut line at the very end only.
 func (lw *Writer) Write(c *Cell) error {
-	if err := validate(c); err != nil {
+	if err := cmp.Or(validate(c), consistent(c)); err != nil {
 		return fmt.Errorf("write ledger: %w", err)
 	}
 	return lw.line(filled(*c))
@@ -118,8 +119,8 @@ func filled(c Cell) Cell {
 // Run holds what came before and its Missing counts the rest. Fields that this version does not know are ignored, and so are empty
 // lines behind the header.
 //
-// Read returns a *SchemaError if the ledger was written by a newer rpmig, and ErrSeveral if the text is more than one. All
-// other errors in the text name the line.
+// Read returns a *SchemaError if the ledger was written by a newer rpmig, ErrSeveral if the text is more than one, and a
+// *ContradictionError if it says what no run does: see consistent and plan. All other errors in the text name the line.
 func Read(r io.Reader) (*Run, error) {
 	runs, err := ReadAll(r)
 	switch {
@@ -143,74 +144,88 @@ func ReadAll(r io.Reader) ([]*Run, error) {
 }
 
 func readAll(r io.Reader) (runs []*Run, err error) {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, maxLine)
-	lines.Split(splitLines)
-
-	var run *Run            // the last of them
-	schema := 0             // of its ledger
-	var seen map[string]int // ID → line
-	begin := func(h *Header) {
-		run, schema, seen = &Run{Header: *h}, h.Schema, map[string]int{}
-		run.Header.Schema = Schema // as it is in memory, and if it is written again
+	var run *Run // the last of them
+	err = scan(r, func(h *Header) {
+		run = &Run{Header: *h}
 		runs = append(runs, run)
+	}, func(l *line) error {
+		if l.ending != nil {
+			run.Ending = l.ending
+		} else {
+			run.Cells = append(run.Cells, *l.cell)
+		}
+		return nil
+	})
+	return runs, err
+}
+
+// line is a line of a ledger that is not its header: one of the two is not nil.
+type line struct {
+	cell   *Cell
+	ending *Ending
+	at     int64 // where it begins, in bytes
+	length int   // with its newline
+	schema int   // of its ledger
+}
+
+// scan reads ledgers that follow one another, line by line, and holds each against itself.
+func scan(r io.Reader, begin func(*Header), take func(*line) error) error {
+	lines := newLines(r)
+	begun, schema := false, 0 // of the last ledger
+	var planned plan
+	start := func(h *Header) {
+		begun, schema, planned = true, h.Schema, plan{header: h}
+		h.Schema = Schema // as it is in memory, and if it is written again
+		begin(h)
 	}
-	n := 0
-	for lines.Scan() {
-		n++
-		text := lines.Bytes()
-		if n == 1 {
-			h, err := parseHeader(text, n)
+	for lines.next() {
+		if !begun {
+			h, err := parseHeader(lines.text, lines.n)
 			if err != nil {
-				return nil, err
+				return err
 			}
-			begin(h)
+			start(h)
 			continue
 		}
-		if !bytes.HasSuffix(text, []byte("\n")) {
-			text = bytes.TrimRight(text, "\x00") // what a power cut leaves of what was not yet on the disk
-		}
-		if len(bytes.TrimSpace(text)) == 0 { // an editor's, or one that was pasted in
-			continue
-		}
-		if cutShort(text) {
-			if bytes.HasPrefix(bytes.TrimSpace(text), []byte(`{"schema":`)) { // a run began of which nothing is known
-				return nil, fmt.Errorf("line %d: the header of another run, cut short", n)
-			}
-			break
-		}
-		if ending, ok := parseEnding(text); ok {
-			run.Ending = ending
-			continue
-		}
-		c, err := parseCell(text, schema)
-		if err != nil {
-			h, headerErr := parseHeader(text, n)
-			switch {
-			case headerErr == nil:
-				begin(h)
+		l := &line{at: lines.at, length: len(lines.text), schema: schema}
+		if ending, ok := parseEnding(lines.text); ok {
+			l.ending = ending
+		} else {
+			c, err := parseCell(lines.text, schema)
+			if err != nil {
+				h, err := lines.header(err)
+				if err != nil {
+					return err
+				}
+				start(h)
 				continue
-			case errors.Is(headerErr, ErrNoHeader):
-				return nil, fmt.Errorf("line %d: %w", n, err)
-			default:
-				return nil, headerErr
 			}
+			if err := planned.take(c); err != nil {
+				return onLine(lines.n, err)
+			}
+			l.cell = c
 		}
-		if first, ok := seen[c.ID()]; ok {
-			return nil, fmt.Errorf("line %d: %s is already on line %d", n, c.ID(), first)
+		if err := take(l); err != nil {
+			return err
 		}
-		seen[c.ID()] = n
-		run.Cells = append(run.Cells, *c)
 	}
-	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
-		return nil, fmt.Errorf("line %d: longer than %d MiB", n+1, maxLine>>20)
-	} else if err != nil {
-		return nil, fmt.Errorf("line %d: %w", n+1, err)
+	if lines.err != nil {
+		return lines.err
 	}
-	if run == nil {
-		return nil, fmt.Errorf("line 1: %w: the file is empty", ErrNoHeader)
+	if !begun {
+		return fmt.Errorf("line 1: %w: the file is empty", ErrNoHeader)
 	}
-	return runs, nil
+	return nil
+}
+
+// onLine says on which line an error is.
+func onLine(n int, err error) error {
+	var against *ContradictionError
+	if errors.As(err, &against) {
+		against.Line = n
+		return against
+	}
+	return fmt.Errorf("line %d: %w", n, err)
 }
 
 // splitLines is bufio.ScanLines, but leaves the newline on: only its absence tells that a line was cut short.
@@ -293,7 +308,7 @@ func parseCell(line []byte, schema int) (*Cell, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := validate(&c); err != nil {
+	if err := cmp.Or(validate(&c), consistent(&c)); err != nil {
 		return nil, err
 	}
 	c = filled(c)
@@ -304,7 +319,7 @@ func parseCell(line []byte, schema int) (*Cell, error) {
 // folder, so neither a leading separator nor ".." may get in.
 var word = regexp.MustCompile(`^[A-Za-z0-9]+([._/-][A-Za-z0-9]+)*$`)
 
-// validate checks what reports lean on, not that a cell makes sense.
+// validate checks what reports lean on, not that a cell makes sense: see consistent.
 func validate(c *Cell) error {
 	for _, f := range []struct{ field, value string }{
 		{"scenario", c.Scenario}, {"family", c.Family}, {"mode", c.Mode},
@@ -313,7 +328,7 @@ func validate(c *Cell) error {
 			return fmt.Errorf("%s %q: want letters and digits, joined by single '.', '_', '-' or '/'", f.field, f.value)
 		}
 	}
-	if c.Repeat < 1 {
+	if c.Repeat < 1 || c.Repeat > math.MaxInt32 {
 		return fmt.Errorf("repeat %d: repeats are counted from 1", c.Repeat)
 	}
 	if !slices.Contains(Statuses(), c.Status) {

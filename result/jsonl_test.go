@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -26,7 +27,7 @@ var equalAddrs = cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
 func header(cells int) Header {
 	return Header{
 		Schema: Schema, Version: "0.1.0", Kernel: "6.1.0-52-cloud-amd64", Upstream: "6.1.180", Machine: "x86_64",
-		Command: []string{"run", "quiz2", "--migrate=bpf"}, Cells: cells, Port: 80,
+		Command: []string{"run", "quiz2", "--migrate=bpf"}, Cells: cells, Port: 80, Started: Time{time.Date(2026, 1, 2, 3, 4, 5, 60e6, time.UTC)},
 		Modes: []Mode{{Name: "off", Doc: "no migration"}, {Name: "bpf", Doc: "a program", Saves: "a BPF program"}},
 	}
 }
@@ -50,7 +51,7 @@ func passed() Cell {
 		},
 		DropBackend: "iptables (nf_tables)",
 		Capture:     Capture{Packets: 6, File: "cells/quiz2/ipv4/off/1/capture.pcapng"},
-		Elapsed:     0.231,
+		At:          0.5, Elapsed: 0.231,
 	}
 }
 
@@ -216,7 +217,7 @@ func TestReadRefuses(t *testing.T) {
 		{"two ledgers, the second mistyped", head + cell + strings.Replace(head, `"cells":2`, `"cells":-2`, 1), "line 3: cells is negative"},
 		{"two ledgers, the first cut short", head + cell[:50] + head + cell, "line 2: "},
 		{"two ledgers, the second cut short in its header", head + cell + head[:50], "line 3: the header of another run, cut short"},
-		{"played twice", head + cell + cell, "line 3: quiz2/ipv4/off/1 is already on line 2"},
+		{"played twice", head + cell + cell, "line 3: quiz2/ipv4/off/1 contradicts itself: it is there already"},
 		{"no scenario", change(`"quiz2"`, `""`), `line 2: scenario ""`},
 		{"leading separator", change(`"quiz2"`, `"/quiz2"`), "line 2: scenario"},
 		{"up and away", change(`"quiz2"`, `"quiz2/../../x"`), "line 2: scenario"},

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unique"
 )
 
@@ -56,11 +57,13 @@ type Header struct {
 	Kernel  string `json:"kernel"`  // release, as uname -r
 	// Upstream is the release of Linux that the kernel was made of, by which known bugs were judged; empty where the
 	// distribution does not tell.
-	Upstream string   `json:"upstream,omitempty"`
-	Machine  string   `json:"machine"` // architecture, as uname -m
-	Command  []string `json:"command"` // the arguments, without the program's path
-	Cells    int      `json:"cells"`   // how many lines follow when the run was not cut short
-	Port     uint16   `json:"port"`    // of the listeners, in each cell's namespace
+	Upstream string `json:"upstream,omitempty"`
+	Machine  string `json:"machine"` // architecture, as uname -m
+	// Started is when the run began, by the wall clock; zero in ledgers of older versions.
+	Started Time     `json:"started,omitzero"`
+	Command []string `json:"command"` // the arguments, without the program's path
+	Cells   int      `json:"cells"`   // how many lines follow when the run was not cut short
+	Port    uint16   `json:"port"`    // of the listeners, in each cell's namespace
 	// Modes are all that this rpmig has, in the order in which reports show them.
 	Modes []Mode `json:"modes"`
 	// Scenarios are those of the run, and Bugs the known bugs that can show in them, each once: with the first of its checks.
@@ -68,6 +71,8 @@ type Header struct {
 	Bugs      []Bug   `json:"bugs,omitempty"`
 	// Guest is the virtual machine in which the run was played; nil: it was on the machine's own kernel.
 	Guest *Guest `json:"guest,omitempty"`
+	// Shard is which part of a larger run it is; nil: it is all of it.
+	Shard *Shard `json:"shard,omitempty"`
 }
 
 // About is what a reader of the ledger needs to know of a scenario.
@@ -75,6 +80,35 @@ type About struct {
 	Name  string `json:"name"`
 	Title string `json:"title"` // what it is about, in one line
 }
+
+// Time is a time of the wall clock, written in UTC with milliseconds, as RFC 3339 has it.
+type Time struct{ time.Time }
+
+// MarshalJSON implements json.Marshaler.
+func (t Time) MarshalJSON() ([]byte, error) {
+	return t.UTC().AppendFormat(nil, `"2006-01-02T15:04:05.000Z"`), nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler. It refuses what MarshalJSON could not write.
+func (t *Time) UnmarshalJSON(text []byte) error {
+	if err := t.Time.UnmarshalJSON(text); err != nil {
+		return err
+	}
+	if t.Time = t.UTC().Truncate(time.Millisecond); t.Year() < 0 || t.Year() > 9999 {
+		return fmt.Errorf("%s: no year of four digits", text)
+	}
+	return nil
+}
+
+// Shard is a part of a run that is played on several machines.
+type Shard struct {
+	Index   int `json:"index"`   // counted from 1
+	Of      int `json:"of"`      // how many shards there are
+	Planned int `json:"planned"` // cells of all of them
+}
+
+// String is "2/7".
+func (s *Shard) String() string { return fmt.Sprintf("%d/%d", s.Index, s.Of) }
 
 // Guest is a virtual machine that was booted for a run.
 type Guest struct {
@@ -160,9 +194,11 @@ type Cell struct {
 	Events      []Event          `json:"events,omitempty"` // what the kernel's trace says; absent with --trace=off
 	Trace       *Trace           `json:"trace,omitempty"`
 	Stream      *Stream          `json:"stream,omitempty"`       // of a server that reloads under clients
+	Reload      *Reload          `json:"reload,omitempty"`       // of a server of the user's own, which rpmig reload has played
 	Namespace   *Namespace       `json:"namespace,omitempty"`    // of a cell whose evidence is kept
 	DropBackend string           `json:"drop_backend,omitempty"` // what put the packet-drop rule in; empty: no rule
 	Capture     Capture          `json:"capture"`
+	At          float64          `json:"at,omitempty"` // when the cell began: seconds since Header.Started; 0: not known, or not played
 	Elapsed     float64          `json:"elapsed"`
 }
 
@@ -202,8 +238,8 @@ func (c *Cell) Brief() Cell {
 	return Cell{
 		Scenario: c.Scenario, Family: c.Family, Mode: c.Mode, Repeat: c.Repeat,
 		Status: c.Status, Reason: unique.Make(c.Reason).Value(), Control: c.Control, Confirmed: c.Confirmed, Bug: c.Bug,
-		Connections: c.Connections, Trace: c.Trace, Stream: c.Stream, DropBackend: c.DropBackend, Capture: c.Capture,
-		Elapsed: c.Elapsed,
+		Connections: c.Connections, Trace: c.Trace, Stream: c.Stream, Reload: c.Reload, DropBackend: c.DropBackend, Capture: c.Capture,
+		At: c.At, Elapsed: c.Elapsed,
 	}
 }
 
@@ -461,11 +497,27 @@ type Run struct {
 	Header Header
 	Cells  []Cell
 	Ending *Ending // nil: it ended by itself, or was cut short without a word
+	// Stored has the cells of a run that are not in Cells; nil: all are there.
+	Stored *Stored
+}
+
+// Len returns how many cells there are.
+func (r *Run) Len() int {
+	if r.Stored != nil {
+		return r.Stored.Len()
+	}
+	return len(r.Cells)
 }
 
 // Count returns how many cells have the status.
 func (r *Run) Count(s Status) int {
 	n := 0
+	if r.Stored != nil {
+		for _, k := range r.Stored.Kinds {
+			n += k.Count[s]
+		}
+		return n
+	}
 	for i := range r.Cells {
 		if r.Cells[i].Status == s {
 			n++
@@ -474,8 +526,17 @@ func (r *Run) Count(s Status) int {
 	return n
 }
 
+// Took is how long the run took by the wall clock, in seconds, up to the end of its last cell. It is not known of a ledger that
+// does not say when its cells began.
+func (r *Run) Took() (seconds float64, known bool) {
+	for _, k := range r.Kinds() {
+		seconds, known = max(seconds, k.Until), known || k.Began > 0
+	}
+	return seconds, known && !r.Header.Started.IsZero()
+}
+
 // Missing returns how many of the planned cells are not in the ledger: a run that was cut short.
-func (r *Run) Missing() int { return max(r.Header.Cells-len(r.Cells), 0) }
+func (r *Run) Missing() int { return max(r.Header.Cells-r.Len(), 0) }
 
 // Exit codes. Skipped is kselftest's KSFT_SKIP; Usage and Failure follow sysexits(3).
 const (
@@ -494,7 +555,7 @@ func (r *Run) ExitCode() int {
 		return ExitSoftware
 	case r.Count(Fail) > 0:
 		return ExitFail
-	case len(r.Cells) > 0 && r.Count(Skip) == len(r.Cells):
+	case r.Len() > 0 && r.Count(Skip) == r.Len():
 		return ExitSkip
 	default:
 		return ExitOK
@@ -522,7 +583,7 @@ func (r *Run) Summary() string { return Summary([]*Run{r}) }
 func Summary(runs []*Run) string {
 	cells, missing := 0, 0
 	for _, r := range runs {
-		cells += len(r.Cells)
+		cells += r.Len()
 		missing += r.Missing()
 	}
 	var parts []string

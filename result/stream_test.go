@@ -21,6 +21,7 @@ func stream() *Stream {
 func streamed() Cell {
 	c := passed()
 	c.Scenario, c.Stream = "storm", stream()
+	c.Connections = Connections{Staged: c.Stream.Connections, Survived: c.Stream.Connections - c.Stream.Failed(), Lost: c.Stream.Failed()}
 	return c
 }
 

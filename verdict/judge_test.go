@@ -261,6 +261,10 @@ func TestJudge(t *testing.T) {
 		{name: "a request is never freed, and holds its listener", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
 			o.PostCheck = &PostCheck{Unfreed: 1}
 		}, want: result.Fail, reason: "closed sockets that are never freed: want 0, got 1"},
+		{name: "a request is never freed, on a machine that is too slow", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
+			o.PostCheck = &PostCheck{Unfreed: 1}
+			o.Wire.SYNACKsAgain, o.Accepted = 2, nil
+		}, want: result.Fail, reason: "closed sockets that are never freed: want 0, got 1"},
 		{name: "whether sockets are freed could not be told", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
 			o.PostCheck = &PostCheck{Unfreed: NotCounted}
 		}, want: result.Pass, reason: "lived, as expected"},

@@ -3,6 +3,7 @@ package vm
 import (
 	"bytes"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -82,6 +83,15 @@ func tail(lines []string) []string { return lines[max(0, len(lines)-lastLines):]
 
 // panicWords begin the line with which a kernel gives up (kernel/panic.c).
 const panicWords = "Kernel panic - not syncing"
+
+// shortages are panics for want of memory (mm/oom_kill.c), and what follows where process 1, which is rpmig, is killed for it: they
+// tell of how much memory the guest was given, and accuse nobody.
+var shortages = []string{"System is deadlocked on memory", "Out of memory", "Attempted to kill init"}
+
+// short tells whether a kernel gave up for want of memory.
+func short(why string) bool {
+	return strings.HasPrefix(why, panicWords) && slices.ContainsFunc(shortages, func(s string) bool { return strings.Contains(why, s) })
+}
 
 // How many lines a report has at most before the panic that it brings, and between its first line and another that looks like it.
 const (

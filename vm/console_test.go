@@ -34,6 +34,21 @@ func TestDeath(t *testing.T) {
 	}
 }
 
+// TestShort: a guest that was given too little is no fault of its kernel, but one that dies of a report of its own is.
+func TestShort(t *testing.T) {
+	for why, want := range map[string]bool{
+		"Kernel panic - not syncing: System is deadlocked on memory":                         true,
+		"Kernel panic - not syncing: Out of memory: compulsory panic_on_oom is enabled":      true,
+		"Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000009":            true,
+		"Kernel panic - not syncing: Fatal exception in interrupt":                           false,
+		"BUG: kernel NULL pointer dereference, address: 0000000000000012: Out of memory was": false,
+	} {
+		if got := short(why); got != want {
+			t.Errorf("%q: %v", why, got)
+		}
+	}
+}
+
 // TestConsole: only what comes once the guest is up is of the run, and a kernel that complains without end is kept in part.
 func TestConsole(t *testing.T) {
 	r, w := io.Pipe()

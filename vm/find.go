@@ -428,7 +428,7 @@ func (f *finder) folder(dir string) error {
 			}
 		}
 		if file == "" {
-			return refuse("make -C "+dir+" -j$(nproc), or name where it was built to (O=)", "kernel %s: a build tree in which no image was built", dir)
+			return &Error{What: "kernel " + dir, Err: ErrNotBuilt, Next: "make -C " + dir + " -j$(nproc), or name where it was built to (O=)", Bad: true}
 		}
 		return f.image(dir, file)
 	}

@@ -314,7 +314,10 @@ func (w *watch) ended(said *end, why error) *Ended {
 		return x
 	}
 	if died, ok := death(w.console.lines(), w.IsReport); ok {
-		x.Why, x.Died = "the kernel died: "+died, true
+		x.Why, x.Died = "the kernel died: "+died, !short(died)
+		if !x.Died {
+			x.Hint = w.moreMemory()
+		}
 		if !w.hello {
 			x.Why += " (while it booted)"
 			x.Hint = w.moreMemory()
@@ -328,6 +331,9 @@ func (w *watch) ended(said *end, why error) *Ended {
 		if w.qemu != "" {
 			x.Why += ": QEMU " + w.qemu
 			x.Hint = w.moreMemory()
+			if w.Machine.Accel == "kvm" {
+				x.Hint = "--accel=tcg"
+			}
 		}
 		if len(x.Last) == 0 {
 			x.Why += ", and its console is empty"

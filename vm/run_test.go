@@ -103,7 +103,7 @@ func TestArguments(t *testing.T) {
 		arch string
 		want []string
 	}{
-		"as it comes": {Machine{}, "amd64", []string{"-M pc", "-m 768", "-smp 1", "thread=single -icount shift=1,sleep=off", "console=ttyS0", "panic=-1"}},
+		"as it comes": {Machine{}, "amd64", []string{"-M pc", "-cpu max,-erms", "-m 768", "-smp 1", "thread=single -icount shift=" + instructionShift + ",sleep=off", "console=ttyS0", "panic=-1"}},
 		"real time":   {Machine{Real: true, CPUs: 3}, "amd64", []string{"-smp 3", "-accel tcg,thread=multi"}},
 		"kvm":         {Machine{Accel: "kvm", CPUs: 1}, "amd64", []string{"-accel kvm", "-cpu host"}},
 		"arm64":       {Machine{Memory: 1024}, "arm64", []string{"-M virt", "-m 1024", "console=ttyAMA0"}},

@@ -31,6 +31,9 @@ func (e *Error) Hint() string { return e.Next }
 // Usage tells that the command line is wrong, and not that something failed.
 func (e *Error) Usage() bool { return e.Bad }
 
+// ErrNotBuilt says that a kernel is a build tree in which no image was built.
+var ErrNotBuilt = errors.New("a build tree in which no image was built")
+
 // refuse is the error for a kernel that cannot be what the user named.
 func refuse(next, format string, args ...any) *Error {
 	return &Error{What: fmt.Sprintf(format, args...), Next: next, Bad: true}

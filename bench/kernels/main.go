@@ -1,6 +1,7 @@
 // Command kernels breaks the kernel on purpose, a few lines at a time, and tells which cells notice:
 //
 //	go run ./bench/kernels [-o FILE] [-only NAME] [-scenarios LIST] [-parallel N] [-rpmig PATH]
+//	go run ./bench/kernels -bisect source|packages [-rpmig PATH]
 //
 // The mutants are the patches beside this file. Each says in its first lines what is wrong with the kernel then, and which scenarios
 // have to turn red. They are made in Debian's linux-source-6.12, which is fetched by apt-get into the user's cache, and built there:
@@ -11,12 +12,16 @@
 // FAIL: an ERROR says only that rpmig could not tell. The table goes to the standard output as Markdown, progress to the standard
 // error. The exit status is 0 if each scenario that a patch names has caught it; 1 if one has not; 2 if a patch is wrong, such as
 // one that does not apply, and where nothing could be found out.
+//
+// With -bisect it has git bisect find a commit by rpmig run --bisect, and checks what was found, and with how many boots: one of the
+// mutants in a small history of that source, or the fix of a bug in Debian's kernels, a commit for each. See docs/BISECT.md.
 package main
 
 import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
@@ -49,14 +54,22 @@ func main() {
 	flag.StringVar(&p.scenarios, "scenarios", played, "play these, a `LIST` as rpmig run takes it")
 	flag.IntVar(&p.parallel, "parallel", runtime.NumCPU(), "play `N` kernels at a time")
 	flag.StringVar(&p.rpmig, "rpmig", "", "the `PATH` of an rpmig that is built already")
+	history := flag.String("bisect", "", "play no mutants, and find a commit instead: in a history of the `source` of a kernel, or of Debian's `packages`")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: kernels [-o FILE] [-only PATTERN] [-scenarios LIST] [-parallel N] [-rpmig PATH]")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: kernels [-o FILE] [-only PATTERN] [-scenarios LIST] [-parallel N] [-rpmig PATH]\n"+
+			"       kernels -bisect source|packages [-rpmig PATH]")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
-	status, err := p.run(ctx, *out, *only)
+	var status int
+	var err error
+	if *history != "" {
+		status, err = p.bisect(ctx, *history)
+	} else {
+		status, err = p.run(ctx, *out, *only)
+	}
 	if ctx.Err() != nil {
 		err = errors.New("interrupted")
 	}
@@ -71,8 +84,10 @@ func main() {
 type player struct {
 	root      string // of the module
 	rpmig     string // a binary
+	hash      string // of rpmig and the scenarios
 	scenarios string
 	parallel  int
+	temp      string // of a bisection: what is failed in it, rpmig keeps the evidence of
 }
 
 // run plays the mutants, and returns the exit status.
@@ -96,16 +111,13 @@ func (p *player) run(ctx context.Context, out, only string) (status int, err err
 	if len(mutants) == 0 {
 		return 2, fmt.Errorf("no mutant matches %q", only)
 	}
-	dir, err := os.MkdirTemp("", "rpmig-kernels-")
+	done, err := p.build(ctx)
 	if err != nil {
 		return 2, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if p.rpmig == "" {
-		p.rpmig = filepath.Join(dir, "rpmig")
-		if _, err := p.command(ctx, p.root, "go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-o", p.rpmig, "./cmd/rpmig"); err != nil {
-			return 2, err
-		}
+	defer func() { err = errors.Join(err, done()) }()
+	if p.hash, err = hashOf(p.rpmig, p.scenarios); err != nil {
+		return 2, err
 	}
 	outcomes, source, err := p.all(ctx, slices.Concat([]mutant{{}}, mutants))
 	if err != nil {
@@ -134,6 +146,23 @@ func (p *player) run(ctx context.Context, out, only string) (status int, err err
 		}
 	}
 	return status, nil
+}
+
+// build builds rpmig, unless it was given. What it returns removes it.
+func (p *player) build(ctx context.Context) (done func() error, err error) {
+	if p.rpmig != "" {
+		p.rpmig, err = filepath.Abs(p.rpmig)
+		return func() error { return nil }, err
+	}
+	dir, err := os.MkdirTemp("", "rpmig-kernels-")
+	if err != nil {
+		return nil, err
+	}
+	p.rpmig = filepath.Join(dir, "rpmig")
+	if _, err := p.command(ctx, p.root, "go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-buildvcs=false", "-o", p.rpmig, "./cmd/rpmig"); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return func() error { return os.RemoveAll(dir) }, nil
 }
 
 // all builds the kernels one after the other, and plays each as soon as it is there. A mutant without a patch is the kernel as it is.
@@ -167,6 +196,9 @@ func (p *player) all(ctx context.Context, mutants []mutant) ([]outcome, string, 
 				if problem, _ := m.wrong(outcomes[i]); problem != "" {
 					said = "WRONG: " + problem
 				}
+				if doubt := outcomes[i].doubt; doubt != "" {
+					said += "; ERROR: " + doubt
+				}
 				fmt.Fprintf(os.Stderr, "kernels: %d of %d, %.1f s: %s: %s\n", i+1, len(mutants), time.Since(began).Seconds(), cmp.Or(m.name, "the kernel as it is"), said)
 			}
 			return nil
@@ -176,8 +208,17 @@ func (p *player) all(ctx context.Context, mutants []mutant) ([]outcome, string, 
 	return outcomes, t.version, cmp.Or(outcomes[0].err, context.Cause(ctx))
 }
 
-// play boots a kernel, and plays the scenarios there.
+// play boots a kernel, and plays the scenarios there. The ledger is kept beside the kernel, by the hash of rpmig and of what it
+// plays, so that a run that was interrupted goes on where it was.
 func (p *player) play(ctx context.Context, image string) outcome {
+	kept := fmt.Sprintf("%s-%s.jsonl", image, p.hash)
+	if b, err := os.ReadFile(kept); err == nil {
+		run, err := result.Read(bytes.NewReader(b))
+		if err != nil {
+			return outcome{err: err}
+		}
+		return count(run)
+	}
 	cmd := p.cmd(ctx, p.root, p.rpmig, "run", p.scenarios, "--kernel", image, "--migrate=all", "--family=ipv4", "--format=jsonl")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -185,15 +226,32 @@ func (p *player) play(ctx context.Context, image string) outcome {
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		return outcome{err: err}
 	}
-	run, readErr := result.Read(&stdout)
+	ledger := stdout.Bytes()
+	run, readErr := result.Read(bytes.NewReader(ledger))
 	if readErr != nil {
 		return outcome{err: fmt.Errorf("rpmig run --kernel: %w: %s", cmp.Or(err, readErr), lastLine(stderr.Bytes()))}
+	}
+	if ctx.Err() == nil {
+		if err := os.WriteFile(kept, ledger, 0o644); err != nil {
+			return outcome{err: err}
+		}
 	}
 	return count(run)
 }
 
-// cmd is a command in a process group of its own, which is ended with the context, and in the background of what else the machine
-// does.
+// hashOf is short for all that a run depends on beside the kernel.
+func hashOf(binary, scenarios string) (string, error) {
+	b, err := os.ReadFile(binary)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	fmt.Fprintln(h, scenarios)
+	h.Write(b)
+	return fmt.Sprintf("%x", h.Sum(nil)[:8]), nil
+}
+
+// cmd is a command in a process group of its own, which is ended with the context.
 func (p *player) cmd(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir

@@ -61,7 +61,7 @@ func parseMutant(text []byte) (mutant, error) {
 	switch name, value, _ := strings.Cut(key, ": "); {
 	case strings.Contains(key, "\n"):
 		return m, errors.New("its head has more than two lines")
-	case name == "caught" && strings.Fields(value) != nil:
+	case name == "caught" && len(strings.Fields(value)) > 0:
 		m.caught = strings.Fields(value)
 	case name == "survives" && value != "":
 		m.survives = value
@@ -88,6 +88,7 @@ type outcome struct {
 	cells  map[string]tally // by scenario
 	reason string           // of the first FAIL
 	by     string           // the cell of it
+	doubt  string           // the first ERROR: the cell, and its reason
 	ended  string           // why the guest ended before its run did; empty: it did not
 	err    error            // nothing could be found out
 }
@@ -109,6 +110,9 @@ func count(run *result.Run) outcome {
 			t.pass++
 		}
 		o.cells[c.Scenario] = t
+		if said := c.ID() + ": " + c.Reason; c.Status == result.Error && (o.doubt == "" || said < o.doubt) {
+			o.doubt = said
+		}
 		if id := c.ID(); c.Status == result.Fail && (o.by == "" || id < o.by) { // they end in another order each time
 			o.by, o.reason = id, c.Reason
 		}

@@ -53,7 +53,7 @@ func writeTables(w io.Writer, mutants []mutant, outcomes []outcome) {
 			said = fmt.Sprintf("`%s`: %s", o.by, said)
 		}
 		if o.ended != "" {
-			said += " (the guest ended early: " + cell(o.ended) + ")"
+			said = strings.TrimSpace(said + " (the guest ended early: " + cell(o.ended) + ")")
 		}
 		if m.survives != "" {
 			said = "it survives: " + cell(m.survives)

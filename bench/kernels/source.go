@@ -96,7 +96,11 @@ func (t *tree) image(ctx context.Context, m *mutant) (string, error) {
 		return "", err
 	}
 	fmt.Fprintf(os.Stderr, "kernels: building %s\n", name)
-	if _, err := t.make(ctx, fmt.Sprintf("-j%d", runtime.NumCPU()), "bzImage"); err != nil {
+	nice := 0
+	if _, err := os.Stat(filepath.Join(t.src(), "vmlinux")); err != nil { // the first takes minutes: in the background of what else is done
+		nice = 10
+	}
+	if err := t.make(ctx, nice, fmt.Sprintf("-j%d", runtime.NumCPU()), "bzImage"); err != nil {
 		return "", err
 	}
 	return path, copyFile(filepath.Join(t.src(), "arch", "x86", "boot", "bzImage"), path)
@@ -130,13 +134,13 @@ func (t *tree) unpack(ctx context.Context) error {
 	if err := os.WriteFile(wanted, []byte(fragment), 0o644); err != nil {
 		return err
 	}
-	if _, err := t.make(ctx, "tinyconfig"); err != nil {
+	if err := t.make(ctx, 0, "tinyconfig"); err != nil {
 		return err
 	}
 	if _, err := t.p.command(ctx, t.src(), "scripts/kconfig/merge_config.sh", "-m", ".config", wanted); err != nil {
 		return err
 	}
-	if _, err := t.make(ctx, "olddefconfig"); err != nil {
+	if err := t.make(ctx, 0, "olddefconfig"); err != nil {
 		return err
 	}
 	taken, err := os.ReadFile(filepath.Join(t.src(), ".config"))
@@ -159,8 +163,12 @@ func notTaken(fragment, config string) string {
 	return ""
 }
 
-// restore undoes the last patch. A file that is as it was keeps its time, so that it is not compiled again.
+// restore undoes the last patch, and removes the history of a bisection. A file that is as it was keeps its time, so that it is not
+// compiled again.
 func (t *tree) restore() error {
+	if err := os.RemoveAll(filepath.Join(t.src(), ".git")); err != nil {
+		return err
+	}
 	root := t.original("")
 	if _, err := os.Stat(root); errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -184,12 +192,9 @@ func (t *tree) restore() error {
 	})
 }
 
-// apply makes the change. What it changes is kept first, as it was.
-func (t *tree) apply(ctx context.Context, m *mutant) error {
-	if m.patch == nil {
-		return nil
-	}
-	for _, file := range m.files {
+// keep keeps files as they are, for restore.
+func (t *tree) keep(files []string) error {
+	for _, file := range files {
 		kept := t.original(file)
 		if _, err := os.Stat(kept); err == nil {
 			continue
@@ -201,6 +206,17 @@ func (t *tree) apply(ctx context.Context, m *mutant) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// apply makes the change. What it changes is kept first, as it was.
+func (t *tree) apply(ctx context.Context, m *mutant) error {
+	if m.patch == nil {
+		return nil
+	}
+	if err := t.keep(m.files); err != nil {
+		return err
+	}
 	cmd := t.p.cmd(ctx, t.src(), "patch", "--strip=1", "--forward", "--batch", "--fuzz=0", "--no-backup-if-mismatch", "--reject-file=-")
 	cmd.Stdin = bytes.NewReader(m.patch)
 	if said, err := cmd.CombinedOutput(); err != nil {
@@ -209,10 +225,11 @@ func (t *tree) apply(ctx context.Context, m *mutant) error {
 	return nil
 }
 
-// make runs make there, in the background of what else the machine does. Who has built it, and when, is not in the kernel.
-func (t *tree) make(ctx context.Context, args ...string) ([]byte, error) {
-	return t.p.command(ctx, t.src(), "nice", append([]string{"-n", "10", "make", "-s",
+// make runs make there. Who has built the kernel, and when, is not in it.
+func (t *tree) make(ctx context.Context, nice int, args ...string) error {
+	_, err := t.p.command(ctx, t.src(), "nice", append([]string{"-n", fmt.Sprint(nice), "make", "-s",
 		"KBUILD_BUILD_TIMESTAMP=@0", "KBUILD_BUILD_USER=rpmig", "KBUILD_BUILD_HOST=rpmig", "LOCALVERSION="}, args...)...)
+	return err
 }
 
 // copyFile copies a file. The copy is there at once, or not at all.
@@ -221,7 +238,7 @@ func copyFile(from, to string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer in.Close()
+	defer func() { _ = in.Close() }() // it was only read
 	out, err := os.CreateTemp(filepath.Dir(to), ".copy-")
 	if err != nil {
 		return err

@@ -43,6 +43,9 @@ func interleave(app *cli.App, args []string) []string {
 				i++
 				flags = append(flags, args[i])
 			}
+		case cmd.Name == reloadName: // the rest is another command
+			rest = append(rest, args[i:]...)
+			i = len(args)
 		default:
 			rest = append(rest, arg)
 		}

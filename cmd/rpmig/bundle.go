@@ -67,10 +67,12 @@ func (e *env) bundleCommand() *cli.Command {
 			if err := freeForBundle(to, c.Bool("force"), "rpmig bundle "+quote(from)+" -o "+quote(to)+" --force"); err != nil {
 				return err
 			}
-			rec, err := readRuns(c.Context, from)
+			saveMemory(from, 190)
+			rec, err := readRuns(c.Context, from, true)
 			if err != nil {
 				return err
 			}
+			defer rec.close()
 			run, err := rec.one(from, func(dir string) string { return "rpmig bundle " + dir + " -o " + quote(to) })
 			if err != nil {
 				return err
@@ -98,6 +100,7 @@ func (e *env) checkBundle(c *cli.Context, name string) error {
 		return fmt.Errorf("bundle: %w", err)
 	}
 	defer func() { _ = f.Close() }()
+	saveMemory(name, 190)
 	var checked *bundle.Checked
 	err = unlessEnded(c.Context, func() (err error) {
 		checked, err = bundle.Check(c.Context, f)
@@ -215,7 +218,7 @@ func (o *output) kept() (files fs.FS, done func(), err error) {
 	if files, err = o.store.files(); err != nil {
 		return nil, nil, &outputError{err}
 	}
-	if o.run.Count(result.Fail)+o.run.Count(result.Error) > 0 {
+	if o.run.Count(result.Fail)+o.run.Count(result.Error) > 0 || o.run.Ending != nil {
 		if err := o.makeDir(); err != nil {
 			return nil, nil, err
 		}
@@ -281,7 +284,7 @@ func programLeftOut(files fs.FS, run *result.Run) string {
 	for _, m := range migrate.Modes() {
 		loads[m.Name] = m.HasProgram()
 	}
-	if !slices.ContainsFunc(run.Cells, func(c result.Cell) bool { return loads[c.Mode] }) {
+	if !slices.ContainsFunc(run.Kinds(), func(k *result.Kind) bool { return loads[k.Mode] }) {
 		return "a BPF program and the verifier's log: no mode of this run has one"
 	}
 	if _, err := fs.Stat(files, path.Join(programDir, programSource)); err != nil {

@@ -95,7 +95,7 @@ func (e *env) complete(app *cli.App, words []string) error {
 	}
 	switch {
 	case option != "":
-		fit = optionValues(option)
+		fit = optionValues(cmd.Name, option)
 		if i := strings.LastIndexByte(cur, ','); i >= 0 { // of a list
 			lead, cur = lead+cur[:i+1], cur[i+1:]
 		}
@@ -120,8 +120,8 @@ func (e *env) complete(app *cli.App, words []string) error {
 	return nil
 }
 
-// optionValues are the words that an option takes; none for one that takes anything.
-func optionValues(option string) []string {
+// optionValues are the words that an option of a command takes; none for one that takes anything.
+func optionValues(command, option string) []string {
 	switch option {
 	case "migrate":
 		return append(migrate.Names(), "all")
@@ -132,6 +132,9 @@ func optionValues(option string) []string {
 		}
 		return names
 	case "format":
+		if command == "compare" {
+			return compareFormats()
+		}
 		return formatNames()
 	case "drop":
 		return slices.Clone(netns.DropBackends)
@@ -143,6 +146,8 @@ func optionValues(option string) []string {
 		return slices.Clone(times)
 	case "trace":
 		return slices.Clone(traces)
+	case "packets":
+		return slices.Clone(packetChoices)
 	default:
 		return nil
 	}

@@ -26,14 +26,21 @@ func (e *env) explainCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "explain",
 		Usage:       "tell a scenario's story, what to expect and what was seen",
-		UsageText:   "rpmig explain SCENARIO\nrpmig explain DIR/SCENARIO/FAMILY/MODE[/REPEAT]",
-		Description: "With the folder of a run before it, a cell of that run is told as a timeline.",
+		UsageText:   "rpmig explain SCENARIO\nrpmig explain DIR/SCENARIO/FAMILY/MODE[/REPEAT]\nrpmig explain CAPTURE --port=PORT",
+		Description: strings.Join(wrapWords(explainDoc, helpWidth), "\n"),
+		Flags: []cli.Flag{
+			&cli.IntFlag{Name: "port", DefaultText: "any", Usage: "of a capture: look at servers on `PORT`"},
+			boolFlag("verbose", "v", "of a capture: draw each connection that is told of, and not one of a kind"), noColorFlag(),
+		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
 				return &usageError{"explain: want one scenario", "rpmig explain quiz2, or rpmig list"}
 			}
-			if dir, id := splitCell(c.Args().First()); dir != "" {
+			if dir, id := splitCell(c.Args().First()); dir != "" && !c.IsSet("port") {
 				return e.explainCell(c.Context, dir, id)
+			}
+			if done, err := e.explainCapture(c, c.Args().First()); done || err != nil {
+				return err
 			}
 			found, err := selectScenarios(e.scenarios, c.Args().First())
 			if err != nil {

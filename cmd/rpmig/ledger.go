@@ -19,12 +19,15 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/rpmig/rpmig/capture"
 	"github.com/rpmig/rpmig/result"
 )
 
 // readLedger reads the ledger of a run by its folder, or by the name that the run printed when it ended.
 func readLedger(ctx context.Context, path string) (*result.Run, error) {
-	rec, err := readRuns(ctx, path)
+	rec, err := readRuns(ctx, path, false)
 	if err != nil {
 		return nil, err
 	}
@@ -36,15 +39,22 @@ type recorded struct {
 	runs []*result.Run
 	// names are those of the folders of each, below dir; nil: they are in one file.
 	names []string
-	dir   string // empty: it is not known where the evidence is
+	dir   string   // empty: it is not known where the evidence is
+	file  *os.File // where the cells of a run are that are stored; nil: there are none
+}
+
+func (r *recorded) close() {
+	if r.file != nil {
+		_ = r.file.Close()
+	}
 }
 
 // readRuns reads a run as readLedger does, or those of a folder that has a folder for each, or of a file in which they are one
-// after another.
-func readRuns(ctx context.Context, path string) (*recorded, error) {
+// after another. The cells of one run stay in its file, if stored ones will do.
+func readRuns(ctx context.Context, path string, stored bool) (*recorded, error) {
 	var rec *recorded
 	if err := unlessEnded(ctx, func() (err error) {
-		rec, err = openRuns(path) // a pipe may stay silent, and a million cells take half a minute
+		rec, err = openRuns(path, stored) // a pipe may stay silent, and a million cells take half a minute
 		return err
 	}); err != nil {
 		return nil, err
@@ -52,8 +62,14 @@ func readRuns(ctx context.Context, path string) (*recorded, error) {
 	return rec, nil
 }
 
-func openRuns(path string) (*recorded, error) {
+func openRuns(path string, stored bool) (*recorded, error) {
 	names := runFolders(path)
+	if names == nil && stored {
+		rec, err := openStored(path)
+		if !errors.Is(err, result.ErrSeveral) {
+			return rec, err
+		}
+	}
 	if names == nil {
 		runs, err := openLedgers(path)
 		if err != nil {
@@ -169,74 +185,165 @@ func (r *recorded) sayBroken(w io.Writer) {
 
 // openLedgers reads the ledgers of a file, or of the one in a run's folder.
 func openLedgers(path string) ([]*result.Run, error) {
+	f, text, err := openText(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	runs, err := result.ReadAll(text)
+	return runs, ledgerError(f.Name(), err)
+}
+
+// openStored reads the one ledger of a file, and leaves its cells there.
+func openStored(path string) (*recorded, error) {
+	f, text, err := openText(path)
+	if err != nil {
+		return nil, err
+	}
+	name := f.Name()
+	info, err := f.Stat()
+	size := int64(0)
+	if err == nil {
+		size = info.Size()
+	}
+	if err == nil && (text.changed || !info.Mode().IsRegular()) {
+		packed := f
+		f, size, err = spool(text)
+		_ = packed.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	run, err := result.ReadStored(f, size)
+	if err != nil {
+		_ = f.Close()
+		return nil, ledgerError(name, err)
+	}
+	return &recorded{runs: []*result.Run{run}, dir: runDir(path), file: f}, nil
+}
+
+// spool writes a text that can be read but once to a file without a name, where temporary files are.
+func spool(r io.Reader) (f *os.File, size int64, err error) {
+	if f, err = unnamed(); err != nil {
+		return nil, 0, err
+	}
+	if size, err = io.Copy(f, r); err != nil {
+		_ = f.Close()
+	}
+	return f, size, err
+}
+
+// openText opens the ledger of a file, or of the one in a run's folder.
+func openText(path string) (*os.File, *text, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		path = filepath.Join(path, ledgerName)
 	}
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &usageError{"report: " + err.Error(), "rpmig run all --out DIR && rpmig report DIR"}
+		return nil, nil, &usageError{"report: " + err.Error(), "rpmig run all --out DIR && rpmig report DIR"}
 	} else if err != nil {
-		return nil, fmt.Errorf("report: %w", err)
+		return nil, nil, fmt.Errorf("report: %w", err)
 	}
-	defer func() { _ = f.Close() }()
-	text, err := ledgerText(path, f)
+	in, err := ledgerText(path, f)
 	if err != nil {
-		return nil, err
+		_ = f.Close()
+		return nil, nil, err
 	}
-	runs, err := result.ReadAll(text)
-	if err != nil {
-		err = fmt.Errorf("%s: %w", path, err)
+	return f, in, nil
+}
+
+// ledgerError says in which file an error is, and what a ledger is.
+func ledgerError(name string, err error) error {
+	if err == nil {
+		return nil
 	}
+	err = fmt.Errorf("%s: %w", name, err)
 	if errors.Is(err, result.ErrNoHeader) {
-		return nil, &hintedError{err, "a ledger is the run.jsonl that rpmig run --out=DIR writes: rpmig report DIR"}
+		return &hintedError{err, "a ledger is the run.jsonl that rpmig run --out=DIR writes: rpmig report DIR"}
 	}
-	return runs, err
+	return err
+}
+
+// text is what a ledger says.
+type text struct {
+	*bufio.Reader
+	changed bool // the file has other bytes: it is packed, or has a mark
 }
 
 // What files begin with that people take for a ledger. A tar file has its magic behind the first name and what goes with it.
 const (
 	byteOrderMark = "\xef\xbb\xbf"
 	gzipMagic     = "\x1f\x8b"
+	zstdMagic     = "\x28\xb5\x2f\xfd"
 	tarMagic      = "ustar"
 	tarMagicAt    = 257
 )
 
 // others are what is no ledger, and what takes it.
 var others = []struct{ magic, what, hint string }{
-	{"\n\r\r\n", "a packet capture", captureHint},
-	{"\xd4\xc3\xb2\xa1", "a packet capture", captureHint},
-	{"\xa1\xb2\xc3\xd4", "a packet capture", captureHint},
-	{"\x4d\x3c\xb2\xa1", "a packet capture", captureHint},
-	{"\xa1\xb2\x3c\x4d", "a packet capture", captureHint},
-	{"\x28\xb5\x2f\xfd", "packed by zstd", "zstd -d, and then the same again"},
 	{"PK\x03\x04", "a zip file", "unzip, and then the same again"},
 	{"\xff\xfe", "text in UTF-16", "iconv -f UTF-16 -t UTF-8, and then the same again"},
 	{"\xfe\xff", "text in UTF-16", "iconv -f UTF-16 -t UTF-8, and then the same again"},
 	{"[", "a JSON array, and a ledger has an object a line", "jq -c '.[]', and then the same again"},
 }
 
-// ledgerText is the text of a ledger, also of one that gzip or an editor has had. What is something else is named.
-func ledgerText(name string, r io.Reader) (io.Reader, error) {
-	in := bufio.NewReader(r)
-	if starts(in, gzipMagic) {
+// zstdWindow is how far back a ledger that zstd has packed may look, in bytes: as far as --ultra makes it, and no further than memory
+// is to be had for a file that may be anybody's.
+const zstdWindow = 128 << 20
+
+// plain reads what gzip or zstd has packed, and all else as it is.
+func plain(in *bufio.Reader) (*bufio.Reader, error) {
+	switch {
+	case starts(in, gzipMagic):
 		zip, err := gzip.NewReader(in)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, err
 		}
-		in = bufio.NewReader(zip)
+		return bufio.NewReader(zip), nil
+	case starts(in, zstdMagic):
+		// One at a time starts no goroutine, so that there is nothing to close.
+		zip, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(zstdWindow))
+		if err != nil {
+			return nil, err
+		}
+		return bufio.NewReader(zip), nil
+	default:
+		return in, nil
+	}
+}
+
+// ledgerText is the text of a ledger, also of one that gzip, zstd or an editor has had. What is something else is named.
+func ledgerText(name string, r io.Reader) (*text, error) {
+	in, archive, err := unpacked(name, r)
+	if archive {
+		return nil, &usageError{name + " is no ledger, but a tar file", bundleHint(name)}
+	}
+	return in, err
+}
+
+// unpacked is what is in a file that may be a ledger, or a tar file with one. What is neither is named.
+func unpacked(name string, r io.Reader) (of *text, archive bool, err error) {
+	packed := bufio.NewReader(r)
+	in, err := plain(packed)
+	if err != nil {
+		return nil, false, fmt.Errorf("%s: %w", name, err)
 	}
 	if head, _ := in.Peek(tarMagicAt + len(tarMagic)); bytes.HasSuffix(head, []byte(tarMagic)) {
-		return nil, &usageError{name + " is no ledger, but a tar file", bundleHint(name)}
+		return &text{in, in != packed}, true, nil
+	}
+	if head, _ := in.Peek(4); capture.IsCapture(head) {
+		return nil, false, &usageError{name + " is no ledger, but a packet capture", captureHint(name)}
 	}
 	for _, o := range others {
 		if starts(in, o.magic) {
-			return nil, &usageError{fmt.Sprintf("%s is no ledger, but %s", name, o.what), o.hint}
+			return nil, false, &usageError{fmt.Sprintf("%s is no ledger, but %s", name, o.what), o.hint}
 		}
 	}
-	if starts(in, byteOrderMark) {
+	marked := starts(in, byteOrderMark)
+	if marked {
 		_, _ = in.Discard(len(byteOrderMark)) // they are there
 	}
-	return in, nil
+	return &text{in, marked || in != packed}, false, nil
 }
 
 func starts(in *bufio.Reader, magic string) bool {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -35,10 +36,11 @@ type env struct {
 	personErr      bool       // stderr is a terminal
 	liveErr        func() int // its columns, now; nil: it cannot be drawn on
 	scenarios      []lab.Scenario
-	unwritten      error           // why help could not be written
-	second         context.Context // ends when rpmig is asked to end for the second time; nil: it never is
-	home           *vm.Home        // of a run in a guest; nil: it is none
-	homeKeeps      bool            // the evidence of every cell is kept there
+	unwritten      error               // why help could not be written
+	getenv         func(string) string // an environment variable; nil: there are none
+	second         context.Context     // ends when rpmig is asked to end for the second time; nil: it never is
+	home           *vm.Home            // of a run in a guest; nil: it is none
+	homeKeeps      bool                // the evidence of every cell is kept there
 }
 
 func main() {
@@ -48,7 +50,7 @@ func main() {
 	debug.SetGCPercent(400)
 	first, second := untilSignal()
 	e := env{
-		args: os.Args[1:], stdout: os.Stdout, stderr: os.Stderr, scenarios: scenarios.All(),
+		args: os.Args[1:], stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, scenarios: scenarios.All(),
 		widthOut: columns(os.Stdout), second: second, home: vm.HomeOfRun(), homeKeeps: os.Getenv(keepVariable) != "",
 	}
 	dumb := os.Getenv("TERM") == "dumb"
@@ -86,7 +88,11 @@ func run(ctx context.Context, e env) int {
 		return e.fail(e.complete(app, e.args[1:]))
 	}
 	err := app.RunContext(ctx, append([]string{app.Name}, interleave(app, e.args)...))
-	return e.fail(cmp.Or(err, e.unwritten))
+	err = cmp.Or(err, e.unwritten)
+	if err != nil && slices.Contains(e.args, bisectFlag) && !errors.As(err, new(exitStatus)) && !errors.As(err, new(*bisectError)) {
+		err = &bisectError{err, bisectAbort}
+	}
+	return e.fail(err)
 }
 
 // fail says what went wrong and what to do next, and returns the exit status that goes with it.
@@ -102,6 +108,10 @@ func (e *env) fail(err error) int {
 	var hinted interface{ Hint() string }
 	if errors.As(err, &hinted) && hinted.Hint() != "" {
 		fmt.Fprintf(e.stderr, "rpmig: hint: %s\n", hinted.Hint())
+	}
+	var bisect *bisectError
+	if errors.As(err, &bisect) {
+		return bisect.status
 	}
 	var usage *usageError
 	var named interface{ Usage() bool }
@@ -153,14 +163,17 @@ func (e *env) app() *cli.App {
 			"Linux 5.14 can migrate them. rpmig shows both, with a capture for each verdict.\n\n" +
 			"Begin with: rpmig run all",
 		Commands: []*cli.Command{
-			e.runCommand(), e.reportCommand(), e.bundleCommand(), e.listCommand(), e.explainCommand(), e.doctorCommand(), e.kernelsCommand(), e.docsCommand(),
+			e.runCommand(), e.reloadCommand(), e.reportCommand(), e.compareCommand(), e.baselineCommand(), e.mergeCommand(), e.bundleCommand(),
+			e.listCommand(), e.explainCommand(), e.doctorCommand(), e.kernelsCommand(), e.docsCommand(),
 			e.completionCommand(), e.manCommand(), e.versionCommand(),
 		},
 		HideHelpCommand: true,
 		HideVersion:     true,
-		Writer:          e.stdout,
-		ErrWriter:       e.stderr,
-		ExitErrHandler:  func(*cli.Context, error) {}, // run maps errors itself
+		// A command for the shell may have commas in it.
+		DisableSliceFlagSeparator: true,
+		Writer:                    e.stdout,
+		ErrWriter:                 e.stderr,
+		ExitErrHandler:            func(*cli.Context, error) {}, // run maps errors itself
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return &usageError{fmt.Sprintf("no command %q", c.Args().First()), "rpmig --help"}

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")); err != nil {
 		panic(err)
 	}
-	testscript.Main(guard{m}, map[string]func(){"rpmig": main, "stage": stage, "leftovers": leftovers})
+	testscript.Main(guard{m}, map[string]func(){"rpmig": main, "stage": stage, "leftovers": leftovers, "oddserver": oddserver})
 }
 
 // guard sees to it that the host is after the tests what it was before.

@@ -64,8 +64,12 @@ func (e *env) nextOf(c *cli.Context, format reports.Format, rec *recorded) {
 // order of the scenarios. It is nil where nothing was played.
 func (e *env) mostRelevant(run *result.Run) *result.Cell {
 	var played []*result.Cell
-	for i := range run.Cells {
-		if c := &run.Cells[i]; c.Status != result.Skip {
+	cells := run.Cells
+	if run.Stored != nil {
+		cells, _ = run.Stored.Samples() // what cannot be read any more is nothing to look at
+	}
+	for i := range cells {
+		if c := &cells[i]; c.Status != result.Skip {
 			played = append(played, c)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/capture"
+	"github.com/rpmig/rpmig/compare"
 	"github.com/rpmig/rpmig/evidence"
 	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
@@ -28,17 +29,19 @@ const ledgerName = "run.jsonl"
 // output is the harness.Sink of a run: the ledger, the evidence, and words on stderr while it lasts.
 type output struct {
 	run   result.Run
-	whole bool       // all that is known of each cell is shown in the end
-	live  *liveLine  // nil: there is no terminal to draw on
-	said  *streaming // the report, as far as the run has come; nil: it is made when the run is over
+	side  *compare.Side // what each cell came to, for --baseline; nil: there is none
+	whole bool          // all that is known of each cell is shown in the end
+	live  *liveLine     // nil: there is no terminal to draw on
+	said  *streaming    // the report, as far as the run has come; nil: it is made when the run is over
 	words func(format string, args ...any)
 	// prefix tells this run from others, in words about its cells.
 	prefix string
 
 	dir    string   // where the ledger is; empty: nowhere yet
 	home   *vm.Home // takes it all, where the run is that of a guest; nil: it is not
-	keep   bool     // keep the evidence of every cell there, for --out, and not only of FAIL and ERROR
-	store  *store   // of the evidence of every cell, until it is bundled; nil: there is none
+	keep   bool     // keep the evidence of cells there, for --out, and not only of FAIL and ERROR
+	keeps  packets
+	store  *store // of the evidence of every cell, until it is bundled; nil: there is none
 	file   *os.File
 	ledger *result.Writer
 	meta   capture.Meta
@@ -53,7 +56,11 @@ func newOutput(e *env, c *cli.Context, r *request) (*output, error) {
 	o := blankOutput(e, c, r)
 	o.run.Header = result.Header{
 		Schema: result.Schema, Version: version, Kernel: r.kernel, Upstream: r.Upstream, Machine: r.machine, Command: e.args,
-		Port: r.Port, Modes: ledgerModes(), Scenarios: ledgerScenarios(r.Scenarios), Bugs: ledgerBugs(r.Scenarios),
+		Port: r.Port, Modes: ledgerModes(), Started: result.Time{Time: r.Started},
+		Scenarios: ledgerScenarios(r.Scenarios), Bugs: ledgerBugs(r.Scenarios),
+	}
+	if r.Shard.Of > 0 {
+		o.run.Header.Shard = &result.Shard{Index: r.Shard.Index, Of: r.Shard.Of, Planned: r.Planned()}
 	}
 	o.modes = r.Modes
 	o.meta = capture.Meta{Application: "rpmig " + version, OS: "Linux " + r.kernel, Hardware: r.machine, Interface: "lo"}
@@ -73,15 +80,20 @@ func newOutput(e *env, c *cli.Context, r *request) (*output, error) {
 
 // blankOutput is an output that goes nowhere yet.
 func blankOutput(e *env, c *cli.Context, r *request) *output {
-	return &output{
+	o := &output{
 		whole:  r.format.Checks || c.Bool("v"),
 		newDir: newEvidenceDir,
+		keeps:  packets(c.String("packets")),
 		words: func(format string, args ...any) {
 			if !c.Bool("q") {
 				fmt.Fprintf(e.stderr, format, args...)
 			}
 		},
 	}
+	if r.baseline != nil {
+		o.side = compare.NewSide("this run", "")
+	}
+	return o
 }
 
 func newEvidenceDir() (string, error) { return os.MkdirTemp("", "rpmig-evidence-") }
@@ -179,6 +191,11 @@ func (o *output) open() (err error) {
 			return &outputError{err}
 		}
 	}
+	if o.run.Ending != nil {
+		if err := o.ledger.End(*o.run.Ending); err != nil {
+			return &outputError{err}
+		}
+	}
 	return o.beside(evidence.Dir(o.dir))
 }
 
@@ -223,10 +240,15 @@ func (o *output) take(c *result.Cell, write func(evidence.Place) error) error {
 			return err
 		}
 	}
-	if to := o.place(c); to != nil {
+	if !o.keeps.capture(c) {
+		c.Capture.File = ""
+	} else if to := o.place(c); to != nil {
 		if err := write(to); err != nil {
 			return &outputError{err}
 		}
+	}
+	if o.side != nil {
+		o.side.Add(c)
 	}
 	o.remember(c)
 	if o.ledger != nil {

@@ -28,9 +28,20 @@ const manyScenarios = 5
 // play plays what the command line asks for and reports on it.
 func (e *env) play(c *cli.Context, selector string) error {
 	r, err := e.request(c, selector)
-	if err != nil {
-		return err
+	if err == nil {
+		err = e.playRequest(c, r)
 	}
+	switch {
+	case !c.Bool("bisect") || r != nil && r.relayed:
+		return err
+	case r == nil:
+		return e.bisected(err, nil)
+	default:
+		return e.bisected(err, r.played)
+	}
+}
+
+func (e *env) playRequest(c *cli.Context, r *request) error {
 	if c.IsSet("kernel") {
 		return e.playThere(c, r)
 	}
@@ -38,6 +49,7 @@ func (e *env) play(c *cli.Context, selector string) error {
 		return err
 	}
 	if err := reexecInUserNS(); err != nil {
+		r.relayed = errors.As(err, new(exitStatus))
 		return err
 	}
 	closeTrace, err := r.startTrace()
@@ -59,11 +71,15 @@ func (e *env) play(c *cli.Context, selector string) error {
 		}
 		defer closeFaults()
 	}
+	r.played = []*result.Run{&out.run}
 	runErr := e.runTo(c, r, out)
 	if len(out.run.Cells) > 0 {
 		e.sayNoTrace(c, r)
 	}
-	return r.status(cmp.Or(runErr, e.report(c, r, out)), &out.run)
+	if err := cmp.Or(runErr, e.report(c, r, out)); err != nil || r.baseline == nil {
+		return r.status(err, &out.run)
+	}
+	return e.againstBaseline(c, r, []*output{out})
 }
 
 // report makes the report of a run, or ends the one that was written meanwhile.
@@ -71,7 +87,9 @@ func (e *env) report(c *cli.Context, r *request, out *output) error {
 	switch {
 	case out.said != nil:
 		return out.said.end(&out.run)
-	case len(out.run.Cells) == 0, out.home != nil:
+	case out.home != nil:
+		return nil
+	case len(out.run.Cells) == 0 && (r.Shard.Of == 0 || r.Planned() == 0): // but that a shard is empty is a result
 		return nil
 	}
 	ctx, done := e.afterwards(c.Context)

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -468,27 +467,13 @@ func terminal(t *testing.T, p *process, columns uint16) func() string {
 func TestSchema(t *testing.T) {
 	t.Parallel()
 	needPlay(t)
-	schema, err := jsonschema.NewCompiler().Compile(filepath.Join("..", "..", "result", "run.schema.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	p := command(t, "rpmig", "run", "quiz?", "--family=ipv4,ipv6", "--migrate=all", "--connections=3", "--out=out", "-q").want(0, nil, silent)
 	b, err := os.ReadFile(filepath.Join(p.dir, "out", ledgerName))
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := slices.Collect(bytes.Lines(b))
-	if want := 1 + 2*2*len(migrate.Modes()); len(lines) != want {
-		t.Errorf("%d lines, want %d: a header, and the cells", len(lines), want)
-	}
-	for i, l := range lines {
-		v, err := jsonschema.UnmarshalJSON(bytes.NewReader(l))
-		if err == nil {
-			err = schema.Validate(v)
-		}
-		if err != nil {
-			t.Errorf("line %d: %v\n%s", i+1, err, l)
-		}
+	if got, want := followSchema(t, b), 1+2*2*len(migrate.Modes()); got != want {
+		t.Errorf("%d lines, want %d: a header, and the cells", got, want)
 	}
 	run, err := result.Read(bytes.NewReader(b))
 	if err != nil {
@@ -497,6 +482,26 @@ func TestSchema(t *testing.T) {
 	if got, want := run.Header.Upstream, kernel.Upstream(); got != want {
 		t.Errorf("upstream %q, want %q", got, want)
 	}
+}
+
+// followSchema holds each line of a ledger against the committed schema, and returns how many there are.
+func followSchema(t *testing.T, ledger []byte) (lines int) {
+	t.Helper()
+	schema, err := jsonschema.NewCompiler().Compile(filepath.Join("..", "..", "result", "run.schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for l := range bytes.Lines(ledger) {
+		lines++
+		v, err := jsonschema.UnmarshalJSON(bytes.NewReader(l))
+		if err == nil {
+			err = schema.Validate(v)
+		}
+		if err != nil {
+			t.Errorf("line %d: %v\n%s", lines, err, l)
+		}
+	}
+	return lines
 }
 
 // inProcess runs rpmig in the test's own process, with the scenarios.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 
@@ -24,9 +25,9 @@ func (e *env) reportCommand() *cli.Command {
 			"run in several kernels, DIR has a folder for each: DIR makes one report of all,\n" +
 			"DIR/KERNEL of one.\n" +
 			"Exit status: 0 when the report was made, whatever it says.",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			formatFlag(), verboseFlag(), noColorFlag(),
-		},
+		}, kcidbOptions()...),
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
 				return &usageError{"report: want one folder", "rpmig run all --out DIR && rpmig report DIR"}
@@ -35,10 +36,15 @@ func (e *env) reportCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			rec, err := readRuns(c.Context, c.Args().First())
+			if _, err := e.kcidb(c, format); err != nil {
+				return err
+			}
+			saveMemory(c.Args().First(), 160)
+			rec, err := readRuns(c.Context, c.Args().First(), format.Stored)
 			if err != nil {
 				return err
 			}
+			defer rec.close()
 			rec.sayBroken(e.stderr)
 			if err := e.renderAll(c.Context, c, format, rec); err != nil {
 				return err
@@ -48,6 +54,19 @@ func (e *env) reportCommand() *cli.Command {
 			}
 			return nil
 		},
+	}
+}
+
+// saveMemory makes the garbage collector keep to that many MiB, for a ledger of which all fits in there. Where it does not fit, it
+// would work without end, and is let alone.
+func saveMemory(path string, most int64) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		path = filepath.Join(path, ledgerName)
+	}
+	const inMemory = 3 // bytes, for each of the file
+	debug.SetGCPercent(100)
+	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Size()*inMemory < most<<20 {
+		debug.SetMemoryLimit(most << 20)
 	}
 }
 
@@ -79,7 +98,11 @@ func (e *env) renderAll(ctx context.Context, c *cli.Context, format reports.Form
 		_, err := io.WriteString(e.stdout, rec.summary())
 		return reportError(err)
 	}
-	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v"), Dir: rec.dir, Names: rec.names}
+	ids, err := e.kcidb(c, format)
+	if err != nil {
+		return err
+	}
+	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v"), Dir: rec.dir, Names: rec.names, KCIDB: ids}
 	return reportError(unlessEnded(ctx, func() error {
 		w := &untilEnded{ctx, e.stdout}
 		if rec.names == nil && len(rec.runs) == 1 { // dir is its own folder

@@ -7,15 +7,18 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/rpmig/rpmig/compare"
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/reports"
+	"github.com/rpmig/rpmig/result"
 )
 
 // maxConnections is far below the number of ephemeral ports, which is what a client's address has.
@@ -31,20 +34,26 @@ type request struct {
 	kernel   string // as uname -r
 	machine  string // as uname -m
 	format   reports.Format
-	drop     string // --drop
-	trace    string // --trace, or "off" where "auto" leaves the trace out
-	noTrace  error  // why "auto" does without it; it is known once the tracer has been waited for
+	drop     string          // --drop
+	trace    string          // --trace, or "off" where "auto" leaves the trace out
+	baseline []*compare.Side // --baseline, by kernel if there are several; nil: there is none
+	played   []*result.Run   // what was played, once it was
+	relayed  bool            // the run is that of another rpmig, which has ended with its status
+	noTrace  error           // why "auto" does without it; it is known once the tracer has been waited for
 }
 
 // request reads the command line. Nothing that is wrong becomes a default.
 func (e *env) request(c *cli.Context, selector string) (*request, error) {
+	mul, slow := e.slowMachine(c)
 	r := &request{
 		Options: harness.Options{
 			Settings: lab.Settings{
 				Port:       uint16(c.Int("port")),
-				TimeoutMul: c.Float64("timeout-mul"),
+				TimeoutMul: mul,
+				Slow:       slow,
 				RealTimers: c.Bool("real-timers"),
 				Strict:     c.Bool("strict"),
+				Started:    time.Now(),
 			},
 			NoControl:   c.Bool("no-control"),
 			NoConfirm:   c.Bool("no-confirm"),
@@ -67,12 +76,23 @@ func (e *env) request(c *cli.Context, selector string) (*request, error) {
 	if err = r.choose(c, e.scenarios); err != nil {
 		return nil, err
 	}
-	for _, check := range []func(*cli.Context) error{checkNumbers, checkWords, checkFiles, checkMachine} {
+	for _, check := range []func(*cli.Context) error{checkNumbers, checkWords, checkFiles, checkMachine, checkAlpha} {
 		if err := check(c); err != nil {
 			return nil, err
 		}
 	}
 	if r.format, err = lookupFormat(c); err != nil {
+		return nil, err
+	}
+	if _, err := e.kcidb(c, r.format); err != nil {
+		return nil, err
+	}
+	if c.IsSet("shard") {
+		if r.Shard, err = parseShard(c.String("shard"), e.lookupEnv); err != nil {
+			return nil, err
+		}
+	}
+	if r.baseline, err = openBaseline(c); err != nil {
 		return nil, err
 	}
 	switch {
@@ -127,6 +147,12 @@ func checkWords(c *cli.Context) error {
 			fmt.Sprintf("--drop: no backend %q: want one of %s", d, strings.Join(netns.DropBackends, ", ")),
 			"rpmig run quiz2 --drop=nftables",
 		}
+	}
+	if err := checkPackets(c); err != nil {
+		return err
+	}
+	if c.Bool("until-fail") && c.IsSet("shard") {
+		return &usageError{"--shard and --until-fail contradict each other: a run without an end has no parts", c.Command.HelpName + " --help"}
 	}
 	if c.Bool("q") && c.Bool("v") {
 		return &usageError{"-q and -v contradict each other", c.Command.HelpName + " --help"}

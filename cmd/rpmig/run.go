@@ -68,7 +68,7 @@ func (e *env) severalScenarios(c *cli.Context, args []string) error {
 }
 
 func runFlags(family string) []cli.Flag {
-	return append([]cli.Flag{
+	return slices.Concat([]cli.Flag{
 		&cli.StringFlag{Name: "migrate", Value: "off,sysctl,bpf", Usage: "ask for migration in these `MODES`: a comma list of " + strings.Join(migrate.Names(), ", ") + "; or all"},
 		&cli.StringFlag{Name: "family", Value: family, Usage: "address `FAMILIES`: a comma list of " + strings.Join(lab.FamilyNames(), ", ") + "; or all"},
 		&cli.IntFlag{Name: "connections", Aliases: []string{"n"}, DefaultText: "as the scenario says", Usage: "stage `N` connections at once"},
@@ -81,16 +81,21 @@ func runFlags(family string) []cli.Flag {
 		&cli.IntFlag{Name: "parallel", DefaultText: "as suits the machine", Usage: "play `N` cells side by side"},
 		boolFlag("real-timers", "", "play with the talk's tcp_synack_retries=5, which takes a minute"),
 		boolFlag("strict", "", "make what a known kernel bug explains a FAIL, not an XFAIL"),
+		boolFlag("bisect", "", "end with what git bisect run wants: 0 good, 1 bad, 125 no verdict, 128 rpmig cannot run"),
 		boolFlag("no-confirm", "", "do not play a FAIL again: for those who count how often it comes"),
+		&cli.PathFlag{Name: "baseline", Usage: "let only what differs from `FILE` make the run fail: what rpmig baseline or an earlier run wrote"},
+		alphaFlag(),
+		&cli.StringFlag{Name: "shard", Usage: "play part `I/N` of the plan, for rpmig merge; auto takes both numbers from GitLab or Buildkite, auto/N takes I from Kubernetes"},
 		&cli.Float64Flag{Name: "timeout-mul", Value: 1, Usage: "stretch every deadline by `X`, for slow machines"},
 		formatFlag(),
 		&cli.PathFlag{Name: "out", Usage: "write run.jsonl and every capture to `DIR`"},
+		packetsFlag(),
 		&cli.PathFlag{Name: "bundle", Usage: "put the run into one `FILE`.tar.gz, as rpmig bundle does"},
 		boolFlag("force", "", "write over the FILE of --bundle"),
 		verboseFlag(),
 		boolFlag("quiet", "q", "say nothing but the summary and what went wrong"),
 		noColorFlag(),
-	}, machineFlags()...)
+	}, kcidbOptions(), machineFlags())
 }
 
 func formatFlag() cli.Flag {

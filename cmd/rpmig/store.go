@@ -22,6 +22,15 @@ type store struct {
 
 // newStore makes one where temporary files are.
 func newStore() (*store, error) {
+	f, err := unnamed()
+	if err != nil {
+		return nil, err
+	}
+	return &store{f, zip.NewWriter(f)}, nil
+}
+
+// unnamed makes a file without a name where temporary files are.
+func unnamed() (*os.File, error) {
 	dir := os.TempDir()
 	f, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_RDWR, 0o600)
 	if err != nil { // not every file system has O_TMPFILE (open(2)): there it has a name for a moment
@@ -32,7 +41,7 @@ func newStore() (*store, error) {
 			return nil, errors.Join(err, f.Close())
 		}
 	}
-	return &store{f, zip.NewWriter(f)}, nil
+	return f, nil
 }
 
 // Create implements evidence.Place. Nothing is compressed, as the bundle is.

@@ -39,7 +39,9 @@ type there struct {
 	config  []byte
 	command []string
 	line    *guestLine
-	printed [2]bytes.Buffer // standard output and error of the run in the guest
+	// bundling is that of --bundle.
+	bundling *bundling
+	printed  [2]bytes.Buffer // standard output and error of the run in the guest
 }
 
 // playThere plays the run in each kernel that the command line names, and reports on all of them.
@@ -87,6 +89,9 @@ func (e *env) prepareThere(c *cli.Context, r *request, g *guests) ([]*there, err
 			dir = filepath.Join(dir, k.Name)
 			return dir, os.MkdirAll(dir, 0o755)
 		}
+		if t.side != nil {
+			t.side.Run = k.Name
+		}
 		if len(g.kernels) > 1 {
 			t.prefix = k.Name + ": "
 		} else {
@@ -108,6 +113,10 @@ func (e *env) prepareThere(c *cli.Context, r *request, g *guests) ([]*there, err
 				return nil, err
 			}
 		}
+		var err error
+		if t.bundling, err = newBundling(c, t.output); err != nil {
+			return nil, err
+		}
 		t.run.Header = result.Header{
 			Schema: result.Schema, Version: version, Kernel: k.Release, Machine: machineOf(k.Arch), Command: e.args, Port: r.Port, Modes: ledgerModes(),
 			Scenarios: ledgerScenarios(r.Scenarios), Bugs: ledgerBugs(r.Scenarios),
@@ -128,8 +137,8 @@ func machineOf(arch string) string {
 // guestOrder is the command line for the guest: the same, without what is about the host.
 func guestOrder(c *cli.Context, r *request) vm.Order {
 	o := vm.Order{Args: []string{"run"}}
-	hosts := []string{"out", "bundle", "force", "format", "no-color", "quiet"}
-	for _, f := range machineFlags() {
+	hosts := []string{"out", "bundle", "force", "format", "no-color", "quiet", "baseline", "alpha", "bisect", "shard", "timeout-mul"}
+	for _, f := range slices.Concat(machineFlags(), kcidbOptions()) {
 		hosts = append(hosts, f.Names()[0])
 	}
 	for _, f := range c.Command.Flags {
@@ -141,6 +150,14 @@ func guestOrder(c *cli.Context, r *request) vm.Order {
 	}
 	if !c.IsSet("family") { // its default depends on what was typed
 		o.Args = append(o.Args, "--family="+c.String("family"))
+	}
+	// What the environment says is known here.
+	o.Args = append(o.Args, fmt.Sprintf("--timeout-mul=%v", r.TimeoutMul))
+	if r.Slow {
+		o.Env = append(o.Env, slowVariable+"=yes")
+	}
+	if r.Shard.Of > 0 {
+		o.Args = append(o.Args, fmt.Sprintf("--shard=%d/%d", r.Shard.Index, r.Shard.Of))
 	}
 	// The report is made here, and shows no more than came home.
 	o.Args = append(o.Args, "--format="+r.format.Name, "--", r.selector)
@@ -156,6 +173,10 @@ func (t *there) play(ctx context.Context, g *guests, o vm.Order) (*vm.Ended, err
 		return nil, context.Cause(ctx)
 	}
 	var err error
+	// Where idle time costs nothing there is nothing to fill it with, and cells that are played one by one never hold each other up.
+	if m := g.machine.Filled(); m.Virtual() && m.CPUs == 1 && !slices.ContainsFunc(o.Args, func(a string) bool { return strings.HasPrefix(a, "--parallel=") }) {
+		o.Args = slices.Insert(slices.Clone(o.Args), 1, "--parallel=1")
+	}
 	if t.guest, err = g.guest(t.kernel, o); err != nil {
 		return nil, err
 	}
@@ -255,24 +276,36 @@ func (t *there) finish(c *cli.Context, ended *vm.Ended) error {
 		return &usageError{said, cmp.Or(hint, "rpmig explain "+quote(c.Args().First()))}
 	case why == "" && ended.Status == result.ExitSoftware && t.run.ExitCode() != result.ExitSoftware, why == "" && t.run.Header.Cells == 0 && said != "":
 		why = cmp.Or(said, fmt.Sprintf("the run in the guest ended with status %d", ended.Status))
+		if t.kernel.Modules == "" {
+			hint = "this kernel was booted without modules: --modules DIR; or " + hint
+		}
 	}
 	if why != "" {
 		if err := t.cutShort(ended, why, cmp.Or(ended.Hint, hint)); err != nil {
 			return err
 		}
 	}
-	if t.dir != "" && (t.ledger != nil || why != "") {
-		if err := evidence.Put(evidence.Dir(t.dir), consoleName, ended.Console); err != nil {
+	var to evidence.Place
+	switch {
+	case t.store != nil:
+		to = t.store
+	case t.ledger != nil:
+		to = evidence.Dir(t.dir)
+	}
+	if to != nil {
+		if err := evidence.Put(to, consoleName, ended.Console); err != nil {
 			return &outputError{err}
 		}
 	}
-	return t.end()
+	ctx, done := t.e.afterwards(c.Context)
+	defer done()
+	return t.bundling.end(ctx, t.output)
 }
 
 // cutShort ends the run of a guest that did not end by itself: without an end record there is no conclusion but for the cells
 // that came home.
 func (t *there) cutShort(ended *vm.Ended, why, hint string) error {
-	if t.ledger == nil {
+	if t.ledger == nil && t.store == nil {
 		if t.dir == "" {
 			if err := t.makeDir(); err != nil {
 				return err
@@ -292,8 +325,10 @@ func (t *there) cutShort(ended *vm.Ended, why, hint string) error {
 		}
 	}
 	t.run.Ending = &result.Ending{Why: why, Died: ended.Died, Console: ended.Last}
-	if err := t.ledger.End(*t.run.Ending); err != nil {
-		return &outputError{err}
+	if t.ledger != nil {
+		if err := t.ledger.End(*t.run.Ending); err != nil {
+			return &outputError{err}
+		}
 	}
 	fmt.Fprintf(t.e.stderr, "rpmig: %s: %s\n", t.kernel.Name, printable(why))
 	if hint != "" {
@@ -322,6 +357,7 @@ func lostCell(id, why string, died bool) (*result.Cell, error) {
 // reportThere makes the report of all runs, and returns what rpmig ends with.
 func (e *env) reportThere(c *cli.Context, r *request, runs []*there, err error) error {
 	var all []*result.Run
+	var outs []*output
 	played, planned := 0, 0
 	for _, t := range runs {
 		e.sayPrinted(c, t)
@@ -329,8 +365,9 @@ func (e *env) reportThere(c *cli.Context, r *request, runs []*there, err error) 
 			continue
 		}
 		played, planned = played+len(t.run.Cells), planned+t.run.Header.Cells
-		if t.run.Header.Cells > 0 || t.run.Ending != nil || c.Bool("until-fail") {
+		if t.run.Header.Cells > 0 || t.run.Ending != nil || t.run.Header.Shard != nil || c.Bool("until-fail") {
 			all = append(all, &t.run)
+			outs = append(outs, t.output)
 		}
 	}
 	if c.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
@@ -341,8 +378,12 @@ func (e *env) reportThere(c *cli.Context, r *request, runs []*there, err error) 
 		defer done()
 		err = cmp.Or(err, e.renderThere(ctx, c, r.format, runs, all))
 	}
+	r.played = all
 	if err != nil {
 		return err
+	}
+	if r.baseline != nil && len(outs) > 0 {
+		return e.againstBaseline(c, r, outs)
 	}
 	return exitStatus(result.ExitCode(all))
 }

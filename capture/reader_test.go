@@ -1,0 +1,297 @@
+package capture
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/pcapgo"
+)
+
+// linked is a packet of a link type.
+type linked struct {
+	link layers.LinkType
+	data []byte
+}
+
+// capturePcap writes a pcap, whose packets are a millisecond apart.
+func capturePcap(tb testing.TB, link layers.LinkType, packets ...[]byte) []byte {
+	tb.Helper()
+	var b bytes.Buffer
+	w := pcapgo.NewWriterNanos(&b)
+	if err := w.WriteFileHeader(262144, link); err != nil {
+		tb.Fatal(err)
+	}
+	for i, data := range packets {
+		if err := w.WritePacket(info(i, data), data); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+func info(i int, data []byte) gopacket.CaptureInfo {
+	return gopacket.CaptureInfo{Timestamp: epoch.Add(time.Duration(i) * time.Millisecond), CaptureLength: len(data), Length: len(data)}
+}
+
+// captureNg writes a pcapng with an interface for each packet, that says it has lost one.
+func captureNg(tb testing.TB, packets ...linked) []byte {
+	tb.Helper()
+	var b bytes.Buffer
+	w, err := pcapgo.NewNgWriter(&b, packets[0].link)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for i, p := range packets {
+		id := 0
+		if i > 0 {
+			if id, err = w.AddInterface(pcapgo.NgInterface{LinkType: p.link, SnapLength: 262144}); err != nil {
+				tb.Fatal(err)
+			}
+		}
+		ci := info(i, p.data)
+		ci.InterfaceIndex = id
+		if err := w.WritePacket(ci, p.data); err != nil {
+			tb.Fatal(err)
+		}
+		if err := w.WriteInterfaceStats(id, pcapgo.NgInterfaceStatistics{LastUpdate: epoch, PacketsReceived: 1, PacketsDropped: 1}); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		tb.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func readAll(r *Reader) (frames []Frame, err error) {
+	for {
+		f, err := r.Next()
+		if err != nil {
+			return frames, err
+		}
+		frames = append(frames, f)
+	}
+}
+
+// links wraps an Ethernet packet in each link type that people capture.
+func links(eth []byte, v6 bool) []linked {
+	ip, kind, family := eth[14:], []byte{0x08, 0x00}, []byte{2, 0, 0, 0}
+	if v6 {
+		kind, family = []byte{0x86, 0xdd}, []byte{10, 0, 0, 0}
+	}
+	wrap := func(link layers.LinkType, head ...[]byte) linked {
+		return linked{link, append(bytes.Join(head, nil), ip...)}
+	}
+	return []linked{
+		{layers.LinkTypeEthernet, eth},
+		wrap(layers.LinkTypeEthernet, eth[:12], []byte{0x81, 0, 0, 7}, kind),                   // VLAN 7
+		wrap(layers.LinkTypeEthernet, eth[:12], []byte{0x88, 0xa8, 0, 7, 0x81, 0, 0, 8}, kind), // QinQ
+		wrap(layers.LinkTypeRaw),                                                               // tun, WireGuard
+		wrap(12),                                                                               // the same, as BSD says it
+		wrap(layers.LinkTypeNull, family),                                                      // loopback of BSD
+		wrap(layers.LinkTypeLinuxSLL, []byte{0, 0, 3, 4, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0}, kind),              // tcpdump -i any
+		wrap(layers.LinkTypeLinuxSLL2, kind, []byte{0, 0, 0, 0, 0, 1, 3, 4, 4, 6, 0, 0, 0, 0, 0, 0, 0, 0}), // the same, newer
+		wrap(layers.LinkTypePPP, map[bool][]byte{false: {0x00, 0x21}, true: {0x00, 0x57}}[v6]),             // PPP
+	}
+}
+
+// TestReaderLinkTypes: a frame is read alike from whatever carries it, in both formats.
+func TestReaderLinkTypes(t *testing.T) {
+	for _, want := range []Frame{
+		{Src: client4, Dst: server4, Flags: PSH | ACK, Seq: 1, Ack: 1, Window: 7, Payload: 11},
+		{Src: server6, Dst: client6, Flags: RST, Seq: 1},
+	} {
+		all := links(packet(t, want).Data, want.Src.Addr().Is6())
+		want.Number, want.Time = 1, epoch
+		for i, l := range all {
+			t.Run(fmt.Sprintf("%v/%d/%v", want.Src.Addr(), i, l.link), func(t *testing.T) {
+				for format, file := range map[string][]byte{"pcap": capturePcap(t, l.link, l.data), "pcapng": captureNg(t, l)} {
+					r, err := NewReader(bytes.NewReader(file))
+					if err != nil {
+						t.Fatal(err)
+					}
+					frames, err := readAll(r)
+					if diff := cmp.Diff([]Frame{want}, frames, compareAddrPorts); diff != "" || !errors.Is(err, io.EOF) || r.Format != format {
+						t.Errorf("%s: %v (-want +got):\n%s", r.Format, err, diff)
+					}
+				}
+			})
+		}
+		r, err := NewReader(bytes.NewReader(captureNg(t, all...)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if frames, err := readAll(r); len(frames) != len(all) || !errors.Is(err, io.EOF) || r.Dropped != uint64(len(all)) || r.Undecodable != 0 {
+			t.Errorf("all in one: %d frames of %d, %d dropped, %d undecodable: %v", len(frames), len(all), r.Dropped, r.Undecodable, err)
+		}
+	}
+}
+
+// TestReaderOdd: what is cut, foreign or not TCP is told.
+func TestReaderOdd(t *testing.T) {
+	good := packet(t, frame(client4, server4, ACK, 1, 1, 11)).Data
+	arp := append(make([]byte, 12), 0x08, 0x06)
+	fragment := bytes.Clone(good)
+	fragment[14+6] |= 0x20 // more fragments
+	short := good[:14+20+4]
+	for _, tt := range []struct {
+		name                                   string
+		file                                   []byte
+		frames, packets, undecodable, fragment int
+		err                                    error
+	}{
+		{"nothing in it", capturePcap(t, layers.LinkTypeEthernet), 0, 0, 0, 0, io.EOF},
+		{"no TCP", capturePcap(t, layers.LinkTypeEthernet, append(arp, make([]byte, 28)...)), 0, 1, 0, 0, io.EOF},
+		{"a fragment", capturePcap(t, layers.LinkTypeEthernet, fragment, good), 1, 2, 0, 1, io.EOF},
+		{"cut by -s", capturePcap(t, layers.LinkTypeEthernet, short, good), 1, 2, 1, 0, io.EOF},
+		{"of a user of its own", capturePcap(t, 147, good), 0, 1, 0, 0, ErrLinkType},
+		{"a number that nobody has", capturePcap(t, 9999, good), 0, 1, 0, 0, ErrLinkType},
+		{"cut in a packet", capturePcap(t, layers.LinkTypeEthernet, good, good)[:24+16+len(good)+16+3], 1, 1, 0, 0, io.ErrUnexpectedEOF},
+		{"cut in a head", capturePcap(t, layers.LinkTypeEthernet, good, good)[:24+16+len(good)+3], 1, 1, 0, 0, io.ErrUnexpectedEOF},
+		{"pcapng cut", captureNg(t, linked{layers.LinkTypeEthernet, good})[:120], 0, 0, 0, 0, io.ErrUnexpectedEOF},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, err := NewReader(bytes.NewReader(tt.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			frames, err := readAll(r)
+			got := [4]int{len(frames), r.Packets, r.Undecodable, r.Fragments}
+			if want := [4]int{tt.frames, tt.packets, tt.undecodable, tt.fragment}; got != want || !errors.Is(err, tt.err) {
+				t.Errorf("want %v and %v, got %v and %v", want, tt.err, got, err)
+			}
+		})
+	}
+	for _, text := range []string{"", "PK", "{}\n{}\n", "\x1f\x8b\x08\x00"} {
+		if _, err := NewReader(bytes.NewReader([]byte(text))); !errors.Is(err, ErrNoCapture) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// TestReaderBounded: a packet that is said to be huge, and is, does not fill the memory.
+func TestReaderBounded(t *testing.T) {
+	head := capturePcap(t, layers.LinkTypeEthernet)
+	head[16], head[17], head[18], head[19] = 0xff, 0xff, 0xff, 0x7f // snap length
+	huge := append(head, make([]byte, 8)...)
+	huge = append(huge, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff, 0x7f)
+	r, err := NewReader(io.MultiReader(bytes.NewReader(huge), endless{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := r.Next(); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("got %v", err)
+	}
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 8*mostBetween {
+		t.Errorf("it took %d MiB", used>>20)
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// FuzzReader: whatever a capture holds, reading it ends, and no frame is more than the packet that it came in.
+func FuzzReader(f *testing.F) {
+	good := packet(f, frame(client4, server4, PSH|ACK, 1, 1, 11)).Data
+	for _, l := range links(good, false) {
+		f.Add(capturePcap(f, l.link, l.data, l.data))
+		f.Add(captureNg(f, l, l))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := NewReader(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		frames, err := readAll(r)
+		if err == nil {
+			t.Fatal("it has no end")
+		}
+		last := 0
+		for _, frame := range frames {
+			if frame.Number <= last || frame.Number > r.Packets || !frame.Src.IsValid() || frame.Data != nil || frame.Payload < 0 {
+				t.Errorf("%+v", frame)
+			}
+			last = frame.Number
+		}
+	})
+}
+
+// followAll follows frames, no more than most flows at a time.
+func followAll(frames []Frame, most int, server func(netip.AddrPort) bool) (flows []*Followed) {
+	f := &Follower{Most: most, Server: server, Ended: func(f *Followed) { flows = append(flows, f) }}
+	for _, frame := range frames {
+		f.Add(frame)
+	}
+	f.Close()
+	return flows
+}
+
+// TestFollower: it comes to what Flows comes to, keeps both ends of a long flow, and lets go of what was quiet for longest.
+func TestFollower(t *testing.T) {
+	at := func(ms int, f Frame) Frame {
+		f.Time = epoch.Add(time.Duration(ms) * time.Millisecond)
+		return f
+	}
+	const c, s = 100, 900
+	out := func(ms int, flags Flags, seq, ack uint32, n int) Frame {
+		return at(ms, frame(client4, server4, flags, seq, ack, n))
+	}
+	in := func(ms int, flags Flags, seq, ack uint32, n int) Frame {
+		return at(ms, frame(server4, client4, flags, seq, ack, n))
+	}
+	begin := []Frame{out(0, SYN, c, 0, 0), in(1, SYN|ACK, s, c+1, 0), out(2, ACK, c+1, s+1, 0)}
+
+	frames := begin
+	for i := range 500 {
+		frames = append(frames, out(10+i*2, PSH|ACK, c+1+uint32(i), s+1, 1), in(11+i*2, ACK, s+1, c+2+uint32(i), 0))
+	}
+	frames = append(frames, out(5000, PSH|ACK, c+500, s+1, 1), in(5001, RST, s+1, 0, 0), in(5001, RST, s+1, 0, 0))
+	flows := followAll(numbered(frames...), 0, nil)
+	if len(flows) != 1 {
+		t.Fatalf("%d flows", len(flows))
+	}
+	f := flows[0]
+	if f.Count != len(frames)-1 || f.Copies != 1 || f.Bytes != [2]uint64{501, 0} || f.Again != [2]int{1, 0} || !f.HandshakeDone || f.LetGo {
+		t.Errorf("%+v", f)
+	}
+	if len(f.Resets) != 1 || f.Resets[0].Trigger != len(frames)-2 || f.Resets[0].Flavour != BareReset {
+		t.Errorf("resets: %+v", f.Resets)
+	}
+	if n := len(f.Frames); n > FirstFrames+2*lastFrames || f.Frames[0].Number != 1 || f.Frames[FirstFrames-1].Number != FirstFrames || f.Frames[n-1].Number != len(frames)-1 {
+		t.Errorf("%d frames are kept", n)
+	}
+
+	other := func(port uint16, flags Flags) Frame {
+		return frame(netip.AddrPortFrom(client4.Addr(), port), server4, flags, c, 0, 0)
+	}
+	flows = followAll(numbered(other(1, SYN), other(2, SYN), other(3, SYN), other(2, SYN), other(1, ACK)), 2, nil)
+	var ports []uint16
+	var let []bool
+	for _, f := range flows {
+		ports, let = append(ports, f.Client.Port()), append(let, f.LetGo)
+	}
+	if diff := cmp.Diff([]uint16{1, 3, 2, 1}, ports); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if diff := cmp.Diff([]bool{true, true, false, false}, let); diff != "" {
+		t.Errorf("let go: -want +got:\n%s", diff)
+	}
+
+	flows = followAll(numbered(in(0, ACK, 5, 5, 3)), 0, func(a netip.AddrPort) bool { return a == server4 })
+	if flows[0].Client != client4 || flows[0].Bytes != [2]uint64{0, 3} {
+		t.Errorf("the server was taken for the client: %+v", flows[0])
+	}
+}

@@ -1,0 +1,155 @@
+// Package ci tests the files beside it.
+package ci
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestFiles: each file is taken by the linter, the types or the schema of its own system, which refuse it once something in it is
+// not of that system.
+func TestFiles(t *testing.T) {
+	check := checker(t)
+	for _, c := range []struct {
+		kind, file string
+		old, new   string // makes it wrong
+		schema     string
+	}{
+		{kind: "github", file: "github/workflow.yml", old: "fail-fast:", new: "fail-slow:"},
+		{kind: "github", file: "github/workflow.yml", old: "matrix.kernel }}", new: "matrix.kernal }}"},
+		{kind: "kubernetes", file: "kubernetes/job.yaml", old: "backoffLimit:", new: "backofLimit:"},
+		{kind: "kubernetes", file: "kubernetes/job.yaml", old: "completions: 4", new: "completions: 5"},
+		{kind: "dockerfile", file: "Dockerfile", old: "ENTRYPOINT", new: "ENTERPOINT"},
+		{kind: "schema", file: "gitlab/rpmig.gitlab-ci.yml", old: "parallel: 4", new: "parallel: many", schema: "gitlab-ci.json"},
+	} {
+		t.Run(c.file, func(t *testing.T) {
+			args := []string{c.kind, c.file}
+			if c.schema != "" {
+				args = append(args, published(t, c.schema))
+			}
+			if out, err := exec.Command(check, args...).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			args[1] = broken(t, c.file, c.old, c.new)
+			if exec.Command(check, args...).Run() == nil {
+				t.Errorf("it is also taken with %q", c.new)
+			}
+		})
+	}
+}
+
+// TestAction: what the workflow gives the composite action, that has. actionlint knows no file of an action by itself, but holds a
+// local one against the workflow that uses it.
+func TestAction(t *testing.T) {
+	check := checker(t)
+	dir := t.TempDir()
+	workflow, err := os.ReadFile("github/workflow.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	action, err := os.ReadFile("github/action.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	workflow = bytes.ReplaceAll(workflow, []byte("rpmig/rpmig/ci/github@main"), []byte("./ci/github"))
+	for _, d := range []string{".github/workflows", "ci/github", ".git"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ci/github/action.yml"), action, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	lint := func(text []byte) ([]byte, error) {
+		name := filepath.Join(dir, ".github/workflows/rpmig.yml")
+		if err := os.WriteFile(name, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(check, "github", name)
+		cmd.Dir = dir
+		return cmd.CombinedOutput()
+	}
+	if out, err := lint(workflow); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	if _, err := lint(bytes.Replace(workflow, []byte("scenarios: all"), []byte("scenarioz: all"), 1)); err == nil {
+		t.Error("an input that the action has not is taken")
+	}
+}
+
+// TestLAVA holds the definition against LAVA's own schema.
+func TestLAVA(t *testing.T) {
+	const validate = `
+import sys, yaml
+from lava_common.schemas.test import testdef
+testdef.validate(yaml.safe_load(open(sys.argv[1])))`
+	run := func(file string) (string, error) {
+		out, err := exec.Command("/usr/bin/python3", "-c", validate, file).CombinedOutput()
+		return string(out), err
+	}
+	out, err := run("lava/rpmig.yaml")
+	if strings.Contains(out, "No module named") || os.IsNotExist(err) {
+		t.Skip("lava-common is not there: make deps")
+	}
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if _, err := run(broken(t, "lava/rpmig.yaml", "Definition 1.0", "Definition 9")); err == nil {
+		t.Error("it is also taken with a format that there is not")
+	}
+}
+
+// checker builds the program that has the code of the other systems in it, a module of its own.
+func checker(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("to build what checks them takes a minute")
+	}
+	download := exec.Command("go", "mod", "download")
+	download.Dir = "check"
+	if out, err := download.CombinedOutput(); err != nil {
+		t.Skipf("the modules of ci/check cannot be had: %v: %.300s", err, out)
+	}
+	bin := filepath.Join(t.TempDir(), "check")
+	build := exec.Command("go", "build", "-o", bin, ".")
+	build.Dir = "check"
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return bin
+}
+
+// broken is a copy of a file that is wrong in one place.
+func broken(t *testing.T, name, old, new string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(text, []byte(old)) {
+		t.Fatalf("%s has no %q", name, old)
+	}
+	file := filepath.Join(t.TempDir(), filepath.Base(name))
+	if err := os.WriteFile(file, bytes.Replace(text, []byte(old), []byte(new), 1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// published finds a file that rpmig may not ship, as reports/consumers_test.go does.
+func published(t *testing.T, name string) string {
+	t.Helper()
+	for _, dir := range []string{os.Getenv("RPMIG_TEST_DATA"), filepath.Join("..", "..", "shared", "data")} {
+		if path, err := filepath.Abs(filepath.Join(dir, name)); err == nil && dir != "" {
+			if _, err := os.Stat(path); err == nil {
+				return path
+			}
+		}
+	}
+	t.Skipf("no %s: RPMIG_TEST_DATA names no folder with it", name)
+	return ""
+}

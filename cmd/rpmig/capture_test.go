@@ -1,0 +1,279 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/capture"
+	"github.com/rpmig/rpmig/foreign"
+	"github.com/rpmig/rpmig/netns"
+	"github.com/rpmig/rpmig/result"
+)
+
+// TestExplainTcpdump: tcpdump captures, by whichever link type, a server of which one listener is closed with connections in its queue while
+// another listens on. rpmig names the resets of the closing listener, one for each client that was reset, and what would have saved them.
+func TestExplainTcpdump(t *testing.T) {
+	if !canPlay() {
+		t.Skip("needs network namespaces: run as root, or allow user namespaces")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("tcpdump needs root")
+	}
+	tcpdump, err := exec.LookPath("tcpdump")
+	if err != nil {
+		t.Skipf("%v: make deps", err)
+	}
+	for name, args := range map[string][]string{
+		"ethernet": {"-i", "lo", "-s", "256"}, "any": {"-i", "any", "-s", "256"}, "any, older": {"-i", "any", "-y", "LINUX_SLL", "-s", "256"}, "cut": {"-i", "lo", "-s", "60"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "server.pcap")
+			var reset, clients int
+			if err := netns.Do(func() error {
+				stop, err := startTcpdump(t, tcpdump, append(args, "-B", "16384", "-w", file, "-U", "--immediate-mode", "tcp port 80"))
+				if err != nil {
+					return err
+				}
+				server := &server{}
+				defer server.close()
+				if reset, clients, err = server.closeOneOfTwo(); err != nil {
+					return err
+				}
+				return errors.Join(written(file), stop())
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if reset == 0 || reset == clients {
+				t.Fatalf("%d of %d clients were reset: nothing is shown by that", reset, clients)
+			}
+			out, err := exec.Command(rpmigPath(t), "explain", file, "--port", "80").CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			said := strings.Join(strings.Fields(string(out)), " ")
+			for _, want := range []string{
+				fmt.Sprintf("%d connections, of which servers reset %d", clients+1, reset),
+				fmt.Sprintf("Reset by a closing listener: %d", reset), "one close(); the next SYN was answered", "others listened on afterwards. net.ipv4.tcp_migrate_req=1",
+			} {
+				if !strings.Contains(said, want) {
+					t.Errorf("it does not say %q:\n%s", want, out)
+				}
+			}
+		})
+	}
+}
+
+// lastPort is the client's port of the last connection.
+const lastPort = 65000
+
+// written waits until tcpdump has written the last packets.
+func written(file string) error {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if r, err := capture.NewReader(bytes.NewReader(data)); err == nil {
+			for f, err := r.Next(); err == nil; f, err = r.Next() {
+				if f.Src.Port() == lastPort && f.Payload > 0 {
+					return nil
+				}
+			}
+		}
+		runtime.Gosched()
+	}
+	return errors.New("tcpdump has not written the last packet")
+}
+
+// startTcpdump begins a capture in the namespace of this thread, and returns once it has begun. Its stop ends it, once what it has is
+// written.
+func startTcpdump(t *testing.T, path string, args []string) (stop func() error, err error) {
+	t.Helper()
+	cmd := exec.Command(path, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), "listening on") {
+			return func() error {
+				if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+					return err
+				}
+				for lines.Scan() { // it counts what it has written
+				}
+				return cmd.Wait()
+			}, nil
+		}
+	}
+	return nil, fmt.Errorf("tcpdump does not begin: %w", cmd.Wait())
+}
+
+// server is the sockets of a test, of both ends.
+type server struct{ fds []int }
+
+func (s *server) close() {
+	for _, fd := range s.fds {
+		unix.Close(fd)
+	}
+}
+
+// socket opens one that is bound to a port.
+func (s *server) socket(port int) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	s.fds = append(s.fds, fd)
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+		return -1, err
+	}
+	return fd, unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}})
+}
+
+// connect asks something of the server, from a port.
+func (s *server) connect(port int) (int, error) {
+	fd, err := s.socket(port)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: 80, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return -1, err
+	}
+	_, err = unix.Write(fd, []byte("GET / HTTP/1.0\r\n\r\n"))
+	return fd, err
+}
+
+// closeOneOfTwo has clients connect to two listeners of a SO_REUSEPORT group, closes one with what is in its queue, and then connects once
+// more. It returns how many clients were reset, as their own sockets say, of how many. It runs on a thread in a namespace of its own.
+func (s *server) closeOneOfTwo() (reset, clients int, err error) {
+	const many = 40
+	var fds []int
+	for range 2 {
+		fd, err := s.socket(80)
+		if err != nil {
+			return 0, 0, err
+		}
+		if err := unix.Listen(fd, 2*many); err != nil {
+			return 0, 0, err
+		}
+	}
+	for i := range many {
+		fd, err := s.connect(lastPort - many + i)
+		if err != nil {
+			return 0, 0, err
+		}
+		fds = append(fds, fd)
+	}
+	// Over loopback the resets have arrived when it returns.
+	if err := unix.Close(s.fds[0]); err != nil {
+		return 0, 0, err
+	}
+	s.fds = s.fds[1:]
+	for _, fd := range fds {
+		if e, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil {
+			return 0, 0, err
+		} else if unix.Errno(e) == unix.ECONNRESET {
+			reset++
+		}
+	}
+	_, err = s.connect(lastPort)
+	return reset, many, err
+}
+
+// TestExplainAgreesWithTheTrace: what the packets alone are told to mean is what the kernel's trace says whose resets they are.
+func TestExplainAgreesWithTheTrace(t *testing.T) {
+	if !canBPF() {
+		t.Skip("needs the kernel's trace: run as root")
+	}
+	dir := filepath.Join(t.TempDir(), "run")
+	const which = "quiz1,quiz2,synack-timer,chain-*,last-listener-*,client-state-*,storm,other-group-uid-*"
+	if out, err := exec.Command(rpmigPath(t), "run", which, "--family=ipv4,ipv6", "--migrate=off,sysctl", "--out", dir, "-q").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	f, err := os.Open(filepath.Join(dir, ledgerName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	run, err := result.Read(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[result.Owner]int{}
+	for i := range run.Cells {
+		c := &run.Cells[i]
+		if c.Capture.File == "" || c.Trace == nil || c.Trace.Lost > 0 {
+			continue
+		}
+		want, known := owners(c)
+		if !known {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(dir, c.Capture.File))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rep, err := foreign.Read(t.Context(), bytes.NewReader(data), foreign.Options{Port: 80})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rep.Counts[foreign.Queued] != want[result.ClosingListener] || rep.Counts[foreign.Stray] != want[result.SurvivingListener]+want[result.NoSocket] {
+			said, _ := json.Marshal(rep.Counts)
+			t.Errorf("%s: the trace says %v, the packets %s", c.ID(), want, said)
+		}
+		for owner, n := range want {
+			told[owner] += n
+		}
+	}
+	for _, owner := range []result.Owner{result.ClosingListener, result.SurvivingListener, result.NoSocket} {
+		if told[owner] == 0 {
+			t.Errorf("no reset of %s: nothing is shown", owner)
+		}
+	}
+}
+
+// owners counts whose the first reset of each connection is that the server has reset; known: of each it is known.
+func owners(c *result.Cell) (count map[result.Owner]int, known bool) {
+	count = map[result.Owner]int{}
+	seen := map[netip.AddrPort]bool{}
+	for _, r := range c.Resets {
+		client := r.To
+		if r.FromClient {
+			client = r.From
+		}
+		if seen[client] {
+			continue
+		}
+		seen[client] = true
+		if r.FromClient {
+			continue
+		}
+		if r.Owner == "" {
+			return nil, false
+		}
+		count[r.Owner]++
+	}
+	return count, true
+}

@@ -1,0 +1,155 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// maxRSS is the most memory that a process has held, in MiB, as the kernel counts it (getrusage(2), VmHWM).
+func maxRSS(cmd *exec.Cmd) int {
+	return int(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss >> 10)
+}
+
+// TestExplainInBoundedMemory: a capture takes no more memory for being longer. It comes by a pipe.
+func TestExplainInBoundedMemory(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe.pcap")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), shipped(t), "explain", pipe, "--port", "80")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w, err := os.OpenFile(pipe, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const connections = 200_000
+	if err := writeConnections(w, connections); err != nil {
+		t.Fatalf("%v: %s", err, out.String())
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v: %s", err, out.String())
+	}
+	said := strings.Join(strings.Fields(out.String()), " ")
+	if want := fmt.Sprintf("%d connections, of which servers reset %d", connections, connections); !strings.Contains(said, want) {
+		t.Errorf("want %q:\n%s", want, out.String())
+	}
+	const most = 150
+	if got := maxRSS(cmd); got > most {
+		t.Errorf("it took %d MiB, and not up to %d", got, most)
+	} else {
+		t.Logf("it took %d MiB", got)
+	}
+}
+
+// writeConnections writes a pcap of so many connections, each of which the server resets while it is in a queue.
+func writeConnections(w io.Writer, connections int) error {
+	b := bufio.NewWriterSize(w, 1<<20)
+	head := binary.LittleEndian.AppendUint32(nil, 0xa1b2c3d4)
+	head = append(head, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+	head = binary.LittleEndian.AppendUint32(head, 262144)
+	if _, err := b.Write(binary.LittleEndian.AppendUint32(head, 101)); err != nil { // LINKTYPE_RAW
+		return err
+	}
+	packet := make([]byte, 16+40+1000)
+	for i := range connections {
+		for step, s := range []struct {
+			server   bool
+			flags    byte
+			seq, ack uint32
+			payload  int
+		}{{false, 0x02, 0, 0, 0}, {true, 0x12, 0, 1, 0}, {false, 0x10, 1, 1, 0}, {false, 0x18, 1, 1, 1000}, {true, 0x10, 1, 1001, 0}, {true, 0x14, 1, 1001, 0}} {
+			p := packet[:16+40+s.payload]
+			binary.LittleEndian.PutUint32(p, uint32(1_700_000_000+i/1000))
+			binary.LittleEndian.PutUint32(p[4:], uint32(i%1000*1000+step*100))
+			binary.LittleEndian.PutUint32(p[8:], uint32(len(p)-16))
+			binary.LittleEndian.PutUint32(p[12:], uint32(len(p)-16))
+			ip := p[16:]
+			ip[0], ip[8], ip[9] = 0x45, 64, 6
+			binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
+			client, server := []byte{10, byte(i >> 24), byte(i >> 16), 2}, []byte{10, 0, 0, 1}
+			port := 1024 + i&0x7fff
+			src, dst, from, to := client, server, port, 80
+			if s.server {
+				src, dst, from, to = server, client, 80, port
+			}
+			copy(ip[12:], src)
+			copy(ip[16:], dst)
+			binary.BigEndian.PutUint16(ip[20:], uint16(from))
+			binary.BigEndian.PutUint16(ip[22:], uint16(to))
+			binary.BigEndian.PutUint32(ip[24:], uint32(i)<<8+s.seq)
+			binary.BigEndian.PutUint32(ip[28:], s.ack)
+			ip[32], ip[33] = 5<<4, s.flags
+			if s.ack > 0 {
+				binary.BigEndian.PutUint32(ip[28:], uint32(i)<<8+s.ack)
+			}
+			if _, err := b.Write(p); err != nil {
+				return err
+			}
+		}
+	}
+	return b.Flush()
+}
+
+// TestReportInBoundedMemory: a ledger of many cells takes no more memory than its index, 24 bytes a cell, in each format that is written
+// as it is read. A million take less than 100 MiB, at five times the time of this.
+func TestReportInBoundedMemory(t *testing.T) {
+	const cells = 100_000
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, ledgerName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := bufio.NewWriter(f)
+	w, err := result.NewWriter(b, result.Header{Cells: cells})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range cells {
+		if err := w.Write(&result.Cell{
+			Scenario: "quiz2", Family: "ipv4", Mode: "off", Repeat: i + 1, Status: result.Pass, Reason: "lost, as expected", Control: result.IsControl,
+			Connections: result.Connections{Staged: 1, Lost: 1},
+			Checks:      []result.Check{{Name: "accepted", Witness: result.Application, Want: "0", Got: "0", OK: true}},
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	bin := shipped(t)
+	for _, format := range []string{"text", "jsonl", "ktap", "junit"} {
+		cmd := exec.CommandContext(t.Context(), bin, "report", dir, "--format="+format)
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err)
+		}
+		const most = 50
+		if got := maxRSS(cmd); got > most {
+			t.Errorf("%s: it took %d MiB, and not up to %d", format, got, most)
+		} else {
+			t.Logf("%s: %d MiB", format, got)
+		}
+	}
+}

@@ -1,0 +1,297 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// quick are flags with which a cycle takes little time.
+var quick = []string{"reload", "--warm-up=200ms", "--still=150ms", "--ready=20s", "--format=jsonl"}
+
+// reloadCells plays rpmig reload, which is to end with the status, and returns its cells by mode.
+func reloadCells(t *testing.T, p *process, status int) map[string]*result.Cell {
+	t.Helper()
+	p.want(status, nil, nil)
+	followSchema(t, p.stdout.Bytes())
+	run, err := result.Read(&p.stdout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cells := map[string]*result.Cell{}
+	for i := range run.Cells {
+		cells[run.Cells[i].Mode] = &run.Cells[i]
+	}
+	return cells
+}
+
+func reloadArgs(more ...string) []string { return append(append([]string{}, quick...), more...) }
+
+// TestReloadModes: the oddserver loses what waits in its queues, and in each mode that migrates it loses nothing. The kernel's trace
+// says why. An MPTCP listener takes the program by a guest.
+func TestReloadModes(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	if !canBPF() {
+		t.Skip("needs the migrate program: run as root, on Linux 5.14 or later")
+	}
+	for name, tt := range map[string]struct {
+		server []string
+		modes  string
+		skip   string
+	}{
+		"tcp":   {[]string{"oddserver"}, "off,sysctl,bpf,bpf-drain", ""},
+		"mptcp": {[]string{"oddserver", "-mptcp"}, "off,sysctl,bpf,bpf-drain", "bpf-drain"},
+		"ipv4":  {[]string{"oddserver", "-at", "0.0.0.0:80"}, "off,bpf", ""},
+		"uid":   {[]string{"oddserver"}, "off,bpf", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			args := reloadArgs("--cycles=2", "--migrate="+tt.modes, "--reload=signal:HUP")
+			if name == "uid" {
+				args = append(args, "--uid=65534")
+			}
+			cells := reloadCells(t, command(t, "rpmig", append(append(args, "--"), tt.server...)...), 0)
+			for _, mode := range strings.Split(tt.modes, ",") {
+				c := cells[mode]
+				switch lost := c.Reload.Lost; {
+				case mode == tt.skip:
+					if c.Status != result.Skip || !matches("MPTCP", c.Reason) {
+						t.Errorf("%s: %s: %s", mode, c.Status, c.Reason)
+					}
+				case mode == "off":
+					if lost == 0 || c.Reload.Of(result.OfKernel) != lost || c.Reload.Causes[0].By != "oddserver" {
+						t.Errorf("off: lost %d, %+v", lost, c.Reload.Causes)
+					}
+				case lost > c.Reload.Of(result.OfRace):
+					t.Errorf("%s: %s, %+v", mode, c.Reason, c.Reload.Causes)
+				case mode != "bpf-drain" && c.Counters[result.MigrateSuccess] == 0:
+					t.Errorf("%s: nothing migrated", mode)
+				case strings.HasPrefix(mode, "bpf") && c.Program.SYN == 0:
+					t.Errorf("%s: the program saw nothing", mode)
+				}
+			}
+		})
+	}
+}
+
+// TestReloadNothingToAttachTo: a listener without SO_REUSEPORT has no group.
+func TestReloadNothingToAttachTo(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	if !canBPF() {
+		t.Skip("needs the migrate program: run as root, on Linux 5.14 or later")
+	}
+	args := reloadArgs("--cycles=1", "--migrate=bpf", "--reload=signal:HUP", "--", "oddserver", "-alone", "-listeners=1", "-deaf")
+	if c := reloadCells(t, command(t, "rpmig", args...), result.ExitSkip)["bpf"]; !matches("no SO_REUSEPORT", c.Reason) {
+		t.Errorf("%s: %s", c.Status, c.Reason)
+	}
+}
+
+// TestReloadApplication: what the server has accepted, and closes without an answer, is not the kernel's, in any mode.
+func TestReloadApplication(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	args := reloadArgs("--cycles=2", "--migrate=off,sysctl", "--reload=signal:HUP", "--", "oddserver", "-abort")
+	cells := reloadCells(t, command(t, "rpmig", args...), 1)
+	c := cells["sysctl"]
+	if c.Reload.Of(result.OfApplication) == 0 || c.Reload.Of(result.OfKernel) > 0 || c.Status != result.Fail {
+		t.Errorf("%s: %s, %+v", c.Status, c.Reason, c.Reload.Causes)
+	}
+}
+
+// TestReloadOrdinaryUser: off and sysctl are played without root, and the program's modes say what they lack.
+func TestReloadOrdinaryUser(t *testing.T) {
+	t.Parallel()
+	needPlay(t)
+	uid := os.Geteuid()
+	if uid == 0 {
+		uid = nobody
+	}
+	args := reloadArgs("--cycles=2", "--migrate=all", "--reload=signal:HUP", "--", "oddserver")
+	cells := reloadCells(t, command(t, "rpmig", args...).as(uid), 0)
+	if c := cells["off"]; c.Status != result.Pass || c.Reload.Lost == 0 || c.Reload.Untraced == "" {
+		t.Errorf("off: %s: %s", c.Status, c.Reason)
+	}
+	if c := cells["sysctl"]; c.Status != result.Pass {
+		t.Errorf("sysctl: %s: %s", c.Status, c.Reason)
+	}
+	for _, mode := range []string{"bpf", "bpf-drain"} {
+		if c := cells[mode]; c.Status != result.Skip || !matches("CAP_BPF.*sudo rpmig", c.Reason) {
+			t.Errorf("%s: %s: %s, want a SKIP with its reason", mode, c.Status, c.Reason)
+		}
+	}
+}
+
+// TestReloadPackets: the capture of a mode has the reset of each connection that it lost, with a comment, and no other.
+func TestReloadPackets(t *testing.T) {
+	t.Parallel()
+	needPlay(t)
+	p := command(t, "rpmig", reloadArgs("--cycles=2", "--migrate=off,sysctl", "--packets", "--out=out", "--reload=signal:HUP", "--", "oddserver")...)
+	cells := reloadCells(t, p, 0)
+	if c := cells["sysctl"]; c.Capture.File != "" {
+		t.Errorf("sysctl lost %d, and has %+v", c.Reload.Lost, c.Capture)
+	}
+	off := cells["off"]
+	if off.Capture.Lost > 0 || off.Capture.Packets > framesKept*int(off.Reload.Lost) {
+		t.Errorf("off lost %d, and has %+v", off.Reload.Lost, off.Capture)
+	}
+	if _, err := exec.LookPath("tshark"); err != nil {
+		t.Skip("needs tshark to read it: sudo make deps")
+	}
+	out, err := exec.Command("tshark", "-r", filepath.Join(p.dir, "out", off.Capture.File), "-Y", "tcp.flags.reset == 1 || pkt_comment",
+		"-T", "fields", "-e", "tcp.flags.reset", "-e", "frame.comment").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost, text := int(off.Reload.Lost), string(out)
+	if resets, comments := len(regexp.MustCompile(`(?m)^(1|True)\b`).FindAllString(text, -1)), strings.Count(text, "cycle"); resets != lost || comments != lost {
+		t.Errorf("%d lost, %d resets, %d comments:\n%s", lost, resets, comments, text)
+	}
+}
+
+// framesKept is how many there are of a connection at most.
+const framesKept = 12
+
+// TestReloadSeed: the same seed plays the modes in the same order.
+func TestReloadSeed(t *testing.T) {
+	t.Parallel()
+	needPlay(t)
+	order := func() (order [9]string) {
+		args := reloadArgs("--cycles=4", "--seed=3", "--migrate=off,sysctl", "--reload=signal:HUP", "--", "oddserver")
+		for mode, c := range reloadCells(t, command(t, "rpmig", args...), 0) {
+			for _, cycle := range c.Reload.Cycles {
+				order[cycle.Number] = mode
+			}
+		}
+		return order
+	}
+	if diff := cmp.Diff(order(), order()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestReloadEnds: however rpmig ends, the server ends with it, and whatever that has forked.
+func TestReloadEnds(t *testing.T) {
+	t.Parallel()
+	needPlay(t)
+	users := []int{os.Geteuid()}
+	if os.Geteuid() == 0 {
+		users = append(users, nobody)
+	}
+	for _, uid := range users {
+		for _, sig := range []unix.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGINT} {
+			t.Run(fmt.Sprintf("%s/%d", unix.SignalName(sig), uid), func(t *testing.T) {
+				t.Parallel()
+				p := command(t, "rpmig", "reload", "--cycles=10000", "--migrate=off", "--ready=20s", "--warm-up=100ms", "--still=100ms", "--out=out",
+					"--reload", "echo >>reloaded; kill -HUP $RPMIG_PID", "--", "oddserver", "-forks=20").as(uid)
+				if p.SysProcAttr == nil {
+					p.SysProcAttr = &syscall.SysProcAttr{}
+				}
+				p.SysProcAttr.Setpgid = true
+				p.start()
+				until(t, "it has been reloaded twice", func() bool {
+					b, err := os.ReadFile(filepath.Join(p.dir, "reloaded"))
+					return err == nil && len(b) > 2
+				})
+				if n := len(p.marked()); n < 22 {
+					t.Errorf("%d processes, want 22 or more: two of rpmig, the server and 20 others", n)
+				}
+				to := p.Process.Pid
+				if sig == unix.SIGINT {
+					to = -to // as a terminal does it
+				}
+				if err := unix.Kill(to, sig); err != nil {
+					t.Fatal(err)
+				}
+				<-p.ended
+				until(t, "no process is left", func() bool { return len(p.marked()) == 0 })
+				if got := p.ProcessState.ExitCode(); sig != unix.SIGKILL && got != result.ExitSoftware {
+					t.Errorf("exit status %d: %s", got, &p.stderr)
+				}
+				if sig != unix.SIGKILL && !(matches(`off +\d+ of \d+ lost in \d+ cycles?`, p.stdout.String()) && matches(`interrupted after \d+ of 10000 cycles`, p.stderr.String())) {
+					t.Errorf("it reports %s%s", &p.stdout, &p.stderr)
+				}
+				if sig != unix.SIGKILL {
+					command(t, "rpmig", "report", filepath.Join(p.dir, "out")).want(0, []string{`off +\d+ of \d+ lost`}, nil)
+				}
+			})
+		}
+	}
+}
+
+const nginxConf = `daemon off; worker_processes %d; pid nginx.pid; error_log stderr warn; user root;
+events { worker_connections 512; }
+http { access_log off; server { listen 80 reuseport; return 200 "ok\n"; } }
+`
+
+// TestReloadNginx: nginx goes from 8 listeners to 1 and back. What it loses is in their queues, and with migration nothing.
+func TestReloadNginx(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	if _, err := exec.LookPath("nginx"); err != nil {
+		t.Skip("needs nginx: sudo make deps")
+	}
+	p := command(t, "rpmig")
+	for name, workers := range map[string]int{"eight.conf": 8, "one.conf": 1, "nginx.conf": 8} {
+		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(fmt.Sprintf(nginxConf, workers)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reload := func(conf string) string {
+		return fmt.Sprintf("--reload=cp %s nginx.conf && nginx -p . -c nginx.conf -s reload", conf)
+	}
+	p.Args = append(p.Args, reloadArgs("--cycles=2", "--still=600ms", "--migrate=off,sysctl", "--clients=48", reload("one.conf"), reload("eight.conf"),
+		"--", "nginx", "-p", ".", "-c", "nginx.conf")...)
+	cells := reloadCells(t, p, 0)
+	// Whether something waits in the queues when nginx closes them is chance.
+	if off := cells["off"].Reload; off.Of(result.OfKernel)+off.Of(result.OfRace) != off.Lost {
+		t.Errorf("off lost %d: %+v", off.Lost, off.Causes)
+	} else {
+		t.Logf("off: %s", off.Rating())
+	}
+	for _, cycle := range cells["off"].Reload.Cycles {
+		if cycle.Steps[0].Listeners != 1 || cycle.Steps[1].Listeners != 8 {
+			t.Errorf("listeners: %+v", cycle.Steps)
+		}
+	}
+	if c := cells["sysctl"]; c.Reload.Lost > c.Reload.Of(result.OfRace) {
+		t.Errorf("sysctl: %s: %+v", c.Reason, c.Reload.Causes)
+	}
+}
+
+// TestRecipes: those of docs/recipes whose servers are at hand on every machine of ours can be played.
+func TestRecipes(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	dir, err := filepath.Abs(filepath.Join("..", "..", "docs", "recipes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"nginx", "nginx-shared", "go"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if _, err := exec.LookPath(strings.TrimSuffix(name, "-shared")); err != nil {
+				t.Skip("needs nginx: sudo make deps")
+			}
+			p := command(t, "sh", filepath.Join(dir, name+".sh"), "--cycles=1", "--migrate=sysctl", "--max-lost=1000", "--format=jsonl")
+			p.Env = append(p.Env, "RPMIG="+rpmigPath(t))
+			cells := reloadCells(t, p, 0)
+			if c := cells["sysctl"]; c.Reload.Connections == 0 || len(c.Reload.Cycles) != 1 {
+				t.Errorf("%s: %s", c.Status, c.Reason)
+			}
+		})
+	}
+}

@@ -1,0 +1,304 @@
+package compare
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// Kind is what became of a cell.
+type Kind string
+
+// The kinds, in the order in which they are told.
+const (
+	Regressed    Kind = "regressed"       // it worked, or a known bug explained why not
+	NoConclusion Kind = "no conclusion"   // one side says nothing of what the other does
+	Gone         Kind = "gone"            // it is not played any more, or cannot be
+	Fixed        Kind = "fixed"           // it was broken
+	StillFailing Kind = "still failing"   // as before
+	OtherReason  Kind = "other reason"    // still failing, in another way
+	New          Kind = "new"             // it was not played before
+	Untold       Kind = "cannot be told"  // the rates differ, and chance may make them differ so much
+	Speed        Kind = "another speed"   // it takes longer, or less long, than its own noise explains
+	Contradicts  Kind = "against version" // it works or not, and the kernel's version says otherwise
+)
+
+// Kinds lists them.
+func Kinds() []Kind {
+	return []Kind{Regressed, NoConclusion, Gone, Fixed, OtherReason, StillFailing, New, Untold, Contradicts, Speed}
+}
+
+// DefaultAlpha is the chance that a run whose kernel has not changed is told to have a cell with another rate.
+const DefaultAlpha = 0.05
+
+// Options are the user's choices.
+type Options struct {
+	Alpha float64 // see DefaultAlpha
+	// Part tells that new runs are meant to have fewer cells than the old one.
+	Part bool
+	// Path names the kernel functions that decide what becomes of a scenario's connections; empty: not known.
+	Path func(scenario string) string
+}
+
+// Pair is an old run and a new one.
+type Pair struct{ Old, New *Side }
+
+// Change is a cell that has changed, or that does not work.
+type Change struct {
+	Key
+	Kind     Kind
+	Old, New *outcome // nil: it was not played there
+	// Exit is the status that it alone would end rpmig with.
+	Exit int
+	Why  string  // a sentence of its own; may be empty
+	P    float64 // of rates and speeds, corrected for how many are compared; 0: none was asked for
+	// Repeats on each side would tell, where it cannot be told; 0: more than anybody plays.
+	Repeats int
+	Path    string // see Options.Path
+}
+
+// Comparison is what changed from one run to another.
+type Comparison struct {
+	Pair
+	Alpha   float64
+	Changes []Change // by kind, in the order of Kinds, and then by name
+	Same    int      // cells that are as they were, and as they should be
+	Tested  int      // rates that were compared, in all pairs
+}
+
+// Compare compares each pair. The rates of all pairs are corrected together.
+func Compare(pairs []Pair, o Options) []*Comparison {
+	all := make([]*Comparison, len(pairs))
+	var rates, speeds tests
+	for i, p := range pairs {
+		all[i] = &Comparison{Pair: p, Alpha: o.Alpha}
+		all[i].cells(o, &rates, &speeds)
+	}
+	rates.settle()
+	speeds.settle()
+	for _, c := range all {
+		c.Tested = len(rates.p)
+		c.finish(o, len(rates.p))
+	}
+	return all
+}
+
+// tests are p-values of one family, and where they are to go once they are corrected.
+type tests struct {
+	p  []float64
+	to []*Change
+}
+
+func (t *tests) add(p float64, to *Change) { t.p, t.to = append(t.p, p), append(t.to, to) }
+
+func (t *tests) settle() {
+	for i, p := range holm(t.p) {
+		t.to[i].P = p
+	}
+}
+
+// cells goes through all cells of both sides. What leans on a test is looked at again by finish.
+func (c *Comparison) cells(o Options, rates, speeds *tests) {
+	keys := make([]Key, 0, max(len(c.Old.cells), len(c.New.cells)))
+	for k := range c.New.cells {
+		keys = append(keys, k)
+	}
+	for k := range c.Old.cells {
+		if c.New.cells[k] == nil {
+			keys = append(keys, k)
+		}
+	}
+	slices.SortFunc(keys, Key.compare)
+	c.Changes = make([]Change, 0, len(keys)) // tests point into it
+	for _, k := range keys {
+		ch := Change{Key: k, Old: c.Old.cells[k], New: c.New.cells[k]}
+		c.classify(&ch, o)
+		c.Changes = append(c.Changes, ch)
+		at := &c.Changes[len(c.Changes)-1]
+		if at.Kind == Untold {
+			rates.add(fisher(at.New.broken(), at.New.concluded(), at.Old.broken(), at.Old.concluded()), at)
+		}
+		if c.timed(at) {
+			speeds.add(mannWhitney(at.New.times, at.Old.times), at)
+		}
+	}
+}
+
+// timed tells whether the speed of a cell can be compared: it has gone well on both sides, often enough, and by clocks that are
+// alike.
+func (c *Comparison) timed(ch *Change) bool {
+	virtual := func(s *Side) bool { return s.Header.Guest != nil && s.Header.Guest.Virtual }
+	return ch.Kind == "" && ch.Old != nil && ch.New != nil && len(ch.Old.times) >= fewestTimes && len(ch.New.times) >= fewestTimes &&
+		c.Old.Header.Machine == c.New.Header.Machine && virtual(c.Old) == virtual(c.New)
+}
+
+// classify tells what became of a cell, but for what a test decides: where repeats differ among themselves it is Untold.
+func (c *Comparison) classify(ch *Change, o Options) {
+	was, is := ch.Old.state(), ch.New.state()
+	switch {
+	case was == concluded && is == concluded:
+		c.rates(ch)
+	case is == concluded && was == erred:
+		ch.noConclusion("the old run came to no conclusion")
+	case is == concluded && was == absent && c.Old.cut():
+		ch.noConclusion("the old run was cut short before it")
+	case is == concluded: // absent or skipped before
+		ch.fresh()
+	case is == erred && was != erred:
+		ch.noConclusion("the new run came to no conclusion")
+	case was == concluded && is == absent && c.New.cut():
+		ch.noConclusion("the new run was cut short before it")
+	case was == concluded && is == absent && !o.Part:
+		ch.Kind, ch.Exit, ch.Why = Gone, result.ExitSoftware, "the new run has not planned it"
+	case was == concluded && is == skipped:
+		ch.Kind, ch.Exit, ch.Why = Gone, result.ExitSoftware, "it cannot be played any more"
+	}
+}
+
+// cut tells that not all of a run is there.
+func (s *Side) cut() bool { return s.Missing > 0 || s.Ending != nil }
+
+func (ch *Change) noConclusion(why string) {
+	ch.Kind, ch.Exit, ch.Why = NoConclusion, result.ExitSoftware, why
+}
+
+// fresh is a cell that was not played before. One that fails is nobody's known failure.
+func (ch *Change) fresh() {
+	ch.Kind = New
+	if ch.New.count(result.Fail) > 0 {
+		ch.Exit = result.ExitFail
+	}
+}
+
+// rates compares a cell of which both sides say something. Where all repeats of each agree there is nothing to calculate: a test
+// of few repeats could only acquit.
+func (c *Comparison) rates(ch *Change) {
+	was, is := ch.Old, ch.New
+	switch {
+	case was.broken() == 0 && is.broken() == 0:
+	case !was.steady() || !is.steady():
+		ch.Kind = Untold
+	case was.broken() == 0:
+		ch.regressed()
+	case is.broken() == 0:
+		ch.Kind = Fixed
+	default:
+		ch.stillFails()
+	}
+}
+
+func (ch *Change) regressed() { ch.Kind, ch.Exit = Regressed, result.ExitFail }
+
+// stillFails is for a cell that both sides have broken. What a known bug explained, and now nothing does, is a regression.
+func (ch *Change) stillFails() {
+	was, is := ch.Old, ch.New
+	switch explained := was.count(result.Fail) == 0; {
+	case explained && is.count(result.Fail) > 0 && (is.steady() || is.count(result.XFail) == 0):
+		ch.regressed()
+		ch.Why = "a known bug explained it, and now none does"
+	case !was.worst.same(is.worst):
+		ch.Kind = OtherReason
+	default:
+		ch.Kind = StillFailing
+	}
+}
+
+// finish settles what leans on tests, and leaves out what has not changed.
+func (c *Comparison) finish(o Options, tested int) {
+	for i := range c.Changes {
+		ch := &c.Changes[i]
+		switch {
+		case ch.Kind == Untold:
+			c.byRate(ch, tested)
+		case ch.P > 0 && ch.P <= c.Alpha:
+			c.bySpeed(ch)
+		}
+	}
+	c.Changes = slices.DeleteFunc(c.Changes, func(ch Change) bool {
+		if ch.Kind != "" {
+			return false
+		}
+		if ch.New.state() == concluded {
+			c.Same++
+		}
+		return true
+	})
+	if c.Old.Header.Release() != c.New.Header.Release() { // of one kernel it is said once
+		c.Changes = append(c.Changes, contradictions(c.Old, "old")...)
+	}
+	c.Changes = append(c.Changes, contradictions(c.New, "new")...)
+	for i := range c.Changes {
+		if ch := &c.Changes[i]; o.Path != nil && ch.Scenario != "" {
+			ch.Path = o.Path(ch.Scenario)
+		}
+	}
+	slices.SortStableFunc(c.Changes, func(a, b Change) int {
+		return slices.Index(Kinds(), a.Kind) - slices.Index(Kinds(), b.Kind)
+	})
+}
+
+// byRate decides on a cell whose repeats differ.
+func (c *Comparison) byRate(ch *Change, tested int) {
+	was, is := share(ch.Old), share(ch.New)
+	switch {
+	case ch.P <= c.Alpha && is > was:
+		ch.regressed()
+	case ch.P <= c.Alpha:
+		ch.Kind = Fixed
+	case ch.Old.broken() > 0 && ch.New.broken() > 0 && (was == is || !ch.Old.worst.same(ch.New.worst)):
+		ch.stillFails()
+	case was == is:
+		ch.Kind = StillFailing
+	default:
+		ch.Repeats = repeatsToTell(was, is, c.Alpha/float64(max(tested, 1)))
+	}
+	if ch.Kind != StillFailing && ch.Why == "" {
+		ch.Why = fmt.Sprintf("broken %d times of %d, and now %d of %d: p = %.2g", ch.Old.broken(), ch.Old.concluded(), ch.New.broken(), ch.New.concluded(), ch.P)
+	}
+}
+
+// share is how many of the plays are broken, from 0 to 1.
+func share(o *outcome) float64 { return float64(o.broken()) / float64(o.concluded()) }
+
+// bySpeed looks at a cell of which the times differ: by more than those of one side do among themselves?
+func (c *Comparison) bySpeed(ch *Change) {
+	was, noise := spread(ch.Old.times)
+	is, noiseNow := spread(ch.New.times)
+	noise = max(noise, noiseNow)
+	switch {
+	case is-was > noise:
+		ch.Kind = Speed
+		ch.Why = "slower: "
+	case was-is > noise:
+		ch.Kind = Speed
+		ch.Why = "faster: "
+	default:
+		return
+	}
+	ch.Why += fmt.Sprintf("%.4g s before, %.4g s now, and repeats differ by %.2g s: p = %.2g", was, is, noise, ch.P)
+	c.Same++ // in its verdict
+}
+
+// ExitCode is the status of the process: 1 for a regression, 70 where nothing can be said of a cell, which outweighs it as in a
+// run.
+func ExitCode(all []*Comparison) int {
+	exit := result.ExitOK
+	for _, c := range all {
+		for i := range c.Changes {
+			exit = max(exit, c.Changes[i].Exit)
+		}
+	}
+	return exit
+}
+
+// Count is how many changes are of a kind.
+func (c *Comparison) Count(k Kind) int {
+	n := 0
+	for i := range c.Changes {
+		if c.Changes[i].Kind == k {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,294 @@
+package foreign
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/pcapgo"
+
+	"github.com/rpmig/rpmig/capture"
+	"github.com/rpmig/rpmig/reports"
+)
+
+// The flags of a segment, as tcpdump writes them.
+const (
+	fin = capture.FIN
+	syn = capture.SYN
+	rst = capture.RST
+	ack = capture.ACK
+)
+
+// segment is one of a conversation: the client's numbers begin at 1000, the server's at 9000.
+type segment struct {
+	at      int // milliseconds
+	client  int // port; below zero: the server sends
+	flags   capture.Flags
+	seq     uint32
+	ack     uint32
+	payload int
+}
+
+// pcapOf writes segments between 10.0.0.2 and 10.0.0.1:80.
+func pcapOf(tb testing.TB, segments ...segment) []byte {
+	tb.Helper()
+	var b bytes.Buffer
+	w := pcapgo.NewWriterNanos(&b)
+	if err := w.WriteFileHeader(262144, layers.LinkTypeRaw); err != nil {
+		tb.Fatal(err)
+	}
+	for _, s := range segments {
+		data := make([]byte, 40+s.payload)
+		data[0], data[8], data[9] = 0x45, 64, 6
+		binary.BigEndian.PutUint16(data[2:], uint16(len(data)))
+		src, dst := data[12:16], data[16:20]
+		ports := [2]int{s.client, 80}
+		if s.client < 0 {
+			src, dst, ports = dst, src, [2]int{80, -s.client}
+		}
+		copy(src, []byte{10, 0, 0, 2})
+		copy(dst, []byte{10, 0, 0, 1})
+		binary.BigEndian.PutUint16(data[20:], uint16(ports[0]))
+		binary.BigEndian.PutUint16(data[22:], uint16(ports[1]))
+		binary.BigEndian.PutUint32(data[24:], s.seq)
+		binary.BigEndian.PutUint32(data[28:], s.ack)
+		data[32], data[33] = 5<<4, byte(s.flags)
+		ci := gopacket.CaptureInfo{Timestamp: time.Unix(1_700_000_000, 0).Add(time.Duration(s.at) * time.Millisecond), CaptureLength: len(data), Length: len(data)}
+		if err := w.WritePacket(ci, data); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+// open is a handshake.
+func open(at, client int) []segment {
+	return []segment{{at, client, syn, 1000, 0, 0}, {at, -client, syn | ack, 9000, 1001, 0}, {at, client, ack, 1001, 9001, 0}}
+}
+
+// asked is a handshake, a request, and the server's ACK of it.
+func asked(at, client int) []segment {
+	return append(open(at, client), segment{at, client, ack, 1001, 9001, 11}, segment{at, -client, ack, 9001, 1012, 0})
+}
+
+func join(all ...[]segment) (out []segment) {
+	for _, s := range all {
+		out = append(out, s...)
+	}
+	return out
+}
+
+func twice(segments []segment) (out []segment) {
+	for _, s := range segments {
+		out = append(out, s, s)
+	}
+	return out
+}
+
+var conversations = []struct {
+	name     string
+	segments []segment
+	want     map[Kind]int
+	said     []string
+}{
+	{
+		"the accept queue of a closing listener, and another listener", join(asked(0, 5001), asked(1, 5002), asked(2, 5003),
+			[]segment{{50, -5001, rst | ack, 9001, 1012, 0}, {50, -5002, rst | ack, 9001, 1012, 0}}, open(60, 5004),
+			[]segment{{61, -5003, ack, 9001, 1012, 3}, {62, -5004, ack, 9001, 1001, 3}}),
+		map[Kind]int{Queued: 2, Served: 2},
+		[]string{"Reset by a closing listener: 2", "10.0.0.1:80 reset 10.0.0.2:5001, 10.0.0.2:5002 within 0.0 ms: one close(); the next SYN was answered", "others listened on afterwards", "net.ipv4.tcp_migrate_req=1"},
+	},
+	{
+		"the last listener", join(asked(0, 5001), []segment{{50, -5001, rst | ack, 9001, 1012, 0}, {60, 5002, syn, 1, 0, 0}, {60, -5002, rst | ack, 0, 2, 0}}),
+		map[Kind]int{Queued: 1, Refused: 1},
+		[]string{"the next SYN was refused", "nobody listened afterwards", "One alone may also be", "Refused: the SYN was answered with a reset: 1"},
+	},
+	{
+		"a client that has sent nothing waits too", join(open(0, 5001), []segment{{50, -5001, rst | ack, 9001, 1001, 0}}),
+		map[Kind]int{Queued: 1}, []string{"no SYN came after it"},
+	},
+	{
+		"a stray at another listener", join(open(0, 5001), []segment{{1, 5001, ack, 1001, 9001, 11}, {250, 5001, ack, 1001, 9001, 11}, {250, -5001, rst, 9001, 0, 0}}, open(300, 5002)),
+		map[Kind]int{Stray: 1, Silent: 1},
+		[]string{"Reset as a stray: 1", "1 at another listener: the next SYN was answered", "reset, to frame 5", "data: 1 by clients", "tcp_abort_on_overflow"},
+	},
+	{
+		"a stray that met nobody", join(open(0, 5001), []segment{{1, -5001, rst, 9001, 0, 0}, {2, 5002, syn, 1, 0, 0}, {2, -5002, rst | ack, 0, 2, 0}}),
+		map[Kind]int{Stray: 1, Refused: 1}, []string{"1 with no listener left: the next SYN was refused"},
+	},
+	{
+		"a stray of which nothing more is known", join(open(0, 5001), []segment{{1, -5001, rst, 9001, 0, 0}}),
+		map[Kind]int{Stray: 1}, []string{"1 after which no SYN came to tell"},
+	},
+	{
+		"a socket that is gone", join(asked(0, 5001), []segment{{9, 5001, ack, 1012, 9001, 5}, {9, -5001, rst, 9001, 0, 0}}),
+		map[Kind]int{Gone: 1}, []string{"the server's socket was gone: 1"},
+	},
+	{
+		"after the server's end", join(asked(0, 5001), []segment{{5, -5001, fin | ack, 9001, 1012, 4}, {9, 5001, ack, 1012, 9006, 5}, {9, -5001, rst, 9006, 0, 0}}),
+		map[Kind]int{Gone: 1}, nil,
+	},
+	{
+		"a server that aborts", join(asked(0, 5001), []segment{{5, -5001, ack, 9001, 1012, 4}, {9, -5001, rst | ack, 9005, 1012, 0}}),
+		map[Kind]int{Aborted: 1}, []string{"close() with data unread"},
+	},
+	{
+		"a client that aborts", join(asked(0, 5001), []segment{{5, 5001, rst | ack, 1012, 9001, 0}, {6, -5001, rst, 9001, 0, 0}}),
+		map[Kind]int{ByClient: 1}, []string{"of which servers reset 0"},
+	},
+	{
+		"nobody answers", []segment{{0, 5001, syn, 1, 0, 0}, {1000, 5001, syn, 1, 0, 0}, {3000, 5001, syn, 1, 0, 0}},
+		map[Kind]int{Unanswered: 1}, []string{"sent again: 2 SYN, 0 SYN+ACK"},
+	},
+	{
+		"the middle of a connection", []segment{{0, 5001, ack, 5, 5, 10}, {1, -5001, ack, 5, 15, 10}}, map[Kind]int{Partial: 1}, nil,
+	},
+	{
+		"reset in the middle", []segment{{0, 5001, ack, 5, 5, 10}, {1, -5001, rst | ack, 5, 15, 0}}, map[Kind]int{Aborted: 1}, nil,
+	},
+	{
+		"each packet twice, as -i any sees loopback", twice(append(asked(0, 5001), segment{5, -5001, rst | ack, 9001, 1012, 0})),
+		map[Kind]int{Queued: 1}, []string{"that do not count: 6"},
+	},
+}
+
+// TestKinds: each kind of ending is told from the others, by nothing but the packets.
+func TestKinds(t *testing.T) {
+	for _, tt := range conversations {
+		t.Run(tt.name, func(t *testing.T) {
+			rep, err := Read(t.Context(), bytes.NewReader(pcapOf(t, tt.segments...)), Options{Port: 80})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := map[Kind]int{}
+			for k, n := range rep.Counts {
+				if n > 0 {
+					got[Kind(k)] = n
+				}
+			}
+			text := rep.Text("x.pcap", reports.Options{})
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("-want +got:\n%s\n%s", diff, text)
+			}
+			plain := strings.Join(strings.Fields(text), " ")
+			for _, said := range tt.said {
+				if !strings.Contains(plain, said) {
+					t.Errorf("it does not say %q:\n%s", said, text)
+				}
+			}
+			fits(t, text)
+		})
+	}
+}
+
+var update = flag.Bool("update", false, "rewrite the goldens")
+
+// TestGolden: the whole text, of a server that reloads twice.
+func TestGolden(t *testing.T) {
+	var all []segment
+	for i, tt := range conversations[:4] {
+		at := 0
+		if len(all) > 0 {
+			at = all[len(all)-1].at + 1000
+		}
+		for _, s := range tt.segments {
+			s.at += at
+			if s.client += 100 * i; s.client < 100*i { // the server sends
+				s.client -= 200 * i
+			}
+			all = append(all, s)
+		}
+	}
+	rep, err := Read(t.Context(), bytes.NewReader(pcapOf(t, all...)), Options{Port: 80})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := rep.Text("server.pcap", reports.Options{})
+	const golden = "testdata/reload.golden"
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("-want +got; -update takes what was got:\n%s", diff)
+	}
+}
+
+func fits(t *testing.T, text string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+}
+
+// TestOtherPort: what is not of the port does not count, and without one all does.
+func TestOtherPort(t *testing.T) {
+	file := pcapOf(t, asked(0, 5001)...)
+	for port, want := range map[uint16]int{0: 1, 80: 1, 81: 0} {
+		rep, err := Read(t.Context(), bytes.NewReader(file), Options{Port: port})
+		if err != nil || rep.Connections != want {
+			t.Errorf("port %d: %d connections, %v", port, rep.Connections, err)
+		}
+	}
+}
+
+// TestCut: of a file that is cut short the rest is told, and what was there is.
+func TestCut(t *testing.T) {
+	file := pcapOf(t, asked(0, 5001)...)
+	rep, err := Read(t.Context(), bytes.NewReader(file[:len(file)-5]), Options{})
+	if err != nil || !errors.Is(rep.Cut, io.ErrUnexpectedEOF) || rep.Connections != 1 {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+	if text := rep.Text("x", reports.Options{}); !strings.Contains(text, "the rest cannot be read") {
+		t.Error(text)
+	}
+}
+
+// TestCancelled: a capture without an end does not make a command deaf.
+func TestCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Read(ctx, bytes.NewReader(pcapOf(t, asked(0, 5001)...)), Options{}); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// FuzzRead: whatever a capture holds, it can be told in 80 columns, and every connection has one kind.
+func FuzzRead(f *testing.F) {
+	for _, tt := range conversations {
+		f.Add(pcapOf(f, tt.segments...), uint16(80))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, port uint16) {
+		rep, err := Read(t.Context(), bytes.NewReader(data), Options{Port: port, Most: 3})
+		if err != nil {
+			return
+		}
+		sum := 0
+		for _, n := range rep.Counts {
+			sum += n
+		}
+		if sum != rep.Connections {
+			t.Errorf("%d connections, and %d of a kind", rep.Connections, sum)
+		}
+		fits(t, rep.Text(fmt.Sprintf("%.40q", data), reports.Options{Verbose: true}))
+	})
+}

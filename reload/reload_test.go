@@ -1,0 +1,222 @@
+package reload
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/kernel/trace"
+	"github.com/rpmig/rpmig/migrate"
+	"github.com/rpmig/rpmig/reload/load"
+	"github.com/rpmig/rpmig/result"
+)
+
+func TestOrder(t *testing.T) {
+	all := Modes()
+	names := func(order []Mode) (names []string) {
+		for _, m := range order {
+			names = append(names, m.Name)
+		}
+		return names
+	}
+	order := names(Order(all, 50, 1))
+	for block := range slices.Chunk(order, len(all)) {
+		for _, m := range all {
+			if !slices.Contains(block, m.Name) {
+				t.Errorf("%v lacks %s", block, m.Name)
+			}
+		}
+	}
+	if !slices.Equal(order, names(Order(all, 50, 1))) {
+		t.Error("the same seed, and another order")
+	}
+	if slices.Equal(order, names(Order(all, 50, 2))) {
+		t.Error("another seed, and the same order")
+	}
+	first := map[string]int{}
+	for block := range slices.Chunk(order, len(all)) {
+		first[block[0]]++
+	}
+	if len(first) != len(all) {
+		t.Errorf("only %v are ever the first of a round", first)
+	}
+}
+
+func TestParseStep(t *testing.T) {
+	for text, want := range map[string]Step{
+		"nginx -s reload": {Command: "nginx -s reload"},
+		"signal:HUP":      {Signal: unix.SIGHUP},
+		"signal:sigusr2":  {Signal: unix.SIGUSR2},
+		"rolling":         {Rolling: true},
+		"rolling x":       {Command: "rolling x"},
+	} {
+		want.Text = text
+		if got, err := ParseStep(text); err != nil || got != want {
+			t.Errorf("%q: %+v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "  ", "signal:", "signal:9", "signal:NONE"} {
+		if s, err := ParseStep(text); err == nil {
+			t.Errorf("%q is %+v", text, s)
+		}
+	}
+}
+
+func FuzzSocketInode(f *testing.F) {
+	for _, s := range []string{"socket:[123]", "socket:[]", "pipe:[1]", "socket:[99999999999]", "/dev/null", "socket:[1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, link string) {
+		if inode, ok := socketInode(link); ok && !slices.Contains([]string{"socket:[" + itoa(inode) + "]"}, link) && link[8] != '0' {
+			t.Errorf("%q is %d", link, inode)
+		}
+	})
+}
+
+func itoa(n uint32) string {
+	if n < 10 {
+		return string(rune('0' + n))
+	}
+	return itoa(n/10) + string(rune('0'+n%10))
+}
+
+func TestKindOf(t *testing.T) {
+	for name, tt := range map[string]struct {
+		event trace.Event
+		want  kind
+	}{
+		"inet_csk_listen_stop":        {trace.Event{State: "CLOSE", Orphan: true, Reason: "TCP_STATE"}, inQueue},
+		"the ACK finds a listener":    {trace.Event{State: "LISTEN", Answer: true, Softirq: true, Reason: "TCP_FLAGS"}, inHandshake},
+		"the ACK finds no socket":     {trace.Event{Answer: true, Softirq: true, Reason: "NO_SOCKET"}, inHandshake},
+		"inet_csk_complete_hashdance": {trace.Event{State: "CLOSE", Orphan: true, Softirq: true, Reason: "TCP_STATE"}, raceB},
+		"close with unread data":      {trace.Event{State: "CLOSE", Reason: "TCP_ABORT_ON_CLOSE"}, aborted},
+		"SO_LINGER of 0":              {trace.Event{State: "CLOSE", Reason: "TCP_STATE"}, aborted},
+		"data after the close":        {trace.Event{State: "FIN_WAIT2", Orphan: true, Answer: true, Softirq: true, Reason: "TCP_ABORT_ON_DATA"}, aborted},
+	} {
+		if got := kindOf(&tt.event); got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got.name, tt.want.name)
+		}
+	}
+}
+
+var (
+	server = netip.MustParseAddrPort("127.0.0.1:80")
+	client = netip.MustParseAddrPort("127.0.1.1:4000")
+)
+
+// outcome is one cycle in a mode, in which connections were lost, each with the event of its reset.
+func outcome(mode Mode, events ...trace.Event) *Outcome {
+	at := 5 * time.Second
+	o := &Outcome{Names: map[int]string{7: "nginx"}, Skipped: map[string]string{}}
+	o.Cycles = []Cycle{{Mode: mode, First: 1, Last: 2, From: at, To: 2 * at,
+		Steps: []Played{{Step: Step{Text: "x"}, At: at, Changed: true, Closed: 1}}, Counters: map[string]int64{}, Asked: migrate.Asked{SYN: 200}}}
+	counts := load.Counts{}
+	counts[load.OK], counts[load.ResetBefore] = 100, int64(len(events))
+	o.Load = load.Report{Intervals: []load.Interval{{}, {Label: load.Label{Name: mode.Name}, Counts: counts}, {}}}
+	for i, e := range events {
+		c := netip.AddrPortFrom(client.Addr(), client.Port()+uint16(i))
+		e.Src, e.Dst, e.Time = server, c, time.Unix(0, int64(at))
+		o.Cycles[0].Resets = append(o.Cycles[0].Resets, e)
+		o.Load.Lost = append(o.Load.Lost, load.Lost{Local: c, Remote: server, End: load.ResetBefore, Interval: 1, Ended: at})
+	}
+	return o
+}
+
+var (
+	queued = trace.Event{State: "CLOSE", Orphan: true, Reason: "TCP_STATE", PID: 7}
+	raced  = trace.Event{State: "CLOSE", Orphan: true, Softirq: true, Reason: "TCP_STATE"}
+	killed = trace.Event{State: "CLOSE", Reason: "TCP_ABORT_ON_CLOSE", PID: 7}
+)
+
+func TestCells(t *testing.T) {
+	off, sysctl, bpf := modes[0], modes[1], modes[2]
+	for name, tt := range map[string]struct {
+		mode   Mode
+		events []trace.Event
+		change func(*Outcome, *Terms)
+		err    error
+		want   result.Status
+		why    string // of the first cause
+	}{
+		"nothing lost":             {mode: sysctl, want: result.Pass},
+		"judged":                   {mode: sysctl, events: []trace.Event{queued}, want: result.Fail, why: inQueue.name},
+		"not judged":               {mode: off, events: []trace.Event{queued}, want: result.Pass, why: inQueue.name, change: func(_ *Outcome, t *Terms) { t.Judged = nil }},
+		"as many as it may":        {mode: sysctl, events: []trace.Event{queued}, want: result.Pass, why: inQueue.name, change: func(_ *Outcome, t *Terms) { t.MaxLost = 1 }},
+		"the application's":        {mode: sysctl, events: []trace.Event{killed}, want: result.Fail, why: aborted.name},
+		"race B":                   {mode: sysctl, events: []trace.Event{raced}, want: result.Pass, why: raceB.name},
+		"race B without migration": {mode: off, events: []trace.Event{raced}, want: result.Fail, why: raceB.name},
+		"race A": {mode: sysctl, events: []trace.Event{raced}, want: result.Fail, why: raceA.name,
+			change: func(o *Outcome, _ *Terms) { o.Cycles[0].Counters[result.MigrateFailure] = 1 }},
+		"no trace": {mode: sysctl, events: []trace.Event{queued}, want: result.Fail, why: untraced.name,
+			change: func(o *Outcome, t *Terms) { t.Untraced, o.Cycles[0].Resets = "no", nil }},
+		"another's reset": {mode: sysctl, events: []trace.Event{queued}, want: result.Fail, why: untold.name,
+			change: func(o *Outcome, _ *Terms) { o.Cycles[0].Resets[0].Dst = server }},
+		"a reset of long ago": {mode: sysctl, events: []trace.Event{queued}, want: result.Fail, why: untold.name,
+			change: func(o *Outcome, _ *Terms) { o.Cycles[0].Resets[0].Time = time.Unix(0, 0) }},
+		"it has sent something": {mode: sysctl, events: []trace.Event{queued}, want: result.Fail, why: aborted.name,
+			change: func(o *Outcome, _ *Terms) { o.Cycles[0].Resets, o.Load.Lost[0].Received = nil, 1 }},
+		"closed without a byte": {mode: sysctl, events: []trace.Event{queued}, want: result.Fail, why: closed.name,
+			change: func(o *Outcome, _ *Terms) { o.Load.Lost[0].End = load.EOF }},
+		"reloads that do not end": {mode: sysctl, want: result.Fail, change: func(o *Outcome, _ *Terms) { o.Unending = "it stays" }},
+		"cannot be had":           {mode: bpf, want: result.Skip, change: func(o *Outcome, _ *Terms) { o.Skipped["bpf"] = "no" }},
+		"the program saw little":  {mode: bpf, want: result.Skip, change: func(o *Outcome, _ *Terms) { o.Cycles[0].Asked.SYN = 20 }},
+		"the program saw all":     {mode: bpf, want: result.Pass},
+		"the server's error":      {mode: sysctl, want: result.Error, err: &ServerError{What: "it has ended"}},
+		"no cycle":                {mode: sysctl, want: result.Error, change: func(o *Outcome, _ *Terms) { o.Cycles = nil }},
+		"void": {mode: sysctl, want: result.Error,
+			change: func(o *Outcome, _ *Terms) { o.Load.Intervals[1].Counts = load.Counts{load.Void: 9} }},
+		"of no cycle": {mode: sysctl, want: result.Pass, change: func(o *Outcome, _ *Terms) { o.Load.Intervals[0].Counts[load.Refused] = 9 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := outcome(tt.mode, tt.events...)
+			terms := Terms{Name: "nginx", Family: "ipv4", Judged: []string{tt.mode.Name}}
+			if tt.change != nil {
+				tt.change(o, &terms)
+			}
+			c := o.Cells(&Config{Modes: []Mode{tt.mode}}, terms, tt.err)[0]
+			if c.Status != tt.want {
+				t.Errorf("%s: %s, want %s", c.Status, c.Reason, tt.want)
+			}
+			why := ""
+			if len(c.Reload.Causes) > 0 {
+				why = c.Reload.Causes[0].Why
+			}
+			if why != tt.why {
+				t.Errorf("%q, want %q", why, tt.why)
+			}
+		})
+	}
+}
+
+// TestStay: a listener of before that only old processes hold, beside newer ones, three reloads in a row.
+func TestStay(t *testing.T) {
+	for name, tt := range map[string]struct {
+		now  []holder
+		want bool
+	}{
+		"the old one stays":          {[]holder{{1, 10}, {2, 20}}, true},
+		"it has gone":                {[]holder{{2, 20}}, false},
+		"a new process has it":       {[]holder{{1, 10}, {2, 10}, {2, 20}}, false},
+		"nothing newer: it was kept": {[]holder{{1, 10}}, false},
+	} {
+		r := &run{stuck: map[uint32]int{}, out: Outcome{Names: map[int]string{1: "old"}}}
+		before := &holding{inodes: []uint32{10}, holders: []holder{{1, 10}}}
+		now := &holding{holders: tt.now}
+		for _, h := range tt.now {
+			now.inodes = append(now.inodes, h.inode)
+		}
+		r.now = now
+		for i := range 3 {
+			if r.out.Unending != "" {
+				t.Errorf("%s: after %d reloads it is %q", name, i, r.out.Unending)
+			}
+			(&reloading{run: r, before: before}).stay()
+		}
+		if got := r.out.Unending != ""; got != tt.want {
+			t.Errorf("%s: %q", name, r.out.Unending)
+		}
+	}
+}

@@ -1,0 +1,161 @@
+package reload
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rpmig/rpmig/kernel/trace"
+	"github.com/rpmig/rpmig/reload/load"
+	"github.com/rpmig/rpmig/result"
+)
+
+// kind is why a connection was lost, and whose doing it was.
+type kind struct {
+	name  string
+	whose result.Whose
+}
+
+// The kinds. Which of them a loss is follows from the kernel's trace and from what the client saw.
+var (
+	inQueue     = kind{"in the accept queue of a listener that closed", result.OfKernel}
+	inHandshake = kind{"in the handshake, for a listener that had closed", result.OfKernel}
+	nobody      = kind{"refused: nobody listened", result.OfKernel}
+	// The listener that was picked for it closed before it was there (inet_csk_complete_hashdance). Counted as a failed migration.
+	raceA = kind{"race A: the listener that was picked closed as well", result.OfRace}
+	// The last ACK was being handled, with its own listener, when that closed (inet_csk_reqsk_queue_add, inet_child_forget): nobody
+	// asks the program then, and nothing is counted.
+	raceB    = kind{"race B: the last ACK of the handshake met the close of its listener", result.OfRace}
+	aborted  = kind{"accepted, and reset by the server", result.OfApplication}
+	closed   = kind{"accepted, and closed by the server without a reply", result.OfApplication}
+	wrong    = kind{"a reply that is not the expected one", result.OfApplication}
+	silent   = kind{"no reply in time", result.OfNobody}
+	untold   = kind{"a reset of which the kernel's trace tells nothing", result.OfNobody}
+	untraced = kind{"a reset, and there is no trace to tell why", result.OfNobody}
+)
+
+// loss is a connection that was lost, and why.
+type loss struct {
+	load.Lost
+	kind
+	cycle  int // index in Outcome.Cycles
+	step   int // index of the cycle's steps; -1: between them
+	by     string
+	reason string // the kernel's word for the reset
+	state  string // of the socket that sent it
+}
+
+// losses explains each connection that was lost in a cycle. Those that were lost in the warm-up are in none.
+func (o *Outcome) losses(traced bool) []loss {
+	var all []loss
+	failures := map[int]int64{} // of migrations, in a cycle, that no loss has accounted for yet
+	for i, c := range o.Cycles {
+		failures[i] = c.Counters[result.MigrateFailure]
+	}
+	for _, l := range o.Load.Lost {
+		cycle := o.cycleOf(l.Interval)
+		if cycle < 0 {
+			continue
+		}
+		one := loss{Lost: l, cycle: cycle, step: o.Cycles[cycle].stepAt(l.Ended)}
+		one.explain(o, traced)
+		if one.kind == raceB && failures[cycle] > 0 {
+			failures[cycle]--
+			one.kind = raceA
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+// cycleOf is the cycle that an interval of the load is of; -1: none.
+func (o *Outcome) cycleOf(interval int) int {
+	for i, c := range o.Cycles {
+		if interval >= c.First && interval <= c.Last {
+			return i
+		}
+	}
+	return -1
+}
+
+// stepAt is the step that was the last to begin by a time; -1: none had.
+func (c *Cycle) stepAt(at time.Duration) int {
+	step := -1
+	for i, s := range c.Steps {
+		if s.At <= at {
+			step = i
+		}
+	}
+	return step
+}
+
+// explain finds out why, by what the client saw and by the event of the reset, if there is one.
+func (l *loss) explain(o *Outcome, traced bool) {
+	switch l.End {
+	case load.EOF, load.ClosedEarly:
+		l.kind = closed
+	case load.WrongReply:
+		l.kind = wrong
+	case load.Timeout:
+		l.kind = silent
+	case load.Refused:
+		l.kind = nobody
+	default:
+		e := o.Cycles[l.cycle].reset(l.Lost, o.Offset)
+		switch {
+		case e != nil:
+			l.kind, l.reason, l.state = kindOf(e), e.Reason, e.State
+			if !e.Softirq && e.PID != 0 {
+				l.by = o.nameOf(e.PID)
+			}
+		case l.Received > 0:
+			l.kind = aborted
+		case !traced:
+			l.kind = untraced
+		default:
+			l.kind = untold
+		}
+	}
+}
+
+// reset is the event of the server's reset that ended a connection: between the same two ends, and the nearest in time.
+func (c *Cycle) reset(l load.Lost, offset time.Duration) *trace.Event {
+	const apart = 2 * time.Second // the client may have been kept from looking
+	var best *trace.Event
+	ended := time.Unix(0, int64(l.Ended+offset))
+	nearest := time.Duration(apart)
+	for i := range c.Resets {
+		e := &c.Resets[i]
+		if e.Src != l.Remote || e.Dst != l.Local {
+			continue
+		}
+		if d := ended.Sub(e.Time).Abs(); d < nearest {
+			best, nearest = e, d
+		}
+	}
+	return best
+}
+
+// kindOf tells why the kernel sent a reset. The reasons are those of include/net/rstreason.h.
+func kindOf(e *trace.Event) kind {
+	switch {
+	case e.State == "" || e.State == "LISTEN":
+		return inHandshake // it answers a segment that no connection was left for
+	case e.Answer:
+		return aborted // data for a socket that the server had closed
+	case strings.HasPrefix(e.Reason, "TCP_ABORT") || !e.Orphan:
+		return aborted
+	case e.Softirq:
+		return raceB // nothing was accepted, no process closed it: inet_csk_complete_hashdance
+	default:
+		return inQueue // inet_csk_listen_stop
+	}
+}
+
+// nameOf is a process in words.
+func (o *Outcome) nameOf(pid int) string {
+	if name := o.Names[pid]; name != "" {
+		return fmt.Sprintf("%s (process %d)", name, pid)
+	}
+	return fmt.Sprintf("process %d", pid)
+}

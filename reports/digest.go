@@ -1,0 +1,53 @@
+package reports
+
+import "github.com/rpmig/rpmig/result"
+
+// digest is what a report says of all cells together, in as much memory as there are kinds of them.
+type digest struct {
+	table    *table
+	stories  *Stories
+	backends map[string]bool
+	streams  []*pool
+	reloads  []*result.Cell
+	lost     lostAll
+	doubted  []*result.Cell
+	gaps     traceGaps
+	skipped  map[string][]*result.Cell // by reason
+}
+
+func newDigest(h *result.Header) *digest {
+	return &digest{
+		table:   &table{entries: map[[2]string]*entry{}, seen: map[result.Status]bool{}},
+		stories: newStories(h), backends: map[string]bool{}, gaps: traceGaps{missing: map[string]bool{}}, skipped: map[string][]*result.Cell{},
+	}
+}
+
+// add adds the next cell, in the order of reports.
+func (d *digest) add(c *result.Cell) {
+	d.table.add(c)
+	d.stories.add(c)
+	if c.DropBackend != "" {
+		d.backends[printable(c.DropBackend)] = true
+	}
+	d.streams = addToPool(d.streams, c)
+	if c.Reload != nil {
+		d.reloads = append(d.reloads, c)
+	}
+	d.lost.add(lostLines(c, false))
+	if doubtful(c) {
+		d.doubted = addPlace(d.doubted, c)
+	}
+	d.gaps.add(c)
+	if c.Status == result.Skip {
+		d.skipped[c.Reason] = addPlace(d.skipped[c.Reason], c)
+	}
+}
+
+// addPlace adds the next cell to those that places names, unless one of its kind is there.
+func addPlace(all []*result.Cell, c *result.Cell) []*result.Cell {
+	if n := len(all); n > 0 && row(all[n-1]) == row(c) && all[n-1].Mode == c.Mode {
+		return all
+	}
+	brief := c.Brief()
+	return append(all, &brief)
+}

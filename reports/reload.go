@@ -1,0 +1,161 @@
+package reports
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rpmig/rpmig/result"
+)
+
+// reloadMeanings explains each status of a server that was reloaded.
+var reloadMeanings = map[result.Status]string{
+	result.Pass:  "lost no more than it may, or is not judged",
+	result.Skip:  "cannot be played here",
+	result.Fail:  "lost more than it may, or does not end its reloads",
+	result.Error: "no conclusion",
+}
+
+// reloads is what servers lost over their reloads, and why.
+func (p *page) reloads(cells []*result.Cell) {
+	name := func(c *result.Cell) string { return clip(printable(c.Mode), 12) }
+	modes, server := 0, ""
+	for _, c := range cells {
+		if c.Reload != nil {
+			modes = max(modes, columns(name(c)))
+		}
+	}
+	for _, c := range cells {
+		r := c.Reload
+		if r == nil || len(r.Cycles) == 0 {
+			continue
+		}
+		if row(c) != server {
+			server = row(c)
+			p.heading(printable("Reloads under load: " + c.Scenario))
+			p.say(2, 4, plain, "load: ", printable(r.Load))
+			p.say(2, 4, plain, "", fmt.Sprintf("the modes took turns in the order of --seed %d", r.Seed))
+		}
+		p.say(2, 4+modes, bold, pad(name(c), modes), "  "+r.Rating())
+		for _, line := range reloadLines(c, false) {
+			p.say(4+modes, 6+modes, plain, "", line)
+		}
+	}
+}
+
+// reloadLines are what is to be said of a cell beside its rating.
+func reloadLines(c *result.Cell, verbose bool) []string {
+	r := c.Reload
+	var lines []string
+	add := func(format string, args ...any) { lines = append(lines, printable(fmt.Sprintf(format, args...))) }
+	for _, cause := range r.Causes {
+		add("%s", causeLine(cause))
+	}
+	if r.P != nil {
+		add("against off: p = %.3g, by permutation of the cycles", *r.P)
+	}
+	if r.Reloading.Count > 0 {
+		add("replies, 99 of 100 within %s between reloads and %s in them, the slowest %s; without one for %s at most",
+			milli(r.Between.P99), milli(r.Reloading.P99), milli(r.Reloading.Max), milli(r.Pause))
+	}
+	if first, last, n := settled(r); n > 0 {
+		add("who listens changed from %s to %s after a reload began, on average", milli(first), milli(last))
+	}
+	if r.Void > 0 {
+		add("%d connections were void: the load generator itself did not get to run", r.Void)
+	}
+	if r.Untraced != "" && r.Lost > 0 {
+		add("the kernel was not asked why it resets: %s", r.Untraced)
+	}
+	if r.Missed > 0 {
+		add("%d events of the kernel's trace are missing", r.Missed)
+	}
+	if r.Verdict != "" {
+		add("%s", r.Verdict)
+	}
+	if verbose {
+		for _, f := range r.Examples {
+			add("%s", lossLine(f))
+		}
+	}
+	return lines
+}
+
+// causeLine is a cause in a line.
+func causeLine(c result.LossCause) string {
+	said := fmt.Sprintf("%d %s", c.Count, c.Why)
+	if c.By != "" {
+		said += ", by " + c.By
+	}
+	switch c.Whose {
+	case result.OfApplication:
+		said += " (the application's)"
+	case result.OfNobody:
+		said += " (whose, is not known)"
+	}
+	return said
+}
+
+// lostLine is a lost connection in a line.
+func lossLine(f result.LostFlow) string {
+	said := fmt.Sprintf("%s: %s > %s, cycle %d: %s (%s): %s", seconds(f.At), f.Client, f.Server, f.Cycle, f.End, f.Phase, f.Why)
+	var more []string
+	for _, s := range []struct{ what, is string }{{"by ", f.By}, {"reason ", f.Reason}, {"socket in ", f.State}} {
+		if s.is != "" {
+			more = append(more, s.what+s.is)
+		}
+	}
+	if len(more) > 0 {
+		said += " (" + strings.Join(more, ", ") + ")"
+	}
+	return said
+}
+
+// settled is when, on average, who holds the listeners first and last changed in a reload; n is in how many it did.
+func settled(r *result.Reload) (first, last float64, n int) {
+	for _, c := range r.Cycles {
+		for _, s := range c.Steps {
+			if s.Changed {
+				first, last, n = first+s.First, last+s.Last, n+1
+			}
+		}
+	}
+	if n > 0 {
+		first, last = first/float64(n), last/float64(n)
+	}
+	return first, last, n
+}
+
+// milli shows a time to three digits.
+func milli(s float64) string {
+	d := time.Duration(s * float64(time.Second))
+	switch {
+	case d >= time.Second:
+		return fmt.Sprintf("%.2f s", d.Seconds())
+	case d >= 10*time.Millisecond:
+		return fmt.Sprintf("%.0f ms", d.Seconds()*1e3)
+	default:
+		return fmt.Sprintf("%.2g ms", d.Seconds()*1e3)
+	}
+}
+
+// reloaded says what a cell came to, in sentences.
+func reloaded(c *result.Cell) (happened, remedy string) {
+	r := c.Reload
+	if len(r.Cycles) == 0 {
+		said := "Nothing is known of its reloads: " + c.Reason + "."
+		if len(r.Output) > 0 {
+			said += " The server printed: " + strings.Join(r.Output, " / ")
+		}
+		return said, ""
+	}
+	happened = r.Rating() + "."
+	if len(r.Causes) > 0 {
+		var causes []string
+		for _, cause := range r.Causes {
+			causes = append(causes, causeLine(cause))
+		}
+		happened += " " + strings.Join(causes, "; ") + "."
+	}
+	return happened, r.Verdict
+}

@@ -1,0 +1,158 @@
+package result
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// ContradictionError says that a ledger contradicts itself, which no rpmig writes: somebody or something has changed it.
+type ContradictionError struct {
+	Line int    // of the ledger; 0: it has not got into one
+	Cell string // its ID
+	Says string // and what speaks against that
+}
+
+func (e *ContradictionError) Error() string {
+	said := fmt.Sprintf("%s contradicts itself: %s", e.Cell, e.Says)
+	if e.Line > 0 {
+		said = fmt.Sprintf("line %d: %s", e.Line, said)
+	}
+	return said
+}
+
+// Hint is what to do next.
+func (e *ContradictionError) Hint() string {
+	return "no rpmig writes that, so it was changed: ask for the ledger as the run left it"
+}
+
+// consistent holds a cell against itself. Refused are
+//   - a PASS with a check that did not hold, and a FAIL or XFAIL without one;
+//   - an XFAIL that names no known bug, and a known bug of a cell that was not judged;
+//   - a SKIP that was played;
+//   - a check of two numbers that holds where they differ, or does not where they are the same;
+//   - connections that do not add up, and a stream or a reset that is not among them;
+//   - a FAIL, XFAIL or PASS that came to something else when it was played again.
+//
+// No checks prove nothing: of a later repeat they may not be kept, a kernel that died in a cell leaves none, and Skim reads none.
+func consistent(c *Cell) error {
+	for _, says := range []string{c.countsAgainst(), c.checksAgainst(), c.statusAgainst()} {
+		if says != "" {
+			return &ContradictionError{Cell: c.ID(), Says: says}
+		}
+	}
+	return nil
+}
+
+// countsAgainst says which counts cannot be.
+func (c *Cell) countsAgainst() string {
+	n := c.Connections
+	switch s := c.Stream; {
+	case n.Survived+n.Lost != n.Staged:
+		return fmt.Sprintf("%d connections survived and %d were lost, of %d", n.Survived, n.Lost, n.Staged)
+	case n.Deaf < 0 || n.Deaf > n.Lost:
+		return fmt.Sprintf("%d connections were deaf, of %d that were lost", n.Deaf, n.Lost)
+	case s != nil && c.Status != Error && (s.Connections != n.Staged || s.Failed() != n.Lost):
+		return fmt.Sprintf("its stream has lost %d of %d connections, and it %d of %d", s.Failed(), s.Connections, n.Lost, n.Staged)
+	}
+	for _, r := range c.Resets {
+		if r.Frame < 1 || r.Frame > c.Capture.Packets {
+			return fmt.Sprintf("a reset in frame %d of %d", r.Frame, c.Capture.Packets)
+		}
+	}
+	return ""
+}
+
+// checksAgainst says which check cannot be.
+func (c *Cell) checksAgainst() string {
+	for _, k := range c.Checks {
+		if whole(k.Want) && whole(k.Got) && k.OK != (k.Want == k.Got) { // of others, what is wanted may be a range
+			return fmt.Sprintf("a check that %s: %s", map[bool]string{true: "held", false: "did not hold"}[k.OK], k)
+		}
+	}
+	return ""
+}
+
+func whole(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 64)
+	return err == nil
+}
+
+// statusAgainst says what speaks against the status.
+func (c *Cell) statusAgainst() string {
+	failed := slices.IndexFunc(c.Checks, func(k Check) bool { return !k.OK })
+	switch {
+	case c.Status == Pass && failed >= 0:
+		return fmt.Sprintf("it is a PASS, and a check did not hold: %s", c.Checks[failed])
+	case failed < 0 && len(c.Checks) > 0 && (c.Status == Fail || c.Status == XFail):
+		return fmt.Sprintf("it is %s, and no check failed", article(c.Status))
+	case c.Status == XFail && c.Bug == "":
+		return "it is an XFAIL, and names no known bug"
+	case c.Bug != "" && c.Status == Skip:
+		return fmt.Sprintf("it is a SKIP, and names the bug %s", c.Bug)
+	case c.Status == Skip && (len(c.Checks) > 0 || c.Connections.Staged > 0 || c.Capture.Packets > 0):
+		return "it is a SKIP, and was played"
+	case c.Confirmed != nil && c.Status != Fail && c.Status != Error:
+		return fmt.Sprintf("it is %s, and was played again as a FAIL", article(c.Status))
+	case c.Confirmed != nil && c.Status == Fail && c.Confirmed.Status != Fail:
+		return fmt.Sprintf("it is a FAIL that was not confirmed: played again, it was %s", article(c.Confirmed.Status))
+	}
+	return ""
+}
+
+func article(s Status) string {
+	if s == XFail || s == Error {
+		return "an " + string(s)
+	}
+	return "a " + string(s)
+}
+
+// plan holds the cells of a ledger against its header, and against one another.
+type plan struct {
+	header *Header
+	cells  int
+	seen   seen
+}
+
+// take refuses a cell that the run has not played: one more than were planned, one of a mode that there is none of, or one that
+// is there already.
+func (p *plan) take(c *Cell) error {
+	against := func(format string, args ...any) error {
+		return &ContradictionError{Cell: c.ID(), Says: fmt.Sprintf(format, args...)}
+	}
+	p.cells++
+	switch h := p.header; {
+	case h.Cells > 0 && p.cells > h.Cells: // 0: the plan had no end
+		return against("it is one more than the %s of the plan", Plural(h.Cells, "cell", "cells"))
+	case len(h.Modes) > 0 && !slices.ContainsFunc(h.Modes, func(m Mode) bool { return m.Name == c.Mode }):
+		return against("the header has no mode %q", c.Mode)
+	case !p.seen.add(c):
+		return against("it is there already")
+	}
+	return nil
+}
+
+// seen is which cells were there, in few bytes for each: there may be millions, of few kinds.
+type seen struct {
+	kinds   map[[3]string]uint64
+	repeats map[uint64]uint64 // by the number of the kind and what is left of the repeat, 64 repeats a bit each
+}
+
+// add tells whether the cell is new.
+func (s *seen) add(c *Cell) bool {
+	if s.kinds == nil {
+		s.kinds, s.repeats = map[[3]string]uint64{}, map[uint64]uint64{}
+	}
+	key := [3]string{c.Scenario, c.Family, c.Mode}
+	kind, ok := s.kinds[key]
+	if !ok {
+		kind = uint64(len(s.kinds))
+		s.kinds[key] = kind
+	}
+	at, bit := kind<<32|uint64(c.Repeat)>>6, uint64(1)<<(c.Repeat&63)
+	if s.repeats[at]&bit != 0 {
+		return false
+	}
+	s.repeats[at] |= bit
+	return true
+}

@@ -1,0 +1,103 @@
+package result
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// TestContradictions: whatever a ledger says against itself is refused by name, when it is read and when it would be written.
+func TestContradictions(t *testing.T) {
+	wrong := Check{Name: "accepted", Witness: Application, Want: "1", Got: "0"}
+	for _, tt := range []struct {
+		name   string
+		change func(*Cell)
+		want   string
+	}{
+		{"99 of 1", func(c *Cell) { c.Connections = Connections{Staged: 1, Survived: 99} }, "99 connections survived and 0 were lost, of 1"},
+		{"lost and found", func(c *Cell) { c.Connections.Survived = 1 }, "1 connections survived and 1 were lost, of 1"},
+		{"deaf and alive", func(c *Cell) { c.Connections.Deaf = 2 }, "2 connections were deaf, of 1"},
+		{"less than none", func(c *Cell) { c.Connections.Deaf = -1 }, "-1 connections were deaf"},
+		{"another stream", func(c *Cell) { c.Stream = &Stream{Connections: 5} }, "its stream has lost 0 of 5 connections"},
+		{"a frame that is not there", func(c *Cell) { c.Capture.Packets = 5 }, "a reset in frame 6 of 5"},
+		{"a PASS that failed", func(c *Cell) { c.Checks = append(c.Checks, wrong) }, "it is a PASS, and a check did not hold: accepted: want 1, got 0"},
+		{"a FAIL that passed", func(c *Cell) { c.Status = Fail }, "it is a FAIL, and no check failed"},
+		{"an XFAIL that passed", func(c *Cell) { c.Status, c.Bug = XFail, "CVE-1" }, "it is an XFAIL, and no check failed"},
+		{"an XFAIL for nothing", func(c *Cell) { c.Status, c.Checks = XFail, []Check{wrong} }, "names no known bug"},
+		{"a SKIP that was played", func(c *Cell) { c.Status = Skip }, "it is a SKIP, and was played"},
+		{"a SKIP with a bug", func(c *Cell) { *c = skipped(); c.Bug = "CVE-1" }, "it is a SKIP, and names the bug CVE-1"},
+		{"1 is not 2", func(c *Cell) { c.Checks[0].Want, c.Checks[0].Got = "1", "2" }, "a check that held: accept on B: want 1, got 2"},
+		{"1 is 1", func(c *Cell) { c.Status, c.Checks[0] = Fail, Check{Name: "x", Want: "1", Got: "1"} }, "a check that did not hold: x: want 1, got 1"},
+		{"a PASS that was confirmed", func(c *Cell) { c.Confirmed = &Replay{Status: Fail} }, "it is a PASS, and was played again as a FAIL"},
+		{"a FAIL that was not", func(c *Cell) {
+			c.Status, c.Checks, c.Confirmed = Fail, []Check{wrong}, &Replay{Status: Pass}
+		}, "it is a FAIL that was not confirmed: played again, it was a PASS"},
+		{"no such mode", func(c *Cell) { c.Mode = "magic" }, `the header has no mode "magic"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := passed()
+			tt.change(&c)
+			_, err := Read(strings.NewReader(unchecked(t, header(1), c)))
+			var against *ContradictionError
+			if !errors.As(err, &against) || against.Line != 2 || against.Cell != c.ID() || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("want line 2, %s and %q, got %v", c.ID(), tt.want, err)
+			}
+			w, err := NewWriter(new(strings.Builder), header(1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Write(&c); (err == nil) != (c.Mode == "magic") { // a writer knows the cell alone
+				t.Errorf("to write it: %v", err)
+			}
+		})
+	}
+}
+
+// TestPlan: no more cells are there than were planned, and none twice; where there is no plan there are as many as there are.
+func TestPlan(t *testing.T) {
+	var cells []Cell
+	for repeat := range 200 {
+		c := passed()
+		c.Repeat = repeat + 1
+		cells = append(cells, c)
+	}
+	for _, planned := range []int{0, 200, 300} {
+		if run, err := Read(strings.NewReader(unchecked(t, header(planned), cells...))); err != nil || len(run.Cells) != 200 {
+			t.Errorf("of %d: %v", planned, err)
+		}
+	}
+	for _, tt := range []struct {
+		planned, again int
+		want           string
+	}{
+		{199, 0, "line 201: quiz2/ipv4/off/200 contradicts itself: it is one more than the 199 cells of the plan"},
+		{0, 1, "line 202: quiz2/ipv4/off/1 contradicts itself: it is there already"},
+		{0, 64, "line 202: quiz2/ipv4/off/64 "},
+		{0, 200, "line 202: quiz2/ipv4/off/200 "},
+	} {
+		all := cells
+		if tt.again > 0 {
+			all = append(all[:200:200], cells[tt.again-1])
+		}
+		if _, err := Read(strings.NewReader(unchecked(t, header(tt.planned), all...))); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("of %d, and %d again: want %q, got %v", tt.planned, tt.again, tt.want, err)
+		}
+	}
+}
+
+// unchecked is a ledger that a Writer would refuse to write.
+func unchecked(t *testing.T, h Header, cells ...Cell) string {
+	t.Helper()
+	var b strings.Builder
+	w, err := NewWriter(&b, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range cells {
+		if err := w.line(filled(c)); err != nil {
+			t.Fatal(fmt.Errorf("%s: %w", c.ID(), err))
+		}
+	}
+	return b.String()
+}

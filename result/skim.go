@@ -1,0 +1,341 @@
+package result
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+)
+
+// skimmed are the fields of a cell that Skim leaves out, most of a ledger's bytes. Counters are not decoded but looked into.
+var skimmed = []string{"resets", "counters", "steps", "client", "flow", "tables", "events", "namespace", "program", "checks"}
+
+// Skim reads ledgers as ReadAll does, in a tenth of the time and without keeping them: each cell is handed over as it comes, with
+// its run as far as that is known. It is a Brief with the checks that failed and, of the counters, MigrateSuccess alone. The runs
+// that Skim returns have no cells, and their Header.Cells less the cells handed over are those that are missing. What Skim leaves
+// out it does not look at: a ledger that is broken there alone is read.
+//
+// An error of each ends it, and is returned as it is.
+func Skim(r io.Reader, each func(*Run, *Cell) error) ([]*Run, error) {
+	runs, err := skimAll(r, func(runs []*Run, c *Cell, _ []byte, _ int) error {
+		if err := each(runs[len(runs)-1], c); err != nil {
+			return &handedBack{err}
+		}
+		return nil
+	})
+	var theirs *handedBack
+	switch {
+	case errors.As(err, &theirs):
+		return nil, theirs.error
+	case err != nil:
+		return nil, fmt.Errorf("read ledger: %w", err)
+	}
+	return runs, nil
+}
+
+// Pick reads those cells of ledgers whole that are wanted, by what Skim hands over of each and the number of its run, from 0. It
+// also returns how many runs there are.
+func Pick(r io.Reader, want func(run int, c *Cell) bool) (picked map[int][]Cell, runs int, err error) {
+	picked = map[int][]Cell{}
+	all, err := skimAll(r, func(of []*Run, c *Cell, line []byte, schema int) error {
+		n := len(of) - 1
+		if !want(n, c) {
+			return nil
+		}
+		whole, err := parseCell(line, schema)
+		if err == nil {
+			picked[n] = append(picked[n], *whole)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("read ledger: %w", err)
+	}
+	return picked, len(all), nil
+}
+
+// handedBack is an error of who was handed a cell.
+type handedBack struct{ error }
+
+// skimAll also hands over the line of each cell, the schema that it is of, and the runs so far, of which the last is its own.
+func skimAll(r io.Reader, each func(runs []*Run, c *Cell, line []byte, schema int) error) (runs []*Run, err error) {
+	lines := newLines(r)
+	var run *Run
+	schema := 0
+	var s skimmer
+	var planned plan
+	begin := func(h *Header) {
+		run, schema, planned = &Run{Header: *h}, h.Schema, plan{header: h}
+		run.Header.Schema = Schema
+		runs = append(runs, run)
+	}
+	for lines.next() {
+		if run == nil {
+			h, err := parseHeader(lines.text, lines.n)
+			if err != nil {
+				return nil, err
+			}
+			begin(h)
+			continue
+		}
+		if ending, ok := parseEnding(lines.text); ok {
+			run.Ending = ending
+			continue
+		}
+		c, err := s.cell(lines.text, schema)
+		if err != nil {
+			h, err := lines.header(err)
+			if err != nil {
+				return nil, err
+			}
+			begin(h)
+			continue
+		}
+		if err := planned.take(c); err != nil {
+			return nil, onLine(lines.n, err)
+		}
+		if err := each(runs, c, lines.text, schema); err != nil {
+			return nil, fmt.Errorf("line %d: %w", lines.n, err)
+		}
+	}
+	if lines.err != nil {
+		return nil, lines.err
+	}
+	if run == nil {
+		return nil, fmt.Errorf("line 1: %w: the file is empty", ErrNoHeader)
+	}
+	return runs, nil
+}
+
+// lines are those of ledgers that hold something, up to one that was cut short.
+type lines struct {
+	scan *bufio.Scanner
+	n    int // of the line, counted from 1
+	text []byte
+	at   int64 // where it begins, in bytes
+	end  int64 // of what was read
+	err  error // names the line
+}
+
+func newLines(r io.Reader) *lines {
+	l := &lines{scan: bufio.NewScanner(r)}
+	l.scan.Buffer(nil, maxLine)
+	l.scan.Split(splitLines)
+	return l
+}
+
+// next goes to the next line.
+func (l *lines) next() bool {
+	for l.scan.Scan() {
+		l.n++
+		l.text = l.scan.Bytes()
+		l.at, l.end = l.end, l.end+int64(len(l.text))
+		if l.n == 1 {
+			return true
+		}
+		if !bytes.HasSuffix(l.text, []byte("\n")) {
+			l.text = bytes.TrimRight(l.text, "\x00") // what a power cut leaves of what was not yet on the disk
+		}
+		switch {
+		case len(bytes.TrimSpace(l.text)) == 0: // an editor's, or one that was pasted in
+			continue
+		case cutShort(l.text):
+			if bytes.HasPrefix(bytes.TrimSpace(l.text), []byte(`{"schema":`)) { // a run began of which nothing is known
+				l.err = fmt.Errorf("line %d: the header of another run, cut short", l.n)
+			}
+			return false
+		}
+		return true
+	}
+	if err := l.scan.Err(); errors.Is(err, bufio.ErrTooLong) {
+		l.err = fmt.Errorf("line %d: longer than %d MiB", l.n+1, maxLine>>20)
+	} else if err != nil {
+		l.err = fmt.Errorf("line %d: %w", l.n+1, err)
+	}
+	return false
+}
+
+// header reads the header of the next run on a line that is no cell, which the error says; it is of what the line is taken for.
+func (l *lines) header(noCell error) (*Header, error) {
+	h, err := parseHeader(l.text, l.n)
+	if errors.Is(err, ErrNoHeader) {
+		return nil, onLine(l.n, noCell)
+	}
+	return h, err
+}
+
+// skimmer decodes cells; it keeps its buffer from one to the next.
+type skimmer struct{ rest []byte }
+
+// cell decodes what a line says of a cell but the fields that are skimmed.
+func (s *skimmer) cell(line []byte, schema int) (*Cell, error) {
+	if schema == 1 { // its fields are others
+		c, err := parseCell(line, schema)
+		if err != nil {
+			return nil, err
+		}
+		return brief(c), nil
+	}
+	var counters, checks []byte
+	s.rest = append(s.rest[:0], '{')
+	ok := walkObject(line, func(key, value []byte) {
+		switch {
+		case !slices.Contains(skimmed, string(key)):
+			if len(s.rest) > 1 {
+				s.rest = append(s.rest, ',')
+			}
+			s.rest = append(append(append(append(s.rest, '"'), key...), `":`...), value...)
+		case string(key) == "counters":
+			counters = value
+		case string(key) == "checks":
+			checks = value
+		}
+	})
+	if !ok { // whoever wrote that: the error is the decoder's
+		c, err := parseCell(line, schema)
+		if err != nil {
+			return nil, err
+		}
+		return brief(c), nil
+	}
+	s.rest = append(s.rest, '}')
+	c, err := parseCell(s.rest, schema)
+	if err != nil {
+		return nil, err
+	}
+	if n, ok := counter(counters, MigrateSuccess); ok {
+		c.Counters[MigrateSuccess] = n
+	}
+	if c.Status != Pass && len(checks) > 0 {
+		if err := json.Unmarshal(checks, &c.Checks); err != nil {
+			return nil, fmt.Errorf("%s: checks: %w", c.ID(), err)
+		}
+	}
+	return brief(c), nil
+}
+
+// brief is a cell as Skim hands it over.
+func brief(c *Cell) *Cell {
+	b := c.Brief()
+	if n, ok := c.Counters[MigrateSuccess]; ok {
+		b.Counters = map[string]int64{MigrateSuccess: n}
+	}
+	if c.Status != Pass {
+		b.Checks = c.Failed()
+	}
+	return &b
+}
+
+// counter is the value of one of a JSON object of numbers.
+func counter(object []byte, name string) (int64, bool) {
+	if len(object) == 0 || !bytes.Contains(object, []byte(`"`+name+`"`)) {
+		return 0, false
+	}
+	var n int64
+	found := false
+	walkObject(object, func(key, value []byte) {
+		if v, err := strconv.ParseInt(string(value), 10, 64); err == nil && string(key) == name {
+			n, found = v, true
+		}
+	})
+	return n, found
+}
+
+// walkObject tells of each key of a JSON object, as it is written, and its value. It is false where it meets what it does not
+// understand, which need not be an error in JSON. Values are not checked but for where they end.
+func walkObject(text []byte, each func(key, value []byte)) bool {
+	text = bytes.Trim(text, " \t\r\n")
+	if len(text) < 2 || text[0] != '{' || text[len(text)-1] != '}' {
+		return false
+	}
+	text = bytes.TrimLeft(text[1:], " \t\r\n")
+	if text[0] == '}' {
+		return len(text) == 1
+	}
+	for {
+		n := stringEnd(text)
+		if n < 0 {
+			return false
+		}
+		key := text[1 : n-1]
+		text = bytes.TrimLeft(text[n:], " \t\r\n")
+		if len(text) == 0 || text[0] != ':' {
+			return false
+		}
+		text = bytes.TrimLeft(text[1:], " \t\r\n")
+		n = valueEnd(text)
+		if n <= 0 {
+			return false
+		}
+		each(key, text[:n])
+		text = bytes.TrimLeft(text[n:], " \t\r\n")
+		switch {
+		case len(text) == 0:
+			return false
+		case text[0] == '}':
+			return len(text) == 1
+		case text[0] != ',':
+			return false
+		}
+		text = bytes.TrimLeft(text[1:], " \t\r\n")
+	}
+}
+
+// stringEnd is how long the JSON string is that a text begins with; -1: it begins with none.
+func stringEnd(text []byte) int {
+	if len(text) == 0 || text[0] != '"' {
+		return -1
+	}
+	for at := 1; ; {
+		n := bytes.IndexByte(text[at:], '"')
+		if n < 0 {
+			return -1
+		}
+		at += n + 1
+		slashes := 0
+		for text[at-2-slashes] == '\\' { // ends at the string's first quote at the latest
+			slashes++
+		}
+		if slashes%2 == 0 {
+			return at
+		}
+	}
+}
+
+// valueEnd is how long the JSON value is that a text begins with; -1: it has no end.
+func valueEnd(text []byte) int {
+	depth := 0
+	for at := 0; at < len(text); {
+		switch text[at] {
+		case '"':
+			n := stringEnd(text[at:])
+			if n < 0 {
+				return -1
+			}
+			at += n
+			if depth == 0 {
+				return at
+			}
+			continue
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth--; depth < 0 { // of the object around it
+				return at
+			}
+			if depth == 0 {
+				return at + 1
+			}
+		case ',', ' ', '\t', '\r', '\n':
+			if depth == 0 {
+				return at
+			}
+		}
+		at++
+	}
+	return -1
+}
