@@ -34,7 +34,7 @@ func sequence(h *result.Header, c *result.Cell) string {
 	views := walk(c)
 	client, known := flowClient(c)
 	last := 0.0
-	for i, m := range sameSteps(moments(h, c)) {
+	for i, m := range foldSteps(moments(h, c)) {
 		if i > 0 && m.at-last >= seqWait && m.at-last < 1e6 {
 			d.y += 4
 			d.group(m.step, "wait")
@@ -80,9 +80,8 @@ func sequence(h *result.Header, c *result.Cell) string {
 	return svg.String()
 }
 
-// sameSteps makes one of steps that follow one another, have the same name, and have nothing to show between them. What fold makes one of
-// differs in numbers, and a listener of each step has a bar here.
-func sameSteps(all []moment) []moment {
+// foldSteps makes one of steps that follow one another, have the same name, and have nothing to show between them.
+func foldSteps(all []moment) []moment {
 	var out []moment
 	for i := 0; i < len(all); {
 		m, n := all[i], 1
