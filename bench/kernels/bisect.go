@@ -212,9 +212,10 @@ func (b *bisection) git(ctx context.Context, args ...string) (string, error) {
 	cmd := b.p.cmd(ctx, b.dir, "git", append([]string{"-c", "user.name=rpmig", "-c", "user.email=rpmig@localhost", "-c", "core.autocrlf=false"}, args...)...)
 	cmd.Env = append(cmd.Env, "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "TMPDIR="+b.p.temp, "RPMIG="+b.p.rpmig, "RPMIG_BOOTS="+b.boots())
 	var stdout bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, os.Stderr
+	person := struct{ io.Writer }{os.Stderr} // by a pipe, which is open for as long as what git has started
+	cmd.Stdout, cmd.Stderr = &stdout, person
 	if args[0] == "bisect" {
-		cmd.Stdout = os.Stderr // progress, to a person
+		cmd.Stdout = person // progress
 	}
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("git %s: %w", args[0], err)

@@ -72,7 +72,7 @@ func main() {
 		status, err = p.run(ctx, *out, *only)
 	}
 	if ctx.Err() != nil {
-		err = errors.New("interrupted")
+		status, err = 2, errors.New("interrupted")
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "kernels: error: %v\n", err)
