@@ -64,7 +64,7 @@ func TestCaptureOfAnother(t *testing.T) {
 		{"cut between packets", good[:strings.LastIndex(good, "\x06\x00\x00\x00")], "is not that of its cell: want 6 packets, got 5"},
 		{"a frame left out", captureOf(t, cell, 4000, 5), "is not that of its cell: want 6 packets, got 5"},
 		{"exchanged", captureOf(t, other, 4001, 6), `is not that of its cell: its comment is "quiz2/ipv4/off/1: lost`},
-		{"exchanged, and its comment made to fit", captureOf(t, nameless, 4001, 6), "frame 6 is not the reset (bare) from port 80 to 4000 that the ledger names"},
+		{"exchanged, and its comment made to fit", captureOf(t, nameless, 4001, 6), "frame 6 is not the reset (bare RST) from port 80 to 4000 that the ledger names"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			name := cell.Folder() + "/" + captureFile
