@@ -5,7 +5,11 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo dev)
+# The latest release, as CHANGELOG.md has it, and the commit; from a tag of that, what git describe makes of it. A file of sources has no
+# commit.
+RELEASE := $(shell sed -n 's/^## \[\([0-9][^]]*\)\].*/\1/p' CHANGELOG.md | head -n 1)
+VERSION ?= $(shell tag=$$(git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null) && echo "$${tag#v}" || \
+	{ commit=$$(git describe --always --dirty 2>/dev/null) && echo "$(RELEASE)+$${commit//-/.}"; } || echo "$(RELEASE)")
 ARGS ?=
 TESTFLAGS ?=
 FUZZTIME ?= 10s
@@ -30,7 +34,7 @@ SCENARIOS := all
 # on the disk, and takes seven seconds. What it boots in a test, 35 MB, the test fetches by apt into the user's cache.
 FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium \
 	xmllint=libxml2-utils zstd=zstd prove=perl qemu-system-x86_64=qemu-system-x86 /usr/lib/python3/dist-packages/tap/parser.py=python3-tap \
-	/usr/lib/python3/dist-packages/lava_common/__init__.py=lava-common nginx=nginx-light
+	/usr/lib/python3/dist-packages/lava_common/__init__.py=lava-common nginx=nginx-light zsh=zsh fish=fish mandoc=mandoc
 FOR_BENCH := iptables=iptables python3=python3 nginx=nginx-light wrk=wrk
 # What the recipes of docs/recipes measure.
 FOR_SERVERS := nginx=nginx-light openssl=openssl haproxy=haproxy lighttpd=lighttpd apache2=apache2 caddy=caddy gunicorn=gunicorn \
@@ -105,11 +109,21 @@ deps-generate: ## install what generate uses, by apt-get: sudo make deps-generat
 build: ## build bin/rpmig, one static binary
 	@# The tag leaves out a Markdown parser, which every process would set up: the manual page is written without it.
 	@# Without symbols it is a fifth smaller, and a guest unpacks it at each boot; a panic's stack has its names all the same.
-	CGO_ENABLED=0 go build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/rpmig ./cmd/rpmig
+	CGO_ENABLED=0 go build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '-s -w -X main.madeVersion=$(VERSION)' -o bin/rpmig ./cmd/rpmig
+
+.PHONY: release
+release: ## build what is published: tarballs and Debian packages for amd64 and arm64, bills of materials, sums, in bin/release
+	@time=$$(git log -1 --format=%ct) || { echo "make: a release is made of a commit, and git knows of none here" >&2; exit 1; }; \
+	cd ci/release && CGO_ENABLED=0 GOFLAGS= go run . -version '$(VERSION)' -time "$$time" -tree ../.. -out ../../bin/release
+	@cd bin/release && sha256sum -c --quiet SHA256SUMS && ls -l
+
+.PHONY: check-release
+check-release: ## check that two releases of one commit are the same, and what is in them; takes minutes
+	cd ci/release && GOFLAGS= go vet . && GOFLAGS= go test -count=1 .
 
 .PHONY: build-arm64
 build-arm64: ## build bin/rpmig-arm64, which bin/rpmig takes along into a kernel for arm64
-	CGO_ENABLED=0 GOARCH=arm64 go build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/rpmig-arm64 ./cmd/rpmig
+	CGO_ENABLED=0 GOARCH=arm64 go build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '-s -w -X main.madeVersion=$(VERSION)' -o bin/rpmig-arm64 ./cmd/rpmig
 
 .PHONY: run
 run: build ## build rpmig and play every scenario, as root or not; ARGS='--migrate=all' and the like

@@ -68,13 +68,18 @@ type Place interface {
 // Dir is a folder as a Place.
 type Dir string
 
-// Create implements Place.
+// Create implements Place. It refuses a name that a link leads out of the folder: others may have made it.
 func (d Dir) Create(name string) (io.WriteCloser, error) {
-	name = filepath.Join(string(d), filepath.FromSlash(name))
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+	root, err := os.OpenRoot(string(d))
+	if err != nil {
 		return nil, err
 	}
-	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	defer func() { _ = root.Close() }()
+	name = filepath.FromSlash(name)
+	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return nil, err
+	}
+	return root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 }
 
 // Put writes a file.

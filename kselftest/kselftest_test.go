@@ -39,6 +39,7 @@ var beyond = map[string]string{
 	"CGROUP_BPF":                         "BPF_STREAM_PARSER depends on it",
 	"DEBUG_INFO_BTF":                     "the trace by BPF, and SOCK_DESTROY by a program",
 	"DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT": "DEBUG_INFO_BTF depends on it",
+	"DEBUG_KERNEL":                       "DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT depends on it",
 	"FTRACE":                             "the trace by perf events",
 	"INET_DIAG_DESTROY":                  "close-by-sock-destroy",
 	"NET_XGRESS":                         "the tc program; BPF_SYSCALL selects it",

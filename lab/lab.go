@@ -150,13 +150,13 @@ func (l *Lab) Fact(name string, got any) {
 	if n, ok := got.(int); ok {
 		number = float64(n)
 	}
-	l.obs.Facts = append(l.obs.Facts, verdict.Fact{Name: name, Got: fmt.Sprint(got), Number: number})
+	l.obs.Facts = append(l.obs.Facts, verdict.Fact{Name: name, Got: fmt.Sprint(got), Number: number, Step: len(l.obs.Steps)})
 }
 
 // FactNumber notes a number that the scenario has found out, with what explains it to the reader. The judge holds the number
 // against a verdict.Range.
 func (l *Lab) FactNumber(name string, number float64, explained string) {
-	l.obs.Facts = append(l.obs.Facts, verdict.Fact{Name: name, Got: fmt.Sprintf("%.3g (%s)", number, explained), Number: number})
+	l.obs.Facts = append(l.obs.Facts, verdict.Fact{Name: name, Got: fmt.Sprintf("%.3g (%s)", number, explained), Number: number, Step: len(l.obs.Steps)})
 }
 
 // Share says of how many of the connections something is true, without their number where that will do.

@@ -6,6 +6,7 @@ package netns
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 	"time"
@@ -147,12 +148,18 @@ func (e *UnshareError) Unwrap() error { return e.Err }
 // NotAllowed tells whether the kernel did not let this user, which it may do in a user namespace.
 func (e *UnshareError) NotAllowed() bool { return errors.Is(e.Err, unix.EPERM) }
 
+// containerHint is for root that lacks what root has elsewhere, which is root of a container. ci/Dockerfile is tried so.
+const containerHint = "in a container: docker run --security-opt systempaths=unconfined --cap-add SYS_ADMIN --cap-add NET_ADMIN, " +
+	"or docker run --privileged"
+
 // Hint returns what to do next; unshare(2) lists the errors.
 func (e *UnshareError) Hint() string {
 	var denied *kernel.DeniedError
 	switch {
 	case errors.As(e.Err, &denied) && len(denied.Missing) == 0: // a user namespace would be refused as well
 		return denied.Hint()
+	case errors.Is(e.Err, unix.EPERM) && os.Geteuid() == 0:
+		return containerHint
 	case errors.Is(e.Err, unix.EPERM):
 		return "run it as root, or allow user namespaces: sudo sysctl -w user.max_user_namespaces=10000"
 	case errors.Is(e.Err, unix.ENOSPC):

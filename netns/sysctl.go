@@ -187,7 +187,7 @@ func (e *SysctlError) Unwrap() error { return e.Err }
 // Hint returns what to do next.
 func (e *SysctlError) Hint() string {
 	if errors.Is(e.Err, unix.EROFS) || errors.Is(e.Err, fs.ErrPermission) {
-		return "/proc/sys must be writable; in a container: docker run --privileged, or mount -o remount,rw /proc/sys"
+		return "/proc/sys must be writable; " + containerHint
 	}
 	return "/proc/sys must be the kernel's: mount -t proc proc /proc; in a container: docker run --privileged; " +
 		"under systemd: ProcSubset=all"

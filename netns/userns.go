@@ -32,6 +32,9 @@ func (e *NoRightsError) Hint() string {
 	if errors.Is(e.Err, unix.ENOENT) { // /proc/self/exe
 		return "mount -t proc proc /proc"
 	}
+	if os.Geteuid() == 0 {
+		return containerHint
+	}
 	return "run it as root (sudo rpmig …), or allow user namespaces: sudo sysctl -w user.max_user_namespaces=10000"
 }
 

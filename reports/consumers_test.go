@@ -173,3 +173,34 @@ func TestKernelReaders(t *testing.T) {
 		}
 	}
 }
+
+// TestHTMLValidator: the checker of the W3C, vnu, has nothing to say of a page. It is looked for on the PATH, and as vnu.jar where what
+// others have published is; its npm package vnu-jar brings that.
+func TestHTMLValidator(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: vnu takes seconds")
+	}
+	vnu := []string{"vnu"}
+	if _, err := exec.LookPath("vnu"); err != nil {
+		vnu = []string{"java", "-Xss8m", "-jar", published(t, "vnu.jar")}
+	}
+	// It does not compare the hashes of a policy with what they are of: TestHTMLPolicy and the browser do.
+	hashes := regexp.MustCompile(`.*Inline (style|script) violates Content Security Policy.*\n?`)
+	valid := func(text string) string {
+		said, err := program(t, text, vnu[0], append(vnu[1:], "--no-langdetect", "--html")...)
+		said = hashes.ReplaceAllString(said, "")
+		if err != nil && said == "" && !strings.Contains(err.Error(), "exit status") {
+			t.Fatal(err)
+		}
+		return said
+	}
+	page := render(t, "html", faulty(), Options{})
+	for what, page := range map[string]string{"packed": page, "unpacked": unfold(t, page), "hostile": unfold(t, render(t, "html", poisoned(), Options{}))} {
+		if said := valid(page); said != "" {
+			t.Errorf("%s: %s", what, said)
+		}
+	}
+	if said := valid("<!doctype html><title>x</title><p id=a><p id=a>"); !strings.Contains(said, "Duplicate ID") {
+		t.Errorf("vnu has nothing to say of an id that is there twice: %s", said)
+	}
+}

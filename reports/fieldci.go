@@ -7,6 +7,7 @@ import (
 	"math"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/rpmig/rpmig/result"
 )
@@ -226,7 +227,8 @@ type (
 		Comment     string           `json:"comment,omitempty"`
 		LogExcerpt  string           `json:"log_excerpt,omitempty"`
 		Status      string           `json:"status"`
-		Duration    float64          `json:"duration,omitempty"` // seconds
+		StartTime   string           `json:"start_time,omitempty"` // RFC 3339
+		Duration    float64          `json:"duration,omitempty"`   // seconds
 		Misc        kcidbMisc        `json:"misc"`
 	}
 	kcidbEnvironment struct {
@@ -275,7 +277,8 @@ func kcidbTests(run *result.Run, ids KCIDB) []kcidbTest {
 			said += "\n" + k.String()
 		}
 		add(name, kcidbTest{
-			Path: kcidbPath(c), Comment: place(c), LogExcerpt: excerpt(said), Status: kcidbStatus(c), Duration: max(c.Elapsed, 0),
+			Path: kcidbPath(c), Comment: place(c), LogExcerpt: excerpt(said), Status: kcidbStatus(c),
+			StartTime: kcidbStart(h, c), Duration: max(c.Elapsed, 0),
 			Misc: kcidbMisc{Status: c.Status, Repeat: c.Repeat, KnownBug: printable(c.Bug)},
 		})
 	}
@@ -303,6 +306,21 @@ func kcidbPath(c *result.Cell) string {
 		parts = append(parts, lavaOther.ReplaceAllString(part, "_"))
 	}
 	return "rpmig." + strings.Join(parts, ".")
+}
+
+// mostSeconds are in a run of 30 years: what a ledger says of longer ones is not to be believed.
+const mostSeconds = 1e9
+
+// kcidbStart is when a cell began; empty where the ledger does not tell.
+func kcidbStart(h *result.Header, c *result.Cell) string {
+	if h.Started.IsZero() || !(c.At > 0 && c.At < mostSeconds) {
+		return ""
+	}
+	began := h.Started.UTC().Add(time.Duration(c.At * float64(time.Second)))
+	if began.Year() > 9999 {
+		return "" // RFC 3339 has no such year
+	}
+	return began.Format("2006-01-02T15:04:05.000Z07:00")
 }
 
 func kcidbStatus(c *result.Cell) string {

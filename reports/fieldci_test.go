@@ -2,11 +2,13 @@ package reports
 
 import (
 	"encoding/json"
+	"math"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -59,6 +61,35 @@ func TestKCIDBSchema(t *testing.T) {
 		if valid(render(t, "kcidb", mixed(), Options{KCIDB: wrong})) == nil || wrong.Validate() == nil {
 			t.Errorf("%+v is taken", wrong)
 		}
+	}
+}
+
+// TestKCIDBStart: when a cell began is told where the ledger tells, and in a form that the schema takes.
+func TestKCIDBStart(t *testing.T) {
+	run := timed()
+	late, east := run.Header, run.Header
+	east.Started.Time = time.Date(2026, 11, 28, 23, 59, 59, 750e6, time.FixedZone("", 3600))
+	late.Started.Time = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	for _, c := range []struct {
+		h    result.Header
+		at   float64
+		want string
+	}{
+		{run.Header, 1.2, "2026-02-01T00:00:00.100Z"},
+		{east, 0.0125, "2026-11-28T22:59:59.762Z"},
+		{run.Header, 0, ""},
+		{run.Header, -1, ""},
+		{run.Header, 1e300, ""},
+		{run.Header, math.NaN(), ""},
+		{result.Header{}, 1, ""},
+		{late, 2, ""},
+	} {
+		if got := kcidbStart(&c.h, &result.Cell{At: c.at}); got != c.want {
+			t.Errorf("%v and %v s: %q, want %q", c.h.Started, c.at, got, c.want)
+		}
+	}
+	if said := render(t, "kcidb", run, Options{KCIDB: someKCIDB}); strings.Count(said, `"start_time": "2026-0`) != 3 {
+		t.Errorf("want the start of three cells:\n%s", said)
 	}
 }
 

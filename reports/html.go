@@ -5,21 +5,14 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"html/template"
 	"io"
 	"maps"
-	"net/url"
-	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
-
-	"github.com/klauspost/compress/gzip"
 
 	"github.com/rpmig/rpmig/result"
 )
@@ -38,8 +31,8 @@ var (
 
 	htmlFuncs = template.FuncMap{
 		"mark": mark, "class": statusClass, "meaning": func(s result.Status) string { return meanings[s] },
-		"seconds": seconds, "printable": printable, "inc": func(i int) int { return i + 1 }, "slots": slots,
-		"sentence": sentence,
+		"seconds": seconds, "printable": printable, "slots": slots, "alike": alike,
+		"sentence": sentence, "was": was, "command": command, "first": func(c []htmlCount) result.Status { return c[0].Status },
 	}
 )
 
@@ -66,7 +59,9 @@ type htmlPage struct {
 	Statuses      []result.Status // that occur
 	Modes         []string
 	ModeDocs      []result.Mode
-	Rows          []*htmlRow
+	Sections      []*htmlSection
+	Cases         []*htmlCase   // what is not PASS, worst first
+	Lean          bool          // too many cells for each to be on the page as text
 	Compared      *htmlCompared // of a page of several
 	AnyStreams    bool
 	reloads       map[string]bool // ids that are taken
@@ -75,6 +70,21 @@ type htmlPage struct {
 	JS            template.JS
 	AnyTables     bool
 	DoubtSentence string
+}
+
+// maxText is how many cells a page may have that says of each, as text, what happened. A larger one says so of what is not PASS, and
+// has the rest packed: a browser that has to build all of it would keep its reader waiting for seconds.
+const maxText = 2500
+
+// htmlSection is a scenario.
+type htmlSection struct {
+	Scenario string
+	Title    string
+	Kernel   string // of a page of several
+	Rows     []*htmlRow
+	// Chunk has what is drawn of the cells: gzip, base64. They are packed together, since they resemble one another; each on its own
+	// would take four times the room.
+	Chunk template.HTML
 }
 
 // htmlRow is a scenario in a family.
@@ -86,9 +96,8 @@ type htmlRow struct {
 	Entries          []htmlEntry // by mode, in the page's order
 	Pair             []*htmlCell // off, and the mode that saves the connection, if both were played
 	Others           []*htmlCell
-	// Chunk has what is drawn of the row's cells: gzip, base64. A row is packed as a whole, since its cells resemble one
-	// another; each on its own would take four times the room.
-	Chunk template.HTML
+	Packed           bool      // what is in it is in the section's Chunk
+	Like             *htmlLink // the row of the scenario that has its timelines as text; nil: this one does
 }
 
 // htmlEntry is one mode of a row, over all its repeats.
@@ -104,6 +113,18 @@ type htmlEntry struct {
 type htmlCount struct {
 	Status result.Status
 	N      int
+	Href   template.URL // of the first cell of that status that is shown
+}
+
+// was are the modes of entries with what each came to, for the page's filter.
+func was(entries []htmlEntry) string {
+	var words []string
+	for _, e := range entries {
+		for _, c := range e.Counts {
+			words = append(words, printable(e.Mode+"="+string(c.Status)))
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // htmlCell is a cell. The page holds its sentences and its timeline as they are, so that it can be read without a
@@ -117,6 +138,9 @@ type htmlCell struct {
 	Gaps             string // of the kernel's trace
 	Timeline         string
 	Evidence         string // its folder, where that is known
+	Bugs             []htmlBug
+	First            *htmlParted
+	Again            string // command that plays it again
 }
 
 // renderHTML writes one file that needs nothing beside it and asks no network: links lead to the captures by relative
@@ -126,7 +150,7 @@ func renderHTML(w io.Writer, run *result.Run, o Options) error {
 	p.One = p.Kernels[0]
 	p.Title = "on Linux " + printable(run.Header.Kernel)
 	var err error
-	if p.Rows, err = p.One.rows(p.Modes, map[string]bool{}); err != nil {
+	if p.Sections, err = p.draw(p.One, map[string]bool{}); err != nil {
 		return fmt.Errorf("write html: %w", err)
 	}
 	return p.write(w)
@@ -150,163 +174,6 @@ func policy(js, css string) string {
 		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 	}
 	return fmt.Sprintf("default-src 'none'; script-src %s; style-src %s; base-uri 'none'; form-action 'none'", hash(js), hash(css))
-}
-
-// rowCells are the cells of a scenario in a family, sorted, and the ids of their row and of each.
-type rowCells struct {
-	id      string
-	cells   []*result.Cell
-	anchors []string
-}
-
-// htmlRows groups sorted cells of a kernel, which has a name on a page of several. It takes ids.
-func htmlRows(cells []*result.Cell, kernel string, taken map[string]bool) []rowCells {
-	var rows []rowCells
-	if kernel != "" {
-		kernel += "/"
-	}
-	for len(cells) > 0 {
-		n := 1
-		for n < len(cells) && cells[n].Scenario == cells[0].Scenario && cells[n].Family == cells[0].Family {
-			n++
-		}
-		r := rowCells{id: unique("row="+anchor(kernel+cells[0].Scenario+"/"+cells[0].Family), taken), cells: cells[:n]}
-		for _, c := range r.cells {
-			r.anchors = append(r.anchors, unique("cell="+anchor(kernel+c.ID()), taken))
-		}
-		rows, cells = append(rows, r), cells[n:]
-	}
-	return rows
-}
-
-// htmlDrawer makes the rows of a page.
-type htmlDrawer struct {
-	stories *Stories
-	alone   *Stories // for the timeline of a cell beside which the outcome stands already
-	modes   []string
-	o       Options
-	kernel  string // its name on a page of several, and the folder of the run below that of the page
-}
-
-// rows makes several at a time: one takes milliseconds, most of them in its template, and there may be hundreds.
-func (d *htmlDrawer) rows(of []rowCells) ([]*htmlRow, error) {
-	rows, errs := make([]*htmlRow, len(of)), make([]error, len(of))
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range min(runtime.NumCPU(), len(of)) {
-		workers.Go(func() {
-			s := &scratch{}
-			s.z = gzip.NewWriter(&s.packed)
-			for i := int(next.Add(1)) - 1; i < len(of); i = int(next.Add(1)) - 1 {
-				rows[i], errs[i] = d.row(of[i], s)
-			}
-		})
-	}
-	workers.Wait()
-	return rows, errors.Join(errs...)
-}
-
-// scratch is what making a row takes. It is used again for the next, since a page has hundreds, and a compressor has a megabyte.
-type scratch struct {
-	z             *gzip.Writer
-	packed, drawn bytes.Buffer
-}
-
-func (d *htmlDrawer) row(row rowCells, s *scratch) (*htmlRow, error) {
-	cells := row.cells
-	r := &htmlRow{Kernel: d.kernel, ID: row.id, Href: template.URL("#" + row.id), Scenario: cells[0].Scenario, Family: cells[0].Family}
-	left, right := d.pair(cells)
-	pictures := map[string]int{}
-	shown := map[string]*htmlCell{} // by mode, the cell that the matrix links to
-	z := s.z
-	s.packed.Reset()
-	s.drawn.Reset()
-	z.Reset(&s.packed)
-	for i, c := range cells {
-		h := &htmlCell{Cell: c, Anchor: row.anchors[i], Title: d.title(c), Gaps: gaps(c.Trace), Evidence: d.o.evidence(c)}
-		if doubtful(c) {
-			h.Doubtful = doubt
-		}
-		first := shown[c.Mode] == nil
-		if first || shown[c.Mode].Status == result.Pass && c.Status != result.Pass {
-			shown[c.Mode] = h
-		}
-		if !first && c.Status == result.Pass {
-			continue // one of a kind is enough; its verdict is counted in the matrix
-		}
-		h.Happened, h.Remedy = d.stories.Outcome(c)
-		if c == left || c == right {
-			if len(c.Flow) > 0 {
-				h.Timeline = d.stories.Timeline(c)
-			}
-			r.Pair = append(r.Pair, h)
-		} else {
-			r.Others = append(r.Others, h)
-		}
-		if pictures[c.Mode]++; pictures[c.Mode] <= maxPictures {
-			if err := cellTemplate().Execute(z, d.details(h)); err != nil {
-				return nil, err
-			}
-			if len(c.Steps)+len(c.Flow) > 0 {
-				fmt.Fprintf(&s.drawn, `<div class="drawing" data-of="%s">%s</div>`, h.Anchor, sequence(d.stories.header, c))
-			}
-		}
-	}
-	// Gzip looks back 32 kB: diagrams beside one another take half the room of diagrams apart.
-	if _, err := z.Write(s.drawn.Bytes()); err != nil {
-		return nil, err
-	}
-	if err := z.Close(); err != nil {
-		return nil, err
-	}
-	r.Chunk = template.HTML(base64.StdEncoding.EncodeToString(s.packed.Bytes())) // no letter in it needs escaping
-	for _, mode := range d.modes {
-		r.Entries = append(r.Entries, newHTMLEntry(cells, mode, shown[mode]))
-	}
-	return r, nil
-}
-
-// pair picks the two cells that stand side by side: the off cell, and the first of the migrating modes that saved the
-// connection, or the first there is.
-func (d *htmlDrawer) pair(cells []*result.Cell) (left, right *result.Cell) {
-	for _, c := range cells {
-		if c.Control == result.IsControl && left == nil {
-			left = c
-		}
-		better := right == nil || right.Connections.Lost > 0 && c.Connections.Lost == 0
-		if d.stories.saves(c.Mode) != "" && c.Connections.Staged > 0 && better {
-			right = c
-		}
-	}
-	if left == nil && right == nil {
-		left = cells[0]
-	}
-	return left, right
-}
-
-func newHTMLEntry(cells []*result.Cell, mode string, shown *htmlCell) htmlEntry {
-	if shown == nil {
-		return htmlEntry{Mode: mode}
-	}
-	e := htmlEntry{Mode: mode, Href: template.URL("#" + shown.Anchor)}
-	var sum result.Cell
-	count := map[result.Status]int{}
-	for _, c := range cells {
-		if c.Mode == mode {
-			sum.Connections.Staged += c.Connections.Staged
-			sum.Connections.Survived += c.Connections.Survived
-			sum.Connections.Lost += c.Connections.Lost
-			count[c.Status]++
-			e.Repeats++
-		}
-	}
-	e.Fact, e.Lost = sum.Fact(), sum.Connections.Lost > 0
-	for _, s := range slices.Concat(result.Statuses(), unknown(count)) {
-		if count[s] > 0 {
-			e.Counts = append(e.Counts, htmlCount{s, count[s]})
-		}
-	}
-	return e
 }
 
 // unknown returns the statuses that no rpmig writes; a ledger may be of another program.
@@ -364,124 +231,4 @@ func statusClass(s result.Status) string {
 		return "error"
 	}
 	return strings.ToLower(string(s))
-}
-
-// htmlDetails is what cell.html shows.
-type htmlDetails struct {
-	*htmlCell
-	Stages   []htmlStage
-	Last     int // of Stages
-	Decides  int // the stage at which the connection's fate was decided: where the slider is at first
-	Tables   bool
-	Checks   []result.Check // failed ones first
-	Capture  string         // its link, if it has one
-	Client   string         // of the connection that is drawn
-	Resets   []string
-	Text     string // the timeline, where the page does not have it already
-	Many     bool
-	Counters []htmlCounter
-}
-
-type htmlCounter struct {
-	Name  string
-	Delta int64
-}
-
-// htmlStage is a stop of the slider: a step, and the socket tables once it is over.
-type htmlStage struct {
-	result.Step
-	view
-	Known bool
-}
-
-func (d *htmlDrawer) details(h *htmlCell) *htmlDetails {
-	c := h.Cell
-	out := &htmlDetails{
-		htmlCell: h, Last: len(c.Steps) - 1, Tables: len(c.Tables) > 0, Many: c.Connections.Staged > 1,
-	}
-	if h.Timeline == "" && len(c.Flow) > 0 {
-		out.Text = d.alone.Timeline(c)
-	}
-	views := walk(c)
-	out.Decides = decisive(c, views)
-	for i, s := range c.Steps {
-		stage := htmlStage{Step: s}
-		if views != nil {
-			stage.view, stage.Known = views[i], views[i].Known
-		}
-		out.Stages = append(out.Stages, stage)
-	}
-	out.Checks = c.Failed()
-	for _, k := range c.Checks {
-		if k.OK {
-			out.Checks = append(out.Checks, k)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.Counters)) {
-		out.Counters = append(out.Counters, htmlCounter{name, c.Counters[name]})
-	}
-	const most = 8
-	for i, r := range killers(c) {
-		if i == most {
-			out.Resets = append(out.Resets, fmt.Sprintf("and more: %d resets in all", len(c.Resets)))
-			break
-		}
-		out.Resets = append(out.Resets, resetLine(c, r))
-	}
-	if client, ok := flowClient(c); ok {
-		out.Client = client.String()
-	}
-	// A path that leads out of the ledger's folder, or to another scheme or host, is shown and not linked.
-	if f := c.Capture.File; f != "" && filepath.IsLocal(f) && (d.kernel == "" || filepath.IsLocal(d.kernel)) {
-		out.Capture = (&url.URL{Path: "./" + d.folder() + f}).String()
-	}
-	return out
-}
-
-// folder is that of the run, as the page sees it.
-func (d *htmlDrawer) folder() string {
-	if d.kernel == "" {
-		return ""
-	}
-	return d.kernel + "/"
-}
-
-// title is the name of a cell, on a page of several kernels with that of its own.
-func (d *htmlDrawer) title(c *result.Cell) string {
-	if d.kernel == "" {
-		return place(c)
-	}
-	return place(c) + " on " + printable(d.kernel)
-}
-
-// decisive returns the step in which the connection was reset, or in which it was seen at its new listener, or the last.
-func decisive(c *result.Cell, views []view) int {
-	last := max(len(c.Steps)-1, 0)
-	if r, ok := ending(c); ok && c.Connections.Lost > 0 {
-		return min(max(r.Step-1, 0), last)
-	}
-	for i, v := range views {
-		closed := slices.ContainsFunc(v.Listeners, func(l listenerView) bool { return l.State == "closed" })
-		moved := slices.ContainsFunc(v.Changes, func(c change) bool { return c.moves })
-		if closed && moved {
-			return i
-		}
-	}
-	return last
-}
-
-// slots is how an accept queue is drawn: as many places as hold something, with what is known of each.
-func slots(l listenerView) []string {
-	const most = 8
-	var out []string
-	for _, s := range l.Held {
-		out = append(out, fmt.Sprintf("port %d", s.Port()))
-	}
-	for len(out) < min(l.Queue, most) {
-		out = append(out, "waits")
-	}
-	if len(out) > most || l.Queue > len(out) {
-		out = append(out[:min(len(out), most)], fmt.Sprintf("%d in all", l.Queue))
-	}
-	return out
 }

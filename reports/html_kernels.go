@@ -44,6 +44,11 @@ func newHTMLPage(all []*kernelRun) *htmlPage {
 		p.add(run)
 	}
 	slices.SortFunc(p.Modes, modeOrder(h))
+	cells := 0
+	for _, k := range all {
+		cells += k.Len()
+	}
+	p.Lean = cells > maxText
 	return p
 }
 
@@ -52,7 +57,7 @@ func (p *htmlPage) add(run *kernelRun) {
 	cells := sorted(run.Run)
 	k := &htmlKernel{
 		kernelRun: run, Name: run.name, Release: run.Header.Release(), Facts: guestFacts(run.Header.Guest),
-		Command:  strings.Join(append([]string{"rpmig"}, run.Header.Command...), " "),
+		Command:  command(run.Header.Command),
 		Backends: strings.Join(dropBackends(cells), " and by "), Streams: pools(cells), Reloads: htmlReloads(cells, run.name, p.reloads),
 	}
 	var doubted []*result.Cell
@@ -70,10 +75,21 @@ func (p *htmlPage) add(run *kernelRun) {
 	p.Kernels = append(p.Kernels, k)
 }
 
-// rows are the scenarios and families of a run. Their ids are none of those that are taken.
-func (k *htmlKernel) rows(modes []string, taken map[string]bool) ([]*htmlRow, error) {
-	d := htmlDrawer{NewStories(k.Run), NewStories(&result.Run{Header: k.Header}), modes, k.o, k.name}
-	return d.rows(htmlRows(sorted(k.Run), k.name, taken))
+// draw makes the sections of a run, and adds its cases. Their ids are none of those that are taken.
+func (p *htmlPage) draw(k *htmlKernel, taken map[string]bool) ([]*htmlSection, error) {
+	d := htmlDrawer{
+		stories: NewStories(k.Run), alone: NewStories(&result.Run{Header: k.Header}), modes: p.Modes, o: k.o, lean: p.Lean, kernel: k.name,
+	}
+	rows := htmlRows(sorted(k.Run), k.name, taken)
+	p.Cases = d.cases(p.Cases, rows)
+	var of [][]rowCells
+	for i, r := range rows {
+		if i == 0 || r.cells[0].Scenario != rows[i-1].cells[0].Scenario {
+			of = append(of, nil)
+		}
+		of[len(of)-1] = append(of[len(of)-1], r)
+	}
+	return d.sections(of)
 }
 
 // htmlCompared is what a page of several kernels has of them side by side.
@@ -81,6 +97,7 @@ type htmlCompared struct {
 	Kernels []string
 	Rows    []htmlDifference // what differs
 	Alike   string
+	lean    bool
 	Groups  []*htmlGroup // all
 }
 
@@ -106,16 +123,17 @@ type htmlLine struct {
 func renderPages(w io.Writer, all []*kernelRun, _ Options) error {
 	p := newHTMLPage(all)
 	p.Title = "on " + result.Plural(len(all), "kernel", "kernels")
-	p.Compared = &htmlCompared{}
+	p.Compared = &htmlCompared{lean: p.Lean}
 	taken := map[string]bool{}
 	entries := map[string]map[setting][]htmlEntry{} // by scenario, a kernel each
 	for i, k := range p.Kernels {
 		p.Compared.Kernels = append(p.Compared.Kernels, k.name)
-		rows, err := k.rows(p.Modes, taken)
+		sections, err := p.draw(k, taken)
 		if err != nil {
 			return fmt.Errorf("write html: %w", err)
 		}
-		for _, r := range rows {
+		p.Sections = append(p.Sections, sections...)
+		for _, r := range rowsOf(sections) {
 			for _, e := range r.Entries {
 				s := setting{r.Family, e.Mode}
 				if entries[r.Scenario] == nil {
@@ -127,14 +145,36 @@ func renderPages(w io.Writer, all []*kernelRun, _ Options) error {
 				entries[r.Scenario][s][i] = e.brief()
 			}
 		}
-		p.Rows = append(p.Rows, rows...)
 	}
-	slices.SortStableFunc(p.Rows, func(a, b *htmlRow) int {
-		return cmp.Or(cmp.Compare(a.Scenario, b.Scenario), cmp.Compare(a.Family, b.Family))
-	})
+	slices.SortStableFunc(p.Sections, func(a, b *htmlSection) int { return cmp.Compare(a.Scenario, b.Scenario) })
 	p.Compared.fill(compare(all), entries)
 	return p.write(w)
 }
+
+func rowsOf(sections []*htmlSection) []*htmlRow {
+	var rows []*htmlRow
+	for _, s := range sections {
+		rows = append(rows, s.Rows...)
+	}
+	return rows
+}
+
+// blockRows is how many rows a table of a Lean page has: a browser lays out and paints those of the tables on the screen.
+const blockRows = 50
+
+// blocks are rows in as many tables as the page has.
+func blocks[R any](rows []R, lean bool) [][]R {
+	if !lean {
+		return slices.Collect(slices.Chunk(rows, max(len(rows), 1)))
+	}
+	return slices.Collect(slices.Chunk(rows, blockRows))
+}
+
+// Blocks are the rows of the matrix.
+func (p *htmlPage) Blocks() [][]*htmlRow { return blocks(rowsOf(p.Sections), p.Lean) }
+
+// Blocks are the groups of the matrix.
+func (h *htmlCompared) Blocks() [][]*htmlGroup { return blocks(h.Groups, h.lean) }
 
 // brief is an entry whose counts tell a number only where repeats differ.
 func (e htmlEntry) brief() htmlEntry {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -380,6 +381,8 @@ func poisoned() *result.Run {
 	run := quizzes()
 	h := &run.Header
 	h.Version, h.Kernel, h.Upstream, h.Machine, h.Command = poison, poison, poison, poison, []string{poison}
+	h.Scenarios = []result.About{{Name: poison, Title: poison}}
+	h.Bugs = []result.Bug{{ID: poison, Doc: poison, Link: "javascript:boom()", Since: poison, Fixed: []string{poison}}}
 	h.Guest = &result.Guest{Name: poison, From: poison, Image: poison, Emulator: poison, Accelerator: poison, Config: poison, Virtual: true}
 	run.Ending = &result.Ending{Why: poison, Console: []string{poison, poison}}
 	for i := range h.Modes {
@@ -435,7 +438,7 @@ func htmlRuns() map[string]*result.Run {
 	return all
 }
 
-var chunks = regexp.MustCompile(`<script type="application/gzip;base64">([^<]*)</script>`)
+var chunks = regexp.MustCompile(`<script type="text/plain">([^<]*)</script>`)
 
 // unfold returns the page with what is packed in it in its place, as a browser that opened everything has it.
 func unfold(t *testing.T, page string) string {
@@ -469,7 +472,7 @@ func parseHTML(t *testing.T, page string) (elements []element, text string) {
 	t.Helper()
 	page = strings.NewReplacer(pageJS, "", pageCSS, "").Replace(page)
 	// XML wants a value for every attribute; HTML does not.
-	page = regexp.MustCompile(`\s(hidden|open)([\s>])`).ReplaceAllString(page, ` $1=""$2`)
+	page = regexp.MustCompile(`\s(hidden|open|checked)([\s>])`).ReplaceAllString(page, ` $1=""$2`)
 	page = strings.TrimPrefix(page, "<!doctype html>")
 	d := xml.NewDecoder(strings.NewReader(page))
 	d.Entity, d.AutoClose = xml.HTMLEntity, []string{"meta", "br", "input"}
@@ -510,10 +513,10 @@ func parseHTML(t *testing.T, page string) (elements []element, text string) {
 // are unique and links that lead somewhere.
 func sound(t *testing.T, page string) {
 	t.Helper()
-	known := strings.Fields("html head meta title style body a header h1 h2 h3 h4 small button p span b strong em dl div dt dd code main " +
-		"table thead tbody tr th td details summary article pre script footer section input output ul li br noscript svg rect path text g")
+	known := strings.Fields("html head meta title style body a header h1 h2 h3 h4 h5 small button p span b strong em dl div dt dd code main " +
+		"table thead tbody tr th td details summary article pre script footer section input output ul li br noscript label select option kbd svg rect path text g")
 	attrs := strings.Fields("lang charset http-equiv content name class href id type hidden scope rowspan tabindex role aria-label aria-hidden " +
-		"aria-live open data-for data-of data-step data-name data-at min max value step xmlns viewBox x y width height rx d text-anchor")
+		"aria-live open data-for data-of data-step data-name data-at data-find data-was data-row transform autocomplete placeholder checked min max value step xmlns viewBox x y width height rx d text-anchor")
 	if strings.Contains(unfold(t, page), "boom()</script>") {
 		t.Error("raw payload")
 	}
@@ -544,6 +547,13 @@ func sound(t *testing.T, page string) {
 	local := regexp.MustCompile(`^\./[^/\\]`)
 	for _, e := range elements {
 		href, ok := e.attrs["href"]
+		if e.attrs["class"] == "away" { // to what is known of a bug
+			if u, err := url.Parse(href); err != nil || u.Scheme != "https" || u.Host == "" {
+				t.Errorf("leads away: %s", href)
+			}
+			continue
+		}
+		href, _, _ = strings.Cut(href, "&step=")
 		if fragment, inner := strings.CutPrefix(href, "#"); ok && inner && !ids[fragment] {
 			t.Errorf("link to nowhere: %s", href)
 		} else if ok && !inner && (!local.MatchString(href) || strings.Contains(href, "..")) {

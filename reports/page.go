@@ -17,11 +17,14 @@ type page struct {
 	flushed bool      // there was something before what is in the buffer
 }
 
+// leastWidth is how narrow a page can be: what is not as wide has its lines broken by the terminal.
+const leastWidth = 40
+
 // newPage is as wide as the terminal, within bounds.
 func newPage(o Options) *page {
 	width := 80
 	if o.Width > 0 {
-		width = min(max(o.Width, 60), width)
+		width = min(max(o.Width, leastWidth), width)
 	}
 	return &page{width: width, color: o.Color}
 }

@@ -22,7 +22,7 @@ import (
 // Options are what a renderer may depend on besides the run.
 type Options struct {
 	Color   bool   // ANSI colours
-	Width   int    // of the terminal, in columns; none or more than 80 means 80, less than 60 means 60
+	Width   int    // of the terminal, in columns; none or more than 80 means 80, less than 40 means 40
 	Verbose bool   // the story, counters and checks of every cell
 	KCIDB   KCIDB  // of format kcidb
 	Dir     string // the run's folder, as the user named it; empty: not known, and no report says where evidence is

@@ -354,14 +354,14 @@ func TestGolden(t *testing.T) {
 		{"mixed.text", "text", mixed(), Options{Dir: dir}},
 		{"mixed-color.text", "text", mixed(), Options{Dir: dir, Color: true}},
 		{"mixed-verbose.text", "text", mixed(), Options{Dir: dir, Verbose: true}},
-		{"mixed-narrow.text", "text", mixed(), Options{Dir: dir, Width: 60}},
+		{"mixed-narrow.text", "text", mixed(), Options{Dir: dir, Width: 40}},
 		{"quizzes-verbose.text", "text", quizzes(), Options{Verbose: true}},
-		{"quizzes-verbose-narrow.text", "text", quizzes(), Options{Verbose: true, Width: 60}},
+		{"quizzes-verbose-narrow.text", "text", quizzes(), Options{Verbose: true, Width: 40}},
 		{"repeated.text", "text", repeated(), Options{Dir: dir}},
 		{"streams.text", "text", streams(), Options{Dir: dir}},
-		{"streams-narrow.text", "text", streams(), Options{Dir: dir, Width: 60}},
+		{"streams-narrow.text", "text", streams(), Options{Dir: dir, Width: 40}},
 		{"reloads.text", "text", reloads(), Options{Dir: dir}},
-		{"reloads-verbose-narrow.text", "text", reloads(), Options{Verbose: true, Width: 60}},
+		{"reloads-verbose-narrow.text", "text", reloads(), Options{Verbose: true, Width: 40}},
 		{"mixed.ktap", "ktap", mixed(), Options{Dir: dir}},
 		{"mixed.kcidb", "kcidb", mixed(), Options{KCIDB: someKCIDB}},
 		{"mixed.lava", "lava", mixed(), Options{}},
@@ -400,7 +400,7 @@ func TestUpstream(t *testing.T) {
 
 func TestVerboseExplains(t *testing.T) {
 	for name, run := range runs() {
-		for _, o := range []Options{{Verbose: true}, {Verbose: true, Color: true, Width: 60}} {
+		for _, o := range []Options{{Verbose: true}, {Verbose: true, Color: true, Width: 40}} {
 			all := render(t, "text", run, o)
 			for i := range run.Cells {
 				c := &run.Cells[i]

@@ -34,7 +34,7 @@ func sequence(h *result.Header, c *result.Cell) string {
 	views := walk(c)
 	client, known := flowClient(c)
 	last := 0.0
-	for i, m := range moments(h, c) {
+	for i, m := range foldSteps(moments(h, c)) {
 		if i > 0 && m.at-last >= seqWait && m.at-last < 1e6 {
 			d.y += 4
 			d.group(m.step, "wait")
@@ -46,6 +46,10 @@ func sequence(h *result.Header, c *result.Cell) string {
 		case stepMoment:
 			d.step(&m)
 			d.bars(views, m.step)
+			if check, at := parted(c); at == m.step {
+				said := fmt.Sprintf("%s: want %s, got %s", check.Name, check.Want, check.Got)
+				d.note(&moment{step: m.step, text: said}, "parted", "✗ ", "start", seqClient+10, 42)
+			}
 		case segmentMoment:
 			d.segment(&m)
 		case eventMoment:
@@ -76,6 +80,23 @@ func sequence(h *result.Header, c *result.Cell) string {
 	return svg.String()
 }
 
+// foldSteps makes one of steps that follow one another, have the same name, and have nothing to show between them.
+func foldSteps(all []moment) []moment {
+	var out []moment
+	for i := 0; i < len(all); {
+		m, n := all[i], 1
+		for m.kind == stepMoment && i+n < len(all) && all[i+n].kind == stepMoment && all[i+n].text == m.text {
+			n++
+		}
+		if n > 1 {
+			m.text += fmt.Sprintf(" × %d", n)
+		}
+		out = append(out, m)
+		i += n
+	}
+	return out
+}
+
 type diagram struct {
 	y           int
 	body, under strings.Builder // under: bars, which lie beneath the rest
@@ -90,8 +111,10 @@ type diagram struct {
 	}
 }
 
+// group begins at d.y, and what is in it is drawn from there: so the same thing is the same text wherever it stands, which packs
+// well.
 func (d *diagram) group(step int, class string) {
-	fmt.Fprintf(&d.body, `<g class="%s" data-step="%d">`, class, step)
+	fmt.Fprintf(&d.body, `<g class="%s" data-step="%d" transform="translate(0 %d)">`, class, step, d.y)
 }
 
 func (d *diagram) end(height int) {
@@ -102,7 +125,7 @@ func (d *diagram) end(height int) {
 // text is the only way in for words, and it escapes them.
 func (d *diagram) text(x, dy int, class, anchor, words string) {
 	fmt.Fprintf(&d.body, `<text class="%s" x="%d" y="%d" text-anchor="%s">%s</text>`,
-		class, x, d.y+dy, anchor, html.EscapeString(printable(words)))
+		class, x, dy, anchor, html.EscapeString(printable(words)))
 }
 
 func (d *diagram) time(dy int, at float64) {
@@ -113,7 +136,7 @@ func (d *diagram) step(m *moment) {
 	lines := wrap(printable(m.text), 40, 40)
 	d.y += 4
 	d.group(m.step, "step")
-	fmt.Fprintf(&d.body, `<rect x="%d" y="%d" width="%d" height="%d" rx="4"/>`, seqClient-12, d.y, seqServer-seqClient+4, 6+15*len(lines))
+	fmt.Fprintf(&d.body, `<rect x="%d" y="0" width="%d" height="%d" rx="4"/>`, seqClient-12, seqServer-seqClient+4, 6+15*len(lines))
 	d.time(15, m.at)
 	for i, l := range lines {
 		d.text(seqClient-4, 15+15*i, "name", "start", l)
@@ -159,7 +182,7 @@ func (d *diagram) segment(m *moment) {
 	d.group(m.step, class)
 	d.time(24, m.at)
 	d.text((seqClient+seqServer)/2, 15, "flags", "middle", clip(m.text, 36))
-	y, tip := d.y+20, 7
+	y, tip := 20, 7
 	if from < to {
 		tip = -7
 	}

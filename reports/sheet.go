@@ -29,12 +29,12 @@ func (s *Sheet) Gap() { s.p.line("") }
 // Arrows draws a connection as Stories.Timeline does. Between its first segments and its last some may be left out, before the one
 // of that place.
 func (s *Sheet) Arrows(flow []result.Segment, at, leftOut int) {
-	s.p.line(fmt.Sprintf("%9s  %-36s%s", "seconds", "client", "server"))
+	s.p.line(fmt.Sprintf("%9s  %-*s%s", "seconds", s.p.arrowWidth()-4, "client", "server"))
 	for i, segment := range flow {
 		if i == at && leftOut > 0 {
 			s.p.line(fmt.Sprintf("%9s  ... %s", "", result.Plural(leftOut, "segment", "segments")))
 		}
-		line, told := arrow(&moment{segment: segment})
+		line, told := arrow(&moment{segment: segment}, s.p.arrowWidth())
 		if segment.Note != "" {
 			told = printable(segment.Note)
 		}

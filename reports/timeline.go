@@ -191,16 +191,16 @@ func (p *page) timeline(c *result.Cell, stories *Stories) {
 			legend += "   " + sign.text
 		}
 	}
-	p.line("  " + legend)
-	p.line(fmt.Sprintf("%9s  %-36s%s", "", "client", "server"))
-	for _, m := range all {
-		if m.kind == segmentMoment {
-			line, told := arrow(&m)
-			p.say(0, 13, plain, fmt.Sprintf("%9s  %s", clock(m.at), line), strings.TrimRight(" "+told, " "))
-			continue
+	p.say(2, 2, plain, "", legend)
+	p.line(fmt.Sprintf("%9s  %-*s%s", "", p.arrowWidth()-4, "client", "server"))
+	for _, f := range fold(all) {
+		for i := range f.moments {
+			p.moment(&f.moments[i], f.often())
 		}
-		p.say(0, 13, plain, fmt.Sprintf("%9s  %s ", clock(m.at), [...]string{stepMoment: "*", eventMoment: "    !", tableMoment: "    ="}[m.kind]),
-			printable(m.text))
+		if len(f.moments) > 1 && f.times > 1 {
+			p.say(0, 13, plain, "", fmt.Sprintf("%9s  × %d: the %d lines above, until %s", "", f.times, len(f.moments),
+				strings.TrimSpace(clock(f.last[len(f.last)-1].at))))
+		}
 	}
 	happened, remedy := stories.Outcome(c)
 	p.line("")
@@ -211,6 +211,20 @@ func (p *page) timeline(c *result.Cell, stories *Stories) {
 	}
 }
 
+// moment writes a line, with how often it came.
+func (p *page) moment(m *moment, often string) {
+	if m.kind == segmentMoment {
+		line, told := arrow(m, p.arrowWidth())
+		p.say(0, 13, plain, fmt.Sprintf("%9s  %s", clock(m.at), line), printable(strings.TrimRight(" "+told+often, " ")))
+		return
+	}
+	p.say(0, 13, plain, fmt.Sprintf("%9s  %s ", clock(m.at), [...]string{stepMoment: "*", eventMoment: "    !", tableMoment: "    ="}[m.kind]),
+		printable(m.text+often))
+}
+
+// arrowWidth is how long arrows are, in columns.
+func (p *page) arrowWidth() int { return min(40, p.width-14) }
+
 // clock is a time in at most nine columns; a ledger that was tampered with may hold any.
 func clock(s float64) string {
 	if math.Abs(s) >= 1000 {
@@ -219,9 +233,8 @@ func clock(s float64) string {
 	return fmt.Sprintf("%9.4f", s)
 }
 
-// arrow is a segment in 42 columns, and what there is to say of it.
-func arrow(m *moment) (line, told string) {
-	const width = 40
+// arrow is a segment in two columns more than width, and what there is to say of it.
+func arrow(m *moment, width int) (line, told string) {
 	text := printable(m.segment.Text)
 	if columns(text) > width-6 {
 		told, text = text, clip(text, width-6)

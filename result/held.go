@@ -90,7 +90,8 @@ func (c *Cell) statusAgainst() string {
 		return "it is an XFAIL, and names no known bug"
 	case c.Bug != "" && c.Status == Skip:
 		return fmt.Sprintf("it is a SKIP, and names the bug %s", c.Bug)
-	case c.Status == Skip && (len(c.Checks) > 0 || c.Connections.Staged > 0 || c.Capture.Packets > 0):
+	// A program on a server's listeners is seen to be asked nothing only while the server is reloaded.
+	case c.Status == Skip && c.Reload == nil && (len(c.Checks) > 0 || c.Connections.Staged > 0 || c.Capture.Packets > 0):
 		return "it is a SKIP, and was played"
 	case c.Confirmed != nil && c.Status != Fail && c.Status != Error:
 		return fmt.Sprintf("it is %s, and was played again as a FAIL", article(c.Status))

@@ -66,10 +66,19 @@ type Header struct {
 	Port    uint16   `json:"port"`    // of the listeners, in each cell's namespace
 	// Modes are all that this rpmig has, in the order in which reports show them.
 	Modes []Mode `json:"modes"`
+	// Scenarios are those of the run, and Bugs the known bugs that can show in them, each once: with the first of its checks.
+	Scenarios []About `json:"scenarios,omitempty"`
+	Bugs      []Bug   `json:"bugs,omitempty"`
 	// Guest is the virtual machine in which the run was played; nil: it was on the machine's own kernel.
 	Guest *Guest `json:"guest,omitempty"`
 	// Shard is which part of a larger run it is; nil: it is all of it.
 	Shard *Shard `json:"shard,omitempty"`
+}
+
+// About is what a reader of the ledger needs to know of a scenario.
+type About struct {
+	Name  string `json:"name"`
+	Title string `json:"title"` // what it is about, in one line
 }
 
 // Time is a time of the wall clock, written in UTC with milliseconds, as RFC 3339 has it.
@@ -141,6 +150,16 @@ func (h *Header) Mode(name string) Mode {
 		}
 	}
 	return Mode{Name: name}
+}
+
+// Title is what a scenario is about; empty where the ledger does not say.
+func (h *Header) Title(scenario string) string {
+	for _, s := range h.Scenarios {
+		if s.Name == scenario {
+			return s.Title
+		}
+	}
+	return ""
 }
 
 // Cell is one scenario in one family and one mode, played once. Times are seconds since the cell began.
@@ -402,6 +421,8 @@ type Check struct {
 	Want    string  `json:"want"`
 	Got     string  `json:"got"`
 	OK      bool    `json:"ok"`
+	// Step is where what was seen parted from what was wanted, counted from 1; 0: it holds, or that is not known.
+	Step int `json:"step,omitempty"`
 }
 
 // String puts what was seen beside what was expected.

@@ -46,6 +46,11 @@ func Judge(exp Expectation, o *Observation, bugs []Suspect, strict bool) Verdict
 	j.accounts()
 	j.facts()
 	j.postCheck()
+	for i := range j.checks {
+		if c := &j.checks[i]; !c.OK {
+			c.Step = o.parted(exp, c)
+		}
+	}
 	v := j.verdict()
 	v.weigh(bugs, strict)
 	switch bad := v.Status == result.Fail && !o.countsNoMigrations() || v.Status == result.Error; {

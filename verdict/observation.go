@@ -100,6 +100,7 @@ type Fact struct {
 	Name   string
 	Got    string
 	Number float64 // what a Range is held against; NaN where Got is no number
+	Step   int     // the step in which it was found out, counted from 1
 }
 
 // Client is what a client's socket answered in the end.

@@ -10,7 +10,8 @@
 //
 // First the kernel as it is has to pass, so that "caught" is not "always red". A scenario has caught a mutant if one of its cells is
 // FAIL: an ERROR says only that rpmig could not tell. The table goes to the standard output as Markdown, progress to the standard
-// error. The exit status is 0 if each scenario that a patch names has caught it; 1 if one has not; 2 if a patch is wrong, such as
+// error. The exit status is 0 if each scenario that a patch names has caught it, and rpmig compare tells
+// that it has regressed, and the path through the kernel; 1 if one has not; 2 if a patch is wrong, such as
 // one that does not apply, and where nothing could be found out.
 //
 // With -bisect it has git bisect find a commit by rpmig run --bisect, and checks what was found, and with how many boots: one of the
@@ -129,6 +130,10 @@ func (p *player) run(ctx context.Context, out, only string) (status int, err err
 	}
 	for i := range mutants {
 		problem, s := mutants[i].wrong(outcomes[i])
+		if problem == "" {
+			problem = mutants[i].uncompared(baseline.side, outcomes[i].side, kernelPath)
+			s = min(len(problem), 1)
+		}
 		if status = max(status, s); problem != "" {
 			fmt.Fprintf(os.Stderr, "kernels: %s: %s\n", mutants[i].name, problem)
 		}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/rpmig/rpmig/compare"
 	"github.com/rpmig/rpmig/result"
 )
 
@@ -90,12 +91,13 @@ type outcome struct {
 	by     string           // the cell of it
 	doubt  string           // the first ERROR: the cell, and its reason
 	ended  string           // why the guest ended before its run did; empty: it did not
+	side   *compare.Side    // the run, for rpmig compare
 	err    error            // nothing could be found out
 }
 
 // count makes an outcome of a run. A known bug that shows is a PASS: the mutants are not what it is about.
 func count(run *result.Run) outcome {
-	o := outcome{cells: map[string]tally{}}
+	o := outcome{cells: map[string]tally{}, side: side(run)}
 	for i := range run.Cells {
 		c := &run.Cells[i]
 		t := o.cells[c.Scenario]

@@ -4,19 +4,15 @@ package main
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v2"
-
-	"github.com/rpmig/rpmig/lab"
-	"github.com/rpmig/rpmig/migrate"
-	"github.com/rpmig/rpmig/netns"
 )
 
 // completeCommand is what the shells' scripts call, with the words of the command line up to the one being typed.
 const completeCommand = "__complete"
 
+// What complete prints is read alike by each script: a word a line, with a tab and what it means behind it where that is known;
+// and filesToo alone on a line where the name of a file may stand.
 var completionScripts = []struct{ shell, script string }{
 	{"bash", `# source <(rpmig completion bash)
 _rpmig() {
@@ -24,24 +20,58 @@ _rpmig() {
 	read -ra words <<<"$line"
 	[[ $line == *[[:space:]] ]] && words+=("")
 	mapfile -t COMPREPLY < <("${words[0]}" __complete "${words[@]:1}" 2>/dev/null)
+	COMPREPLY=("${COMPREPLY[@]%%$'\t'*}")
 	local cur=${words[-1]}
 	# What readline replaces begins behind the "=".
-	[[ $cur == --*=* ]] && COMPREPLY=("${COMPREPLY[@]#"${cur%%=*}="}")
+	[[ $cur == --*=* ]] && cur=${cur#*=} && COMPREPLY=("${COMPREPLY[@]#"${words[-1]%%=*}="}")
+	if [[ ${COMPREPLY[-1]-} == :files ]]; then
+		unset 'COMPREPLY[-1]'
+		((${#COMPREPLY[@]})) || { mapfile -t COMPREPLY < <(compgen -f -- "$cur") && compopt -o filenames; }
+	elif [[ ${#COMPREPLY[@]} == 1 && $COMPREPLY == */ ]]; then
+		compopt -o nospace
+	fi 2>/dev/null
 	return 0
 }
-complete -o default -F _rpmig rpmig
+complete -F _rpmig rpmig
 `},
 	{"zsh", `#compdef rpmig
 # source <(rpmig completion zsh)
 _rpmig() {
-	local -a fit
-	fit=(${(f)"$("${words[1]}" __complete "${(@)words[2,CURRENT]}" 2>/dev/null)"})
-	(( $#fit )) && compadd -- $fit || _files
+	local -a words_and_texts folders
+	local line
+	local -i files=0
+	for line in "${(f)$("${words[1]}" __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}"; do
+		case $line in
+		"") ;;
+		:files) files=1 ;;
+		*/) folders+=("$line") ;;
+		*) words_and_texts+=("${${line//:/\\:}/$'\t'/:}") ;;
+		esac
+	done
+	(( $#folders )) && compadd -S "" -- $folders
+	if (( $#words_and_texts )); then
+		_describe -V rpmig words_and_texts
+	elif (( files && ! $#folders )); then
+		compset -P "*="
+		_files
+	fi
 }
 if [[ $funcstack[1] == _rpmig ]]; then _rpmig; else compdef _rpmig rpmig; fi
 `},
 	{"fish", `# rpmig completion fish | source
-complete -c rpmig -a '(rpmig __complete (commandline -opc)[2..-1] (commandline -ct))'
+function __rpmig_complete
+	set -l typed (commandline -ct)
+	set -l fit (rpmig __complete (commandline -opc)[2..-1] "$typed" 2>/dev/null)
+	if test "$fit" = :files
+		set -l lead (string match -r '^--[^=]*=' -- $typed)
+		for path in (__fish_complete_path (string replace -r '^--[^=]*=' '' -- $typed))
+			echo "$lead$path"
+		end
+	else
+		string match -v :files -- $fit
+	end
+end
+complete -c rpmig -f -a '(__rpmig_complete)'
 `},
 }
 
@@ -67,88 +97,4 @@ func (e *env) completionCommand() *cli.Command {
 		})
 	}
 	return cmd
-}
-
-// complete prints what may stand in the place of the last word, one a line. The library's own answer looks at os.Args,
-// and knows no values.
-func (e *env) complete(app *cli.App, words []string) error {
-	if len(words) == 0 {
-		words = []string{""}
-	}
-	before, cur := words[:len(words)-1], words[len(words)-1]
-	cmd := &cli.Command{Subcommands: app.Commands}
-	option := "" // whose value is being typed
-	for _, w := range before {
-		switch sub := subcommand(cmd, w); {
-		case option != "":
-			option = ""
-		case takesValue(cmd, w):
-			option = strings.TrimLeft(w, "-")
-		case sub != nil:
-			cmd = sub
-		}
-	}
-	var fit []string
-	lead := ""
-	if name, value, ok := strings.Cut(cur, "="); ok && isFlag(name) {
-		option, lead, cur = strings.TrimLeft(name, "-"), name+"=", value
-	}
-	switch {
-	case option != "":
-		fit = optionValues(cmd.Name, option)
-		if i := strings.LastIndexByte(cur, ','); i >= 0 { // of a list
-			lead, cur = lead+cur[:i+1], cur[i+1:]
-		}
-	case strings.HasPrefix(cur, "-"):
-		fit = append(fit, "--help")
-		for _, f := range cmd.VisibleFlags() {
-			fit = append(fit, dashed(f.Names()[0]))
-		}
-	default:
-		for _, sub := range cmd.Subcommands {
-			fit = append(fit, sub.Name)
-		}
-	}
-	slices.Sort(fit)
-	for _, word := range fit {
-		if strings.HasPrefix(word, cur) {
-			if _, err := fmt.Fprintln(e.stdout, lead+word); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// optionValues are the words that an option of a command takes; none for one that takes anything.
-func optionValues(command, option string) []string {
-	switch option {
-	case "migrate":
-		return append(migrate.Names(), "all")
-	case "family":
-		names := []string{"all"}
-		for _, f := range lab.Families() {
-			names = append(names, f.Name)
-		}
-		return names
-	case "format":
-		if command == "compare" {
-			return compareFormats()
-		}
-		return formatNames()
-	case "drop":
-		return slices.Clone(netns.DropBackends)
-	case "fetch", "kernel":
-		return []string{"host"}
-	case "accel":
-		return slices.Clone(accels)
-	case "time":
-		return slices.Clone(times)
-	case "trace":
-		return slices.Clone(traces)
-	case "packets":
-		return slices.Clone(packetChoices)
-	default:
-		return nil
-	}
 }

@@ -34,6 +34,8 @@ type checked struct {
 	Answer string `json:"answer"` // yes, no, or unknown where the question could not be put
 	Detail string `json:"detail"`
 	Hint   string `json:"hint,omitempty"`
+	// Facts are what the detail says, for programs.
+	Facts map[string]any `json:"facts,omitempty"`
 	// Needed tells whether "run all" wants a yes here.
 	Needed bool `json:"needed"`
 }
@@ -46,6 +48,8 @@ type check struct {
 	// ask returns the detail of a yes, or an error. One that says that this kernel or this user cannot is a no; any other
 	// means that it could not be found out.
 	ask func() (detail string, err error)
+	// facts are what there is to tell programs, whatever the answer; nil: no more than that.
+	facts func() map[string]any
 }
 
 func (e *env) doctorCommand() *cli.Command {
@@ -91,7 +95,7 @@ func (e *env) checks(ctx context.Context, here migrateReq) []check {
 	iptables, nftables := sync.OnceValues(askIPTables(ctx)), sync.OnceValues(inNS(askNFTables(ctx)))
 	return []check{
 		{name: "kernel", ask: askKernel},
-		{name: "migration is on here", ask: here.ask},
+		{name: "migration is on here", ask: here.ask, facts: here.facts},
 		{name: "privileges", ask: askPrivileges},
 		{name: "limits", needed: true, first: true, ask: askLimits},
 		{name: "user namespaces", ask: yes("usable without root", netns.ProbeUserNS)},
@@ -128,6 +132,9 @@ func runChecks(all []check) []checked {
 
 func (c *check) run() checked {
 	d := checked{Name: c.name, Needed: c.needed}
+	if c.facts != nil {
+		d.Facts = c.facts()
+	}
 	detail, err := c.ask()
 	if err == nil {
 		d.Answer, d.Detail = "yes", detail
@@ -215,8 +222,7 @@ func (m migrateReq) ask() (string, error) {
 		return "", m.err
 	}
 	said := fmt.Sprintf("%s is %s in the network namespace in which rpmig was started", netns.MigrateReq, m.value)
-	var fresh string
-	if err := netns.Do(func() (err error) { fresh, err = netns.Get(netns.MigrateReq); return err }); err == nil {
+	if fresh, err := freshMigrateReq(); err == nil {
 		said += ". A new namespace, as of a container, begins with " + fresh
 	}
 	// reuseport_stop_listen_sock and reuseport_migrate_sock read it when a listener closes, and not when it begins to listen.
@@ -227,6 +233,24 @@ func (m migrateReq) ask() (string, error) {
 			Reason: said, Next: "where the server runs, no restart needed: sysctl -w " + netns.MigrateReq + "=1; or a BPF program (rpmig explain quiz1)"}
 	}
 	return said, nil
+}
+
+// freshMigrateReq is the sysctl in a namespace that has just been made.
+func freshMigrateReq() (value string, err error) {
+	err = netns.Do(func() (err error) { value, err = netns.Get(netns.MigrateReq); return err })
+	return value, err
+}
+
+// facts are what ask says: the sysctl here and in a new namespace, and that it is read when a listener closes.
+func (m migrateReq) facts() map[string]any {
+	if m.err != nil {
+		return nil
+	}
+	facts := map[string]any{netns.MigrateReq: m.value, "read_when": "a listener closes", "acts_on_listening_sockets": true}
+	if fresh, err := freshMigrateReq(); err == nil {
+		facts[netns.MigrateReq+" of a new namespace"] = fresh
+	}
+	return facts
 }
 
 func askPrivileges() (string, error) {
@@ -441,7 +465,7 @@ func (s *collector) Cell(c *result.Cell, _ evidence.Files) error {
 // tell prints the answers, for a program or for a person.
 func (e *env) tell(all []checked, asJSON, color bool) error {
 	if !asJSON {
-		_, err := io.WriteString(e.stdout, checksText(all, color))
+		_, err := io.WriteString(e.textOut(), checksText(all, color))
 		return err
 	}
 	enc := json.NewEncoder(e.stdout)

@@ -50,14 +50,45 @@ func (e *env) explainCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			var all []*lab.Scenario
 			for i := range found {
-				if _, err := fmt.Fprint(e.stdout, describe(&found[i], m)); err != nil {
+				all = append(all, &found[i])
+			}
+			for i, g := range groupVariants(all) {
+				if _, err := fmt.Fprint(e.textOut(), strings.Repeat("\n", min(i, 1))+narrowed(g.describe(m), e.width())); err != nil {
 					return err
 				}
 			}
 			return nil
 		},
 	}
+}
+
+// narrowed breaks the lines of a description anew for a terminal that is not as wide as it. A drawing needs all of its columns, and is
+// left out where it has not even those of its arrows.
+func narrowed(text string, width int) string {
+	if width >= helpWidth {
+		return text
+	}
+	var b strings.Builder
+	drawing := false
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		fence := strings.HasPrefix(line, "```")
+		switch {
+		case fence && !drawing && width < narrow:
+			b.WriteString("It takes 60 columns to draw it.\n")
+		case fence && width < narrow, drawing && width < narrow:
+		case drawing || line == "":
+			fmt.Fprintln(&b, line)
+		default:
+			fmt.Fprintln(&b, strings.Join(wrapWords(line, width-2), "\n  "))
+		}
+		if fence {
+			drawing = !drawing
+		}
+	}
+	return b.String()
 }
 
 // splitCell cuts DIR/quiz2/ipv4/off into the folder of a run and the cell's ID; dir is empty where there is no run.
@@ -100,7 +131,7 @@ func (e *env) explainCell(ctx context.Context, dir, id string) error {
 		return &usageError{fmt.Sprintf("explain: no cell %q in %s", id, dir), "rpmig report " + quote(dir) + " names them"}
 	}
 	return unlessEnded(ctx, func() error {
-		_, err := io.WriteString(&untilEnded{ctx, e.stdout}, reports.NewStories(run).Explain(cell, reports.Options{Color: e.colorOut, Width: e.widthOut}))
+		_, err := io.WriteString(&untilEnded{ctx, e.textOut()}, reports.NewStories(run).Explain(cell, reports.Options{Color: e.colorOut, Width: e.widthOut}))
 		return err
 	})
 }
@@ -164,64 +195,4 @@ func measure(run *result.Run) docs.Measured {
 		m.Scenarios[c.Scenario] = s
 	}
 	return m
-}
-
-// catalogue is docs/SCENARIOS.md.
-func (e *env) catalogue(m docs.Measured) string {
-	var b strings.Builder
-	b.WriteString("# Scenarios\n\nMade by `make docs` from the scenarios themselves; do not edit. `rpmig explain NAME` prints one of them.\n" +
-		"What was measured is of the first family that a scenario is played in")
-	if m.Kernel != "" {
-		fmt.Fprintf(&b, ", on Linux %s", m.Kernel)
-	}
-	b.WriteString(".\n")
-	for _, section := range lab.Sections() {
-		fmt.Fprintf(&b, "\n# %s\n", section)
-		for i := range e.scenarios {
-			if s := &e.scenarios[i]; s.Section == section {
-				b.WriteString("\n" + describe(s, m))
-			}
-		}
-	}
-	return b.String()
-}
-
-// describe is all there is to say of a scenario, in Markdown that reads well as it is.
-func describe(s *lab.Scenario, m docs.Measured) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "## %s\n\n%s\n\n%s\n\n", s.Name, s.Title(), s.Story())
-	fmt.Fprintf(&b, "- section: %s\n- kernel path: %s\n", s.Section, s.Path)
-	fmt.Fprintf(&b, "- kernel timers: %s\n", cmp.Or(s.TimerNames(), "none"))
-	fmt.Fprintf(&b, "- families: %s\n", strings.Join(orAll(s.Families, lab.FamilyNames()), ", "))
-	fmt.Fprintf(&b, "- connections: %d\n", cmp.Or(s.Connections, 1))
-	for _, bug := range once(s.Bugs) {
-		fmt.Fprintf(&b, "- known kernel bug: %s, %s; %s; shows in the modes %s (%s)\n",
-			bug.ID, bug.Doc, releases(bug), strings.Join(orAll(bug.Modes, migrate.Names()), ", "), bug.Link)
-	}
-	seen := map[string]docs.Cell{}
-	for _, c := range m.Scenarios[s.Name].Cells {
-		seen[c.Mode] = c
-	}
-	b.WriteString("\n| mode | expected | seen |\n| --- | --- | --- |\n")
-	for _, mode := range migrate.Modes() {
-		if !s.PlaysMode(mode) {
-			continue
-		}
-		was := "not yet"
-		if c, ok := seen[mode.Name]; ok {
-			was = c.Fact + ", " + c.Status
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", mode.Name, s.Expect(mode), was)
-	}
-	if d := m.Scenarios[s.Name]; d.Drawing != "" {
-		fmt.Fprintf(&b, "\nOne connection, --migrate=%s, times in seconds:\n\n```\n%s```\n", d.Drawn, d.Drawing)
-	}
-	return b.String()
-}
-
-func orAll(chosen, all []string) []string {
-	if chosen == nil {
-		return all
-	}
-	return chosen
 }

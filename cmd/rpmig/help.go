@@ -33,7 +33,8 @@ func (e *env) printHelp(w io.Writer, _ string, about any) {
 		return
 	}
 	var b strings.Builder
-	hang(&b, "", c.HelpName+" - "+c.Usage)
+	width := e.width()
+	hang(&b, width, "", c.HelpName+" - "+c.Usage)
 	fmt.Fprintf(&b, "\nUsage:\n%s", indent(usageText(c)))
 	if description := cmp.Or(c.Description, e.scenarioHelp(c)); description != "" {
 		fmt.Fprintf(&b, "\n%s\n", description)
@@ -44,11 +45,11 @@ func (e *env) printHelp(w io.Writer, _ string, about any) {
 		for _, sub := range c.Subcommands {
 			rows = append(rows, [2]string{sub.Name, sub.Usage})
 		}
-		twoColumns(&b, rows)
+		twoColumns(&b, width, rows)
 	}
 	fmt.Fprint(&b, "\nOptions:\n")
-	twoColumns(&b, options(c))
-	if _, err := io.WriteString(w, b.String()); err != nil { // the library leaves no way to tell
+	twoColumns(&b, width, options(c))
+	if _, err := io.WriteString(e.plain(w), b.String()); err != nil { // the library leaves no way to tell
 		e.unwritten = fmt.Errorf("write the help: %w", err)
 	}
 }
@@ -100,19 +101,42 @@ func options(c *cli.Command) [][2]string {
 	return rows
 }
 
-func twoColumns(b *strings.Builder, rows [][2]string) {
+// twoColumns writes names and what they mean. A name that is longer than most has a line of its own; on a narrow terminal all do.
+func twoColumns(b *strings.Builder, width int, rows [][2]string) {
 	left := 0
 	for _, r := range rows {
 		left = max(left, len(r[0]))
 	}
+	if left = min(left, mostLeft); width < narrow {
+		left = 2
+	}
 	for _, r := range rows {
-		hang(b, fmt.Sprintf("  %-*s  ", left, r[0]), r[1])
+		lead := fmt.Sprintf("  %-*s  ", left, r[0])
+		if len(r[0]) > left {
+			hang(b, width, "  ", r[0])
+			lead = strings.Repeat(" ", left+4)
+		}
+		hang(b, width, lead, r[1])
 	}
 }
 
+const (
+	mostLeft = 31 // columns of names
+	narrow   = 60 // a terminal that has no room for two columns
+	least    = 40 // columns that are made use of, however few there are
+)
+
+// width is how many columns there are for text.
+func (e *env) width() int {
+	if e.widthOut == 0 {
+		return helpWidth
+	}
+	return min(max(e.widthOut, least), helpWidth)
+}
+
 // hang writes a lead and the text behind it, whose further lines begin below its first word.
-func hang(b *strings.Builder, lead, text string) {
-	lines := wrapWords(text, helpWidth-len(lead))
+func hang(b *strings.Builder, width int, lead, text string) {
+	lines := wrapWords(text, width-len(lead))
 	fmt.Fprintf(b, "%s%s\n", lead, strings.Join(lines, "\n"+strings.Repeat(" ", len(lead))))
 }
 

@@ -59,30 +59,38 @@ func (e *env) listCommand() *cli.Command {
 			}
 			var b strings.Builder
 			if c.Bool("bugs") {
-				listBugs(&b, l)
-				_, err := fmt.Fprint(e.stdout, b.String())
-				return err
+				listBugs(&b, e.width(), l)
+			} else {
+				e.listText(&b, l)
 			}
-			for _, section := range lab.Sections() {
-				heading := "\n" + section + "\n"
-				for _, s := range l.Scenarios {
-					if s.Section == section {
-						b.WriteString(heading)
-						heading = ""
-						hang(&b, fmt.Sprintf("  %-23s ", s.Name), s.Title)
-					}
-				}
-			}
-			b.WriteString("\nModes (--migrate):\n")
-			for _, m := range l.Modes {
-				fmt.Fprintf(&b, "  %-11s %s\n", m.Name, m.Doc)
-			}
-			fmt.Fprintf(&b, "\nFamilies (--family):\n  %s\n\nrpmig explain NAME tells the story, the kernel path, and what is expected.\n",
-				strings.Join(l.Families, ", "))
-			_, err := fmt.Fprint(e.stdout, b.String())
+			_, err := fmt.Fprint(e.textOut(), b.String())
 			return err
 		},
 	}
+}
+
+// listText lists scenarios, variants of one case together, and what else a command line may name.
+func (e *env) listText(b *strings.Builder, l listed) {
+	width := e.width()
+	for _, section := range lab.Sections() {
+		var rows [][2]string
+		for _, g := range groupVariants(e.ofSection(section)) {
+			rows = append(rows, [2]string{g.name(), g.title})
+		}
+		if len(rows) > 0 {
+			b.WriteString("\n")
+			hang(b, width, "", section)
+			twoColumns(b, width, rows)
+		}
+	}
+	b.WriteString("\nModes (--migrate):\n")
+	var rows [][2]string
+	for _, m := range l.Modes {
+		rows = append(rows, [2]string{m.Name, m.Doc})
+	}
+	twoColumns(b, width, rows)
+	fmt.Fprintf(b, "\nFamilies (--family):\n  %s\n\n", strings.Join(l.Families, ", "))
+	hang(b, width, "", "rpmig explain NAME tells the story, the kernel path, and what is expected.")
 }
 
 func (e *env) list() listed {
@@ -111,7 +119,7 @@ func (e *env) list() listed {
 }
 
 // listBugs prints each known bug, with the scenarios that show it, and then those that no verdict is weighed by.
-func listBugs(b *strings.Builder, l listed) {
+func listBugs(b *strings.Builder, width int, l listed) {
 	var bugs []result.Bug
 	shownBy := map[string][]string{}
 	for _, s := range l.Scenarios {
@@ -124,16 +132,16 @@ func listBugs(b *strings.Builder, l listed) {
 	}
 	for _, bug := range bugs {
 		fmt.Fprintf(b, "%s\n", bug.ID)
-		hang(b, "  ", bug.Doc)
-		hang(b, "  ", releases(bug))
-		hang(b, "  ", "shown by "+strings.Join(shownBy[bug.ID], ", ")+", in the modes "+strings.Join(orAll(bug.Modes, migrate.Names()), ", "))
-		hang(b, "  ", bug.Link)
+		hang(b, width, "  ", bug.Doc)
+		hang(b, width, "  ", releases(bug))
+		hang(b, width, "  ", "shown by "+strings.Join(shownBy[bug.ID], ", ")+", in the modes "+strings.Join(orAll(bug.Modes, migrate.Names()), ", "))
+		hang(b, width, "  ", bug.Link)
 	}
 	b.WriteString("\nNo verdict is weighed by these:\n")
 	for _, bug := range l.Unweighed {
 		fmt.Fprintf(b, "%s\n", bug.ID)
-		hang(b, "  ", bug.Doc)
-		hang(b, "  ", bug.Link)
+		hang(b, width, "  ", bug.Doc)
+		hang(b, width, "  ", bug.Link)
 	}
 }
 

@@ -24,14 +24,12 @@ import (
 	"github.com/rpmig/rpmig/worker"
 )
 
-// version is set by the Makefile.
-var version = "dev"
-
 // env is all that rpmig takes from the outside.
 type env struct {
 	args           []string // without the program's name
 	stdout, stderr io.Writer
 	colorOut       bool       // stdout is a terminal that shows colours
+	ascii          bool       // the locale has no more
 	widthOut       int        // columns of the terminal that stdout is; 0: it is no terminal
 	personErr      bool       // stderr is a terminal
 	liveErr        func() int // its columns, now; nil: it cannot be drawn on
@@ -51,8 +49,9 @@ func main() {
 	first, second := untilSignal()
 	e := env{
 		args: os.Args[1:], stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, scenarios: scenarios.All(),
-		widthOut: columns(os.Stdout), second: second, home: vm.HomeOfRun(), homeKeeps: os.Getenv(keepVariable) != "",
+		widthOut: columns(os.Stdout), ascii: asciiLocale(os.Getenv), second: second, home: vm.HomeOfRun(), homeKeeps: os.Getenv(keepVariable) != "",
 	}
+	e.stderr = e.plain(e.stderr)
 	dumb := os.Getenv("TERM") == "dumb"
 	e.colorOut = e.widthOut > 0 && !dumb && os.Getenv("NO_COLOR") == "" // https://no-color.org
 	e.personErr = columns(os.Stderr) > 0

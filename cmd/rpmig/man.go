@@ -26,7 +26,7 @@ func (e *env) manCommand() *cli.Command {
 // manual writes the manual page, in man(7).
 func (e *env) manual(app *cli.App) string {
 	var p manPage
-	p.macro("TH", "RPMIG", "8", "", "rpmig "+version)
+	fmt.Fprintf(&p, ".TH RPMIG 8 %s \"rpmig %s\"\n", released, roff(version)) // a date with escaped hyphens is none
 	p.macro("SH", "NAME")
 	p.filled(app.Name + " - " + app.Usage)
 	p.macro("SH", "SYNOPSIS")
@@ -58,7 +58,39 @@ func (e *env) manual(app *cli.App) string {
 	p.tagged("XDG_CACHE_HOME", "Above the folder rpmig, in which kernels are kept; else $HOME/.cache, else where temporary files are.")
 	p.macro("SH", "FILES")
 	p.files()
+	p.macro("SH", "EXAMPLES")
+	for _, x := range examples {
+		p.macro("TP")
+		p.macro("B", x.command)
+		p.filled(x.does)
+	}
+	p.macro("SH", "SEE ALSO")
+	for i, page := range seeAlso {
+		name, section, _ := strings.Cut(page, "(")
+		end := "(" + section + ","
+		if i == len(seeAlso)-1 {
+			end = strings.TrimSuffix(end, ",")
+		}
+		p.macro("BR", name, end)
+	}
 	return p.String()
+}
+
+var examples = []struct{ command, does string }{
+	{"rpmig run 'quiz*'", "Play both quizzes of the talk: with migration off a connection is lost, with it on it lives."},
+	{"rpmig doctor", "What can be played here, what is missing, and whether migration is on in this network namespace."},
+	{"rpmig run quiz2 --migrate=bpf -v", "Play one scenario in one mode and in its control, and tell what happened."},
+	{"rpmig run all --migrate=all --family=all --out evidence", "Play everything, and keep a capture of each cell."},
+	{"rpmig explain evidence/quiz2/ipv4/off", "Tell a cell of that run as a timeline."},
+	{"rpmig report evidence --format=html >page.html", "Make a page of it, with drawings."},
+	{"rpmig bundle evidence -o run.tar.gz", "Put it into one file, for a bug report."},
+	{"rpmig run 'drain-*' --until-fail", "Play the ways to drain a listener again and again, until one fails."},
+	{"rpmig run all --kernel arch/x86/boot/bzImage --format=ktap", "In CI of a kernel: play everything in the one that was just built."},
+}
+
+// seeAlso is sorted by section, as man-pages(7) wants it.
+var seeAlso = []string{
+	"bpf(2)", "listen(2)", "socket(7)", "tcp(7)", "network_namespaces(7)", "user_namespaces(7)", "ss(8)", "sysctl(8)", "tcpdump(8)",
 }
 
 // manPage is a manual page that is being written.
@@ -72,13 +104,23 @@ func (p *manPage) macro(name string, args ...string) {
 	p.WriteString("\n")
 }
 
-// filled is text whose lines man(1) breaks.
-func (p *manPage) filled(text string) { fmt.Fprintln(p, roff(text)) }
+// filled is text whose lines man(1) breaks. Those of the source are short as well, as mandoc(1) -T lint wants them; an empty one
+// begins a paragraph.
+func (p *manPage) filled(text string) {
+	for i, paragraph := range strings.Split(text, "\n\n") {
+		if i > 0 {
+			p.macro("PP")
+		}
+		for _, line := range wrapWords(paragraph, 60) { // an escaped hyphen takes two bytes
+			fmt.Fprintln(p, roff(line))
+		}
+	}
+}
 
 // asIs is text that keeps its lines.
 func (p *manPage) asIs(text string) {
 	p.macro("nf")
-	p.filled(text)
+	fmt.Fprintln(p, roff(text))
 	p.macro("fi")
 }
 

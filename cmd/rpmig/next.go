@@ -18,7 +18,7 @@ import (
 )
 
 // next says, under a report for people, how to see more of the run, whose ledger is in dir if it is anywhere: the cell
-// that is looked at first, and the page. Where there is no ledger it says how to get one, if a person is at the terminal.
+// that is looked at first, and the page. Where there is no ledger it says how to get one.
 func (e *env) next(c *cli.Context, format reports.Format, run *result.Run, dir string) {
 	if c.Bool("q") || format.Name != "text" {
 		return
@@ -34,11 +34,12 @@ func (e *env) next(c *cli.Context, format reports.Format, run *result.Run, dir s
 			fmt.Fprintf(e.stderr, "rpmig: why: rpmig explain %s\n", quote(filepath.Join(dir, id)))
 		}
 		fmt.Fprintf(e.stderr, "rpmig: the page: rpmig report %s --format=html >page.html\n", quote(dir))
-	case e.personErr:
+	default:
 		if !c.Bool("v") {
 			fmt.Fprintf(e.stderr, "rpmig: why: the same with -v; the story: rpmig explain %s\n", cell.Scenario)
 		}
-		fmt.Fprintln(e.stderr, "rpmig: --out=DIR keeps the captures, and makes a page of it")
+		fmt.Fprintln(e.stderr, "rpmig: next: rpmig run all --out=evidence")
+		fmt.Fprintln(e.stderr, "rpmig: then its page: rpmig report evidence --format=html >page.html")
 	}
 }
 

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -17,6 +19,7 @@ import (
 	"github.com/rpmig/rpmig/capture"
 	"github.com/rpmig/rpmig/compare"
 	"github.com/rpmig/rpmig/evidence"
+	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/vm"
@@ -55,6 +58,7 @@ func newOutput(e *env, c *cli.Context, r *request) (*output, error) {
 	o.run.Header = result.Header{
 		Schema: result.Schema, Version: version, Kernel: r.kernel, Upstream: r.Upstream, Machine: r.machine, Command: e.args,
 		Port: r.Port, Modes: ledgerModes(), Started: result.Time{Time: r.Started},
+		Scenarios: ledgerScenarios(r.Scenarios), Bugs: ledgerBugs(r.Scenarios),
 	}
 	if r.Shard.Of > 0 {
 		o.run.Header.Shard = &result.Shard{Index: r.Shard.Index, Of: r.Shard.Of, Planned: r.Planned()}
@@ -101,15 +105,7 @@ func (o *output) makeOut(dir string) error {
 		return nil
 	}
 	o.dir, o.keep = dir, true
-	if _, err := os.Stat(filepath.Join(o.dir, ledgerName)); err == nil {
-		return &usageError{fmt.Sprintf("--out: %s holds a run already", o.dir), "choose another folder, or: rpmig report " + quote(o.dir)}
-	} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
-		return fmt.Errorf("--out: %w", err)
-	}
-	if err := os.MkdirAll(o.dir, 0o755); err != nil {
-		return &outputError{err}
-	}
-	return nil
+	return cmp.Or(freeOut(dir), makeFolder(dir))
 }
 
 // ledgerModes are all modes, as readers of the ledger need to know them.
@@ -117,6 +113,28 @@ func ledgerModes() []result.Mode {
 	var all []result.Mode
 	for _, m := range migrate.Modes() {
 		all = append(all, result.Mode{Name: m.Name, Doc: m.Doc, Saves: m.Saves, Advice: m.Advice})
+	}
+	return all
+}
+
+// ledgerScenarios is what the ledger says of scenarios.
+func ledgerScenarios(scenarios []lab.Scenario) []result.About {
+	var all []result.About
+	for i := range scenarios {
+		all = append(all, result.About{Name: scenarios[i].Name, Title: scenarios[i].Title()})
+	}
+	return all
+}
+
+// ledgerBugs are the known bugs that can show in scenarios, each once.
+func ledgerBugs(scenarios []lab.Scenario) []result.Bug {
+	var all []result.Bug
+	for i := range scenarios {
+		for _, b := range scenarios[i].Bugs {
+			if !slices.ContainsFunc(all, func(o result.Bug) bool { return o.ID == b.ID }) {
+				all = append(all, b)
+			}
+		}
 	}
 	return all
 }

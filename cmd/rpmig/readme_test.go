@@ -220,7 +220,7 @@ func TestCommandsOfPages(t *testing.T) {
 					}
 				}
 			}
-			if !strings.HasPrefix(line, "git ") {
+			if !strings.HasPrefix(line, "git ") && !strings.HasPrefix(line, "docker ") {
 				for _, m := range aFlag.FindAllStringSubmatch(line, -1) {
 					if !slices.Contains(flags, m[1]) {
 						t.Errorf("%s: %q: no command has the flag --%s", page, line, m[1])
@@ -303,5 +303,13 @@ func TestFaults(t *testing.T) {
 		if !strings.Contains(tests.String(), "\nfunc "+name+"(t *testing.T)") {
 			t.Errorf("there is no %s", name)
 		}
+	}
+}
+
+// TestReleased holds the date in the manual page to that of the latest release in the changelog.
+func TestReleased(t *testing.T) {
+	found := regexp.MustCompile(`(?m)^## \[\d+\.\d+\.\d+\] - (\d{4}-\d\d-\d\d)$`).FindStringSubmatch(readPage(t, "CHANGELOG.md"))
+	if found == nil || found[1] != released {
+		t.Errorf("the latest release of CHANGELOG.md is of %v, and version.go says %s", found, released)
 	}
 }

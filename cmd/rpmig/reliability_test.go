@@ -365,7 +365,7 @@ func TestBrokenPipe(t *testing.T) {
 		"rpmig run 'quiz?' -v | true",
 		"rpmig list | true",
 		"rpmig run 'quiz?' 2>&1 --out out | true",
-		"rpmig run quiz1 >&-",
+		"rpmig run quiz1 -q >&-",
 		"rpmig run quiz1 <&- 2>&-",
 	} {
 		p := command(t, "sh", "-c", script).want(0, nil, silent)
@@ -413,7 +413,7 @@ func TestTerminal(t *testing.T) {
 			if colored := strings.Contains(strings.ReplaceAll(out, "\x1b[K", ""), "\x1b["); colored != test.color {
 				t.Errorf("colours: %t, want %t: %q", colored, test.color, out)
 			}
-			if !matches(`\nrpmig: why: the same with -v; the story: rpmig explain [a-z0-9-]+\r?\nrpmig: --out=DIR `, out) {
+			if !matches(`\nrpmig: why: the same with -v; the story: rpmig explain [a-z0-9-]+\r?\nrpmig: next: rpmig run all --out=`, out) {
 				t.Errorf("no word of how to see more: %q", out)
 			}
 			if !strings.Contains(out, "36 cells: ") {

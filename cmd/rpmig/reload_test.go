@@ -72,7 +72,8 @@ func TestReloadModes(t *testing.T) {
 						t.Errorf("%s: %s: %s", mode, c.Status, c.Reason)
 					}
 				case mode == "off":
-					if lost == 0 || c.Reload.Of(result.OfKernel) != lost || c.Reload.Causes[0].By != "oddserver" {
+					// Now and then one meets race B as well.
+					if lost == 0 || c.Reload.Of(result.OfKernel)+c.Reload.Of(result.OfRace) != lost || c.Reload.Causes[0].By != "oddserver" {
 						t.Errorf("off: lost %d, %+v", lost, c.Reload.Causes)
 					}
 				case lost > c.Reload.Of(result.OfRace):
@@ -221,10 +222,10 @@ func TestReloadEnds(t *testing.T) {
 				if got := p.ProcessState.ExitCode(); sig != unix.SIGKILL && got != result.ExitSoftware {
 					t.Errorf("exit status %d: %s", got, &p.stderr)
 				}
-				if sig != unix.SIGKILL && !(matches(`off +\d+ of \d+ lost in \d+ cycles?`, p.stdout.String()) && matches(`interrupted after \d+ of 10000 cycles`, p.stderr.String())) {
-					t.Errorf("it reports %s%s", &p.stdout, &p.stderr)
-				}
 				if sig != unix.SIGKILL {
+					if !matches(`off +\d+ of \d+ lost in \d+ cycles?`, p.stdout.String()) || !matches(`interrupted after \d+ of 10000 cycles`, p.stderr.String()) {
+						t.Errorf("it reports %s%s", &p.stdout, &p.stderr)
+					}
 					command(t, "rpmig", "report", filepath.Join(p.dir, "out")).want(0, []string{`off +\d+ of \d+ lost`}, nil)
 				}
 			})

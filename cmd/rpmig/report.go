@@ -95,7 +95,7 @@ func (e *env) render(ctx context.Context, c *cli.Context, format reports.Format,
 // renderAll writes one report of all runs.
 func (e *env) renderAll(ctx context.Context, c *cli.Context, format reports.Format, rec *recorded) error {
 	if c.Bool("q") && format.Name == "text" && result.ExitCode(rec.runs) == result.ExitOK {
-		_, err := io.WriteString(e.stdout, rec.summary())
+		_, err := io.WriteString(e.textOut(), rec.summary())
 		return reportError(err)
 	}
 	ids, err := e.kcidb(c, format)
@@ -105,6 +105,9 @@ func (e *env) renderAll(ctx context.Context, c *cli.Context, format reports.Form
 	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v"), Dir: rec.dir, Names: rec.names, KCIDB: ids}
 	return reportError(unlessEnded(ctx, func() error {
 		w := &untilEnded{ctx, e.stdout}
+		if format.Name == "text" {
+			w.w = e.textOut()
+		}
 		if rec.names == nil && len(rec.runs) == 1 { // dir is its own folder
 			return format.Render(w, rec.runs[0], o)
 		}

@@ -26,7 +26,7 @@ func (e *env) runCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			switch c.NArg() {
 			case 0:
-				return &usageError{"run: which scenario?", "rpmig run all, or one of: " + strings.Join(e.names(), ", ")}
+				return &usageError{"run: which scenario?", e.whichScenarios()}
 			case 1:
 				return e.play(c, c.Args().First())
 			default:
@@ -56,6 +56,17 @@ func (e *env) runCommand() *cli.Command {
 		sub(s.Name, s.Title(), family)
 	}
 	return cmd
+}
+
+// whichScenarios says how many there are of each section.
+func (e *env) whichScenarios() string {
+	var counts []string
+	for _, section := range lab.Sections() {
+		if n := len(e.ofSection(section)); n > 0 {
+			counts = append(counts, fmt.Sprintf("%d of %q", n, section))
+		}
+	}
+	return "rpmig run all, or rpmig run 'quiz*'; rpmig list names them: " + strings.Join(counts, ", ")
 }
 
 // severalScenarios refuses further arguments. If all of them are scenarios, it tells how to ask for several.

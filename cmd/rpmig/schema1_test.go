@@ -5,6 +5,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/rpmig/rpmig/result"
@@ -28,7 +29,11 @@ func TestSchema1(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "run.tar.gz")
 	commands := [][]string{{"bundle", dir, "-o", file}, {"bundle", "--check", file}}
 	for _, format := range formatNames() {
-		commands = append(commands, []string{"report", dir, "--format=" + format}, []string{"report", dir, "-v", "--format=" + format})
+		report := []string{"report", dir, "--format=" + format}
+		if format == "kcidb" {
+			report = append(report, "--kcidb-origin=lab", "--kcidb-build=lab:1", "--kcidb-id=1")
+		}
+		commands = append(commands, report, append(slices.Clone(report), "-v"))
 	}
 	for i := range run.Cells {
 		commands = append(commands, []string{"explain", filepath.Join(dir, run.Cells[i].ID())})

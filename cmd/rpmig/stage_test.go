@@ -72,6 +72,10 @@ func setStage(words []string) error {
 			err = os.WriteFile(filepath.Join(value, "cgroup.procs"), []byte("0"), 0)
 		case "open-files", "address-space", "data", "processes":
 			err = setLimit(name, value)
+		case "image": // the folder
+			err = enterImage(value)
+		case "docker-capabilities": // and these
+			err = keepDockers(value)
 		case "without": // a capability
 			err = dropCapability(value)
 		case "refused": // by a seccomp filter

@@ -106,8 +106,8 @@ func (e *env) prepareThere(c *cli.Context, r *request, g *guests) ([]*there, err
 			}
 		}
 		if out := c.Path("out"); out != "" {
-			if _, err := os.Stat(filepath.Join(out, ledgerName)); err == nil {
-				return nil, &usageError{fmt.Sprintf("--out: %s holds a run already", out), "choose another folder, or: rpmig report " + quote(out)}
+			if err := freeOut(out); err != nil {
+				return nil, err
 			}
 			if err := t.makeOut(filepath.Join(out, k.Name)); err != nil {
 				return nil, err
@@ -119,6 +119,7 @@ func (e *env) prepareThere(c *cli.Context, r *request, g *guests) ([]*there, err
 		}
 		t.run.Header = result.Header{
 			Schema: result.Schema, Version: version, Kernel: k.Release, Machine: machineOf(k.Arch), Command: e.args, Port: r.Port, Modes: ledgerModes(),
+			Scenarios: ledgerScenarios(r.Scenarios), Bugs: ledgerBugs(r.Scenarios),
 		}
 		runs = append(runs, t)
 	}

@@ -4,19 +4,27 @@
 (() => {
   const all = (sel, within = document) => [...within.querySelectorAll(sel)];
 
-  // unpack returns what is drawn of a row's cells, in a template: nothing of it is laid out before it is looked at.
+  // unpack returns what is drawn of a scenario's cells, in a template: nothing of it is laid out before it is looked at.
   const unpacked = new WeakMap();
   const unpack = (row) => {
-    if (!unpacked.has(row)) {
-      unpacked.set(row, (async () => {
-        const packed = Uint8Array.from(atob(row.querySelector(":scope > script").textContent), (c) => c.charCodeAt(0));
+    const scenario = row.parentElement;
+    if (!unpacked.has(scenario)) {
+      unpacked.set(scenario, (async () => {
+        const packed = Uint8Array.from(atob(scenario.querySelector(":scope > script").textContent), (c) => c.charCodeAt(0));
         const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
         const parts = document.createElement("template");
         parts.innerHTML = await new Response(stream).text();
         return parts.content;
       })());
     }
-    return unpacked.get(row);
+    return unpacked.get(scenario);
+  };
+
+  // furnish puts into a row what a large page has packed of it.
+  const furnish = async (row) => {
+    if (row.querySelector(":scope > .pair")) return;
+    const body = (await unpack(row)).querySelector(`[data-row="${row.id}"]`);
+    if (body) row.append(...body.childNodes);
   };
 
   // show moves a cell to a step: its tables, its caption and its diagram, which it dims from there on if asked to.
@@ -78,10 +86,13 @@
     show(cell, Number(range.value), false);
   };
 
-  const visible = (details) => Promise.all(all(".cell", details).filter((c) => {
-    for (let d = c.closest("details"); d; d = d.parentElement.closest("details")) if (!d.open) return false;
-    return true;
-  }).map(fill));
+  const visible = async (details) => {
+    if (details.matches(".row")) await furnish(details);
+    await Promise.all(all(".cell", details).filter((c) => {
+      for (let d = c.closest("details"); d; d = d.parentElement.closest("details")) if (!d.open) return false;
+      return true;
+    }).map(fill));
+  };
 
   // toggle does not bubble; capturing sees it, on the way down.
   document.addEventListener("toggle", (e) => e.target.open && visible(e.target), true);
@@ -93,8 +104,15 @@
     for (const option of rest.concat(place)) {
       if (/^theme=(light|dark)$/.test(option)) theme(option.slice(6));
     }
-    const target = place && document.getElementById(place);
+    let target = place && document.getElementById(place);
+    if (!target && place.startsWith("cell=")) { // cell=SCENARIO/FAMILY/MODE/REPEAT is in row=SCENARIO/FAMILY
+      const row = document.getElementById(place.replace(/^cell=(.*)\/[^/]*\/[^/]*$/, "row=$1"));
+      if (row) await furnish(row);
+      target = document.getElementById(place) ?? row;
+    }
     if (!target) return;
+    if (target.closest("[hidden]")) showAll();
+    if (target.matches("details")) target.open = true;
     for (let d = target.closest("details"); d; d = d.parentElement.closest("details")) d.open = true;
     await visible(target.closest("details") ?? target);
     const step = rest.find((o) => /^step=\d+$/.test(o));
@@ -102,6 +120,57 @@
     target.scrollIntoView();
     if (target.matches(".cell")) target.focus({ preventScroll: true });
   };
+
+  // The filter: of the matrix and of what follows it, only what fits is shown.
+  const [find, mode, verdict, found, keys] = ["find", "mode", "verdict", "found", "keys"].map((id) => document.getElementById(id));
+  const rows = all("details.row");
+  const fits = (el, words) => words.every((w) => el.dataset.find.toLowerCase().includes(w)) && el.dataset.was.split(" ").some((is) => {
+    const at = is.lastIndexOf("=");
+    if (mode.value && is.slice(0, at) !== mode.value) return false;
+    return verdict.value === "-PASS" ? is.slice(at + 1) !== "PASS" : !verdict.value || is.slice(at + 1) === verdict.value;
+  });
+  const filter = () => {
+    const words = find.value.toLowerCase().split(/\s+/).filter((w) => w);
+    for (const el of all("[data-find]")) el.hidden = !fits(el, words);
+    for (const s of all(".scenario")) s.hidden = !s.querySelector(":scope > .row:not([hidden])");
+    const left = rows.filter((r) => !r.hidden).length;
+    found.textContent = left === rows.length ? "" : `${left} of ${rows.length} shown`;
+  };
+  const showAll = () => {
+    find.value = mode.value = verdict.value = "";
+    filter();
+  };
+  for (const el of [find, mode, verdict]) el.addEventListener("input", filter);
+
+  // jump goes from the row that has the focus, or was gone to last, to the next that is wanted.
+  let last = -1;
+  const jump = (by, wanted) => {
+    const from = rows.indexOf(document.activeElement.closest("details.row"));
+    if (from >= 0) last = from;
+    for (let i = last + by; i >= 0 && i < rows.length; i += by) {
+      if (rows[i].hidden || !wanted(rows[i])) continue;
+      last = i;
+      rows[i].querySelector("summary").focus();
+      rows[i].scrollIntoView({ block: "nearest" });
+      return;
+    }
+  };
+  const notPass = (row) => row.dataset.was.split(" ").some((is) => is && !is.endsWith("=PASS"));
+  const press = {
+    "/": () => { find.scrollIntoView({ block: "nearest" }); find.focus(); },
+    j: () => jump(1, () => true), k: () => jump(-1, () => true), n: () => jump(1, notPass), p: () => jump(-1, notPass),
+  };
+  document.addEventListener("keydown", (e) => {
+    if (e.ctrlKey || e.altKey || e.metaKey) return;
+    const typing = e.target.matches("input:not([type=checkbox], [type=range]), select");
+    if (e.key === "Escape" && (typing || !rows.every((r) => !r.hidden))) {
+      showAll();
+      e.target.blur();
+    } else if (!typing && keys.checked && Object.hasOwn(press, e.key)) {
+      e.preventDefault();
+      press[e.key]();
+    }
+  });
 
   const button = document.getElementById("theme");
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -119,7 +188,6 @@
   addEventListener("hashchange", go);
   // A page of few rows is opened at once; of many, the first.
   if (!location.hash) {
-    const rows = all("details.row");
     for (const row of rows.slice(0, rows.length <= 4 ? rows.length : 0)) row.open = true;
   }
   go();

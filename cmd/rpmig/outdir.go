@@ -1,0 +1,90 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/netns"
+)
+
+// ownOut refuses a folder for --out to which others have laid the way, in a folder that they may write to, as /tmp: a link of theirs,
+// which may lead anywhere, or a folder of theirs, in which they may make links later. What does not exist yet is fine. Below the
+// folder evidence.Dir follows no link that leads out of it.
+//
+// In a user namespace all others are one, and nothing can be told of them: rpmig has looked before it went there.
+func ownOut(dir string) error {
+	if netns.InUserNS() {
+		return nil
+	}
+	way, err := wayTo(dir)
+	if err != nil {
+		return fmt.Errorf("--out: %w", err)
+	}
+	for i, name := range way[1:] {
+		var parent, at unix.Stat_t
+		if unix.Stat(way[i], &parent) != nil || unix.Lstat(name, &at) != nil {
+			return nil // nothing is there, or what makes it says why it cannot
+		}
+		me := uint32(os.Geteuid())
+		open := parent.Mode&unix.S_IWOTH != 0
+		theirs := at.Uid != me && at.Uid != 0
+		kind := ""
+		switch {
+		case at.Mode&unix.S_IFMT == unix.S_IFLNK && at.Uid != me && (open || parent.Uid != me && parent.Uid != 0):
+			kind = "link"
+		case at.Mode&unix.S_IFMT == unix.S_IFDIR && theirs && open:
+			kind = "folder"
+		default:
+			continue
+		}
+		return &usageError{
+			fmt.Sprintf("--out: %s is a %s of user %d, in a folder that others may write to: rpmig writes nothing there", name, kind, at.Uid),
+			"choose another folder; mktemp -d makes one that is yours",
+		}
+	}
+	return nil
+}
+
+// wayTo is each folder on the way from the root, which is the first, to a name.
+func wayTo(name string) ([]string, error) {
+	name, err := filepath.Abs(name)
+	if err != nil {
+		return nil, err
+	}
+	way := []string{name}
+	for name != "/" {
+		name = filepath.Dir(name)
+		way = append(way, name)
+	}
+	slices.Reverse(way)
+	return way, nil
+}
+
+// makeFolder makes the folder, if its way is not that of others, and looks again: another may have been faster.
+func makeFolder(dir string) error {
+	if err := ownOut(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return &outputError{err}
+	}
+	return ownOut(dir)
+}
+
+// freeOut refuses a folder that holds a run already.
+func freeOut(dir string) error {
+	if _, err := os.Lstat(filepath.Join(dir, ledgerName)); err == nil {
+		return &usageError{fmt.Sprintf("--out: %s holds a run already", dir), "choose another folder, or: rpmig report " + quote(dir)}
+	} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+		return fmt.Errorf("--out: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,78 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rpmig/rpmig/evidence"
+)
+
+// TestOwnOut lays the way to a folder as another user could in one that all may write to, as /tmp. The same that is one's own is fine.
+func TestOwnOut(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files to another user: sudo make test")
+	}
+	const other = 65534
+	for _, c := range []struct {
+		name    string
+		open    bool // others may write where it is
+		link    bool
+		owner   int
+		below   string
+		refused bool
+	}{
+		{name: "their link", open: true, link: true, owner: other, refused: true},
+		{name: "below their link", open: true, link: true, owner: other, below: "sub", refused: true},
+		{name: "their folder", open: true, owner: other, refused: true},
+		{name: "below their folder", open: true, owner: other, below: "a/b", refused: true},
+		{name: "our link", open: true, link: true},
+		{name: "our folder", open: true},
+		{name: "their folder, where only we write", owner: other},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			at := t.TempDir()
+			if c.open {
+				if err := os.Chmod(at, 0o777|os.ModeSticky); err != nil {
+					t.Fatal(err)
+				}
+			}
+			way, aim := filepath.Join(at, "way"), t.TempDir()
+			err := os.Mkdir(way, 0o755)
+			if c.link {
+				err = errors.Join(os.Remove(way), os.Symlink(aim, way))
+			}
+			if err := errors.Join(err, os.Lchown(way, c.owner, c.owner)); err != nil {
+				t.Fatal(err)
+			}
+			err = makeFolder(filepath.Join(way, c.below))
+			var usage *usageError
+			if refused := errors.As(err, &usage); refused != c.refused || !refused && err != nil {
+				t.Errorf("got %v, want it refused: %v", err, c.refused)
+			}
+			if made, _ := os.ReadDir(aim); c.refused && len(made) > 0 {
+				t.Errorf("it was refused, and %v was made behind the link", made)
+			}
+		})
+	}
+}
+
+// TestNoWayOut has a link lead out of the folder of a run, from where evidence is written to.
+func TestNoWayOut(t *testing.T) {
+	dir, aim := t.TempDir(), t.TempDir()
+	if err := os.Symlink(aim, filepath.Join(dir, "cells")); err != nil {
+		t.Fatal(err)
+	}
+	if err := evidence.Put(evidence.Dir(dir), "cells/quiz1/x", nil); err == nil {
+		t.Error("it was written behind the link")
+	}
+	if made, _ := os.ReadDir(aim); len(made) > 0 {
+		t.Errorf("%v was made behind the link", made)
+	}
+	if err := evidence.Put(evidence.Dir(dir), "bpf/x", []byte("x")); err != nil {
+		t.Errorf("beside the link: %v", err)
+	}
+}

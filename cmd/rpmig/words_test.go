@@ -1,0 +1,87 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/rpmig/rpmig/lab"
+	"github.com/rpmig/rpmig/scenarios"
+)
+
+// TestCommonTitle: what two titles share is whole clauses of them.
+func TestCommonTitle(t *testing.T) {
+	for _, c := range [][3]string{
+		{"quiz1, with the listener ended by close()", "quiz2, with the listener ended by close()", "the listener ended by close()"},
+		{"keys, in the handshake: B has none", "keys, by the timer: B has none", "keys: B has none"},
+		{"no migration to another address (quiz1)", "no migration to another address (quiz2)", "no migration to another address"},
+		{"a connection outlives two", "a handshake outlives two", ""},
+		{"the same", "the same", "the same"},
+	} {
+		if got := commonTitle(c[0], c[1]); got != c[2] {
+			t.Errorf("%q and %q share %q, want %q", c[0], c[1], got, c[2])
+		}
+	}
+}
+
+// TestVariants: no scenario is lost in a group, and no word of its story.
+func TestVariants(t *testing.T) {
+	var all []*lab.Scenario
+	for _, s := range scenarios.All() {
+		all = append(all, &s)
+	}
+	found, groups := 0, groupVariants(all)
+	for _, g := range groups {
+		found += len(g.all)
+		common, rest := g.commonStory()
+		for i, s := range g.all {
+			if got, want := plainSpace(common+" "+rest[i]), plainSpace(s.Story()); got != want {
+				t.Errorf("%s: got %q, want %q", s.Name, got, want)
+			}
+		}
+	}
+	if found != len(all) || len(groups) >= len(all) {
+		t.Errorf("%d scenarios in %d groups, of %d", found, len(groups), len(all))
+	}
+}
+
+// TestNarrowed: no line is longer than the terminal is wide, and no word is cut.
+func TestNarrowed(t *testing.T) {
+	text := "## quiz1\n\n" + strings.Repeat("word ", 30) + "\n\n| off | " + strings.Repeat("lost ", 12) + "|\n\n```\n" + strings.Repeat("-", 79) + "\n```\n"
+	got := narrowed(text, 40)
+	for line := range strings.Lines(got) {
+		if len(line) > 41 {
+			t.Errorf("%d columns: %q", len(line)-1, line)
+		}
+	}
+	if strings.Count(got, "word") != 30 || strings.Count(got, "lost") != 12 || strings.Contains(got, "--") {
+		t.Error(got)
+	}
+	if narrowed(text, helpWidth) != text {
+		t.Error("where there is room the text is another")
+	}
+}
+
+// TestASCII: whatever the pieces are in which a text is written.
+func TestASCII(t *testing.T) {
+	const text = "CLOSE → LISTEN (× 3), 0–5 …"
+	for size := 1; size <= len(text); size++ {
+		var b bytes.Buffer
+		w := (&env{ascii: true}).plain(&b)
+		for from := 0; from < len(text); from += size {
+			if _, err := w.Write([]byte(text[from:min(from+size, len(text))])); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if want := "CLOSE > LISTEN (x 3), 0-5 ..."; b.String() != want {
+			t.Errorf("in pieces of %d: %q, want %q", size, b.String(), want)
+		}
+	}
+	for locale, want := range map[string]bool{"C": true, "POSIX": true, "de_DE.ISO-8859-1": true, "C.UTF-8": false, "en_US.utf8": false, "": false} {
+		if got := asciiLocale(func(name string) string { return map[string]string{"LC_ALL": locale}[name] }); got != want {
+			t.Errorf("LC_ALL=%s: %t, want %t", locale, got, want)
+		}
+	}
+}
