@@ -218,17 +218,39 @@ func spool() (*os.File, error) {
 func (p *packing) cell(c result.Cell) (result.Cell, error) {
 	if c.Capture.File != "" {
 		c.Capture.File = path.Join(c.Folder(), captureFile)
-		if isFile(p.files, c.Capture.File) {
-			reason := c.Reason
-			p.take(c.Capture.File, func(data []byte) []byte { return p.redactor.capture(data, reason) })
+	}
+	clean, err := redact(p.redactor, c)
+	if err != nil {
+		return c, err
+	}
+	if name := c.Capture.File; name != "" {
+		if why := p.withoutCapture(name, &clean); why != "" {
+			p.env.LeftOut = append(p.env.LeftOut, reports.LeftOut{File: name, Why: "which " + why})
 		} else {
-			p.env.LeftOut = append(p.env.LeftOut, reports.LeftOut{File: c.Capture.File, Why: "which is not in the run's folder"})
+			reason := c.Reason
+			p.take(name, func(data []byte) []byte { return p.redactor.capture(data, reason) })
 		}
 	}
 	if name := path.Join(c.Folder(), panicFile); isFile(p.files, name) {
 		p.take(name, p.text)
 	}
-	return redact(p.redactor, c)
+	return clean, nil
+}
+
+// withoutCapture says why a cell's capture cannot be taken; empty: it can.
+func (p *packing) withoutCapture(name string, c *result.Cell) string {
+	if !isFile(p.files, name) {
+		return "is not in the run's folder"
+	}
+	f, err := p.files.Open(name)
+	if err != nil {
+		return fmt.Sprintf("cannot be read: %v", err)
+	}
+	defer func() { _ = f.Close() }()
+	if err := readCapture(io.LimitReader(f, MaxBytes+1)).holds(c); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // programFile is what a run leaves of the BPF program that it loaded: the program itself, and of each mode the verifier's

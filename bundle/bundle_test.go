@@ -51,6 +51,9 @@ func sourceIn(t testing.TB, dir string) Source {
 			Capture: result.Capture{Packets: 6},
 		}},
 	}
+	run.Cells[1].Resets = []result.Reset{reset}
+	run.Cells[1].Resets[0].To = netip.MustParseAddrPort("127.0.0.1:4001")
+	run.Cells[0].Client = reset.To
 	for i := range run.Cells {
 		c := &run.Cells[i]
 		c.Capture.File = "cells/" + c.ID() + "/capture.pcapng"
@@ -63,7 +66,7 @@ func sourceIn(t testing.TB, dir string) Source {
 				t.Fatal(err)
 			}
 		}
-		write(captureFile, "\x0a\x0d\x0d\x0a comment "+c.ID()+": "+c.Reason+" packets")
+		write(captureFile, captureOf(t, c, uint16(4000+i), 6))
 		c.Namespace = &result.Namespace{
 			Sysctls: map[string]string{"net.ipv4.tcp_migrate_req": "1"}, Rules: []string{"ip filter INPUT: counter packets 2 bytes 115 drop"},
 			Counters: map[string][2]int64{"Tcp.OutRsts": {0, 1}}, Unknown: []string{"/home/jane/x: denied"},
@@ -336,13 +339,16 @@ func TestCheckRefuses(t *testing.T) {
 		{"hidden traversal", with(file("cells/../../x", "")), "no name"},
 		{"backslash", with(file(`cells\x`, "")), "no name"},
 		{"escape sequence", with(file("a\x1b[2Jb", "")), "no name"},
-		{"dot", with(file("./report.txt", "")), "no name"},
+		{"dot", with(file("./report.txt", "")), "twice"},
+		{"two dots", with(file("././report.txt", "")), "no name"},
 		{"symlink", with(member{tar.Header{Typeflag: tar.TypeSymlink, Name: "x", Linkname: "/etc/passwd"}, nil}), "no plain file"},
 		{"hard link", with(member{tar.Header{Typeflag: tar.TypeLink, Name: "x", Linkname: "report.txt"}, nil}), "no plain file"},
 		{"device", with(member{tar.Header{Typeflag: tar.TypeBlock, Name: "x"}, nil}), "no plain file"},
 		{"character device", with(member{tar.Header{Typeflag: tar.TypeChar, Name: "x", Devmajor: 1, Devminor: 5}, nil}), "no plain file"},
 		{"fifo", with(member{tar.Header{Typeflag: tar.TypeFifo, Name: "x"}, nil}), "no plain file"},
-		{"folder", with(member{tar.Header{Typeflag: tar.TypeDir, Name: "x"}, nil}), "no plain file"},
+		{"folder", with(member{tar.Header{Typeflag: tar.TypeDir, Name: "x"}, nil}), "\"x\" is an empty folder"},
+		{"folder of a file", with(member{tar.Header{Typeflag: tar.TypeDir, Name: "report.txt/"}, nil}), "twice"},
+		{"folder without", with(member{tar.Header{Typeflag: tar.TypeDir, Name: "../"}, nil}), "no name"},
 		{"twice", with(file(reportName, "another")), "twice"},
 		{"stowaway", with(file("readme.exe", "")), "does not list"},
 		{"listed stowaway", listed(file("readme.exe", "")), "does not belong"},

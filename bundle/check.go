@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,6 +13,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -25,15 +25,21 @@ import (
 type Checked struct {
 	Run   *result.Run
 	Files int
+	// Repack says how it differs from what rpmig writes, though all that is in it holds: somebody has packed it again. Then nothing is
+	// known of the bytes of the archive that rpmig wrote. Empty: nothing speaks for that.
+	Repack []string
 }
 
 // Check reads a bundle and verifies it. Nothing is written to disk, whatever the archive names. Refused are
 //   - an archive that is cut short, too large, or followed by something;
-//   - a file that is not plain, that is there twice, or whose name is not a clean path below the archive;
+//   - a file that is neither plain nor the folder of one, that is there twice, or whose name is not a clean path below the archive;
 //   - a file that the manifest does not list with its size and sum, or that it lists and that is not there;
 //   - a report, page, table or timeline that is not what this rpmig makes of the ledger: the error is a ReplayError;
 //   - a capture that the ledger names and that is neither there nor among what was left out;
+//   - a capture that cannot be read, or that has not the frames which the ledger names;
 //   - a file that does not belong in a bundle.
+//
+// It may be compressed by gzip or zstd or not at all, and in a folder.
 func Check(ctx context.Context, r io.Reader) (*Checked, error) {
 	a, err := unpack(&interruptible{ctx, r}, MaxBytes)
 	if err != nil {
@@ -76,94 +82,143 @@ func (a *contents) check(ctx context.Context) (*Checked, error) {
 	if err := a.replay(ctx, run, &env); err != nil {
 		return nil, err
 	}
-	return &Checked{run, len(a.files)}, nil
+	return &Checked{run, len(a.files), a.repack}, nil
 }
 
-// contents are the sums of an archive's files, and those files that have to be read.
+// contents are the sums of an archive's files, and what has to be known of some of them.
 type contents struct {
-	files map[string]file
-	kept  map[string][]byte
+	files    map[string]file
+	order    []string // of the files
+	kept     map[string][]byte
+	captures map[string]*seen
+	folders  map[string]bool
+	top      string   // the folder that the first name begins with, or else that name
+	repack   []string // as in Checked
+}
+
+func newContents() *contents {
+	return &contents{files: map[string]file{}, kept: map[string][]byte{}, captures: map[string]*seen{}, folders: map[string]bool{}}
 }
 
 // unpack reads the archive, no more than so many bytes of it whatever it says of itself.
 func unpack(r io.Reader, most int64) (*contents, error) {
-	packed := bufio.NewReader(r) // gzip takes no more than it needs from an io.ByteReader
-	zip, err := gzip.NewReader(packed)
+	a := newContents()
+	plain, left, err := a.decompress(bufio.NewReader(r))
 	if err != nil {
 		return nil, fmt.Errorf("not a bundle: %w", short(err))
 	}
-	zip.Multistream(false)
-	a, err := readArchive(&bounded{r: zip, left: most})
-	if err != nil {
+	if err := a.archive(&bounded{r: plain, left: most}); err != nil {
 		return nil, err
 	}
 	// Behind the sum of the whole is nothing.
-	if _, err := packed.ReadByte(); !errors.Is(err, io.EOF) {
+	if left() {
 		return nil, errors.New("something follows the archive")
 	}
 	return a, nil
 }
 
-// readArchive reads the tar, and what fills its last record.
+// readArchive reads a tar file.
 func readArchive(plain io.Reader) (*contents, error) {
+	a := newContents()
+	if err := a.archive(plain); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// archive reads the tar, and what fills its last record.
+func (a *contents) archive(plain io.Reader) error {
 	archive := tar.NewReader(plain)
-	a := &contents{files: map[string]file{}, kept: map[string][]byte{}}
 	for {
 		h, err := archive.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			return nil, fmt.Errorf("read the archive: %w", short(err))
+			return fmt.Errorf("read the archive: %w", short(err))
 		}
 		if err := a.take(h, archive); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := onlyZeros(plain); err != nil {
-		return nil, fmt.Errorf("read behind the archive: %w", short(err))
+		return fmt.Errorf("read behind the archive: %w", short(err))
 	}
-	return a, nil
+	a.unwrap()
+	return a.noEmptyFolder()
 }
 
-// take reads one file of the archive.
+// take reads one entry of the archive.
 func (a *contents) take(h *tar.Header, r io.Reader) error {
+	name := a.header(h)
+	if h.Typeflag == tar.TypeDir && (name == "" || name == ".") {
+		return nil // where all is
+	}
+	if err := a.mayTake(name); err != nil {
+		return err
+	}
 	switch {
-	case !fs.ValidPath(h.Name) || h.Name == "." || len(h.Name) > 1024 || strings.ContainsRune(h.Name, '\\') || strings.ContainsFunc(h.Name, unicode.IsControl):
-		return fmt.Errorf("%q is no name for a file of a bundle", h.Name[:min(len(h.Name), 1024)])
+	case h.Typeflag == tar.TypeDir:
+		a.folders[name] = true
+		return nil
 	case h.Typeflag != tar.TypeReg:
-		return fmt.Errorf("%q is no plain file", h.Name)
+		return fmt.Errorf("%q is no plain file", name)
 	case h.Size > MaxBytes: // a sparse file is larger than what is read of it
-		return fmt.Errorf("%q: %w", h.Name, errTooBig)
-	case len(a.files) >= MaxFiles:
-		return fmt.Errorf("more than %d files", MaxFiles)
+		return fmt.Errorf("%q: %w", name, errTooBig)
 	}
 	for key := range h.PAXRecords {
 		if strings.HasPrefix(key, "GNU.sparse.") {
-			return fmt.Errorf("%q is no plain file", h.Name)
+			return fmt.Errorf("%q is no plain file", name)
 		}
 	}
-	if _, ok := a.files[h.Name]; ok {
-		return fmt.Errorf("%q is there twice", h.Name)
+	return a.read(name, r)
+}
+
+// mayTake refuses a name that cannot be that of a file or folder of a bundle.
+func (a *contents) mayTake(name string) error {
+	_, twice := a.files[name]
+	switch {
+	case !fs.ValidPath(name) || name == "." || len(name) > 1024 || strings.ContainsRune(name, '\\') || strings.ContainsFunc(name, unicode.IsControl):
+		return fmt.Errorf("%q is no name for a file of a bundle", name[:min(len(name), 1024)])
+	case len(a.files)+len(a.folders) >= 2*MaxFiles || len(a.files) >= MaxFiles:
+		return fmt.Errorf("more than %d files", MaxFiles)
+	case twice || a.folders[name]:
+		return fmt.Errorf("%q is there twice", name)
 	}
-	sum := sha256.New()
-	to := io.Writer(sum)
-	var keep bytes.Buffer
-	switch h.Name {
-	case ledgerName, envName, manifestName:
-		if h.Size > maxMemory {
-			return fmt.Errorf("%s: larger than %d MiB", h.Name, maxMemory>>20)
-		}
-		to = io.MultiWriter(sum, &keep)
-	}
-	n, err := io.Copy(to, r)
-	if err != nil {
-		return fmt.Errorf("read %q: %w", h.Name, short(err))
-	}
-	if to != io.Writer(sum) {
-		a.kept[h.Name] = keep.Bytes()
-	}
-	a.files[h.Name] = file{h.Name, n, hex.EncodeToString(sum.Sum(nil))}
 	return nil
+}
+
+// read reads a file.
+func (a *contents) read(name string, r io.Reader) error {
+	sum := sha256.New()
+	var size counter
+	r = io.TeeReader(r, io.MultiWriter(sum, &size))
+	switch own := strings.TrimPrefix(name, a.top+"/"); {
+	case own == ledgerName || own == envName || own == manifestName:
+		text, err := io.ReadAll(io.LimitReader(r, maxMemory+1))
+		if err == nil && len(text) > maxMemory {
+			return fmt.Errorf("%s: larger than %d MiB", name, maxMemory>>20)
+		} else if err != nil {
+			return fmt.Errorf("read %q: %w", name, short(err))
+		}
+		a.kept[name] = text
+	case path.Base(name) == captureFile:
+		a.captures[name] = readCapture(r)
+	}
+	// What is left of it; an error that a capture met comes again.
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return fmt.Errorf("read %q: %w", name, short(err))
+	}
+	a.files[name] = file{name, int64(size), hex.EncodeToString(sum.Sum(nil))}
+	a.order = append(a.order, name)
+	return nil
+}
+
+// counter counts bytes.
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
 }
 
 // manifest holds what the archive says of its files against them.
@@ -180,7 +235,10 @@ func (a *contents) manifest() error {
 		return fmt.Errorf("has schema %d; this rpmig reads %d", m.Schema, manifestSchema)
 	}
 	listed := map[string]bool{}
-	for _, want := range m.Files {
+	for i, want := range m.Files {
+		if i < len(a.order) && a.order[i] != want.Name && !slices.Contains(a.repack, inFolder) {
+			a.note(byTar) // which took them in another order
+		}
 		got, ok := a.files[want.Name]
 		switch {
 		case listed[want.Name]:
@@ -242,6 +300,11 @@ func (a *contents) replay(ctx context.Context, run *result.Run, env *reports.Env
 			}
 			if !rest[f] && !left[f] {
 				return fmt.Errorf("%s is missing", f)
+			}
+			if s := a.captures[f]; s != nil {
+				if err := s.holds(&run.Cells[i]); err != nil {
+					return fmt.Errorf("%s %w", f, err)
+				}
 			}
 			delete(rest, f)
 		}

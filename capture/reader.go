@@ -17,6 +17,7 @@ import (
 // exported fields say what came before the last frame.
 type Reader struct {
 	Format      string    // pcap or pcapng
+	Comment     string    // on the whole file; a pcap has none
 	Links       []string  // the names of the link types, as they came
 	Packets     int       // all of them
 	Undecodable int       // may carry TCP, and cannot be read: malformed, or cut too short
@@ -64,7 +65,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read pcapng: %w", err)
 		}
-		c.source = ng
+		c.source, c.Comment = ng, ng.SectionInfo().Comment
 		return c, nil
 	}
 	plain, err := pcapgo.NewReader(in)

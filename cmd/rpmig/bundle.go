@@ -34,13 +34,14 @@ func (e *env) bundleCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "bundle",
 		Usage:     "put a run into one file to attach to a report, or check such a file",
-		UsageText: "rpmig bundle DIR -o FILE.tar.gz [options]\nrpmig bundle --check FILE.tar.gz",
+		UsageText: "rpmig bundle DIR -o FILE.tar.gz [options]\nrpmig bundle --check FILE.tar.gz|DIR",
 		Description: "DIR is what a run wrote with --out, or the folder that a failing run named. The\n" +
 			"file holds report.txt, ready to be pasted into a mail; the ledger, the page and\n" +
 			"the timelines; each cell's capture, socket tables, sysctls, rules and counters;\n" +
 			"the BPF program with the verifier's log; and what is known of this machine now.\n" +
 			"Of a run in several kernels, a bundle is of one: DIR/KERNEL.\n" +
-			"--check prints the report of a bundle that is whole.",
+			"--check prints the report of a bundle that is whole; of one that was packed again,\n" +
+			"or of the folder into which it was unpacked, it says what still holds.",
 		Flags: []cli.Flag{
 			&cli.PathFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the bundle to `FILE`"},
 			boolFlag("check", "", "verify a bundle, and print the report that its ledger makes"),
@@ -92,32 +93,67 @@ func (e *env) bundleCommand() *cli.Command {
 }
 
 func (e *env) checkBundle(c *cli.Context, name string) error {
-	var f *os.File
-	err := unlessEnded(c.Context, func() (err error) { f, err = os.Open(name); return err }) // it may be a pipe without a writer
-	if errors.Is(err, fs.ErrNotExist) {
-		return &usageError{"bundle: " + err.Error(), "rpmig bundle --check FILE.tar.gz"}
-	} else if err != nil {
-		return fmt.Errorf("bundle: %w", err)
-	}
-	defer func() { _ = f.Close() }()
 	saveMemory(name, 190)
 	var checked *bundle.Checked
-	err = unlessEnded(c.Context, func() (err error) {
-		checked, err = bundle.Check(c.Context, f)
+	err := unlessEnded(c.Context, func() (err error) { // it may be a pipe without a writer
+		checked, err = readBundle(c.Context, name)
 		return err
 	})
+	var usage *usageError
+	var access *fs.PathError
 	var replay *bundle.ReplayError
-	if errors.As(err, &replay) || errors.Is(err, context.Canceled) {
+	switch {
+	case err == nil:
+	case errors.As(err, &usage):
+		return err
+	case errors.As(err, &access):
+		return fmt.Errorf("bundle: %w", err)
+	case errors.As(err, &replay) || errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: %w", name, err)
-	} else if err != nil {
+	default:
 		return &hintedError{fmt.Errorf("%s: %w", name, err), "do not trust it: ask whoever sent it to send it again"}
 	}
-	fmt.Fprintf(e.stderr, "rpmig: %s is whole: %d files, and its ledger makes its report again\n", printable(name), checked.Files)
+	if len(checked.Repack) == 0 {
+		fmt.Fprintf(e.stderr, "rpmig: %s is whole: %d files, and its ledger makes its report again\n", printable(name), checked.Files)
+	} else {
+		fmt.Fprintf(e.stderr, "rpmig: %s was packed again (%s). What is in it is whole:\n"+
+			"rpmig: %d files, each as its manifest.json lists it, and its ledger makes its report\n"+
+			"rpmig: again. Whether the archive was the one that rpmig wrote cannot be told any more.\n",
+			printable(name), strings.Join(checked.Repack, ", "), checked.Files)
+	}
 	format, err := reports.Lookup("text")
 	if err != nil {
 		return err
 	}
 	return e.render(c.Context, c, format, checked.Run, ".")
+}
+
+// readBundle checks a bundle, or the folder into which one was unpacked.
+func readBundle(ctx context.Context, name string) (*bundle.Checked, error) {
+	const listed = "manifest.json"
+	info, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, &usageError{"bundle: " + err.Error(), "rpmig bundle --check FILE.tar.gz"}
+	case err != nil:
+		return nil, err
+	case info.IsDir():
+		root, err := os.OpenRoot(name)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = root.Close() }()
+		if _, err := root.Lstat(listed); errors.Is(err, fs.ErrNotExist) {
+			return nil, &usageError{fmt.Sprintf("bundle: %s has no %s, so no bundle was unpacked there", name, listed), "if it is the folder of a run: rpmig bundle " + quote(name) + " -o FILE.tar.gz"}
+		}
+		return bundle.CheckFolder(ctx, root.FS())
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	return bundle.Check(ctx, f)
 }
 
 func writeBundle(ctx context.Context, to string, files fs.FS, run *result.Run, redact, force bool) error {

@@ -268,9 +268,12 @@ func TestSilentPipes(t *testing.T) {
 	for _, args := range [][]string{
 		{"report", "dir"}, {"report", "dir/run.jsonl"}, {"explain", "dir/quiz1/ipv4/off"}, {"bundle", "dir", "-o", "x.tar.gz"},
 		{"bundle", "--check", "dir/run.jsonl"}, {"docs", "--measure", "dir"},
+		{"explain", "dir/run.jsonl"}, {"explain", "dir/run.jsonl", "--port=80"},
+		{"compare", "dir", "dir"}, {"compare", "dir/run.jsonl", "other"}, {"merge", "dir", "dir", "-o", "x"}, {"baseline", "dir", "-o", "x.json"},
 	} {
-		for _, writer := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s/%t", strings.Join(args, " "), writer), func(t *testing.T) {
+		for i, writer := range []bool{false, true, false, true} {
+			sig := []unix.Signal{unix.SIGTERM, unix.SIGINT}[i/2]
+			t.Run(fmt.Sprintf("%s/%t/%s", strings.Join(args, " "), writer, unix.SignalName(sig)), func(t *testing.T) {
 				t.Parallel()
 				p := command(t, "rpmig", args...)
 				if err := os.Mkdir(filepath.Join(p.dir, "dir"), 0o755); err != nil {
@@ -297,7 +300,7 @@ func TestSilentPipes(t *testing.T) {
 					}
 					until(t, "it waits in open(2)", func() bool { return slices.Contains(waits(p.Process.Pid), inOpen) })
 				}
-				p.signal(p.Process.Pid, unix.SIGTERM).want(70, silent, []string{`^rpmig: error: .*terminated signal received$`})
+				p.signal(p.Process.Pid, sig).want(70, silent, []string{`^rpmig: error: .*` + sig.String() + ` signal received$`})
 			})
 		}
 	}

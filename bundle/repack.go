@@ -1,0 +1,177 @@
+package bundle
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// What rpmig does not write and other tools do, in words.
+const (
+	byZstd   = "zstd"
+	byGzip   = "another gzip"
+	byNone   = "not compressed"
+	byTar    = "another tar"
+	inFolder = "unpacked into a folder"
+)
+
+// zstdWindow is how far back zstd may look, in bytes: as far as --ultra makes it.
+const zstdWindow = 128 << 20
+
+// CheckFolder is Check of a bundle that was unpacked.
+func CheckFolder(ctx context.Context, files fs.FS) (*Checked, error) {
+	a := newContents()
+	a.note(inFolder)
+	left := int64(MaxBytes)
+	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case name == ".":
+			return nil
+		}
+		if err := a.mayTake(name); err != nil {
+			return err
+		}
+		if d.IsDir() {
+			a.folders[name] = true
+			return nil
+		}
+		if !d.Type().IsRegular() { // a pipe would not end, and a link may lead anywhere
+			return fmt.Errorf("%q is no plain file", name)
+		}
+		f, err := files.Open(name)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = f.Close() }()
+		in := &bounded{r: &interruptible{ctx, f}, left: left}
+		err = a.read(name, in)
+		left = in.left
+		return err
+	})
+	if err == nil {
+		err = a.noEmptyFolder()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a.check(ctx)
+}
+
+// decompress reads what gzip or zstd has packed, or a plain tar file. left tells whether something follows.
+func (a *contents) decompress(packed *bufio.Reader) (plain io.Reader, left func() bool, err error) {
+	const ustarAt, ustar = 257, "ustar" // tar(5)
+	head, _ := packed.Peek(ustarAt + len(ustar))
+	none := func() bool { return false }
+	switch {
+	case bytes.HasPrefix(head, []byte("\x28\xb5\x2f\xfd")):
+		a.note(byZstd)
+		// One at a time starts no goroutine, so that there is nothing to close. It reads to the end.
+		zip, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(zstdWindow))
+		return zip, none, err
+	case bytes.HasSuffix(head, []byte(ustar)):
+		a.note(byNone)
+		return packed, none, nil
+	}
+	zip, err := gzip.NewReader(packed) // takes no more than it needs from an io.ByteReader
+	if err != nil {
+		return nil, nil, err
+	}
+	zip.Multistream(false)
+	const unknownOS = 255 // RFC 1952; the gzip of Go writes no other
+	if h := zip.Header; h.OS != unknownOS || !h.ModTime.IsZero() || h.Name != "" {
+		a.note(byGzip)
+	}
+	return zip, func() bool {
+		_, err := packed.ReadByte()
+		return !errors.Is(err, io.EOF)
+	}, nil
+}
+
+// note takes down that the bundle is not as rpmig has written it.
+func (a *contents) note(by string) {
+	if !slices.Contains(a.repack, by) {
+		a.repack = append(a.repack, by)
+	}
+}
+
+// header takes note of an entry that is not as rpmig writes them, and returns its name without a leading "./".
+func (a *contents) header(h *tar.Header) string {
+	name, dotted := strings.CutPrefix(h.Name, "./")
+	folder := h.Typeflag == tar.TypeDir
+	if dotted || folder || h.Mode != 0o644 || h.ModTime.Unix() != 0 || h.Uid != 0 || h.Gid != 0 || h.Uname != "" || h.Gname != "" {
+		a.note(byTar)
+	}
+	if folder {
+		name = strings.TrimSuffix(name, "/")
+	}
+	if a.top == "" {
+		a.top, _, _ = strings.Cut(name, "/")
+	}
+	return name
+}
+
+// unwrap takes away the folder in which all is, if it is one.
+func (a *contents) unwrap() {
+	top := a.top + "/"
+	if _, ok := a.files[top+manifestName]; !ok {
+		return
+	}
+	for _, name := range a.order {
+		if !strings.HasPrefix(name, top) {
+			return
+		}
+	}
+	a.note(byTar)
+	for i, name := range a.order {
+		a.order[i] = strings.TrimPrefix(name, top)
+	}
+	a.files, a.kept, a.captures = below(top, a.files), below(top, a.kept), below(top, a.captures)
+	a.folders = below(top, a.folders)
+	for name, f := range a.files {
+		f.Name = name
+		a.files[name] = f
+	}
+}
+
+// below is what is in a folder, by the names there.
+func below[V any](top string, all map[string]V) map[string]V {
+	inside := map[string]V{}
+	for name, v := range all {
+		if name, ok := strings.CutPrefix(name, top); ok {
+			inside[name] = v
+		}
+	}
+	return inside
+}
+
+// noEmptyFolder refuses a folder that holds no file: rpmig has put none in.
+func (a *contents) noEmptyFolder() error {
+	if len(a.folders) == 0 {
+		return nil
+	}
+	used := map[string]bool{}
+	for name := range a.files {
+		for dir := path.Dir(name); dir != "." && !used[dir]; dir = path.Dir(dir) {
+			used[dir] = true
+		}
+	}
+	for name := range a.folders {
+		if !used[name] {
+			return fmt.Errorf("%q is an empty folder", name)
+		}
+	}
+	return nil
+}

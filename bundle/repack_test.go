@@ -1,0 +1,170 @@
+package bundle
+
+import (
+	"archive/tar"
+	"bytes"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
+)
+
+// again packs the files of a bundle as another tar does: with folders, owners, times, in another order.
+func again(all []member, prefix string) []member {
+	reg := func(name string) tar.Header {
+		return tar.Header{Typeflag: tar.TypeReg, Name: prefix + name, Mode: 0o600, Uid: 1000, Uname: "joe", ModTime: time.Unix(1_700_000_000, 0)}
+	}
+	var out []member
+	made := map[string]bool{}
+	folder := func(name string) {
+		if name != "" && !made[name] {
+			made[name] = true
+			out = append(out, member{tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755}, nil})
+		}
+	}
+	folder(prefix)
+	for _, m := range slices.Backward(all) {
+		if dir := path.Dir(m.h.Name); dir != "." {
+			folder(prefix + dir + "/")
+		}
+		out = append(out, member{reg(m.h.Name), m.data})
+	}
+	return out
+}
+
+// unpackTo writes the files of a bundle into a folder.
+func unpackTo(t *testing.T, all []member) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, m := range all {
+		name := filepath.Join(dir, m.h.Name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, m.data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// repacks are the ways to pack a bundle's files again, and what Check calls them.
+var repacks = []struct {
+	name  string
+	want  []string
+	check func(t *testing.T, all []member) (*Checked, error)
+}{
+	{"another tar", []string{byTar}, func(t *testing.T, all []member) (*Checked, error) { return checkBytes(t, archive(t, again(all, ""))) }},
+	{"below a dot", []string{byTar}, func(t *testing.T, all []member) (*Checked, error) { return checkBytes(t, archive(t, again(all, "./"))) }},
+	{"in a folder of the tar", []string{byTar}, func(t *testing.T, all []member) (*Checked, error) {
+		return checkBytes(t, archive(t, again(all, "run/")))
+	}},
+	{"gzip -9", []string{byGzip}, func(t *testing.T, all []member) (*Checked, error) {
+		var b bytes.Buffer
+		zip, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+		if err != nil {
+			t.Fatal(err)
+		}
+		zip.OS = 3 // Unix
+		return checkBytes(t, through(t, zip, &b, unpacked(t, archive(t, all))))
+	}},
+	{"zstd", []string{byZstd}, func(t *testing.T, all []member) (*Checked, error) {
+		var b bytes.Buffer
+		zip, err := zstd.NewWriter(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return checkBytes(t, through(t, zip, &b, unpacked(t, archive(t, all))))
+	}},
+	{"no compression", []string{byNone}, func(t *testing.T, all []member) (*Checked, error) {
+		return checkBytes(t, unpacked(t, archive(t, all)))
+	}},
+	{"unpacked", []string{inFolder}, func(t *testing.T, all []member) (*Checked, error) {
+		return CheckFolder(t.Context(), os.DirFS(unpackTo(t, all)))
+	}},
+}
+
+func checkBytes(t *testing.T, data []byte) (*Checked, error) {
+	return Check(t.Context(), bytes.NewReader(data))
+}
+
+func through(t *testing.T, w io.WriteCloser, to *bytes.Buffer, data []byte) []byte {
+	t.Helper()
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return to.Bytes()
+}
+
+// TestRepack: who packs a bundle again loses the bytes of the archive, and nothing else: one byte, one file more or one less is
+// refused, as it is in the bundle itself.
+func TestRepack(t *testing.T) {
+	data := pack(t, source(t))
+	if c, err := checkBytes(t, data); err != nil || c.Repack != nil {
+		t.Fatalf("of the bundle itself: %v, %v", c, err)
+	}
+	good := members(t, data)
+	for _, how := range repacks {
+		t.Run(how.name, func(t *testing.T) {
+			checked, err := how.check(t, good)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(checked.Repack, how.want) || checked.Files != len(good) || len(checked.Run.Cells) != 2 {
+				t.Errorf("got %q, %d files, want %q and %d", checked.Repack, checked.Files, how.want, len(good))
+			}
+			for i, m := range good {
+				changed := slices.Clone(good)
+				changed[i].data = flip(m.data, len(m.data)/2)
+				if _, err := how.check(t, changed); err == nil {
+					t.Errorf("a changed byte of %s was not noticed", m.h.Name)
+				}
+				if _, err := how.check(t, slices.Delete(slices.Clone(good), i, i+1)); err == nil {
+					t.Errorf("without %s it was whole", m.h.Name)
+				}
+			}
+			more := append(slices.Clone(good), member{tar.Header{Typeflag: tar.TypeReg, Name: "cells/notes.txt"}, []byte("x")})
+			if _, err := how.check(t, more); err == nil || !strings.Contains(err.Error(), `does not list "cells/notes.txt"`) {
+				t.Errorf("a file more: %v", err)
+			}
+		})
+	}
+}
+
+// TestFolderRefuses: what is no file is not opened, and no link is followed.
+func TestFolderRefuses(t *testing.T) {
+	good := members(t, pack(t, source(t)))
+	for _, tt := range []struct {
+		name, want string
+		change     func(dir string) error
+	}{
+		{"fifo", "no plain file", func(dir string) error { return unix.Mkfifo(filepath.Join(dir, "x"), 0o600) }},
+		{"link", "no plain file", func(dir string) error { return os.Symlink("report.txt", filepath.Join(dir, "x")) }},
+		{"link for a folder", "no plain file", func(dir string) error { return os.Symlink("/etc", filepath.Join(dir, "x")) }},
+		{"empty folder", "empty folder", func(dir string) error { return os.Mkdir(filepath.Join(dir, "x"), 0o700) }},
+		{"huge file", errTooBig.Error(), func(dir string) error {
+			return os.Truncate(filepath.Join(dir, pageName), MaxBytes+1) // it has holes
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := unpackTo(t, good)
+			if err := tt.change(dir); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := CheckFolder(t.Context(), os.DirFS(dir)); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("want %q, got %v", tt.want, err)
+			}
+		})
+	}
+}
