@@ -160,7 +160,7 @@ func (p *packing) text(data []byte) []byte { return []byte(p.redactor.text(strin
 // cells adds the cells of the ledger, and returns the run as a reader of the bundle will find it in its own: what else is in there
 // is made from that. On the way it is in a file, so that it is in memory once.
 func (p *packing) cells(ctx context.Context, of *result.Run) (*result.Run, error) {
-	f, err := spool()
+	f, err := spool(openNameless)
 	if err != nil {
 		return nil, err
 	}
@@ -201,10 +201,10 @@ func (p *packing) cells(ctx context.Context, of *result.Run) (*result.Run, error
 	return result.Read(f)
 }
 
-// spool makes a file without a name where temporary files are.
-func spool() (*os.File, error) {
+// spool makes a file without a name where temporary files are, by the function or, where that fails, in another way.
+func spool(open func(dir string) (*os.File, error)) (*os.File, error) {
 	dir := os.TempDir()
-	if f, err := nameless(dir); err == nil {
+	if f, err := open(dir); err == nil {
 		return f, nil
 	}
 	f, err := os.CreateTemp(dir, hiddenName+"*")

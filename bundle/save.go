@@ -66,8 +66,11 @@ const hiddenName = ".rpmig-bundle-"
 // ownFD is where a file without a name can be linked from (open(2), O_TMPFILE).
 const ownFD = "/proc/self/fd"
 
-// nameless opens a file without a name. The tests replace it.
-var nameless = func(dir string) (*os.File, error) {
+// nameless is openNameless. The tests replace it.
+var nameless = openNameless
+
+// openNameless opens a file without a name.
+func openNameless(dir string) (*os.File, error) {
 	if _, err := os.Lstat(ownFD); err != nil {
 		return nil, err
 	}
