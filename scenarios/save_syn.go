@@ -96,5 +96,41 @@ func saveSYNScenarios() []lab.Scenario {
 			Expect: expect(result.BareRST, 1),
 		})
 	}
-	return all
+	return append(all, saveSYNTimer)
+}
+
+var saveSYNTimer = lab.Scenario{
+	Name:    "save-syn-both-timer",
+	Section: lab.SectionHow,
+	Modes:   mainModes,
+	Doc: `both listeners want the SYN, and the SYN+ACK timer migrates the request
+
+A and B have TCP_SAVE_SYN set, and the request migrates before there is a
+child to take the SYN. With migration the timer clones the request for B, and
+what was saved goes with the clone (inet_reqsk_clone): B can read it once the
+handshake is complete.`,
+	Path:        "reqsk_timer_handler → reuseport_migrate_sock",
+	Timers:      []lab.Timer{lab.SYNACKTimer, retransmissionAfterTimer},
+	Cost:        1700 * time.Millisecond,
+	Connections: 5,
+	Play: func(l *lab.Lab) {
+		a := l.Listen("A", saveSYNOption)
+		l.DropACKs()
+		l.Connect()
+		b := l.Listen("B", saveSYNOption)
+		l.AssertRequests(a)
+		a.Close()
+		l.AwaitSYNACKTimers()
+		l.StopDropping()
+		l.AwaitOutcomes(b)
+		l.Fact("connections with their SYN", portion(b.AcceptSavedSYN(), l.Connections()))
+	},
+	Expect: func(m lab.Mode) verdict.Expectation {
+		e := migrates(result.BareRST, 1)(m)
+		e.Facts = map[string]any{"connections with their SYN": "none"}
+		if m.Migrates {
+			e.Facts["connections with their SYN"] = "all"
+		}
+		return e
+	},
 }
