@@ -125,6 +125,11 @@ func TestRepack(t *testing.T) {
 				t.Errorf("got %q, %d files, want %q and %d", checked.Repack, checked.Files, how.want, len(good))
 			}
 			for i, m := range good {
+				switch path.Base(m.h.Name) {
+				case reportName, ledgerName, manifestName, captureFile, panicFile: // one of each kind
+				default:
+					continue
+				}
 				changed := slices.Clone(good)
 				changed[i].data = flip(m.data, len(m.data)/2)
 				if _, err := how.check(t, changed); err == nil {
