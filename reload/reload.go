@@ -308,6 +308,12 @@ func (r *run) warmUp(ctx context.Context) (err error) {
 	if err := pause(ctx, r.WarmUp); err != nil {
 		return err
 	}
+	// On a busy machine nothing may have come to an end yet; every connection does, by its time limit at the latest.
+	for r.engine.Counts().Judged() == 0 && r.server.alive() {
+		if err := pause(ctx, 2*time.Millisecond); err != nil {
+			return err
+		}
+	}
 	report := r.engine.Snapshot()
 	r.out.Warm = report.Counts
 	if report.Counts.Lost() > 0 || report.Counts[load.OK] == 0 {

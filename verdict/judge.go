@@ -161,6 +161,7 @@ func (v *Verdict) Confirm(again Verdict) {
 func (v *Verdict) Fault(line string) {
 	v.Status, v.Bug = result.Fail, ""
 	v.Reason = "the kernel reported a fault of its own: " + line
+	v.Checks = append(v.Checks, result.Check{Name: "faults that the kernel reports of itself", Witness: result.Accounts, Want: "none", Got: line})
 }
 
 // NoCulprit says that such a report came while this cell was played, with others or after them, and for none of them when each was

@@ -3,6 +3,7 @@ package verdict
 import (
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -550,5 +551,15 @@ func TestDeaf(t *testing.T) {
 		if v.Status != tt.want || !strings.Contains(v.Reason, tt.reason) || o.Connections() != tt.counted {
 			t.Errorf("%s: %s: %s, %+v", tt.name, v.Status, v.Reason, o.Connections())
 		}
+	}
+}
+
+// TestFault: a report of the kernel's own makes a FAIL of a PASS, and a check says so, as in every FAIL.
+func TestFault(t *testing.T) {
+	v := Verdict{Status: result.Pass, Reason: "lived", Bug: "CVE-1", Checks: []result.Check{{Name: "accepted", Want: "1", Got: "1", OK: true}}}
+	v.Fault("BUG: KASAN: use-after-free")
+	failed := slices.DeleteFunc(slices.Clone(v.Checks), func(c result.Check) bool { return c.OK })
+	if v.Status != result.Fail || v.Bug != "" || len(failed) != 1 || failed[0].Got != "BUG: KASAN: use-after-free" {
+		t.Errorf("got %+v", v)
 	}
 }

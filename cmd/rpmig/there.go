@@ -274,7 +274,7 @@ func (t *there) finish(c *cli.Context, ended *vm.Ended) error {
 	case why == "" && c.Err() != nil: // it ended as it was told to
 	case why == "" && ended.Status == result.ExitUsage:
 		return &usageError{said, cmp.Or(hint, "rpmig explain "+quote(c.Args().First()))}
-	case why == "" && ended.Status == result.ExitSoftware && t.run.ExitCode() != result.ExitSoftware, why == "" && t.run.Header.Cells == 0 && said != "":
+	case why == "" && ended.Status == result.ExitSoftware && (t.run.ExitCode() != result.ExitSoftware || said != ""), why == "" && t.run.Header.Cells == 0 && said != "":
 		why = cmp.Or(said, fmt.Sprintf("the run in the guest ended with status %d", ended.Status))
 		if t.kernel.Modules == "" {
 			hint = "this kernel was booted without modules: --modules DIR; or " + hint
