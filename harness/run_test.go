@@ -258,13 +258,13 @@ func TestPooled(t *testing.T) {
 		cells := run(t, harness.Options{
 			Scenarios: []lab.Scenario{s}, Families: lab.Families()[:1], Modes: modes(t, "off"), Repeat: 60, UntilFail: untilFail, NoConfirm: true,
 		})
-		failed := 0
+		failed, alone := 0, 0
 		for _, c := range cells {
 			switch {
 			case c.Status == result.Fail && strings.Contains(c.Reason, "repeats together: want 400000 to 1e+06 per million"):
 				failed++
-			case c.Status == result.Fail && strings.HasPrefix(c.Reason, "lost: "): // rare: by itself
-				failed++
+			case c.Status == result.Fail && strings.HasPrefix(c.Reason, "lost: "): // by itself, which is rarer the less is lost
+				alone++
 			case c.Status != result.Pass:
 				t.Errorf("%s: %s", c.Status, c.Reason)
 			}
@@ -272,8 +272,8 @@ func TestPooled(t *testing.T) {
 				t.Errorf("%s: its bounds are not told", c.ID())
 			}
 		}
-		if failed == 0 || failed > 30 || untilFail && len(cells) > 30 {
-			t.Errorf("until it fails: %t: %d of %d cells are a FAIL", untilFail, failed, len(cells))
+		if failed+alone == 0 || failed > 30 || untilFail && len(cells) > 30 { // it takes two cells to be one together
+			t.Errorf("until it fails: %t: of %d cells %d are a FAIL together, and %d alone", untilFail, len(cells), failed, alone)
 		}
 	}
 }

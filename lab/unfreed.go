@@ -14,6 +14,9 @@ import (
 // freeing is how long the kernel may take to free what is closed: it waits for RCU grace periods, and for workers.
 const freeing = 2 * time.Second
 
+// maxFreeing is how often that time is given again where the machine has held the cell up meanwhile.
+const maxFreeing = 5
+
 // closeSockets closes every TCP socket of the cell, here and in its workers.
 func (l *Lab) closeSockets() {
 	for _, w := range l.workers {
@@ -32,18 +35,21 @@ func (l *Lab) checkFreed() error {
 	l.closeSockets()
 	said := l.obs.PostCheck
 	said.Unfreed = verdict.NotCounted
-	delays := len(l.obs.Delays)
-	err := l.until(freeing, "all sockets are freed", func() (bool, error) {
-		n, err := l.unfreed()
-		said.Unfreed = n
-		return n <= 0, err
-	})
-	if !errors.Is(err, errTimeout) {
-		return err
+	for range maxFreeing {
+		delays := len(l.obs.Delays)
+		err := l.until(freeing, "all sockets are freed", func() (bool, error) {
+			n, err := l.unfreed()
+			said.Unfreed = n
+			return n <= 0, err
+		})
+		if !errors.Is(err, errTimeout) {
+			return err
+		}
+		if len(l.obs.Delays) == delays {
+			return nil
+		}
 	}
-	if len(l.obs.Delays) > delays { // it had less time than it was given
-		said.Unfreed = verdict.NotCounted
-	}
+	said.Unfreed = verdict.NotCounted // the machine never gave it the time
 	return nil
 }
 
