@@ -16,7 +16,12 @@ type Home struct {
 	mu      sync.Mutex // around a message
 	w       io.Writer
 	provoke provocation
+	// RealTime tells that the clock of the guest is that of the machine.
+	RealTime bool
 }
+
+// realTimeVariable tells the run of a guest that its clock is the machine's.
+const realTimeVariable = "RPMIG_GUEST_REAL_TIME"
 
 // HomeOfRun is the way home of this process if it is the run of a guest; nil: it is not.
 func HomeOfRun() *Home {
@@ -25,7 +30,7 @@ func HomeOfRun() *Home {
 		return nil
 	}
 	unix.CloseOnExec(fd) // it is for no process of a cell
-	return &Home{w: os.NewFile(uintptr(fd), "the control channel"), provoke: newProvocation()}
+	return &Home{w: os.NewFile(uintptr(fd), "the control channel"), provoke: newProvocation(), RealTime: os.Getenv(realTimeVariable) != ""}
 }
 
 func (h *Home) send(k kind, payload []byte) error {

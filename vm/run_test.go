@@ -96,6 +96,35 @@ func TestTakeRefuses(t *testing.T) {
 	}
 }
 
+// TestEnded: what a kernel dies of is its doing, but not where the machine may have brought it about.
+func TestEnded(t *testing.T) {
+	const (
+		stall = "Kernel panic - not syncing: softlockup: hung tasks"
+		crash = "Kernel panic - not syncing: Fatal exception in interrupt"
+		full  = "Kernel panic - not syncing: System is deadlocked on memory"
+	)
+	for name, tt := range map[string]struct {
+		real bool
+		said string
+		died bool
+		hint string
+	}{
+		"a crash":                 {false, crash, true, ""},
+		"a crash in real time":    {true, crash, true, ""},
+		"a stall":                 {false, stall, true, ""},
+		"a stall in real time":    {true, stall, false, "--time=virtual"},
+		"a shortage":              {false, full, false, "--memory="},
+		"a shortage in real time": {true, full, false, "--memory="},
+	} {
+		g := Guest{Machine: Machine{Real: tt.real}.Filled(), IsTitle: isTitle, IsStall: func(line string) bool { return strings.Contains(line, "softlockup") }}
+		w := &watch{Guest: g, hello: true, console: &console{text: []byte("[    1.0] " + tt.said + "\n")}}
+		x := w.ended(nil, errLost)
+		if x.Why != "the kernel died: "+tt.said || x.Died != tt.died || !strings.Contains(x.Hint, tt.hint) || tt.hint == "" && x.Hint != "" {
+			t.Errorf("%s: %q, died %v, hint %q", name, x.Why, x.Died, x.Hint)
+		}
+	}
+}
+
 // TestArguments: what a guest is given is what QEMU is told.
 func TestArguments(t *testing.T) {
 	for name, tt := range map[string]struct {
