@@ -589,6 +589,11 @@ var table = []mutant{
 		test: "TestBrokenCells",
 	},
 	{
+		name: "what iptables has closed has no longer to be freed than what the cell has", file: "lab/unfreed.go",
+		old: "limit = lazily", new: "limit = freeing",
+		test: "TestFreedLazily",
+	},
+	{
 		name: "a client that was reset does not count as settled", file: "lab/wait.go",
 		old: "delete(waiting, e.Fd)\n\t\t\t\tsettled++", new: "delete(waiting, e.Fd)",
 		cells: "quiz2 --migrate=off --family=ipv4 --timeout-mul=0.1",
