@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rpmig/rpmig/bench/tool"
 )
 
 // bisect finds a commit, and returns the exit status.
@@ -24,7 +26,7 @@ func (p *player) bisect(ctx context.Context, history string) (status int, err er
 	if find == nil || flag.NArg() != 0 {
 		return 2, errors.New("-bisect source, or -bisect packages")
 	}
-	if p.root, err = moduleRoot(); err != nil {
+	if p.root, err = tool.ModuleRoot(); err != nil {
 		return 2, err
 	}
 	done, err := p.build(ctx)
