@@ -23,7 +23,7 @@ var table = []mutant{
 	},
 	{
 		name: "a reset's flavour is swapped", file: "capture/flow.go",
-		old: "flavour := BareReset\n\t\tif s.Flags.Has(ACK)", new: "flavour := BareReset\n\t\tif !s.Flags.Has(ACK)",
+		old: "flavour := BareReset\n\tif s.Flags.Has(ACK)", new: "flavour := BareReset\n\tif !s.Flags.Has(ACK)",
 		test: "TestFlows", cells: quizzes,
 	},
 	{
