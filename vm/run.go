@@ -76,6 +76,9 @@ func (g *Guest) Describe(ctx context.Context) *result.Guest {
 // silence is how long a guest may say nothing, that tells once a second of its own time that it is alive.
 const silence = time.Minute
 
+// SilenceVariable is Guest.Silence, for tests.
+const SilenceVariable = "RPMIG_TEST_SILENCE"
+
 // interruptGrace is how long a run in a guest may take to end after it was told to.
 const interruptGrace = 15 * time.Second
 
