@@ -230,12 +230,15 @@ func (p *Played) Cell(control result.Status, keep bool) result.Cell {
 	c := result.Cell{
 		Scenario: p.Scenario.Name, Family: p.Family.Name, Mode: p.Mode.Name, Repeat: p.Repeat,
 		Control: v.Control(p.Mode.Name == migrate.Off().Name, control),
-		Status:  v.Status, Reason: v.Reason, Confirmed: p.Confirmed, Bug: v.Bug, Checks: v.Checks,
-		Steps: o.Steps, Resets: o.Wire.Resets, Counters: o.Counters, Program: o.Program,
-		Client: p.story.client, Flow: p.story.flow, Tables: p.story.tables, Events: p.story.events,
-		Namespace: p.namespace, Capture: result.Capture{Packets: o.Wire.Packets, Lost: o.Wire.Lost},
-		At: p.at.Seconds(), Elapsed: p.elapsed.Seconds(),
+		Status:  v.Status, Reason: v.Reason, At: p.at.Seconds(), Elapsed: p.elapsed.Seconds(),
 	}
+	if v.Status == result.Skip { // what was seen on a machine too slow for the case proves nothing
+		return c
+	}
+	c.Confirmed, c.Bug, c.Checks = p.Confirmed, v.Bug, v.Checks
+	c.Steps, c.Resets, c.Counters, c.Program = o.Steps, o.Wire.Resets, o.Counters, o.Program
+	c.Client, c.Flow, c.Tables, c.Events = p.story.client, p.story.flow, p.story.tables, p.story.events
+	c.Namespace, c.Capture = p.namespace, result.Capture{Packets: o.Wire.Packets, Lost: o.Wire.Lost}
 	if o.Rule != nil {
 		c.DropBackend = o.Rule.Backend
 	}

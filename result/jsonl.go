@@ -145,7 +145,7 @@ func ReadAll(r io.Reader) ([]*Run, error) {
 
 func readAll(r io.Reader) (runs []*Run, err error) {
 	var run *Run // the last of them
-	err = scan(r, func(h *Header) {
+	err = scan(r, parseCell, func(h *Header) {
 		run = &Run{Header: *h}
 		runs = append(runs, run)
 	}, func(l *line) error {
@@ -159,17 +159,18 @@ func readAll(r io.Reader) (runs []*Run, err error) {
 	return runs, err
 }
 
-// line is a line of a ledger that is not its header: one of the two is not nil.
+// line is a line of a ledger that is not its header: one of cell and ending is not nil.
 type line struct {
 	cell   *Cell
 	ending *Ending
-	at     int64 // where it begins, in bytes
-	length int   // with its newline
-	schema int   // of its ledger
+	text   []byte // as it is in the file, with its newline; valid until the next line is read
+	at     int64  // where it begins, in bytes
+	schema int    // of its ledger
 }
 
-// scan reads ledgers that follow one another, line by line, and holds each against itself.
-func scan(r io.Reader, begin func(*Header), take func(*line) error) error {
+// scan reads ledgers that follow one another, line by line, and holds each against itself. parse makes a cell of a line, as parseCell
+// does.
+func scan(r io.Reader, parse func(text []byte, schema int) (*Cell, error), begin func(*Header), take func(*line) error) error {
 	lines := newLines(r)
 	begun, schema := false, 0 // of the last ledger
 	var planned plan
@@ -187,11 +188,11 @@ func scan(r io.Reader, begin func(*Header), take func(*line) error) error {
 			start(h)
 			continue
 		}
-		l := &line{at: lines.at, length: len(lines.text), schema: schema}
+		l := line{text: lines.text, at: lines.at, schema: schema}
 		if ending, ok := parseEnding(lines.text); ok {
 			l.ending = ending
 		} else {
-			c, err := parseCell(lines.text, schema)
+			c, err := parse(lines.text, schema)
 			if err != nil {
 				h, err := lines.header(err)
 				if err != nil {
@@ -205,8 +206,8 @@ func scan(r io.Reader, begin func(*Header), take func(*line) error) error {
 			}
 			l.cell = c
 		}
-		if err := take(l); err != nil {
-			return err
+		if err := take(&l); err != nil {
+			return onLine(lines.n, err)
 		}
 	}
 	if lines.err != nil {

@@ -17,7 +17,7 @@ import (
 //go:embed run.schema.json
 var lineSchema string
 
-// schema1 is a ledger that an rpmig of schema 1 wrote, of quiz1, quiz2 and synack-timer on Linux 6.18.
+// schema1 is a ledger that rpmigs of schema 1 wrote, of quiz1, quiz2, synack-timer and hot-reload-drain on Linux 6.18.
 //
 //go:embed testdata/schema1.jsonl
 var schema1 string
@@ -313,6 +313,9 @@ func TestReadSchema1(t *testing.T) {
 		if changes == 0 {
 			t.Errorf("%s: no socket changed its state", tt.cell)
 		}
+	}
+	if c := cells["hot-reload-drain off"]; c.Stream.Failed() != 2 || c.Stream.Failed() != c.Connections.Lost {
+		t.Errorf("its stream has lost %d, and it %d, want 2", c.Stream.Failed(), c.Connections.Lost)
 	}
 }
 

@@ -25,7 +25,7 @@ const (
 	Pass  Status = "PASS"  // the kernel did what the mode promises, and the witnesses agree
 	Fail  Status = "FAIL"  // the kernel did otherwise
 	XFail Status = "XFAIL" // the kernel did otherwise, as a known bug does that this version has, or may have
-	Skip  Status = "SKIP"  // this kernel or this user cannot, and a probe said so
+	Skip  Status = "SKIP"  // this kernel or this user cannot, and a probe said so; or the machine, of which that was said before
 	Error Status = "ERROR" // no conclusion: our fault or the machine's
 )
 

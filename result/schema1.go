@@ -6,8 +6,8 @@ import (
 )
 
 // Ledgers of schema 1 said in words what later ones say in fields of their own: steps were joined by name, a segment's part
-// in the story stood in its note, a change of state was "OLD → NEW", and modes and port were not told. Their words will not
-// change any more, so here, and only here, they are read.
+// in the story stood in its note, a change of state was "OLD → NEW", and modes, port and what a stream lost in all were not told.
+// Their words will not change any more, so here, and only here, they are read.
 
 // upgrade fills in what the header of schema 1 left out. The port is not known.
 func (h *Header) upgrade() {
@@ -61,6 +61,9 @@ func (c *Cell) parseSchema1(line []byte) error {
 			}
 		}
 		c.Tables = append(c.Tables, t.Table)
+	}
+	if c.Stream != nil { // it told the losses by their resets alone
+		c.Stream.Lost = c.Connections.Lost
 	}
 	for i := range c.Flow {
 		c.Flow[i].readNote()

@@ -21,8 +21,8 @@ var skimmed = []string{"resets", "counters", "steps", "client", "flow", "tables"
 //
 // An error of each ends it, and is returned as it is.
 func Skim(r io.Reader, each func(*Run, *Cell) error) ([]*Run, error) {
-	runs, err := skimAll(r, func(runs []*Run, c *Cell, _ []byte, _ int) error {
-		if err := each(runs[len(runs)-1], c); err != nil {
+	runs, err := skimAll(r, func(runs []*Run, l *line) error {
+		if err := each(runs[len(runs)-1], l.cell); err != nil {
 			return &handedBack{err}
 		}
 		return nil
@@ -41,12 +41,12 @@ func Skim(r io.Reader, each func(*Run, *Cell) error) ([]*Run, error) {
 // also returns how many runs there are.
 func Pick(r io.Reader, want func(run int, c *Cell) bool) (picked map[int][]Cell, runs int, err error) {
 	picked = map[int][]Cell{}
-	all, err := skimAll(r, func(of []*Run, c *Cell, line []byte, schema int) error {
+	all, err := skimAll(r, func(of []*Run, l *line) error {
 		n := len(of) - 1
-		if !want(n, c) {
+		if !want(n, l.cell) {
 			return nil
 		}
-		whole, err := parseCell(line, schema)
+		whole, err := parseCell(l.text, l.schema)
 		if err == nil {
 			picked[n] = append(picked[n], *whole)
 		}
@@ -61,54 +61,19 @@ func Pick(r io.Reader, want func(run int, c *Cell) bool) (picked map[int][]Cell,
 // handedBack is an error of who was handed a cell.
 type handedBack struct{ error }
 
-// skimAll also hands over the line of each cell, the schema that it is of, and the runs so far, of which the last is its own.
-func skimAll(r io.Reader, each func(runs []*Run, c *Cell, line []byte, schema int) error) (runs []*Run, err error) {
-	lines := newLines(r)
-	var run *Run
-	schema := 0
+// skimAll hands over the line of each cell, with the runs so far, of which the last is its own.
+func skimAll(r io.Reader, each func(runs []*Run, l *line) error) (runs []*Run, err error) {
 	var s skimmer
-	var planned plan
-	begin := func(h *Header) {
-		run, schema, planned = &Run{Header: *h}, h.Schema, plan{header: h}
-		run.Header.Schema = Schema
-		runs = append(runs, run)
-	}
-	for lines.next() {
-		if run == nil {
-			h, err := parseHeader(lines.text, lines.n)
-			if err != nil {
-				return nil, err
-			}
-			begin(h)
-			continue
+	err = scan(r, s.cell, func(h *Header) {
+		runs = append(runs, &Run{Header: *h})
+	}, func(l *line) error {
+		if l.ending != nil {
+			runs[len(runs)-1].Ending = l.ending
+			return nil
 		}
-		if ending, ok := parseEnding(lines.text); ok {
-			run.Ending = ending
-			continue
-		}
-		c, err := s.cell(lines.text, schema)
-		if err != nil {
-			h, err := lines.header(err)
-			if err != nil {
-				return nil, err
-			}
-			begin(h)
-			continue
-		}
-		if err := planned.take(c); err != nil {
-			return nil, onLine(lines.n, err)
-		}
-		if err := each(runs, c, lines.text, schema); err != nil {
-			return nil, fmt.Errorf("line %d: %w", lines.n, err)
-		}
-	}
-	if lines.err != nil {
-		return nil, lines.err
-	}
-	if run == nil {
-		return nil, fmt.Errorf("line 1: %w: the file is empty", ErrNoHeader)
-	}
-	return runs, nil
+		return each(runs, l)
+	})
+	return runs, err
 }
 
 // lines are those of ledgers that hold something, up to one that was cut short.
@@ -173,16 +138,9 @@ type skimmer struct{ rest []byte }
 
 // cell decodes what a line says of a cell but the fields that are skimmed.
 func (s *skimmer) cell(line []byte, schema int) (*Cell, error) {
-	if schema == 1 { // its fields are others
-		c, err := parseCell(line, schema)
-		if err != nil {
-			return nil, err
-		}
-		return brief(c), nil
-	}
 	var counters, checks []byte
 	s.rest = append(s.rest[:0], '{')
-	ok := walkObject(line, func(key, value []byte) {
+	skim := schema > 1 && walkObject(line, func(key, value []byte) { // the fields of schema 1 are others
 		switch {
 		case !slices.Contains(skimmed, string(key)):
 			if len(s.rest) > 1 {
@@ -195,15 +153,13 @@ func (s *skimmer) cell(line []byte, schema int) (*Cell, error) {
 			checks = value
 		}
 	})
-	if !ok { // whoever wrote that: the error is the decoder's
-		c, err := parseCell(line, schema)
-		if err != nil {
-			return nil, err
-		}
-		return brief(c), nil
+	if skim {
+		s.rest = append(s.rest, '}')
+		line = s.rest
+	} else {
+		counters, checks = nil, nil // the whole line is read
 	}
-	s.rest = append(s.rest, '}')
-	c, err := parseCell(s.rest, schema)
+	c, err := parseCell(line, schema)
 	if err != nil {
 		return nil, err
 	}

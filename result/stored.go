@@ -88,7 +88,7 @@ func ReadStored(file io.ReaderAt, size int64) (*Run, error) {
 	s := &Stored{file: file}
 	run := &Run{Stored: s}
 	begun := 0
-	err := scan(io.NewSectionReader(file, 0, size), func(h *Header) {
+	err := scan(io.NewSectionReader(file, 0, size), parseCell, func(h *Header) {
 		if begun++; begun == 1 {
 			run.Header = *h
 			const shortest = 256 // a cell has more bytes
@@ -101,7 +101,7 @@ func ReadStored(file io.ReaderAt, size int64) (*Run, error) {
 			run.Ending = l.ending
 		default:
 			s.cells = append(s.cells, storedCell{
-				at: l.at, length: int32(l.length), kind: int32(k.add(l.cell)), repeat: int32(l.cell.Repeat), schema: uint8(l.schema),
+				at: l.at, length: int32(len(l.text)), kind: int32(k.add(l.cell)), repeat: int32(l.cell.Repeat), schema: uint8(l.schema),
 				status: uint8(slices.Index(Statuses(), l.cell.Status)),
 			})
 		}

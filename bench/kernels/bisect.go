@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rpmig/rpmig/bench/tool"
 	"github.com/rpmig/rpmig/result"
 )
 
@@ -27,7 +28,7 @@ func (p *player) bisect(ctx context.Context, history string) (status int, err er
 	if find == nil || flag.NArg() != 0 {
 		return 2, errors.New("-bisect source, or -bisect packages")
 	}
-	if p.root, err = moduleRoot(); err != nil {
+	if p.root, err = tool.ModuleRoot(); err != nil {
 		return 2, err
 	}
 	done, err := p.build(ctx)
