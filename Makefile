@@ -252,10 +252,11 @@ kselftest: ## play a few cells by the kernel's own runner of selftests, which is
 	go test ./kselftest -count=1 -v
 
 .PHONY: bench
-bench: build ## measure rpmig beside the talk's two scripts, and its load beside wrk; needs root, takes five minutes
+bench: build ## measure rpmig beside the talk's two scripts, its load beside wrk, and rpmig compare; needs root, takes five minutes
 	@$(call check,$(FOR_BENCH),deps)
 	go run ./bench -rpmig bin/rpmig $(ARGS)
 	CGO_ENABLED=0 go run ./bench/load
+	go test ./cmd/rpmig -run '^$$' -bench 'Compare$$' -benchtime 3x
 
 .PHONY: clean
 clean: ## remove what was built

@@ -26,7 +26,7 @@ func Printable(s string) string {
 }
 
 // printableASCII tells whether a text is of nothing but that, as most are.
-func printableASCII(s string) bool {
+func printableASCII[T string | []byte](s T) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' {
 			return false
