@@ -202,9 +202,11 @@ func (ch *Change) Sentences() []string {
 		}
 		text := o.worst.reason
 		if bug := o.worst.bug; bug != "" && !strings.HasPrefix(text, bug) {
-			text = bug + ": " + text
+			text = strings.TrimSuffix(bug+": "+text, ": ")
 		}
-		said = append(said, lead+": "+text)
+		if text != "" { // a baseline need not have one
+			said = append(said, lead+": "+text)
+		}
 	}
 	if ch.Kind != StillFailing {
 		reason("was", ch.Old)
