@@ -134,13 +134,18 @@ func (f Flow) Resets() []Reset {
 			}
 			continue
 		}
-		flavour := BareReset
-		if s.Flags.Has(ACK) {
-			flavour = ResetWithACK
-		}
-		resets = append(resets, Reset{Segment: s, Flavour: flavour, Trigger: trigger(s, f.Frames[:i]), AfterEnd: len(ended) == 2})
+		resets = append(resets, newReset(s, f.Frames[:i], len(ended) == 2))
 	}
 	return resets
+}
+
+// newReset is a segment with RST, after what came earlier in its flow.
+func newReset(s Segment, earlier []Segment, afterEnd bool) Reset {
+	flavour := BareReset
+	if s.Flags.Has(ACK) {
+		flavour = ResetWithACK
+	}
+	return Reset{Segment: s, Flavour: flavour, Trigger: trigger(s, earlier), AfterEnd: afterEnd}
 }
 
 // trigger returns the number of the last frame that reset can answer by RFC 9293, section 3.5.2: a bare RST takes its
@@ -163,12 +168,9 @@ func trigger(reset Segment, earlier []Segment) int {
 // frames, and each frame is in one flow. A SYN that is no retransmission starts a new flow, even between the same ports.
 func Flows(frames []Frame) []Flow {
 	var all []*tracker
-	latest := make(map[[2]netip.AddrPort]*tracker) // by the two ends, the lower first
+	latest := make(map[[2]netip.AddrPort]*tracker)
 	for _, f := range frames {
-		ends := [2]netip.AddrPort{f.Src, f.Dst}
-		if f.Dst.Compare(f.Src) < 0 {
-			ends = [2]netip.AddrPort{f.Dst, f.Src}
-		}
+		ends := endsOf(f)
 		t := latest[ends]
 		if t == nil || t.startsAnew(f) {
 			t = newTracker(f)
@@ -182,6 +184,14 @@ func Flows(frames []Frame) []Flow {
 		flows[i] = t.flow
 	}
 	return flows
+}
+
+// endsOf returns the two ends of a frame's flow, the lower first.
+func endsOf(f Frame) [2]netip.AddrPort {
+	if f.Dst.Compare(f.Src) < 0 {
+		return [2]netip.AddrPort{f.Dst, f.Src}
+	}
+	return [2]netip.AddrPort{f.Src, f.Dst}
 }
 
 // tracker builds one flow.
@@ -212,7 +222,8 @@ func isSYN(f Frame) bool { return f.Flags&(SYN|ACK|RST) == SYN }
 
 // startsAnew reports whether f is the first frame of another flow between the same ends.
 func (t *tracker) startsAnew(f Frame) bool {
-	again := t.flow.Complete && f.Src == t.flow.Client && f.Seq == t.client.isn
+	// The SYN+ACK tells that number too, and may be in a capture before the SYN.
+	again := f.Src == t.flow.Client && t.client.known && f.Seq == t.client.isn
 	return isSYN(f) && !again
 }
 
@@ -222,6 +233,7 @@ func (t *tracker) add(f Frame) {
 	if !fromClient {
 		from, to = to, from
 	}
+	t.flow.Complete = t.flow.Complete || isSYN(f)
 	s := Segment{Frame: f, Role: t.role(f, fromClient, from, to), FromClient: fromClient}
 	from.sent(f, s.Role)
 	s.RelSeq = f.Seq - from.isn

@@ -18,11 +18,10 @@ const (
 // Followed is a flow as a Follower has seen it. Its Frames are the first and the last of it.
 type Followed struct {
 	Flow
-	Count   int // of all its frames
-	Copies  int // of frames that another interface saw too; they are not among the others
-	LetGo   bool
-	Resets  []Reset // the first of them
-	Trigger Segment // what the first reset answers, if it answers anything
+	Count  int // of all its frames
+	Copies int // of frames, as another interface sees them too; they are not among the others
+	LetGo  bool
+	Resets []Reset // the first of them
 	// Of each side, the client's first: bytes of payload, and whether it has sent its FIN.
 	Bytes [2]uint64
 	FIN   [2]bool
@@ -65,10 +64,7 @@ func (f *Follower) Add(frame Frame) {
 		f.open = map[[2]netip.AddrPort]*list.Element{}
 	}
 	frame.Data = nil // it is the reader's
-	ends := [2]netip.AddrPort{frame.Src, frame.Dst}
-	if frame.Dst.Compare(frame.Src) < 0 {
-		ends = [2]netip.AddrPort{frame.Dst, frame.Src}
-	}
+	ends := endsOf(frame)
 	e := f.open[ends]
 	if e != nil && e.Value.(*followed).startsAnew(frame) {
 		f.end(e)
@@ -135,8 +131,8 @@ func (f *followed) take(frame Frame) {
 		f.reset(s, frames[:len(frames)-1])
 	}
 	f.FIN[from] = f.FIN[from] || s.Flags.Has(FIN)
-	// The client has answered a SYN+ACK that was seen, or shows that it has.
-	f.HandshakeDone = f.HandshakeDone || f.flow.Complete && f.server.synced && s.FromClient && s.Flags&(ACK|RST) == ACK && !before(s.RelAck, 1)
+	// The client has answered a SYN+ACK, though that may not be in the capture.
+	f.HandshakeDone = f.HandshakeDone || f.flow.Complete && s.FromClient && s.Flags&(ACK|RST) == ACK && !before(s.RelAck, 1)
 	if len(frames) > FirstFrames+2*lastFrames { // seldom
 		f.flow.Frames = append(frames[:FirstFrames:FirstFrames], frames[len(frames)-lastFrames:]...)
 	}
@@ -146,22 +142,12 @@ func (f *followed) reset(s Segment, earlier []Segment) {
 	if len(f.Resets) == mostResets {
 		return
 	}
-	r := Reset{Segment: s, Flavour: BareReset, Trigger: trigger(s, earlier), AfterEnd: f.FIN == [2]bool{true, true}}
-	if s.Flags.Has(ACK) {
-		r.Flavour = ResetWithACK
-	}
-	if len(f.Resets) == 0 {
-		for _, t := range earlier {
-			if t.Number == r.Trigger {
-				f.Trigger = t
-			}
-		}
-	}
-	f.Resets = append(f.Resets, r)
+	f.Resets = append(f.Resets, newReset(s, earlier, f.FIN == [2]bool{true, true}))
 }
 
 // isCopy tells whether a frame is one that was there already, seen again where it went on: a capture of all interfaces has what
-// goes over loopback twice. No retransmission comes as soon (TCP_RTO_MIN is 200 ms).
+// goes over loopback twice. What a timer sends again does not come as soon (TCP_RTO_MIN is 200 ms). A duplicate ACK may, and what is
+// sent again for those: they are taken for copies, too.
 func (f *followed) isCopy(frame Frame) bool {
 	const soon, latest = time.Millisecond, 8
 	frames := f.flow.Frames

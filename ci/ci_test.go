@@ -21,7 +21,8 @@ func TestFiles(t *testing.T) {
 	}{
 		{kind: "github", file: "github/workflow.yml", old: "fail-fast:", new: "fail-slow:"},
 		{kind: "github", file: "github/workflow.yml", old: "matrix.kernel }}", new: "matrix.kernal }}"},
-		{kind: "kubernetes", file: "kubernetes/job.yaml", old: "backoffLimit:", new: "backofLimit:"},
+		{kind: "kubernetes", file: "kubernetes/job.yaml", old: "activeDeadlineSeconds:", new: "activeDedlineSeconds:"},
+		{kind: "kubernetes", file: "kubernetes/job.yaml", old: "backoffLimitPerIndex:", new: "backoffLimit:"},
 		{kind: "kubernetes", file: "kubernetes/job.yaml", old: "completions: 4", new: "completions: 5"},
 		{kind: "dockerfile", file: "Dockerfile", old: "ENTRYPOINT", new: "ENTERPOINT"},
 		{kind: "schema", file: "gitlab/rpmig.gitlab-ci.yml", old: "parallel: 4", new: "parallel: many", schema: "gitlab-ci.json"},

@@ -2,6 +2,7 @@ package compare
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/rpmig/rpmig/result"
@@ -56,6 +57,8 @@ type Change struct {
 	// Repeats on each side would tell, where it cannot be told; 0: more than anybody plays.
 	Repeats int
 	Path    string // see Options.Path
+
+	unexplainedP float64 // as P, of how often no known bug explains it; 0: that is not asked
 }
 
 // Comparison is what changed from one run to another.
@@ -87,14 +90,14 @@ func Compare(pairs []Pair, o Options) []*Comparison {
 // tests are p-values of one family, and where they are to go once they are corrected.
 type tests struct {
 	p  []float64
-	to []*Change
+	to []*float64
 }
 
-func (t *tests) add(p float64, to *Change) { t.p, t.to = append(t.p, p), append(t.to, to) }
+func (t *tests) add(p float64, to *float64) { t.p, t.to = append(t.p, p), append(t.to, to) }
 
 func (t *tests) settle() {
 	for i, p := range holm(t.p) {
-		t.to[i].P = p
+		*t.to[i] = max(p, math.SmallestNonzeroFloat64) // 0 would say that there was no test
 	}
 }
 
@@ -117,20 +120,35 @@ func (c *Comparison) cells(o Options, rates, speeds *tests) {
 		c.Changes = append(c.Changes, ch)
 		at := &c.Changes[len(c.Changes)-1]
 		if at.Kind == Untold {
-			rates.add(fisher(at.New.broken(), at.New.concluded(), at.Old.broken(), at.Old.concluded()), at)
+			rates.add(fisher(at.New.broken(), at.New.concluded(), at.Old.broken(), at.Old.concluded()), &at.P)
+			if at.unexplained() && !at.New.steady() && at.New.count(result.XFail) > 0 {
+				rates.add(fisher(at.New.count(result.Fail), at.New.concluded(), 0, at.Old.concluded()), &at.unexplainedP)
+			}
 		}
 		if c.timed(at) {
-			speeds.add(mannWhitney(at.New.times, at.Old.times), at)
+			speeds.add(mannWhitney(at.New.times, at.Old.times), &at.P)
 		}
 	}
 }
 
-// timed tells whether the speed of a cell can be compared: it has gone well on both sides, often enough, and by clocks that are
-// alike.
+// timed tells whether the speed of a cell can be compared: it has gone well on both sides, often enough, and at the same pace.
 func (c *Comparison) timed(ch *Change) bool {
-	virtual := func(s *Side) bool { return s.Header.Guest != nil && s.Header.Guest.Virtual }
 	return ch.Kind == "" && ch.Old != nil && ch.New != nil && len(ch.Old.times) >= fewestTimes && len(ch.New.times) >= fewestTimes &&
-		c.Old.Header.Machine == c.New.Header.Machine && virtual(c.Old) == virtual(c.New)
+		c.Old.pace() == c.New.pace()
+}
+
+// pace is what makes all cells of a run faster or slower than those of another, as far as the header tells.
+type pace struct {
+	machine, accelerator string
+	virtual              bool
+}
+
+func (s *Side) pace() pace {
+	p := pace{machine: s.Header.Machine}
+	if g := s.Header.Guest; g != nil {
+		p.accelerator, p.virtual = g.Accelerator, g.Virtual
+	}
+	return p
 }
 
 // classify tells what became of a cell, but for what a test decides: where repeats differ among themselves it is Untold.
@@ -184,24 +202,36 @@ func (c *Comparison) rates(ch *Change) {
 	case is.broken() == 0:
 		ch.Kind = Fixed
 	default:
-		ch.stillFails()
+		c.stillFails(ch)
 	}
 }
 
 func (ch *Change) regressed() { ch.Kind, ch.Exit = Regressed, result.ExitFail }
 
+// unexplained tells that a known bug explained all that was broken, and now does not.
+func (ch *Change) unexplained() bool {
+	return ch.Old.broken() > 0 && ch.Old.count(result.Fail) == 0 && ch.New.count(result.Fail) > 0
+}
+
 // stillFails is for a cell that both sides have broken. What a known bug explained, and now nothing does, is a regression.
-func (ch *Change) stillFails() {
-	was, is := ch.Old, ch.New
-	switch explained := was.count(result.Fail) == 0; {
-	case explained && is.count(result.Fail) > 0 && (is.steady() || is.count(result.XFail) == 0):
-		ch.regressed()
-		ch.Why = "a known bug explained it, and now none does"
-	case !was.worst.same(is.worst):
+func (c *Comparison) stillFails(ch *Change) {
+	switch {
+	case c.lostExplanation(ch):
+	case !ch.Old.worst.same(ch.New.worst):
 		ch.Kind = OtherReason
 	default:
 		ch.Kind = StillFailing
 	}
+}
+
+// lostExplanation makes a cell a regression that is unexplained, if that is not by chance.
+func (c *Comparison) lostExplanation(ch *Change) bool {
+	lost := ch.unexplained() && (ch.New.steady() || ch.New.count(result.XFail) == 0 || ch.unexplainedP > 0 && ch.unexplainedP <= c.Alpha)
+	if lost {
+		ch.regressed()
+		ch.Why = "a known bug explained it, and now none does"
+	}
+	return lost
 }
 
 // finish settles what leans on tests, and leaves out what has not changed.
@@ -224,6 +254,7 @@ func (c *Comparison) finish(o Options, tested int) {
 		}
 		return true
 	})
+	c.ending()
 	if c.Old.Header.Release() != c.New.Header.Release() { // of one kernel it is said once
 		c.Changes = append(c.Changes, contradictions(c.Old, "old")...)
 	}
@@ -238,24 +269,44 @@ func (c *Comparison) finish(o Options, tested int) {
 	})
 }
 
+// ending is said of a new run that did not end by itself, where no cell tells of it: its kernel may have died when the last was over.
+func (c *Comparison) ending() {
+	told := func(ch Change) bool { return ch.Exit == result.ExitSoftware }
+	if c.New.Ending == nil || slices.ContainsFunc(c.Changes, told) {
+		return
+	}
+	ch := Change{}
+	ch.noConclusion("the new run did not end by itself: " + c.New.Ending.Why)
+	c.Changes = append(c.Changes, ch)
+}
+
 // byRate decides on a cell whose repeats differ.
 func (c *Comparison) byRate(ch *Change, tested int) {
 	was, is := share(ch.Old), share(ch.New)
 	switch {
 	case ch.P <= c.Alpha && is > was:
 		ch.regressed()
+	case c.lostExplanation(ch): // however seldom it is broken now
 	case ch.P <= c.Alpha:
 		ch.Kind = Fixed
-	case ch.Old.broken() > 0 && ch.New.broken() > 0 && (was == is || !ch.Old.worst.same(ch.New.worst)):
-		ch.stillFails()
-	case was == is:
-		ch.Kind = StillFailing
+	case was > 0 && is > 0 && (was == is || !ch.Old.worst.same(ch.New.worst)):
+		c.stillFails(ch)
 	default:
-		ch.Repeats = repeatsToTell(was, is, c.Alpha/float64(max(tested, 1)))
+		ch.Repeats = repeatsToTell(was, is, c.Alpha/float64(tested))
+		if was == 0 && c.couldOnlyAcquit(ch, tested) {
+			ch.noConclusion(fmt.Sprintf("too few plays to compare: broken 0 times of %d, and now %d of %d", ch.Old.concluded(), ch.New.broken(), ch.New.concluded()))
+		}
 	}
 	if ch.Kind != StillFailing && ch.Why == "" {
 		ch.Why = fmt.Sprintf("broken %d times of %d, and now %d of %d: p = %.2g", ch.Old.broken(), ch.Old.concluded(), ch.New.broken(), ch.New.concluded(), ch.P)
 	}
+}
+
+// couldOnlyAcquit tells that one side has so few plays that the test would not tell so many which all work from so many which are all
+// broken. To take what was seen for chance would hide any regression.
+func (c *Comparison) couldOnlyAcquit(ch *Change, tested int) bool {
+	n := min(ch.Old.concluded(), ch.New.concluded())
+	return fisher(n, n, 0, n)*float64(tested) > c.Alpha
 }
 
 // share is how many of the plays are broken, from 0 to 1.

@@ -144,6 +144,7 @@ func TestKinds(t *testing.T) {
 		{was: "ERROR", is: "PASS", kind: NoConclusion, exit: 70},
 		{was: "", is: "ERROR", kind: NoConclusion, exit: 70},
 		{was: "PASS", is: "", edit: cutNew, kind: NoConclusion, exit: 70},
+		{was: "PASS", is: "PASS", edit: cutNew, kind: NoConclusion, exit: 70}, // it died when the last cell was over
 		{was: "", is: "PASS", edit: cutOld, kind: NoConclusion, exit: 70},
 
 		// Repeats that agree among themselves are one result, however few they are.
@@ -158,6 +159,15 @@ func TestKinds(t *testing.T) {
 		{was: "PASS*80 FAIL*20", is: "PASS*20 FAIL*80", kind: Regressed, exit: 1},
 		{was: "PASS*80 FAIL*20", is: "PASS*75 FAIL*25", kind: Untold},
 		{was: "PASS*50 XFAIL*50", is: "PASS*50 FAIL*50", kind: Regressed, exit: 1},
+		{was: "PASS*10 XFAIL*90", is: "PASS*80 FAIL*20", kind: Regressed, exit: 1}, // it is broken less often, and nothing explains it
+		{was: "PASS*50 XFAIL*50", is: "PASS*50 XFAIL*10 FAIL*40", kind: Regressed, exit: 1},
+		{was: "PASS*50 XFAIL*50", is: "PASS*50 XFAIL*49 FAIL", kind: OtherReason},
+		// Of too few plays a test can say nothing, and nothing is acquitted by that.
+		{was: "PASS", is: "PASS*40 FAIL*60", kind: NoConclusion, exit: 70},
+		{was: "PASS*3", is: "PASS*2 FAIL", kind: NoConclusion, exit: 70},
+		{was: "PASS*5", is: "PASS FAIL*4", kind: Regressed, exit: 1},
+		{was: "PASS*5", is: "PASS*4 FAIL", kind: Untold},
+		{was: "PASS*3 FAIL", is: "FAIL*3", kind: Untold}, // it is known to be broken now and then
 	} {
 		got := compareOne(c.was, c.is, c.edit)
 		var kinds []Kind
@@ -258,6 +268,38 @@ func TestSpeed(t *testing.T) {
 	}
 }
 
+// TestSpeedOfMany: that p is too small for a number does not hide a difference; and what makes a whole run slow is none of a cell.
+func TestSpeedOfMany(t *testing.T) {
+	timed := func(mul float64, accelerator string) *Side {
+		s := NewSide("x", "")
+		for i, c := range plays("quiz1", "PASS*2000") {
+			c.Elapsed = mul * (1 + float64(i%7)/100)
+			s.Add(&c)
+		}
+		s.Header.Guest = &result.Guest{Accelerator: accelerator}
+		return s
+	}
+	for accelerator, want := range map[string]int{"kvm": 1, "tcg": 0} {
+		c := Compare([]Pair{{timed(1, "kvm"), timed(2, accelerator)}}, Options{Alpha: DefaultAlpha})[0]
+		if c.Count(Speed) != want {
+			t.Errorf("kvm, and then %s: %+v", accelerator, c.Changes)
+		}
+	}
+}
+
+// TestFewPlaysOfMany: whether so few plays could tell anything depends on how many cells are tested.
+func TestFewPlaysOfMany(t *testing.T) {
+	was, is := map[string]string{}, map[string]string{}
+	for i := range 50 {
+		name := fmt.Sprint("c", i)
+		was[name], is[name] = "PASS*5", "PASS FAIL*4"
+	}
+	c := Compare([]Pair{{side("old", "6.1", was), side("new", "6.1", is)}}, Options{Alpha: DefaultAlpha})
+	if c[0].Count(NoConclusion) != 50 || ExitCode(c) != 70 {
+		t.Errorf("exit %d: %s", ExitCode(c), c[0].Summary())
+	}
+}
+
 // several is a comparison with something of each kind.
 func several() []*Comparison {
 	old := side("a/run", "6.1.180", map[string]string{
@@ -334,6 +376,22 @@ func TestPairs(t *testing.T) {
 		}
 		if s := strings.Join(got, " "); s != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("%q, %v; want %q", s, err, c.want)
+		}
+	}
+}
+
+// TestRenderEnding: how the new run ended is said of no cell, in each format.
+func TestRenderEnding(t *testing.T) {
+	c := compareOne("PASS", "PASS", func(_, changed *Side) { changed.Ending = &result.Ending{Why: "it died | of a panic"} })
+	for format, want := range map[string]string{
+		"text":     "\n    the new run did not end by itself: it died | of a panic\n",
+		"markdown": "|  |  | the new run did not end by itself: it died \\| of a panic |\n",
+		"junit":    `<error message="no conclusion: the new run did not end by itself: it died | of a panic">`,
+		"json":     `"why": "the new run did not end by itself: it died | of a panic"`,
+	} {
+		var b bytes.Buffer
+		if err := Render(&b, format, []*Comparison{c}, View{}); err != nil || !strings.Contains(b.String(), want) {
+			t.Errorf("%s: no %q, %v:\n%s", format, want, err, b.String())
 		}
 	}
 }

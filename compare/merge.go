@@ -1,6 +1,7 @@
 package compare
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,9 +16,9 @@ type Part struct {
 }
 
 // partFlags are those of rpmig run in which the shards of one run may differ: where each is, and how it is shown.
-var partFlags = []string{"shard", "out", "bundle", "format", "parallel"}
+var partFlags = []string{"shard", "out", "bundle", "format", "parallel", "kcidb-origin", "kcidb-build", "kcidb-id"}
 
-// Merge joins the ledgers of the shards of one run. Its cells are sorted by name. It refuses
+// Merge joins the ledgers of the shards of one run, which began with the first of them. Its cells are sorted by name. It refuses
 //   - a ledger that is no shard's;
 //   - shards of different runs: of another rpmig, kernel, machine, command or number of shards;
 //   - a shard that is there twice, or is missing;
@@ -29,13 +30,11 @@ func Merge(parts []Part) (*result.Run, error) {
 	first := parts[0]
 	byIndex := map[int]string{}
 	merged := &result.Run{Header: first.Run.Header}
+	merged.Header.Started = began(parts)
 	for _, p := range parts {
 		s := p.Run.Header.Shard
 		if s == nil {
 			return nil, fmt.Errorf("%s is no shard: it is a whole run, or one of another kind", p.Path)
-		}
-		if first.Run.Header.Shard == nil {
-			continue // the error is the first's
 		}
 		if s.Index < 1 || s.Index > s.Of {
 			return nil, fmt.Errorf("%s says that it is shard %s", p.Path, s)
@@ -50,7 +49,12 @@ func Merge(parts []Part) (*result.Run, error) {
 		if n := p.Run.Missing(); n > 0 || p.Run.Ending != nil {
 			return nil, fmt.Errorf("%s was cut short: %d of %d cells are missing", p.Path, n, p.Run.Header.Cells)
 		}
-		merged.Cells = append(merged.Cells, p.Run.Cells...)
+		for _, c := range p.Run.Cells {
+			if c.At > 0 { // since its own shard began
+				c.At += p.Run.Header.Started.Sub(merged.Header.Started.Time).Seconds()
+			}
+			merged.Cells = append(merged.Cells, c)
+		}
 	}
 	of := first.Run.Header.Shard.Of
 	for i := 1; i <= of; i++ {
@@ -58,7 +62,7 @@ func Merge(parts []Part) (*result.Run, error) {
 			return nil, fmt.Errorf("shard %d/%d is missing", i, of)
 		}
 	}
-	slices.SortStableFunc(merged.Cells, func(a, b result.Cell) int { return strings.Compare(mergeOrder(&a), mergeOrder(&b)) })
+	slices.SortFunc(merged.Cells, byName)
 	for i := 1; i < len(merged.Cells); i++ {
 		if id := merged.Cells[i].ID(); id == merged.Cells[i-1].ID() {
 			return nil, fmt.Errorf("%s is in two shards", id)
@@ -73,8 +77,19 @@ func Merge(parts []Part) (*result.Run, error) {
 	return merged, nil
 }
 
-func mergeOrder(c *result.Cell) string {
-	return fmt.Sprintf("%s\x00%s\x00%s\x00%09d", c.Scenario, c.Family, c.Mode, c.Repeat)
+// began is when the first of the shards did.
+func began(parts []Part) result.Time {
+	first := parts[0].Run.Header.Started
+	for _, p := range parts {
+		if at := p.Run.Header.Started; at.Before(first.Time) {
+			first = at
+		}
+	}
+	return first
+}
+
+func byName(a, b result.Cell) int {
+	return cmp.Or(Key{a.Scenario, a.Family, a.Mode}.compare(Key{b.Scenario, b.Family, b.Mode}), cmp.Compare(a.Repeat, b.Repeat))
 }
 
 // differs names what two shards of one run would not differ in.
@@ -83,6 +98,7 @@ func differs(a, b *result.Header) (what, inA, inB string) {
 		{"rpmig", a.Version, b.Version},
 		{"kernel", a.Release(), b.Release()},
 		{"machine", a.Machine, b.Machine},
+		{"the kernel's image", image(a), image(b)},
 		{"number of shards", fmt.Sprint(a.Shard.Of), fmt.Sprint(b.Shard.Of)},
 		{"planned cells", fmt.Sprint(a.Shard.Planned), fmt.Sprint(b.Shard.Planned)},
 		{"port", fmt.Sprint(a.Port), fmt.Sprint(b.Port)},
@@ -93,6 +109,18 @@ func differs(a, b *result.Header) (what, inA, inB string) {
 		}
 	}
 	return "", "", ""
+}
+
+// image is that of the kernel that was booted for a run.
+func image(h *result.Header) string {
+	switch {
+	case h.Guest == nil:
+		return "the machine's own"
+	case h.Guest.Image == "":
+		return "not known"
+	default:
+		return h.Guest.Image
+	}
 }
 
 // common is a command without the flags in which shards may differ, and their values.

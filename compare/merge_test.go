@@ -3,6 +3,7 @@ package compare
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rpmig/rpmig/result"
 )
@@ -44,6 +45,13 @@ func TestMergeRefuses(t *testing.T) {
 		"another kernel":  {func(p []Part) []Part { p[1].Run.Header.Kernel = "6.2"; return p }, "b and a are of different runs: kernel: 6.1 and 6.2"},
 		"another rpmig":   {func(p []Part) []Part { p[1].Run.Header.Version = "v2"; return p }, "rpmig: v1 and v2"},
 		"another machine": {func(p []Part) []Part { p[1].Run.Header.Machine = "arm64"; return p }, "machine"},
+		"another image": {func(p []Part) []Part {
+			for i := range p {
+				p[i].Run.Header.Guest = &result.Guest{Image: strings.Repeat(p[i].Path, 64)}
+			}
+			return p
+		}, "the kernel's image: bbb"},
+		"no guest":        {func(p []Part) []Part { p[1].Run.Header.Guest = &result.Guest{}; return p }, "the machine's own and not known"},
 		"another command": {func(p []Part) []Part { p[1].Run.Header.Command[1] = "quiz1"; return p }, "command: run all --repeat 1 and run quiz1 --repeat 1"},
 		"another split":   {func(p []Part) []Part { p[1].Run.Header.Shard.Of = 3; return p }, "number of shards"},
 		"another plan":    {func(p []Part) []Part { p[1].Run.Header.Shard.Planned = 3; return p }, "planned cells"},
@@ -60,5 +68,28 @@ func TestMergeRefuses(t *testing.T) {
 		if _, err := Merge(c.edit(shards())); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v; want %q", name, err, c.want)
 		}
+	}
+}
+
+// TestMergeTimes: shards that began one after another are one run, which began with the first; also those of labs that give each a name
+// of its own.
+func TestMergeTimes(t *testing.T) {
+	p := shards()
+	at := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
+	for i := range p {
+		h := &p[i].Run.Header
+		h.Started = result.Time{Time: at.Add(time.Duration(1-i) * time.Hour)} // b is the later one, and stands first
+		h.Command = append(h.Command, "--kcidb-id=job-"+p[i].Path)
+		p[i].Run.Cells[0].At, p[i].Run.Cells[0].Elapsed = 5, 1
+	}
+	run, err := Merge(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took, known := run.Took(); !run.Header.Started.Equal(at) || run.Cells[0].At != 5 || run.Cells[1].At != 3605 || took != 3606 || !known {
+		t.Errorf("began at %v, took %v, %v: %v and %v", run.Header.Started, took, known, run.Cells[0].At, run.Cells[1].At)
+	}
+	if p[0].Run.Cells[0].At != 5 {
+		t.Error("the shard itself was changed")
 	}
 }

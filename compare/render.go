@@ -191,7 +191,7 @@ func (ch *Change) Sentences() []string {
 	if ch.Why != "" {
 		said = append(said, ch.Why)
 	}
-	if ch.Kind == Untold {
+	if ch.Kind == Untold || ch.Repeats > 0 {
 		said = append(said, ch.needed())
 	}
 	if ch.Kind == Speed {
@@ -265,8 +265,11 @@ func renderJUnit(all []*Comparison) (string, error) {
 			if ch.Scenario != "" {
 				jc.Name, jc.Class = printable(ch.String()), printable("rpmig.compare."+ch.Scenario)
 			}
-			what := printable(fmt.Sprintf("%s: was %s, is %s", ch.Kind, ch.Old, ch.New))
-			text := &junitText{what, "\n" + printable(strings.Join(append([]string{what}, ch.Sentences()...), "; ")) + "\n"}
+			what, said := fmt.Sprintf("%s: was %s, is %s", ch.Kind, ch.Old, ch.New), ch.Sentences()
+			if ch.Scenario == "" { // it is of the run as a whole
+				what, said = fmt.Sprintf("%s: %s", ch.Kind, ch.Why), nil
+			}
+			text := &junitText{printable(what), "\n" + printable(strings.Join(append([]string{what}, said...), "; ")) + "\n"}
 			switch ch.Exit {
 			case result.ExitFail:
 				jc.Failure = text

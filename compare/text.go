@@ -79,7 +79,7 @@ func (s *Side) About() string {
 	}
 	parts = append(parts, result.Plural(len(s.cells), "cell", "cells"))
 	if s.Missing > 0 {
-		parts = append(parts, fmt.Sprintf("cut short by %d", s.Missing))
+		parts = append(parts, fmt.Sprintf("cut short: %d missing", s.Missing))
 	}
 	if s.Ending != nil {
 		parts = append(parts, s.Ending.Why)
@@ -91,6 +91,8 @@ func (s *Side) About() string {
 func (ch *Change) outcomes() string {
 	was, is := ch.Old.String(), ch.New.String()
 	switch {
+	case ch.Scenario == "": // it is of the run as a whole
+		return ""
 	case was == is:
 		return is
 	case ch.Old == nil:
@@ -166,7 +168,7 @@ func (c *Comparison) Summary() string {
 	parts = append(parts, fmt.Sprintf("%d as before", c.Same))
 	said := strings.Join(parts, ", ")
 	if c.Tested > 0 {
-		said += fmt.Sprintf("; rates by Fisher's exact test at %g, corrected after Holm for %s", c.Alpha, result.Plural(c.Tested, "cell", "cells"))
+		said += fmt.Sprintf("; %s compared by Fisher's exact test at %g, corrected after Holm", result.Plural(c.Tested, "rate", "rates"), c.Alpha)
 	}
 	return said
 }

@@ -29,6 +29,7 @@ type Report struct {
 	Frames      int // that carry TCP, of that port
 	Connections int
 	LetGo       int // connections of which the end is not known, as too many were open at a time
+	Guessed     int // of those that were reset: which end is the server is not known
 	Copies      int // frames that were there twice
 	SYNs        int // retransmissions
 	SYNACKs     int
@@ -67,9 +68,7 @@ func Read(ctx context.Context, r io.Reader, o Options) (*Report, error) {
 		return nil, err
 	}
 	rep := &Report{Reader: in, Port: o.Port, servers: map[netip.AddrPort][]span{}}
-	follower := &capture.Follower{
-		Server: func(a netip.AddrPort) bool { return o.Port != 0 && a.Port() == o.Port }, Ended: rep.ended, Most: o.Most,
-	}
+	follower := &capture.Follower{Server: rep.isServer, Ended: rep.ended, Most: o.Most}
 	for {
 		if in.Packets%1024 == 0 && ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -92,6 +91,12 @@ func Read(ctx context.Context, r io.Reader, o Options) (*Report, error) {
 	}
 	follower.Close()
 	return rep, nil
+}
+
+// isServer tells whether an end is known to be a server: by its port, or as it has answered a SYN.
+func (rep *Report) isServer(a netip.AddrPort) bool {
+	_, answers := rep.servers[a]
+	return answers || rep.Port != 0 && a.Port() == rep.Port
 }
 
 // listening takes note of how a server answers SYNs.
@@ -131,6 +136,9 @@ func (rep *Report) ended(f *capture.Followed) {
 	kind := kindOf(f)
 	rep.Connections++
 	rep.Counts[kind]++
+	if len(f.Resets) > 0 && !begun(f) && !rep.isServer(f.Server) {
+		rep.Guessed++
+	}
 	if f.LetGo {
 		rep.LetGo++
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +91,16 @@ func join(all ...[]segment) (out []segment) {
 	return out
 }
 
+// oneSide is what the client has sent of a conversation, or what the server has.
+func oneSide(server bool, segments []segment) (out []segment) {
+	for _, s := range segments {
+		if s.client < 0 == server {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 func twice(segments []segment) (out []segment) {
 	for _, s := range segments {
 		out = append(out, s, s)
@@ -108,16 +119,16 @@ var conversations = []struct {
 			[]segment{{50, -5001, rst | ack, 9001, 1012, 0}, {50, -5002, rst | ack, 9001, 1012, 0}}, open(60, 5004),
 			[]segment{{61, -5003, ack, 9001, 1012, 3}, {62, -5004, ack, 9001, 1001, 3}}),
 		map[Kind]int{Queued: 2, Served: 2},
-		[]string{"Reset by a closing listener: 2", "10.0.0.1:80 reset 10.0.0.2:5001, 10.0.0.2:5002 within 0.0 ms: one close(); the next SYN was answered", "others listened on afterwards", "net.ipv4.tcp_migrate_req=1"},
+		[]string{"Reset as by a closing listener: 2", "10.0.0.1:80 reset 10.0.0.2:5001, 10.0.0.2:5002 within 0.0 ms, as by one close(); the next SYN was answered", "somebody listened afterwards", "net.ipv4.tcp_migrate_req=1"},
 	},
 	{
 		"the last listener", join(asked(0, 5001), []segment{{50, -5001, rst | ack, 9001, 1012, 0}, {60, 5002, syn, 1, 0, 0}, {60, -5002, rst | ack, 0, 2, 0}}),
 		map[Kind]int{Queued: 1, Refused: 1},
-		[]string{"the next SYN was refused", "nobody listened afterwards", "One alone may also be", "Refused: the SYN was answered with a reset: 1"},
+		[]string{"the next SYN was refused", "nobody listened afterwards", "that the server had accepted looks the same", "Refused: the SYN was answered with a reset: 1"},
 	},
 	{
 		"a client that has sent nothing waits too", join(open(0, 5001), []segment{{50, -5001, rst | ack, 9001, 1001, 0}}),
-		map[Kind]int{Queued: 1}, []string{"no SYN came after it"},
+		map[Kind]int{Queued: 1}, []string{"no SYN was answered or refused after it"},
 	},
 	{
 		"a stray at another listener", join(open(0, 5001), []segment{{1, 5001, ack, 1001, 9001, 11}, {250, 5001, ack, 1001, 9001, 11}, {250, -5001, rst, 9001, 0, 0}}, open(300, 5002)),
@@ -130,7 +141,7 @@ var conversations = []struct {
 	},
 	{
 		"a stray of which nothing more is known", join(open(0, 5001), []segment{{1, -5001, rst, 9001, 0, 0}}),
-		map[Kind]int{Stray: 1}, []string{"1 after which no SYN came to tell"},
+		map[Kind]int{Stray: 1}, []string{"1 after which no SYN was answered or refused, to tell"},
 	},
 	{
 		"a socket that is gone", join(asked(0, 5001), []segment{{9, 5001, ack, 1012, 9001, 5}, {9, -5001, rst, 9001, 0, 0}}),
@@ -159,6 +170,43 @@ var conversations = []struct {
 		"reset in the middle", []segment{{0, 5001, ack, 5, 5, 10}, {1, -5001, rst | ack, 5, 15, 0}}, map[Kind]int{Aborted: 1}, nil,
 	},
 	{
+		"what clients send, alone", oneSide(false, join(asked(0, 5001), asked(1, 5002), []segment{{9, 5002, fin | ack, 1012, 9001, 0}})),
+		map[Kind]int{OneWay: 2}, []string{"in one direction alone"},
+	},
+	{
+		"what the server sends, alone, and closes a listener", oneSide(true, append(asked(0, 5001), segment{5, -5001, rst | ack, 9001, 1012, 0})),
+		map[Kind]int{Queued: 1}, nil,
+	},
+	{
+		"what the server sends, alone, to a stray", oneSide(true, append(open(0, 5001), segment{5, -5001, rst, 9001, 0, 0})),
+		map[Kind]int{Stray: 1}, nil,
+	},
+	{
+		"what the server sends, alone, and serves or refuses", oneSide(true, join(asked(0, 5001), []segment{{5, -5001, ack, 9001, 1012, 4}, {6, -5002, rst | ack, 0, 2, 0}})),
+		map[Kind]int{OneWay: 1, Refused: 1}, nil,
+	},
+	{
+		"a client that gives up", join(asked(0, 5001), []segment{{5000, 5001, fin | ack, 1012, 9001, 0}, {5000, -5001, ack, 9001, 1013, 0}}),
+		map[Kind]int{Silent: 1}, nil,
+	},
+	{
+		"a reset once both have ended", join(asked(0, 5001), []segment{
+			{5, -5001, fin | ack, 9001, 1012, 4}, {6, 5001, fin | ack, 1012, 9006, 0}, {7, 5001, ack, 1013, 9006, 0}, {7, -5001, rst, 9006, 0, 0},
+		}),
+		map[Kind]int{Served: 1}, []string{"of which servers reset 0"},
+	},
+	{
+		"the capture has lost the SYN+ACK", slices.Delete(asked(0, 5001), 1, 2), map[Kind]int{Silent: 1}, nil,
+	},
+	{
+		"the SYN behind its answer", []segment{{0, -5001, syn | ack, 9000, 1001, 0}, {0, 5001, syn, 1000, 0, 0}, {0, 5001, ack, 1001, 9001, 0}, {5, -5001, rst | ack, 9001, 1001, 0}},
+		map[Kind]int{Queued: 1}, nil,
+	},
+	{
+		"a SYN that is refused in another way", []segment{{0, 5001, syn, 1000, 0, 0}, {0, -5001, rst | ack, 77, 1001, 0}, {1, 5002, syn, 1000, 0, 0}, {1, -5002, rst, 77, 0, 0}},
+		map[Kind]int{Refused: 2}, nil,
+	},
+	{
 		"each packet twice, as -i any sees loopback", twice(append(asked(0, 5001), segment{5, -5001, rst | ack, 9001, 1012, 0})),
 		map[Kind]int{Queued: 1}, []string{"that do not count: 6"},
 	},
@@ -172,14 +220,8 @@ func TestKinds(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := map[Kind]int{}
-			for k, n := range rep.Counts {
-				if n > 0 {
-					got[Kind(k)] = n
-				}
-			}
 			text := rep.Text("x.pcap", reports.Options{})
-			if diff := cmp.Diff(tt.want, got); diff != "" {
+			if diff := cmp.Diff(tt.want, counted(rep)); diff != "" {
 				t.Errorf("-want +got:\n%s\n%s", diff, text)
 			}
 			plain := strings.Join(strings.Fields(text), " ")
@@ -249,6 +291,47 @@ func TestOtherPort(t *testing.T) {
 			t.Errorf("port %d: %d connections, %v", port, rep.Connections, err)
 		}
 	}
+}
+
+// TestServerUnknown: which end of a connection is the server is a guess, if neither its SYN nor another answer of that server is there.
+func TestServerUnknown(t *testing.T) {
+	middle := []segment{{0, -5001, ack, 5, 5, 10}, {1, -5001, rst | ack, 15, 5, 0}}
+	for _, tt := range []struct {
+		name     string
+		segments []segment
+		port     uint16
+		guessed  int
+		kinds    map[Kind]int
+	}{
+		{"nothing known", middle, 0, 1, map[Kind]int{ByClient: 1}},
+		{"by --port", middle, 80, 0, map[Kind]int{Aborted: 1}},
+		{"by another connection", append(open(-9, 5002), middle...), 0, 0, map[Kind]int{Aborted: 1, Silent: 1}},
+		{"by the answer to a SYN that is not there", []segment{{0, -5001, rst | ack, 0, 2, 0}}, 0, 0, map[Kind]int{Refused: 1}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			rep, err := Read(t.Context(), bytes.NewReader(pcapOf(t, tt.segments...)), Options{Port: tt.port})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.kinds, counted(rep)); diff != "" || rep.Guessed != tt.guessed {
+				t.Errorf("%d guessed, want %d; kinds: -want +got:\n%s", rep.Guessed, tt.guessed, diff)
+			}
+			if said := strings.Contains(rep.Text("x", reports.Options{}), "it is a guess"); said != (tt.guessed > 0) {
+				t.Errorf("it says so: %v", said)
+			}
+		})
+	}
+}
+
+// counted is how many connections are of each kind.
+func counted(rep *Report) map[Kind]int {
+	got := map[Kind]int{}
+	for k, n := range rep.Counts {
+		if n > 0 {
+			got[Kind(k)] = n
+		}
+	}
+	return got
 }
 
 // TestCut: of a file that is cut short the rest is told, and what was there is.

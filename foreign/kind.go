@@ -10,27 +10,29 @@ const (
 	Queued     Kind = iota // reset by the server by its own account, before it had sent a byte: as a closing listener does
 	Stray                  // its segment was answered with a bare RST in or right after the handshake
 	Refused                // its SYN was answered with a reset
-	Aborted                // reset by the server by its own account, once it had sent something
+	Aborted                // reset by the server by its own account, once it had sent something, or if the beginning is missing
 	Gone                   // a later segment was answered with a bare RST: the server's socket was gone
 	Unanswered             // its SYNs were answered with nothing
 	Unfinished             // its SYN was answered, and the handshake not done
 	ByClient               // reset by the client
-	Served                 // both sides sent, or ended it in order
+	Served                 // the server has sent something, if only its FIN
 	Silent                 // the handshake was done, and the server has sent nothing by the end of the capture
+	OneWay                 // the packets of one side are there, and acknowledge what is not; it was not reset
 	Partial                // its beginning is not in the capture, and it was not reset
 	kinds
 )
 
 // kindOf tells the kind of a connection.
 func kindOf(f *capture.Followed) Kind {
-	if len(f.Resets) > 0 {
+	if len(f.Resets) > 0 && !f.Resets[0].AfterEnd { // one that came when both had sent their FIN took nothing away
 		return kindOfReset(f, &f.Resets[0])
 	}
-	served := f.Bytes[1] > 0 || f.FIN[0] || f.FIN[1]
 	switch {
-	case !f.Complete:
+	case !begun(f):
 		return Partial
-	case served:
+	case oneWay(f):
+		return OneWay
+	case spoken(f):
 		return Served
 	case f.HandshakeDone:
 		return Silent
@@ -41,6 +43,25 @@ func kindOf(f *capture.Followed) Kind {
 	}
 }
 
+// begun tells whether a connection began in the capture: with its SYN or, where that is not there, with the answer to it.
+func begun(f *capture.Followed) bool { return f.Frames[0].Flags.Has(capture.SYN) }
+
+// spoken tells whether the server's application has.
+func spoken(f *capture.Followed) bool { return f.Bytes[1] > 0 || f.FIN[1] }
+
+// oneWay tells whether one direction of a connection was not captured: an ACK answers something.
+func oneWay(f *capture.Followed) bool {
+	acks := false
+	for _, s := range f.Frames {
+		if s.FromClient != f.Frames[0].FromClient {
+			return false
+		}
+		acks = acks || s.Flags.Has(capture.ACK)
+	}
+	return acks
+}
+
+// answered tells whether the server has answered the SYN by a SYN+ACK.
 func answered(f *capture.Followed) bool {
 	for _, s := range f.Frames {
 		if s.Role == capture.RoleSYNACK {
@@ -52,17 +73,20 @@ func answered(f *capture.Followed) bool {
 
 // kindOfReset looks at the first reset: what comes after it answers what was still on its way.
 func kindOfReset(f *capture.Followed, r *capture.Reset) Kind {
-	spoken := f.Bytes[1] > 0 || f.FIN[1] // the server's application has
+	withACK := r.Flavour == capture.ResetWithACK
+	open := answered(f) || f.HandshakeDone
 	switch {
 	case r.FromClient:
 		return ByClient
-	case r.Flavour == capture.ResetWithACK && r.Trigger > 0: // what it answers has no ACK: a SYN
+	case withACK && r.Trigger > 0, begun(f) && !open: // what it answers has no ACK: a SYN
 		return Refused
-	case r.Flavour == capture.ResetWithACK && (spoken || !f.Complete):
+	case withACK && r.Seq == 0 && !open: // nothing else has that number; the SYN is not in the capture
+		return Refused
+	case withACK && (spoken(f) || !begun(f)):
 		return Aborted
-	case r.Flavour == capture.ResetWithACK:
+	case withACK:
 		return Queued
-	case f.Complete && !spoken && r.Trigger > 0 && !acknowledged(f, r):
+	case begun(f) && !spoken(f) && (r.Trigger > 0 || oneWay(f)) && !acknowledged(f, r):
 		return Stray
 	default:
 		return Gone

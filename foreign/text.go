@@ -13,16 +13,17 @@ import (
 
 // words are what a kind is called in the summary.
 var words = [kinds]string{
-	Queued:     "reset by RST+ACK before the server had sent a byte: a closing listener's accept queue",
+	Queued:     "reset by RST+ACK before the server had sent a byte: as by a closing listener",
 	Stray:      "reset by a bare RST in the handshake, as a stray",
 	Refused:    "refused: the SYN was answered with a reset",
-	Aborted:    "reset by the server's own socket, after it had sent something",
+	Aborted:    "reset by the server's own socket, later on",
 	Gone:       "answered with a bare RST once they were open: the server's socket was gone",
-	Unanswered: "asked for, and never answered",
+	Unanswered: "asked for, and no answer was captured",
 	Unfinished: "answered, and the handshake not finished",
 	ByClient:   "reset by the client",
-	Served:     "served",
+	Served:     "served, or ended by the server in order",
 	Silent:     "open, and not a byte from the server",
+	OneWay:     "captured in one direction alone: what became of them is not known",
 	Partial:    "open before the capture began",
 }
 
@@ -82,7 +83,8 @@ func (s *sheet) doubts() {
 		{uint64(r.Undecodable), "packets that cannot be decoded: malformed, or cut too short (tcpdump -s)"},
 		{uint64(r.Fragments), "fragments of IP, which are not put together"},
 		{uint64(s.LetGo), "connections that were let go of while they were open, as too many were: their ends are not known"},
-		{uint64(s.Copies), "packets that another interface saw too, and that do not count"},
+		{uint64(s.Guessed), "resets of connections whose beginning is missing, so that it is a guess which end is the server: --port tells"},
+		{uint64(s.Copies), "packets that repeat one of the millisecond before, as another interface sees it or as an ACK is sent twice, and that do not count"},
 	} {
 		if d.n > 0 {
 			s.Say(2, fmt.Sprintf("%s: %d", d.said, d.n))
@@ -98,12 +100,11 @@ func (s *sheet) queued() {
 	if len(told) == 0 {
 		return
 	}
-	s.Heading(fmt.Sprintf("Reset by a closing listener: %d", s.Counts[Queued]))
+	s.Heading(fmt.Sprintf("Reset as by a closing listener: %d", s.Counts[Queued]))
 	s.Say(2, "An RST+ACK that answers nothing, on a connection whose handshake was done and on which the server had not sent a byte. So Linux "+
 		"ends each connection in the accept queue of a listener that is closed (inet_csk_listen_stop).")
-	many, other, none := false, false, false
+	other, none := false, false
 	for i, c := range s.closings() {
-		many = many || len(c.clients) > 1
 		how, next := s.listened(c.server, c.until)
 		other, none = other || next && how == listened, none || next && how == closed
 		const mostClosings, mostClients = 8, 3
@@ -121,16 +122,15 @@ func (s *sheet) queued() {
 			said += fmt.Sprintf(" and %d more", more)
 		}
 		if len(c.clients) > 1 {
-			said += fmt.Sprintf(" within %s: one close()", spell(c.until.Sub(c.from)))
+			said += fmt.Sprintf(" within %s, as by one close()", spell(c.until.Sub(c.from)))
 		}
-		s.Say(4, said+"; "+map[bool]string{false: "no SYN came after it", true: map[listening]string{listened: "the next SYN was answered", closed: "the next SYN was refused"}[how]}[next])
+		s.Say(4, said+"; "+map[bool]string{false: "no SYN was answered or refused after it", true: map[listening]string{listened: "the next SYN was answered", closed: "the next SYN was refused"}[how]}[next])
 	}
 	if more := s.Counts[Queued] - len(told); more > 0 {
 		s.Say(4, fmt.Sprintf("and %d more, later", more))
 	}
-	if !many {
-		s.Say(2, "One alone may also be a connection that the server had accepted, and closed with data unread or with SO_LINGER of 0 seconds.")
-	}
+	s.Say(2, "A connection that the server had accepted looks the same, if it was closed with data unread or with SO_LINGER of 0 seconds; and many at "+
+		"once do, if the process was killed.")
 	s.saves(other, none, "quiz1")
 	s.draw(Queued)
 }
@@ -142,7 +142,7 @@ func (s *sheet) saves(other, none bool, scenario string) {
 	const before = "Without migration: accept until EAGAIN before close(), which leaves a small gap; or pass the listener itself on to the next process."
 	switch {
 	case other:
-		s.Say(2, "What would have saved them: others listened on afterwards. "+migrate+". "+before)
+		s.Say(2, "What would have saved them: somebody listened afterwards. If it was another listener, and was there when they were reset, "+migrate+". "+before)
 	case none:
 		s.Say(2, "What would have saved them: nobody listened afterwards, and migration has nowhere to go then. Start the new server first; then "+migrate+".")
 	default:
@@ -172,11 +172,14 @@ func (s *sheet) strays() {
 		said string
 	}{
 		{listened, "at another listener: the next SYN was answered"}, {closed, "with no listener left: the next SYN was refused"},
-		{unknown, "after which no SYN came to tell whether anybody listened"},
+		{unknown, "after which no SYN was answered or refused, to tell whether anybody listened"},
 	} {
 		if n := count[c.how]; n > 0 {
 			s.Say(4, fmt.Sprintf("%d %s", n, c.said))
 		}
+	}
+	if more := s.Counts[Stray] - len(told); more > 0 {
+		s.Say(4, fmt.Sprintf("and %d more, later", more))
 	}
 	s.Say(2, "A full accept queue sends the same with net.ipv4.tcp_abort_on_overflow=1, and so does a SYN cookie that is too old.")
 	s.saves(count[listened] > 0, count[closed] > 0, "quiz2")
@@ -185,10 +188,10 @@ func (s *sheet) strays() {
 
 // meanings of the kinds about which migration can do nothing.
 var meanings = map[Kind]string{
-	Refused: "An RST+ACK to a SYN: nobody listened at that address and port, or a firewall said so for it (REJECT --reject-with tcp-reset). " +
+	Refused: "A reset in answer to a SYN: nobody listened at that address and port, or a firewall said so for it (REJECT --reject-with tcp-reset). " +
 		"Nothing waits anywhere, so that there is nothing to migrate: the new listener has to be there before the old one goes.",
-	Aborted: "An RST+ACK of the server's own accord, on a connection that it had served: close() with data unread, SO_LINGER of 0 seconds, or a " +
-		"process that was killed. Its listener has no part in it.",
+	Aborted: "An RST+ACK of the server's own accord, on a connection on which it had sent something, or whose beginning is not in the capture: " +
+		"close() with data unread, SO_LINGER of 0 seconds, or a process that was killed. A listener has no part in it, but where the server had sent nothing yet.",
 	Gone: "A bare RST to a segment of a connection that had been open: the server had closed it, or given it up, before that came. Its listener has " +
 		"no part in it.",
 }

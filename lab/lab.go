@@ -34,7 +34,7 @@ type Lab struct {
 	counting *kernel.Counting
 	program  *migrate.Program
 	steering *netns.Steering // nil: clients reach what is bound to the address to which they connect
-	rule     netns.Rule
+	rule     netns.Rule      // nil: it is not in
 
 	listeners []*Listener // in the order in which they came up; those that are gone too
 	others    []*Listener // beside them, which the program does not choose
@@ -183,8 +183,8 @@ func (l *Lab) close() {
 	if l.ring != nil {
 		l.closeRing()
 	}
-	if l.rule != nil {
-		l.host.Background(l.rule.Close)
+	for _, r := range l.rules {
+		l.host.Background(r.Close)
 	}
 	if l.diag != nil {
 		_ = l.diag.Close()

@@ -38,7 +38,8 @@ func (l *Lab) stopDropping() error {
 	return l.liftRule()
 }
 
-// liftRule takes the packet-drop rule out. Where evidence is kept its counter is read a last time.
+// liftRule takes the packet-drop rule out. Where evidence is kept its counter is read a last time. The rule's connection to the kernel
+// stays open until checkFreed has counted sockets: for a while one that is closed is in no table, and not freed yet.
 func (l *Lab) liftRule() error {
 	if l.cfg.Detail >= EvidenceDetail {
 		if _, err := l.rule.Packets(); err != nil {
@@ -46,7 +47,6 @@ func (l *Lab) liftRule() error {
 		}
 	}
 	err := l.rule.Remove()
-	l.host.Background(l.rule.Close)
 	l.rule = nil
 	return err
 }

@@ -16,6 +16,8 @@ import (
 type Dropper interface {
 	// Name is the backend's name in reports.
 	Name() string
+	// RunsProgram tells whether it runs a program in the namespace, whose sockets are freed after it has ended.
+	RunsProgram() bool
 	// Drop installs the rule in the calling thread's namespace.
 	Drop(v6 bool, port uint16) (Rule, error)
 }
@@ -90,6 +92,8 @@ func tried(d Dropper) error {
 type nft struct{}
 
 func (nft) Name() string { return "nftables" }
+
+func (nft) RunsProgram() bool { return false }
 
 func (nft) Drop(v6 bool, port uint16) (Rule, error) {
 	r, err := newNFTRule("rpmig", "input", v6)

@@ -152,6 +152,8 @@ func (d *ipt) Name() string {
 	return "iptables (legacy)"
 }
 
+func (*ipt) RunsProgram() bool { return true }
+
 func (d *ipt) Drop(v6 bool, port uint16) (Rule, error) {
 	r := &iptRule{ctx: d.ctx, v6: v6, spec: []string{
 		"-p", "tcp", "--dport", strconv.Itoa(int(port)), "--tcp-flags", "SYN,ACK", "ACK", "-j", "DROP",

@@ -2,6 +2,7 @@ package reload
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/netns"
+	"github.com/rpmig/rpmig/reload/load"
 )
 
 // processes starts the processes of the sandbox and, as its process 1, reaps all there are. Nothing else in this process may
@@ -37,15 +39,17 @@ type process struct {
 	ended  chan struct{} // closed when it has
 	status unix.WaitStatus
 	output *output
+	alone  bool // nothing of its process group outlives it
 }
 
 // spawn is what there is to start.
 type spawn struct {
-	name string
-	args []string
-	env  []string
-	dir  string
-	user *user
+	name  string
+	args  []string
+	env   []string
+	dir   string
+	user  *user
+	alone bool // nothing of its process group is to outlive it
 }
 
 // user is who a process is to be.
@@ -107,6 +111,9 @@ func (p *processes) reap() {
 		if one := p.waiting[pid]; one != nil {
 			delete(p.waiting, pid)
 			one.status = status
+			if one.alone {
+				_ = unix.Kill(-pid, unix.SIGKILL) // as long as one is left no other group can have its number
+			}
 			close(one.ended)
 		}
 	}
@@ -115,6 +122,7 @@ func (p *processes) reap() {
 // start starts a process in a session of its own, so that a terminal's Ctrl-C is for rpmig alone. What it and its children
 // print goes to the output, or to a new one, which keeps the last of it.
 func (p *processes) start(s spawn, to *output) (*process, error) {
+	s.env = (&exec.Cmd{Env: s.env}).Environ() // of what is set twice the last, where most programs take the first
 	path, err := lookPath(s)
 	if err != nil {
 		return nil, &StartError{s.name, s.args[0], err}
@@ -140,7 +148,7 @@ func (p *processes) start(s spawn, to *output) (*process, error) {
 	if to == nil {
 		to = &output{}
 	}
-	one := &process{name: s.name, ended: make(chan struct{}), output: to}
+	one := &process{name: s.name, ended: make(chan struct{}), output: to, alone: s.alone}
 	done := make(chan struct{})
 	p.orders <- func() {
 		defer close(done)
@@ -157,6 +165,24 @@ func (p *processes) start(s spawn, to *output) (*process, error) {
 	one.output.opened(1)
 	go one.output.readFrom(r)
 	return one, nil
+}
+
+// client is load.Config.Run: what the reaper reaps, os/exec could not wait for.
+func (p *processes) client(ctx context.Context, command, env []string) (said string, err error) {
+	one, err := p.start(spawn{name: "a client", args: command, env: append(os.Environ(), env...), alone: true}, nil)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", load.ErrNotStarted, err)
+	}
+	select {
+	case <-one.ended:
+	case <-ctx.Done():
+		p.kill(one)
+		<-one.ended
+	}
+	if one.status != 0 {
+		return strings.Join(one.output.lines(20), "\n"), errors.New(one.fate())
+	}
+	return "", nil
 }
 
 // lookPath finds the program by the PATH that it will have.

@@ -57,7 +57,6 @@ type Outcome struct {
 	Load    load.Report
 	Skipped map[string]string // modes that cannot be had here, and why
 	Names   map[int]string    // of the processes that held a listener
-	Warm    load.Counts       // before the first reload
 	// Unending is set where listeners of before stay with old processes, reload after reload.
 	Unending string
 	Output   []string      // the last lines that the server printed
@@ -167,6 +166,7 @@ func (r *run) prepare() (err error) {
 		return err
 	}
 	r.procs = newProcesses()
+	r.Load.Run = r.procs.client
 	r.modes = &switcher{port: r.Load.To.Port(), look: r.look}
 	return nil
 }
@@ -236,13 +236,16 @@ func (r *run) play(ctx context.Context) error {
 	return r.underLoad(ctx)
 }
 
-// underLoad plays the cycles.
-func (r *run) underLoad(ctx context.Context) error {
-	if err := r.warmUp(ctx); err != nil {
+// underLoad puts the server under load, and plays the cycles.
+func (r *run) underLoad(ctx context.Context) (err error) {
+	if r.engine, err = load.Start(ctx, r.Load); err != nil {
 		return err
 	}
-	err := r.cycles(ctx)
-	report, loadErr := r.engine.Stop(r.Load.Timeout)
+	var limit time.Duration // for what is open in the end
+	if err = r.warmUp(ctx); err == nil {
+		err, limit = r.cycles(ctx), r.Load.Timeout
+	}
+	report, loadErr := r.engine.Stop(limit)
 	r.out.Load = report
 	return cmp.Or(err, loadErr)
 }
@@ -299,29 +302,33 @@ func (r *run) shell(ctx context.Context, name, command string) error {
 	return nil
 }
 
-// warmUp starts the load, and lets it run without a reload: what fails then is no loss of a reload, but a wrong request, or a
-// server that cannot keep up.
-func (r *run) warmUp(ctx context.Context) (err error) {
-	if r.engine, err = load.Start(ctx, r.Load); err != nil {
-		return err
-	}
+// warmUp lets the load run without a reload: what fails then is no loss of a reload, but a wrong request, or a server that cannot
+// keep up.
+func (r *run) warmUp(ctx context.Context) error {
 	if err := pause(ctx, r.WarmUp); err != nil {
 		return err
 	}
-	// On a busy machine nothing may have come to an end yet; every connection does, by its time limit at the latest.
-	for r.engine.Counts().Judged() == 0 && r.server.alive() {
+	// On a busy machine nothing may have come to an end yet that says something.
+	for deadline := time.Now().Add(r.Ready + r.Load.Timeout); r.engine.Counts().Judged() == 0; {
+		select {
+		case <-r.engine.Done(): // for an error
+			return nil
+		default:
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the load generator did not get to run: of its connections none was served or lost in %v, and %d were void",
+				r.WarmUp+r.Ready+r.Load.Timeout, r.engine.Counts()[load.Void])
+		}
 		if err := pause(ctx, 2*time.Millisecond); err != nil {
 			return err
 		}
 	}
 	report := r.engine.Snapshot()
-	r.out.Warm = report.Counts
-	if report.Counts.Lost() > 0 || report.Counts[load.OK] == 0 {
-		_, err := r.engine.Stop(0)
-		return errors.Join(&ServerError{
+	if report.Counts.Lost() > 0 {
+		return &ServerError{
 			What: fmt.Sprintf("without any reload, %d of %d connections fail: %s", report.Counts.Lost(), report.Counts.Judged(), replies(report)),
 			hint: "a request that the server does not answer as expected is no loss: see --http, --status, --send and --expect",
-		}, err)
+		}
 	}
 	return nil
 }

@@ -1,8 +1,11 @@
 package reload
 
 import (
+	"context"
+	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -188,6 +191,18 @@ func TestCells(t *testing.T) {
 				t.Errorf("%q, want %q", why, tt.why)
 			}
 		})
+	}
+}
+
+// TestWarmUpVoid: a load that never gets to run is waited for, but not without an end, and is not the server's error.
+func TestWarmUpVoid(t *testing.T) {
+	r := &run{Config: Config{WarmUp: 10 * time.Millisecond, Ready: 10 * time.Millisecond, Load: load.Config{
+		To: server, Clients: 1, Timeout: 50 * time.Millisecond, Command: []string{"true"},
+		Run: func(context.Context, []string, []string) (string, error) { return "", load.ErrNotStarted },
+	}}}
+	err := r.underLoad(t.Context())
+	if err == nil || errors.As(err, new(*ServerError)) || !strings.Contains(err.Error(), "did not get to run") {
+		t.Error(err)
 	}
 }
 

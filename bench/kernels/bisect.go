@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -16,6 +17,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rpmig/rpmig/bench/tool"
+	"github.com/rpmig/rpmig/result"
 )
 
 // bisect finds a commit, and returns the exit status.
@@ -24,7 +28,7 @@ func (p *player) bisect(ctx context.Context, history string) (status int, err er
 	if find == nil || flag.NArg() != 0 {
 		return 2, errors.New("-bisect source, or -bisect packages")
 	}
-	if p.root, err = moduleRoot(); err != nil {
+	if p.root, err = tool.ModuleRoot(); err != nil {
 		return 2, err
 	}
 	done, err := p.build(ctx)
@@ -48,7 +52,8 @@ type bisection struct {
 	dir     string   // of the repository
 	commits []string // what each is about, oldest first
 	want    int      // the one to be found, an index of commits
-	terms   []string // of git bisect start
+	old     string   // what git bisect calls commits before the one that is looked for; empty: good
+	changed string   // and those from it on; empty: bad
 	test    string   // a shell's, of the commit that is checked out: git bisect run. "boot" before it starts a kernel.
 }
 
@@ -140,7 +145,7 @@ func packaged(search string) []string {
 }
 
 // upstream is the release that a package's version begins with, as 6.1.183 in 6.1.183-1.
-var upstream = regexp.MustCompile(`(?m)^Version: (\d+)\.(\d+)\.(\d+)-`)
+var upstream = regexp.MustCompile(`(?m)^Version: (\d+\.\d+\.\d+)-`)
 
 // fixed tells from what apt-cache show prints whether a package is of a release with the fix.
 func fixed(show string) (bool, error) {
@@ -148,20 +153,12 @@ func fixed(show string) (bool, error) {
 	if m == nil {
 		return false, errors.New("apt-cache show names no version")
 	}
-	var has []int
-	for _, s := range m[1:] {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			return false, err
-		}
-		has = append(has, n)
+	h := result.Header{Upstream: m[1]}
+	before, known := h.Before(fixedIn)
+	if !known {
+		return false, fmt.Errorf("%s: no version of Linux", m[1])
 	}
-	var want []int
-	for s := range strings.SplitSeq(fixedIn, ".") {
-		n, _ := strconv.Atoi(s)
-		want = append(want, n)
-	}
-	return slices.Compare(has, want) >= 0, nil
+	return !before, nil
 }
 
 // bisectPackages finds the first of Debian's 6.1 kernels that has a fix. What is played fails where the bug is, so that a FAIL is
@@ -171,7 +168,7 @@ func (p *player) bisectPackages(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	b := &bisection{p: p, want: -1, terms: []string{"--term-old=broken", "--term-new=fixed"}, test: `
+	b := &bisection{p: p, want: -1, old: "broken", changed: "fixed", test: `
 		boot
 		"$RPMIG" run fastopen-quota --migrate=sysctl --family=ipv4 --strict --bisect --kernel "debian:$(cat version)"
 		status=$?; case $status in 0) exit 1;; 1) exit 0;; *) exit $status;; esac`}
@@ -248,20 +245,15 @@ func (b *bisection) find(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	all := strings.Fields(hashes)
-	if _, err := b.git(ctx, slices.Concat([]string{"bisect", "start"}, b.terms, []string{all[len(all)-1], all[0]})...); err != nil {
+	changed := cmp.Or(b.changed, "bad")
+	if _, err := b.git(ctx, "bisect", "start", "--term-old="+cmp.Or(b.old, "good"), "--term-new="+changed, all[len(all)-1], all[0]); err != nil {
 		return err
 	}
 	script := `boot() { echo >>"$RPMIG_BOOTS"; }` + b.test
 	if _, err := b.git(ctx, "bisect", "run", "sh", "-c", script); err != nil {
 		return err
 	}
-	bad := "bad"
-	for _, t := range b.terms {
-		if name, ok := strings.CutPrefix(t, "--term-new="); ok {
-			bad = name
-		}
-	}
-	found, err := b.git(ctx, "rev-parse", "refs/bisect/"+bad)
+	found, err := b.git(ctx, "rev-parse", "refs/bisect/"+changed)
 	if err != nil {
 		return err
 	}
@@ -273,7 +265,7 @@ func (b *bisection) find(ctx context.Context, w io.Writer) error {
 	if err := b.judge(slices.Index(all, found), boots); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%s: the first %s of %d commits, found with %d boots in %v\n", b.commits[b.want], bad, len(all), boots, time.Since(began).Round(time.Second))
+	fmt.Fprintf(w, "%s: the first %s of %d commits, found with %d boots in %v\n", b.commits[b.want], changed, len(all), boots, time.Since(began).Round(time.Second))
 	return nil
 }
 

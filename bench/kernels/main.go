@@ -34,12 +34,12 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/rpmig/rpmig/bench/tool"
 	"github.com/rpmig/rpmig/result"
 )
 
@@ -101,7 +101,7 @@ func (p *player) run(ctx context.Context, out, only string) (status int, err err
 	if flag.NArg() != 0 || out != "" && only != "" {
 		return 2, errors.New("it takes no arguments, and writes no FILE of some mutants only: see -help")
 	}
-	if p.root, err = moduleRoot(); err != nil {
+	if p.root, err = tool.ModuleRoot(); err != nil {
 		return 2, err
 	}
 	mutants, err := readMutants(filepath.Join(p.root, "bench", "kernels"))
@@ -234,7 +234,7 @@ func (p *player) play(ctx context.Context, image string) outcome {
 	ledger := stdout.Bytes()
 	run, readErr := result.Read(bytes.NewReader(ledger))
 	if readErr != nil {
-		return outcome{err: fmt.Errorf("rpmig run --kernel: %w: %s", cmp.Or(err, readErr), lastLine(stderr.Bytes()))}
+		return outcome{err: fmt.Errorf("rpmig run --kernel: %w: %s", cmp.Or(err, readErr), tool.LastLine(stderr.Bytes()))}
 	}
 	if ctx.Err() == nil {
 		if err := os.WriteFile(kept, ledger, 0o644); err != nil {
@@ -256,15 +256,8 @@ func hashOf(binary, scenarios string) (string, error) {
 	return fmt.Sprintf("%x", h.Sum(nil)[:8]), nil
 }
 
-// cmd is a command in a process group of its own, which is ended with the context.
-func (p *player) cmd(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "LC_ALL=C")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C is for this process, which then ends that
-	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }
-	cmd.WaitDelay = 10 * time.Second
-	return cmd
+func (*player) cmd(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
+	return tool.Command(ctx, dir, []string{"CGO_ENABLED=0", "LC_ALL=C"}, name, args...)
 }
 
 // command runs a command, and returns what it prints. Its error has the last line of what it complained.
@@ -273,26 +266,7 @@ func (p *player) command(ctx context.Context, dir, name string, args ...string) 
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("%s %s: %w: %s", filepath.Base(name), strings.Join(args, " "), err, lastLine(append(stdout.Bytes(), stderr.Bytes()...)))
+		return nil, fmt.Errorf("%s %s: %w: %s", filepath.Base(name), strings.Join(args, " "), err, tool.LastLine(append(stdout.Bytes(), stderr.Bytes()...)))
 	}
 	return stdout.Bytes(), nil
-}
-
-// moduleRoot finds the folder with the go.mod, in the working folder or above.
-func moduleRoot() (string, error) {
-	dir, err := os.Getwd()
-	for ; err == nil; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", errors.New("no go.mod in the working folder or above: run it from rpmig's tree")
-		}
-	}
-	return "", err
-}
-
-func lastLine(b []byte) string {
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	return lines[len(lines)-1]
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/bench/tool"
 )
 
 // source is the package that the kernels are built from.
@@ -220,7 +222,7 @@ func (t *tree) apply(ctx context.Context, m *mutant) error {
 	cmd := t.p.cmd(ctx, t.src(), "patch", "--strip=1", "--forward", "--batch", "--fuzz=0", "--no-backup-if-mismatch", "--reject-file=-")
 	cmd.Stdin = bytes.NewReader(m.patch)
 	if said, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("the patch does not apply to %s %s: %s", source, t.version, lastLine(said))
+		return fmt.Errorf("the patch does not apply to %s %s: %s", source, t.version, tool.LastLine(said))
 	}
 	return nil
 }

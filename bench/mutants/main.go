@@ -31,12 +31,12 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/rpmig/rpmig/bench/tool"
 	"github.com/rpmig/rpmig/result"
 )
 
@@ -136,7 +136,7 @@ func (p *player) run(ctx context.Context, out, only string) (status int, err err
 	if len(rows) == 0 {
 		return 2, fmt.Errorf("no row matches %q", only)
 	}
-	if p.root, err = moduleRoot(); err != nil {
+	if p.root, err = tool.ModuleRoot(); err != nil {
 		return 2, err
 	}
 	if p.dir, err = os.MkdirTemp("", "rpmig-mutants-"); err != nil {
@@ -186,20 +186,6 @@ type player struct {
 	root, dir string // the module, and a folder for all that is made here
 	parallel  int
 	commands  atomic.Int32 // that were run
-}
-
-// moduleRoot finds the folder with the go.mod, in the working folder or above.
-func moduleRoot() (string, error) {
-	dir, err := os.Getwd()
-	for ; err == nil; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", errors.New("no go.mod in the working folder or above: run it from rpmig's tree")
-		}
-	}
-	return "", err
 }
 
 // all plays all rows, some at a time.
@@ -370,7 +356,7 @@ func (p *player) test(ctx context.Context, overlay, pattern string, packages ...
 		return nil, broken
 	}
 	if err != nil && t.firstRed() == "" {
-		return nil, fmt.Errorf("go test: %w: %s", err, lastLine(stderr))
+		return nil, fmt.Errorf("go test: %w: %s", err, tool.LastLine(stderr))
 	}
 	return t, nil
 }
@@ -379,7 +365,7 @@ func (p *player) test(ctx context.Context, overlay, pattern string, packages ...
 func (p *player) build(ctx context.Context, overlay, binary string) error {
 	_, stderr, err := p.command(ctx, "go", "build", "-buildvcs=false", "-ldflags=-w", "-overlay", overlay, "-o", binary, "./cmd/rpmig")
 	if err != nil {
-		return fmt.Errorf("it does not compile: %w: %s", err, lastLine(stderr))
+		return fmt.Errorf("it does not compile: %w: %s", err, tool.LastLine(stderr))
 	}
 	return nil
 }
@@ -439,7 +425,7 @@ func (p *player) playCells(ctx context.Context, binary, args string) (c cells, e
 	case err != nil && !errors.As(err, &exit):
 		return c, err
 	case exit != nil && exit.ExitCode() == result.ExitUsage:
-		return c, fmt.Errorf("rpmig run %s: %s", args, lastLine(stderr))
+		return c, fmt.Errorf("rpmig run %s: %s", args, tool.LastLine(stderr))
 	}
 	run, err := result.Read(bytes.NewReader(stdout))
 	switch {
@@ -462,7 +448,7 @@ func (p *player) playCells(ctx context.Context, binary, args string) (c cells, e
 		return cmp.Or(-cmp.Compare(a.status, b.status), cmp.Compare(a.id, b.id)) // FAIL comes behind ERROR in the alphabet
 	})
 	if exit != nil && c.bad == nil && exit.ExitCode() != result.ExitSkip {
-		c.ended = fmt.Sprintf("%v: %s", exit, p.masked(lastLine(stderr)))
+		c.ended = fmt.Sprintf("%v: %s", exit, p.masked(tool.LastLine(stderr)))
 	}
 	return c, nil
 }
@@ -478,14 +464,10 @@ func (p *player) masked(s string) string {
 // command runs a command in the module's root, in a process group of its own, which is ended with the context. Whatever it has
 // started ends with it.
 func (p *player) command(ctx context.Context, name string, args ...string) (stdout, stderr []byte, err error) {
-	cmd := exec.CommandContext(ctx, name, args...)
-	var out, complaint bytes.Buffer
-	cmd.Dir, cmd.Stdout, cmd.Stderr = p.root, &out, &complaint
 	mark := fmt.Sprintf("RPMIG_MUTANT=%s/%d", p.dir, p.commands.Add(1))
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "TMPDIR="+p.dir, "GOTMPDIR="+p.dir, mark)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C is for this process, which then ends that
-	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }
-	cmd.WaitDelay = 5 * time.Second
+	cmd := tool.Command(ctx, p.root, []string{"CGO_ENABLED=0", "TMPDIR=" + p.dir, "GOTMPDIR=" + p.dir, mark}, name, args...)
+	var out, complaint bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaint
 	err = cmd.Run()
 	endMarked(mark)
 	return out.Bytes(), complaint.Bytes(), err
@@ -502,11 +484,6 @@ func endMarked(mark string) {
 			}
 		}
 	}
-}
-
-func lastLine(b []byte) string {
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	return lines[len(lines)-1]
 }
 
 // tests is what came of some tests, in the order in which they ended; subtests have the name of their test before a slash.
@@ -574,7 +551,7 @@ func readTests(b []byte) (*tests, error) {
 		case "build-output":
 			complaint.WriteString(e.Output)
 		case "build-fail":
-			return nil, fmt.Errorf("it does not compile: %s", lastLine([]byte(complaint.String())))
+			return nil, fmt.Errorf("it does not compile: %s", tool.LastLine([]byte(complaint.String())))
 		case "run":
 			running[pkg] = append(running[pkg], e.Test)
 		case "pass":

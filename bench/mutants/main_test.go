@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rpmig/rpmig/bench/tool"
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
@@ -22,7 +23,7 @@ import (
 // TestTable: each row can be made in the tree as it is, and names tests and scenarios that there are. It is how a row that has
 // gone stale is found, long before anybody plays the mutants.
 func TestTable(t *testing.T) {
-	root, err := moduleRoot()
+	root, err := tool.ModuleRoot()
 	if err != nil {
 		t.Fatal(err)
 	}

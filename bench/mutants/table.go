@@ -23,7 +23,7 @@ var table = []mutant{
 	},
 	{
 		name: "a reset's flavour is swapped", file: "capture/flow.go",
-		old: "flavour := BareReset\n\t\tif s.Flags.Has(ACK)", new: "flavour := BareReset\n\t\tif !s.Flags.Has(ACK)",
+		old: "flavour := BareReset\n\tif s.Flags.Has(ACK)", new: "flavour := BareReset\n\tif !s.Flags.Has(ACK)",
 		test: "TestFlows", cells: quizzes,
 	},
 	{
@@ -587,6 +587,11 @@ var table = []mutant{
 		name: "what is closed and never freed is not counted", file: "lab/unfreed.go",
 		old: "return max(n-local, 0), nil", new: "return 0, nil",
 		test: "TestBrokenCells",
+	},
+	{
+		name: "what iptables has closed has no longer to be freed than what the cell has", file: "lab/unfreed.go",
+		old: "limit = lazily", new: "limit = freeing",
+		test: "TestFreedLazily",
 	},
 	{
 		name: "a client that was reset does not count as settled", file: "lab/wait.go",

@@ -76,6 +76,8 @@ func kubernetes(text []byte) error {
 		return fmt.Errorf("it is a %s of %s", job.Kind, job.APIVersion)
 	case spec.CompletionMode == nil || *spec.CompletionMode != batchv1.IndexedCompletion || spec.Completions == nil:
 		return errors.New("it is not indexed: JOB_COMPLETION_INDEX is not set")
+	case spec.BackoffLimitPerIndex == nil:
+		return errors.New("no backoffLimitPerIndex: a pod that fails ends those of the other shards")
 	}
 	for _, c := range spec.Template.Spec.Containers {
 		for _, arg := range c.Args {

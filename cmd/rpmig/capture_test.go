@@ -69,7 +69,7 @@ func TestExplainTcpdump(t *testing.T) {
 			said := strings.Join(strings.Fields(string(out)), " ")
 			for _, want := range []string{
 				fmt.Sprintf("%d connections, of which servers reset %d", clients+1, reset),
-				fmt.Sprintf("Reset by a closing listener: %d", reset), "one close(); the next SYN was answered", "others listened on afterwards. net.ipv4.tcp_migrate_req=1",
+				fmt.Sprintf("Reset as by a closing listener: %d", reset), "as by one close(); the next SYN was answered", "somebody listened afterwards. If it was another listener, and was there when they were reset, net.ipv4.tcp_migrate_req=1",
 			} {
 				if !strings.Contains(said, want) {
 					t.Errorf("it does not say %q:\n%s", want, out)

@@ -154,6 +154,9 @@ func checkWords(c *cli.Context) error {
 	if c.Bool("until-fail") && c.IsSet("shard") {
 		return &usageError{"--shard and --until-fail contradict each other: a run without an end has no parts", c.Command.HelpName + " --help"}
 	}
+	if c.Bool("bisect") && c.IsSet("baseline") {
+		return &usageError{"--bisect and --baseline contradict each other: git bisect asks what a kernel does, whatever is known of it", c.Command.HelpName + " --help"}
+	}
 	if c.Bool("q") && c.Bool("v") {
 		return &usageError{"-q and -v contradict each other", c.Command.HelpName + " --help"}
 	}

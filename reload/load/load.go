@@ -37,6 +37,10 @@ type Config struct {
 	Pipelined bool        // it sends all of them at once, and does not wait for a reply before the next
 	TLS       *tls.Config // speak TLS; ServerName or InsecureSkipVerify has to be set
 	Command   []string    // be a command instead: its status 0 is OK, another is WrongReply. It gets RPMIG_ADDR and RPMIG_PORT
+	// Run runs Command in a process group of its own, of which nothing is left when it returns or the context has ended; nil: os/exec
+	// does. It is for a caller that reaps all children, and would take theirs from os/exec. It returns what the command said where
+	// that has failed. ErrNotStarted is void.
+	Run func(ctx context.Context, command, env []string) (said string, err error)
 
 	Timeout time.Duration // how long a connection may take to its first reply, and from one reply to the next: 5 s
 	Pause   time.Duration // how long a client in a closed loop waits after a connection that was not OK: 10 ms
@@ -114,6 +118,8 @@ type Report struct {
 var (
 	ErrConfig = errors.New("cannot be played")                    // the Config asks for what does not exist
 	ErrPast   = errors.New("the time is past what can be marked") // see Mark
+
+	ErrNotStarted = errors.New("the command could not be started") // see Config.Run
 )
 
 // Now is CLOCK_MONOTONIC, on which all times of this package are.

@@ -1,0 +1,83 @@
+package lab
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rpmig/rpmig/migrate"
+	"github.com/rpmig/rpmig/netns"
+)
+
+// watched is a packet-drop backend that counts which of its rules are closed.
+type watched struct {
+	netns.Dropper
+	runs   bool
+	closed int
+}
+
+func (d *watched) RunsProgram() bool { return d.runs }
+
+func (d *watched) Drop(v6 bool, port uint16) (netns.Rule, error) {
+	r, err := d.Dropper.Drop(v6, port)
+	return watchedRule{r, d}, err
+}
+
+type watchedRule struct {
+	netns.Rule
+	by *watched
+}
+
+func (r watchedRule) Close() {
+	r.by.closed++
+	r.Rule.Close()
+}
+
+// played plays a cell whose rules are of it.
+func (d *watched) played(t *testing.T, mul float64, do func(*Lab)) Played {
+	t.Helper()
+	if err := netns.Probe(); err != nil {
+		t.Skipf("needs network namespaces (run as root, or under unshare -Urn): %v", err)
+	}
+	s := named("rules")[0]
+	s.Play = do
+	cfg := config(t, s, Families()[0], migrate.Off(), 1)
+	d.Dropper, cfg.Dropper, cfg.TimeoutMul = cfg.Dropper, d, mul
+	return Play(cfg, testHost{})
+}
+
+// TestRulesAreClosedLast: a rule's netlink socket is in no table and not freed for a while once it is closed, and that counts as
+// a socket that is never freed.
+func TestRulesAreClosedLast(t *testing.T) {
+	var d watched
+	p := d.played(t, 1, func(l *Lab) {
+		for range 2 {
+			l.DropACKs()
+			l.StopDropping()
+		}
+		if d.closed != 0 {
+			t.Errorf("%d rules are closed before the sockets are counted", d.closed)
+		}
+	})
+	if d.closed != 2 {
+		t.Errorf("%d rules of 2 are closed in the end: %s: %s", d.closed, p.Verdict.Status, p.Verdict.Reason)
+	}
+}
+
+// TestFreedLazily: the kernel may take longer for what a program that was run in the namespace has closed.
+func TestFreedLazily(t *testing.T) {
+	for runs, want := range map[bool]bool{false: false, true: true} {
+		d := watched{runs: runs}
+		p := d.played(t, 0.25, func(l *Lab) {
+			l.DropACKs()
+			l.StopDropping()
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			l.must(err)
+			time.AfterFunc(time.Second, func() { _ = unix.Close(fd) })
+		})
+		if c := found(t, p, "closed sockets that are never freed"); c.OK != want {
+			t.Errorf("a program was run: %t: %+v: %s: %s", runs, c, p.Verdict.Status, p.Verdict.Reason)
+		}
+	}
+}
