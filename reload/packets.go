@@ -1,7 +1,6 @@
 package reload
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -18,6 +17,7 @@ const (
 	flowsKept  = 50_000   // connections at a time, most of which are about to be forgotten
 	lostKept   = 2_000    // connections that were reset, or have ended without a byte of the server's
 	ringFrames = 64 << 10 // what comes while the reader does not run: most of a second at full speed
+	readEvery  = 10 * time.Millisecond
 )
 
 // ends are those of a connection.
@@ -37,10 +37,19 @@ type packets struct {
 	live  *capture.Live
 	stop  chan struct{}
 	done  sync.WaitGroup
-	err   error
 	flows map[ends]*flow
+	free  []*flow
 	lost  map[ends][]*flow
 	kept  int // of lost
+}
+
+// KeepPackets does what Config.Packets does, for those who measure what it costs: it returns the function that ends it.
+func KeepPackets(port uint16) (end func() (received, lost int, err error), err error) {
+	p, err := keepPackets(port)
+	if err != nil {
+		return nil, err
+	}
+	return p.end, nil
 }
 
 func keepPackets(port uint16) (*packets, error) {
@@ -50,13 +59,16 @@ func keepPackets(port uint16) (*packets, error) {
 	}
 	p := &packets{port: port, live: live, stop: make(chan struct{}), flows: map[ends]*flow{}, lost: map[ends][]*flow{}}
 	p.done.Go(func() {
-		for ended := false; !ended && p.err == nil; {
+		ticker := time.NewTicker(readEvery)
+		defer ticker.Stop()
+		for {
 			select {
+			case <-ticker.C:
+				live.Read(p.add)
 			case <-p.stop:
-				ended = true // and once more, for what has come meanwhile
-			default:
+				live.Read(p.add)
+				return
 			}
-			p.err = live.Read(20*time.Millisecond, p.add)
 		}
 	})
 	return p, nil
@@ -67,9 +79,6 @@ func (p *packets) end() (received, lost int, err error) {
 	close(p.stop)
 	p.done.Wait()
 	defer p.live.Close()
-	if p.err != nil {
-		return 0, 0, p.err
-	}
 	for key, f := range p.flows { // what has not ended, or in a way of which nothing is known
 		p.keep(key, f)
 	}
@@ -98,13 +107,10 @@ func (p *packets) add(frame capture.Packet) {
 		if !begins || len(p.flows) >= flowsKept { // the last ACK of one that has been forgotten
 			return
 		}
-		f = &flow{}
+		f = p.place()
 		p.flows[key] = f
 	}
-	if frame.Data = bytes.Clone(frame.Data); len(f.frames) == framesKept {
-		f.frames = append(f.frames[:0], f.frames[1:]...)
-	}
-	f.frames = append(f.frames, frame)
+	f.add(frame)
 	f.replied = f.replied || fromServer && s.payload > 0
 	f.reset = f.reset || s.flags.Has(capture.RST)
 	if s.flags.Has(capture.FIN) {
@@ -112,7 +118,35 @@ func (p *packets) add(frame capture.Packet) {
 	}
 	if f.clientFIN && f.serverFIN && f.replied && !f.reset {
 		delete(p.flows, key)
+		p.free = append(p.free, f)
 	}
+}
+
+// place is a flow that holds nothing, if possible one that has been forgotten.
+func (p *packets) place() *flow {
+	last := len(p.free) - 1
+	if last < 0 {
+		return &flow{frames: make([]capture.Packet, 0, framesKept)}
+	}
+	f := p.free[last]
+	p.free = p.free[:last]
+	*f = flow{frames: f.frames[:0]}
+	return f
+}
+
+// add copies a frame to where an earlier one was, if there was one.
+func (f *flow) add(frame capture.Packet) {
+	n := len(f.frames)
+	if n < framesKept {
+		f.frames = f.frames[:n+1]
+	} else {
+		n--
+		first := f.frames[0]
+		copy(f.frames, f.frames[1:])
+		f.frames[n] = first
+	}
+	frame.Data = append(f.frames[n].Data[:0], frame.Data...)
+	f.frames[n] = frame
 }
 
 // keep keeps a connection that may have been lost.

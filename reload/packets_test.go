@@ -1,8 +1,10 @@
 package reload
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -102,5 +104,55 @@ func TestPacketsKept(t *testing.T) {
 		if got := len(p.of(ends{client, server}, now.Add(time.Minute))); got != 0 {
 			t.Errorf("%s: %d frames of another connection", name, got)
 		}
+	}
+}
+
+// TestPacketsReused: what was kept of a connection is its own, whatever others came before it and after.
+func TestPacketsReused(t *testing.T) {
+	now := time.Now()
+	p := &packets{port: 80, flows: map[ends]*flow{}, lost: map[ends][]*flow{}}
+	play := func(i int, last capture.Flags) (key ends, sent [][]byte) {
+		key = ends{netip.AddrPortFrom(client.Addr(), uint16(4000+i)), server}
+		add := func(fromServer bool, flags capture.Flags, payload string) {
+			src, dst := key.client, key.server
+			if fromServer {
+				src, dst = dst, src
+			}
+			sent = append(sent, frame(t, src, dst, flags, payload))
+			p.add(capture.Packet{Time: now, Data: slices.Clone(sent[len(sent)-1])})
+		}
+		add(false, capture.SYN, "")
+		for range i {
+			add(false, capture.ACK, "GET"[:i%4])
+		}
+		add(true, capture.ACK, "200")
+		add(false, capture.FIN|capture.ACK, "")
+		add(true, last, "")
+		return key, sent
+	}
+	lost := map[ends][][]byte{}
+	for i := range 2*framesKept + 1 {
+		last := capture.FIN | capture.ACK
+		if i%3 == 2 {
+			last = capture.RST
+		}
+		if key, sent := play(i, last); last == capture.RST {
+			lost[key] = sent[max(len(sent)-framesKept, 0):]
+		}
+	}
+	for key, f := range p.flows {
+		p.keep(key, f)
+	}
+	for key, want := range lost {
+		var got [][]byte
+		for _, f := range p.of(key, now) {
+			got = append(got, f.Data)
+		}
+		if !slices.EqualFunc(got, want, bytes.Equal) {
+			t.Errorf("%v: %d frames, want the last %d that were sent", key.client, len(got), len(want))
+		}
+	}
+	if len(p.lost) != len(lost) || len(p.free) != 1 {
+		t.Errorf("%d kept, want %d; %d to be used again", len(p.lost), len(lost), len(p.free))
 	}
 }
