@@ -210,10 +210,7 @@ func reloadTracer(want string) (*trace.Tracer, string, error) {
 	if want == "off" {
 		return nil, "--trace=off", nil
 	}
-	// Of each connection they would tell several events, and nothing of why it was lost.
-	t, err := trace.OpenWith(trace.Options{Without: []string{
-		"tcp:tcp_receive_reset", "tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack", "sock:inet_sock_set_state", "skb:kfree_skb",
-	}})
+	t, err := reload.OpenTracer()
 	if err == nil && t.HostWide {
 		err = errors.Join(t.NoBPF, t.Close())
 	}
