@@ -77,7 +77,7 @@ func playTurn(each time.Duration, clients int, with []string, long bool) (err er
 		if t.tracer, err = reload.OpenTracer(); err != nil {
 			return err
 		}
-		defer t.tracer.Close()
+		defer func() { _ = t.tracer.Close() }()
 	}
 	before := ownCPU()
 	if err := t.begin(); err != nil {
