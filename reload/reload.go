@@ -222,17 +222,6 @@ func (r *run) play(ctx context.Context) error {
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
-	if r.Packets {
-		kept, err := keepPackets(r.Load.To.Port())
-		if err != nil {
-			return err
-		}
-		err = r.underLoad(ctx)
-		var endErr error
-		r.out.frames, r.out.framesLost, endErr = kept.end()
-		r.out.packets = kept
-		return cmp.Or(err, endErr)
-	}
 	return r.underLoad(ctx)
 }
 
@@ -241,13 +230,23 @@ func (r *run) underLoad(ctx context.Context) (err error) {
 	if r.engine, err = load.Start(ctx, r.Load); err != nil {
 		return err
 	}
+	if r.Packets {
+		r.out.packets, err = keepPackets(r.Load.To.Port(), r.engine.Lost)
+	}
+	if err == nil {
+		err = r.warmUp(ctx)
+	}
 	var limit time.Duration // for what is open in the end
-	if err = r.warmUp(ctx); err == nil {
+	if err == nil {
 		err, limit = r.cycles(ctx), r.Load.Timeout
 	}
 	report, loadErr := r.engine.Stop(limit)
 	r.out.Load = report
-	return cmp.Or(err, loadErr)
+	var endErr error
+	if r.out.packets != nil {
+		r.out.frames, r.out.framesLost, endErr = r.out.packets.end()
+	}
+	return cmp.Or(err, loadErr, endErr)
 }
 
 // start starts the server.

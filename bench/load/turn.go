@@ -83,15 +83,15 @@ func playTurn(each time.Duration, clients int, with []string, long bool) (err er
 	if err := t.begin(); err != nil {
 		return err
 	}
-	end := func() (frames, lost int, err error) { return 0, 0, nil }
-	if slices.Contains(with, "packets") {
-		if end, err = reload.KeepPackets(at.Port()); err != nil {
-			return err
-		}
-	}
 	e, err := load.Start(context.Background(), c)
 	if err != nil {
 		return err
+	}
+	end := func() (frames, lost int, err error) { return 0, 0, nil }
+	if slices.Contains(with, "packets") {
+		if end, err = reload.KeepPackets(at.Port(), e); err != nil {
+			return err
+		}
 	}
 	if long {
 		err = t.endure(e, each)

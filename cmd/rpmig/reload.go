@@ -79,7 +79,7 @@ func (e *env) reloadCommand() *cli.Command {
 			&cli.PathFlag{Name: "cwd", Usage: "start it in `DIR`"},
 			&cli.StringFlag{Name: "uid", Usage: "start it as `USER`, a name or a number; takes root"},
 			&cli.StringFlag{Name: "trace", Value: "auto", Usage: "have the kernel tell why it resets: " + strings.Join(reloadTraces, ", ")},
-			boolFlag("packets", "", "keep the last packets of each connection that is lost, as a capture in --out; the tap costs the load some 13 % of its CPU"),
+			boolFlag("packets", "", "keep the last packets of each connection that is lost, as a capture in --out; the tap costs the load some 10 % more CPU"),
 			formatFlag(),
 			&cli.PathFlag{Name: "out", Usage: "write run.jsonl, and the captures of --packets, to `DIR`"},
 			&cli.PathFlag{Name: "bundle", Usage: "put the run into one `FILE`.tar.gz, as rpmig bundle does"},

@@ -139,6 +139,16 @@ func (b *book) list(l Lost) {
 	b.r.Lost = append(b.r.Lost, l)
 }
 
+// lost are those that list has kept, from an index on.
+func (b *book) lost(from int) []Lost {
+	if c := b.sum(); c.Lost() <= int64(from) { // the engine need not wait
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.r.Lost[from:])
+}
+
 // notStarted counts a connection that could not begin.
 func (b *book) notStarted() {
 	b.r.NotStarted++
