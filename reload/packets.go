@@ -17,6 +17,7 @@ const (
 	framesKept = 12       // of a connection: the last ones
 	flowsKept  = 50_000   // connections at a time, most of which are about to be forgotten
 	lostKept   = 2_000    // connections that were lost
+	sortEvery  = 1024     // frames, so that those that came while the reader did not run take no more room than others
 	ringFrames = 64 << 10 // what comes while the reader does not run: most of a second at full speed
 	readEvery  = 10 * time.Millisecond
 
@@ -56,6 +57,7 @@ type packets struct {
 	flows  map[ends]*flow
 	over   []*flow // in the order in which they ended
 	free   []*flow
+	since  int                  // the last sort, in frames
 	told   int                  // how many losses are known
 	losing map[ends][]time.Time // and when these were
 	lost   map[ends][]*flow
@@ -149,6 +151,9 @@ func (p *packets) add(frame capture.Packet) {
 	if reset || f.clientEnded && f.serverEnded {
 		p.finish(f, frame.Time)
 	}
+	if p.since++; p.since >= sortEvery {
+		p.sort(frame.Time)
+	}
 }
 
 // finish takes a connection for one that has come to its end; what still comes belongs to it.
@@ -188,6 +193,7 @@ func (f *flow) add(frame capture.Packet) {
 
 // sort keeps, of the connections that are over, those that were lost, and forgets the others.
 func (p *packets) sort(now time.Time) {
+	p.since = 0
 	for _, l := range p.losses(p.told) {
 		p.told++
 		key := ends{l.Local, l.Remote}

@@ -137,7 +137,7 @@ func TestPacketsAmongMany(t *testing.T) {
 	var told []ends
 	p.losses = func(from int) []load.Lost { return lostAt(now, told...)(from) }
 	last := ends{}
-	for i := range flowsKept + 10 {
+	for i := range 3 * lostKept {
 		last = ends{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 1, byte(i >> 15)}), uint16(1000+i&0x7fff)), server}
 		p.add(capture.Packet{Time: now, Data: frame(t, last.client, server, capture.SYN, "")})
 		p.add(capture.Packet{Time: now, Data: frame(t, server, last.client, capture.RST, "")})
@@ -200,5 +200,21 @@ func TestPacketsReused(t *testing.T) {
 	}
 	if len(p.lost) != len(lost) || len(p.free) != 1 {
 		t.Errorf("%d kept, want %d; %d to be used again", len(p.lost), len(lost), len(p.free))
+	}
+}
+
+// TestPacketsBacklog: what came while the reader did not run is sorted as it is read, so that it takes no more room than ever.
+func TestPacketsBacklog(t *testing.T) {
+	now := time.Now()
+	p := newPackets(80, lostAt(now), 0)
+	for i := range 10_000 { // a second
+		now = now.Add(100 * time.Microsecond)
+		from := netip.AddrPortFrom(client.Addr(), uint16(1000+i))
+		p.add(capture.Packet{Time: now, Data: frame(t, from, server, capture.SYN, "")})
+		p.add(capture.Packet{Time: now, Data: frame(t, server, from, capture.FIN, "")})
+		p.add(capture.Packet{Time: now, Data: frame(t, from, server, capture.FIN, "")})
+	}
+	if room := len(p.flows) + len(p.free); room > 1000 {
+		t.Errorf("room for %d connections", room)
 	}
 }

@@ -115,9 +115,11 @@ func playTurn(each time.Duration, clients int, with []string, long bool) (err er
 func wait(e *load.Engine, d time.Duration) error {
 	select {
 	case <-time.After(d):
+		return nil
 	case <-e.Done():
+		_, err := e.Stop(0)
+		return err
 	}
-	return nil
 }
 
 // begin begins a watch, if there is a trace.
@@ -151,23 +153,43 @@ func (t *turn) next(more bool) error {
 
 // endure plays a long turn, in which connections to a port where nobody listens are reset.
 func (t *turn) endure(e *load.Engine, long time.Duration) error {
-	refused, err := load.Start(context.Background(), load.Config{To: nobody, Rate: 2000, Request: load.Request{HTTP: &load.HTTP{}}})
-	if err != nil {
-		return err
-	}
 	began := time.Now()
-	for err == nil && time.Since(began) < long {
-		err = errors.Join(wait(e, cycle), t.next(true))
-		now, readErr := resident()
+	for time.Since(began) < long {
+		for from := time.Now(); time.Since(from) < cycle; {
+			if err := t.refuse(20); err != nil {
+				return err
+			}
+			if err := wait(e, 10*time.Millisecond); err != nil {
+				return err
+			}
+		}
+		now, err := resident()
+		if err := cmp.Or(err, t.next(true)); err != nil {
+			return err
+		}
 		if t.First == 0 && time.Since(began) >= settled {
 			t.First = now
 		}
 		t.Last, t.Most = now, max(t.Most, now)
-		err = errors.Join(err, readErr)
 	}
-	r, stopErr := refused.Stop(time.Second)
-	t.Refused = r.Counts[load.Refused]
-	return errors.Join(err, stopErr)
+	return nil
+}
+
+// refuse has some connections refused, each of which is an event.
+func (t *turn) refuse(n int) error {
+	for range n {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		err = unix.Connect(fd, &unix.SockaddrInet4{Addr: nobody.Addr().As4(), Port: int(nobody.Port())})
+		_ = unix.Close(fd)
+		if !errors.Is(err, unix.ECONNREFUSED) {
+			return fmt.Errorf("connect to %v, where nobody listens: %w", nobody, err)
+		}
+		t.Refused++
+	}
+	return nil
 }
 
 // resident is the memory of this process that is resident, in MiB.
