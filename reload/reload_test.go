@@ -235,3 +235,18 @@ func TestStay(t *testing.T) {
 		}
 	}
 }
+
+// TestPhases: every moment of a run belongs to one.
+func TestPhases(t *testing.T) {
+	const s = time.Second
+	o := &Outcome{Began: 1 * s, Ready: 3 * s, Cycles: []Cycle{
+		{From: 7 * s, To: 18 * s, Steps: []Played{{At: 7 * s, Last: 2 * s, Took: 5 * s}, {At: 12 * s, Returned: s, Took: 5 * s}}},
+		{From: 20 * s, To: 26 * s, Steps: []Played{{At: 21 * s, Last: 9 * s, Took: 4 * s}}},
+	}}
+	if got, want := o.Phases(), (Phases{Start: 2 * s, WarmUp: 4 * s, Reloads: 3, Change: 7 * s, Still: 7 * s, Between: 5 * s}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if got := (&Outcome{Began: s}).Phases(); got != (Phases{}) {
+		t.Errorf("a server that was never ready: %+v", got)
+	}
+}

@@ -159,6 +159,9 @@ func (e *env) reloadTo(c *cli.Context, cfg *reload.Config, terms *reload.Terms, 
 	case outcome == nil, err != nil && !errors.As(err, &servers):
 		return err
 	}
+	if c.Bool("v") {
+		fmt.Fprintf(e.stderr, "rpmig: time: %v\n", outcome.Phases())
+	}
 	for _, cell := range outcome.Cells(cfg, *terms, err) {
 		files := outcome.Files(*terms, cell.Mode)
 		if files.HasCapture() {
