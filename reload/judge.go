@@ -25,7 +25,7 @@ type Terms struct {
 	Untraced string   // why there is no trace; empty: there is one
 }
 
-// examples are how many lost connections a cell tells of.
+// examples are how many lost connections a cell tells of: the first, and the first of each cause.
 const examples = 40
 
 // Cells judges an outcome: a cell for each mode. It is a pure function. err is that of Play, if it is the server's doing; then
@@ -213,10 +213,10 @@ func (j *judge) explain(r *result.Reload, m Mode) {
 			count[k] = &result.LossCause{Why: l.name, Whose: l.whose, By: by}
 		}
 		count[k].Count++
-		if len(r.Examples) < examples {
+		if len(r.Examples) < examples || count[k].Count == 1 { // of what is rare there is one, too
 			r.Examples = append(r.Examples, result.LostFlow{
 				At: (l.Ended - j.Load.From).Seconds(), Cycle: l.cycle + 1, Client: l.Local, Server: l.Remote,
-				End: l.End.String(), Phase: l.Phase.String(), Why: l.name, By: l.by, Reason: l.reason, State: l.state,
+				End: l.End.String(), Phase: l.Phase.String(), Why: l.name, By: l.by, Reason: l.reason, State: l.state, Stack: l.stack,
 			})
 		}
 	}

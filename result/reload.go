@@ -117,6 +117,7 @@ type LostFlow struct {
 	By     string         `json:"by,omitempty"`
 	Reason string         `json:"reason,omitempty"` // enum sk_rst_reason, without its prefix
 	State  string         `json:"state,omitempty"`  // of the socket that sent the reset
+	Stack  []string       `json:"stack,omitempty"`  // the kernel's functions that reset it, the innermost first, where no process had it
 }
 
 // Of is how many were lost by whose doing.

@@ -214,7 +214,7 @@ func reloadTracer(want string) (*trace.Tracer, string, error) {
 		return nil, "--trace=off", nil
 	}
 	// Of each connection they would tell several events, and nothing of why it was lost.
-	t, err := trace.OpenWith(trace.Options{Without: []string{
+	t, err := trace.OpenWith(trace.Options{Stacks: true, Without: []string{
 		"tcp:tcp_receive_reset", "tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack", "sock:inet_sock_set_state", "skb:kfree_skb",
 	}})
 	if err == nil && t.HostWide {

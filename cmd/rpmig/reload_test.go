@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -75,6 +76,9 @@ func TestReloadModes(t *testing.T) {
 					// Now and then one meets race B as well.
 					if lost == 0 || c.Reload.Of(result.OfKernel)+c.Reload.Of(result.OfRace) != lost || c.Reload.Causes[0].By != "oddserver" {
 						t.Errorf("off: lost %d, %+v", lost, c.Reload.Causes)
+					}
+					if !slices.Contains(c.Reload.Examples[0].Stack, "inet_csk_listen_stop") && c.Reload.Examples[0].By != "" {
+						t.Errorf("off: its stack is not that of a listener that closes: %+v", c.Reload.Examples[0])
 					}
 				case lost > c.Reload.Of(result.OfRace):
 					t.Errorf("%s: %s, %+v", mode, c.Reason, c.Reload.Causes)
