@@ -457,6 +457,10 @@ func (r *run) cycle(ctx context.Context, mode Mode) (err error) {
 		}
 		c.Steps = append(c.Steps, *played)
 	}
+	if err := r.catchUp(ctx); err != nil {
+		_ = stopTrace()
+		return err
+	}
 	c.Last, c.To = r.marks, load.Now()
 	// What ends from here on, until the next mode is in force, is of no cycle.
 	if err := errors.Join(r.mark(c.To, load.Label{Name: "between cycles"}), stopTrace()); err != nil {
@@ -476,6 +480,23 @@ func (r *run) cycle(ctx context.Context, mode Mode) (err error) {
 		Established: now.Established - asked.Established, SYNRecv: now.SYNRecv - asked.SYNRecv, NewSYNRecv: now.NewSYNRecv - asked.NewSYNRecv}
 	r.out.Cycles = append(r.out.Cycles, c)
 	return r.modes.settle()
+}
+
+// catchUp waits until the load has noticed all that became of its connections up to now: on a busy machine it may do so late, and
+// would count a loss in the mode that comes next. A connection that hangs comes to its end meanwhile.
+func (r *run) catchUp(ctx context.Context) error {
+	now := load.Now()
+	for deadline := time.Now().Add(r.Load.Timeout + time.Second); r.engine.Seen() < now && time.Now().Before(deadline); {
+		select {
+		case <-r.engine.Done(): // for an error
+			return nil
+		default:
+		}
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mark begins an interval of the load.

@@ -42,9 +42,13 @@ func oddserver() {
 	files := flag.Int("files", 0, "open so many descriptors")
 	prints := flag.Bool("prints", false, "print without an end")
 	stubborn := flag.Bool("stubborn", false, "do nothing on TERM")
+	late := flag.Bool("late", false, "be a client, which tells only after some time that it was lost")
 	daemon := flag.Bool("daemon", false, "go on in another process, and end")
 	flag.Parse()
 
+	if *late {
+		lateClient()
+	}
 	if *exit >= 0 {
 		fmt.Println("there is no such directory")
 		os.Exit(*exit)
@@ -85,6 +89,20 @@ func oddserver() {
 			must(s.reload())
 		}
 	}
+}
+
+// lateClient is a client as on a machine that keeps it from running, in the midst of what comes after a reload.
+func lateClient() {
+	c, err := net.Dial("tcp", net.JoinHostPort(os.Getenv("RPMIG_ADDR"), os.Getenv("RPMIG_PORT")))
+	if err == nil {
+		_, _ = c.Write([]byte("x"))
+		_, err = c.Read(make([]byte, 4096))
+	}
+	if err != nil {
+		time.Sleep(800 * time.Millisecond)
+	}
+	must(err)
+	os.Exit(0)
 }
 
 func must(err error) {

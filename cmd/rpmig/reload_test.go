@@ -92,6 +92,18 @@ func TestReloadModes(t *testing.T) {
 	}
 }
 
+// TestReloadLate: what a client tells late is of the mode in which its connection was lost, and not of the next.
+func TestReloadLate(t *testing.T) {
+	t.Parallel()
+	needPlay(t)
+	// In the order of this seed each off is followed by sysctl.
+	args := reloadArgs("--cycles=3", "--seed=23", "--migrate=off,sysctl", "--clients=8", "--client=exec oddserver -late", "--reload=signal:HUP", "--", "oddserver")
+	cells := reloadCells(t, command(t, "rpmig", args...), 0)
+	if off, sysctl := cells["off"], cells["sysctl"]; off.Reload.Lost == 0 || sysctl.Reload.Lost > 0 {
+		t.Errorf("off: %s; sysctl: %s", off.Reason, sysctl.Reason)
+	}
+}
+
 // TestReloadNothingToAttachTo: a listener without SO_REUSEPORT has no group.
 func TestReloadNothingToAttachTo(t *testing.T) {
 	t.Parallel()
