@@ -39,7 +39,7 @@ func oddserver() {
 	wait := flag.Duration("wait", 0, "before it listens")
 	exit := flag.Int("exit", -1, "end at once, with this status")
 	forks := flag.Int("forks", 0, "start so many other processes, which are no children of it")
-	files := flag.Int("files", 0, "open so many descriptors")
+	files := flag.Int("files", 0, "open so many descriptors, which those that are started inherit")
 	prints := flag.Bool("prints", false, "print without an end")
 	stubborn := flag.Bool("stubborn", false, "do nothing on TERM")
 	late := flag.Bool("late", false, "be a client, which tells only after some time that it was lost")
@@ -60,12 +60,12 @@ func oddserver() {
 		must(cmd.Start())
 		os.Exit(0)
 	}
-	for range *forks {
-		must(exec.Command("/bin/sh", "-c", "sleep 1000 & exit 0").Run())
-	}
 	for range *files {
 		_, err := unix.Open("/dev/null", unix.O_RDONLY, 0)
 		must(err)
+	}
+	for range *forks {
+		must(exec.Command("/bin/sh", "-c", "sleep 1000 & exit 0").Run())
 	}
 	if *prints {
 		go func() {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,7 +14,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/result"
@@ -195,7 +196,7 @@ func TestReloadSeed(t *testing.T) {
 		}
 		return order
 	}
-	if diff := cmp.Diff(order(), order()); diff != "" {
+	if diff := gocmp.Diff(order(), order()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -246,6 +247,34 @@ func TestReloadEnds(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestReloadKilled: in whatever it is killed, nothing is left of it.
+func TestReloadKilled(t *testing.T) {
+	t.Parallel()
+	needPlay(t)
+	for name, tt := range map[string]struct{ setup, reload, server string }{
+		"in the setup":              {setup: "touch here; sleep 1000"},
+		"before the server listens": {setup: "touch here", server: "-wait=1000s"},
+		"before it answers":         {setup: "touch here", server: "-mute"},
+		"in a reload that hangs":    {reload: "touch here; sleep 1000"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := command(t, "rpmig", "reload", "--migrate=off", "--ready=1000s", "--deadline=1000s", "--warm-up=100ms",
+				"--setup="+cmp.Or(tt.setup, "true"), "--reload="+cmp.Or(tt.reload, "true"), "--", "oddserver", "-forks=20", cmp.Or(tt.server, "-listeners=1"))
+			p.start()
+			until(t, "it is there", func() bool {
+				_, err := os.Stat(filepath.Join(p.dir, "here"))
+				return err == nil
+			})
+			if err := p.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			<-p.ended
+			until(t, "no process is left", func() bool { return len(p.marked()) == 0 })
+		})
 	}
 }
 
