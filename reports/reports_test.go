@@ -263,7 +263,8 @@ func reloads() *result.Run {
 	}
 	off := cell("off", result.Pass, 26, result.LossCause{Why: "in the accept queue of a listener that closed", Whose: result.OfKernel, By: "nginx", Count: 26})
 	off.Examples = []result.LostFlow{{At: 0.2, Cycle: 1, Client: netip.MustParseAddrPort("127.0.1.3:4711"), Server: server, End: "reset before a byte", Phase: "reply",
-		Why: "in the accept queue of a listener that closed", By: "nginx (process 9)", Reason: "TCP_STATE", State: "CLOSE"}}
+		Why: "in the accept queue of a listener that closed", By: "nginx (process 9)", Reason: "TCP_STATE", State: "CLOSE",
+		Stack: []string{"tcp_send_active_reset", "inet_child_forget", "inet_csk_listen_stop"}}}
 	p := 0.0286
 	sysctl := cell("sysctl", result.Fail, 3, result.LossCause{Why: "accepted, and closed by the server without a reply", Whose: result.OfApplication, Count: 3})
 	sysctl.P, sysctl.Verdict, sysctl.Void, sysctl.Missed = &p, "sysctl removes the kernel's part", 2, 5
@@ -293,7 +294,7 @@ func hostile() *result.Run {
 	c.Status, c.Control = result.Fail, result.Uncontrolled
 	huge := math.Inf(1)
 	c.Stream = &result.Stream{Reloads: -1 << 62, Connections: 1 << 62, Lost: 1 << 62, Refused: 1 << 62, Least: &huge, Most: &huge, Losses: result.Losses{EmptyReply: -1 << 62}}
-	evils := result.LostFlow{At: huge, End: evil, Phase: evil, Why: evil, By: evil, Reason: evil, State: evil}
+	evils := result.LostFlow{At: huge, End: evil, Phase: evil, Why: evil, By: evil, Reason: evil, State: evil, Stack: []string{evil}}
 	c.Reload = &result.Reload{
 		Server: []string{evil}, Load: evil, Lost: -1 << 62, Connections: 1 << 62, PerMillion: huge, Pause: huge, Verdict: evil, Untraced: evil, P: &huge,
 		Cycles: []result.ReloadCycle{{At: -huge, To: 1e8, Steps: []result.ReloadStep{{At: huge, Last: math.NaN(), Changed: true, Holders: -1}},

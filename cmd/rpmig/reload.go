@@ -159,6 +159,9 @@ func (e *env) reloadTo(c *cli.Context, cfg *reload.Config, terms *reload.Terms, 
 	case outcome == nil, err != nil && !errors.As(err, &servers):
 		return err
 	}
+	if c.Bool("v") {
+		fmt.Fprintf(e.stderr, "rpmig: time: %v\n", outcome.Phases())
+	}
 	for _, cell := range outcome.Cells(cfg, *terms, err) {
 		files := outcome.Files(*terms, cell.Mode)
 		if files.HasCapture() {
@@ -277,12 +280,14 @@ func reloadUsage(c *cli.Context, flag string, err error) error {
 	return &usageError{"--" + flag + ": " + err.Error(), c.Command.HelpName + " --help"}
 }
 
+const mostCycles = 100_000 // that --cycles may ask for
+
 // checkReload refuses numbers that are out of range, and words that contradict each other.
 func checkReload(c *cli.Context) error {
 	for _, f := range []struct {
 		name     string
 		min, max int
-	}{{"port", 1, math.MaxUint16}, {"cycles", 1, 100_000}, {"max-lost", 0, math.MaxInt32}, {"clients", 1, 10_000},
+	}{{"port", 1, math.MaxUint16}, {"cycles", 1, mostCycles}, {"max-lost", 0, math.MaxInt32}, {"clients", 1, 10_000},
 		{"status", 100, 599}, {"keep-alive", 1, 1000}} {
 		if n := c.Int(f.name); n < f.min || n > f.max {
 			return reloadUsage(c, f.name, fmt.Errorf("%d is not between %d and %d", n, f.min, f.max))

@@ -58,8 +58,9 @@ type epoll struct {
 	turn    int32 // of the sources
 	conns   []conn
 	lists   [numLists]list
-	busy    int64 // how many are open
-	arrived int64 // of an open loop
+	busy    int64        // how many are open
+	arrived int64        // of an open loop
+	looked  atomic.Int64 // when it last began to look at all that had come
 	events  [maxEvents]unix.EpollEvent
 	buffer  [bufferSize]byte
 }
@@ -111,7 +112,8 @@ func (e *epoll) run(b *book) error {
 }
 
 func (e *epoll) round() error {
-	n, errno := epollWait(e.fd, e.events[:], e.patience())
+	patience, began := e.patience(), clock.now()
+	n, errno := epollWait(e.fd, e.events[:], patience)
 	if errno != 0 && errno != unix.EINTR {
 		return fmt.Errorf("epoll_pwait2: %w", errno)
 	}
@@ -133,8 +135,14 @@ func (e *epoll) round() error {
 	if e.told.Load() == running {
 		e.begin(now)
 	}
+	if errno == 0 && n < maxEvents {
+		e.looked.Store(int64(began))
+	}
 	return nil
 }
+
+// seen is when it last looked at all connections: each open one is watched whenever it waits.
+func (e *epoll) seen() time.Duration { return time.Duration(e.looked.Load()) }
 
 // now says that the engine runs.
 func (e *epoll) now() time.Duration {
