@@ -257,6 +257,10 @@ bench: build ## measure rpmig beside the talk's two scripts, and its load beside
 	go run ./bench -rpmig bin/rpmig $(ARGS)
 	CGO_ENABLED=0 go run ./bench/load
 
+.PHONY: bench-vm
+bench-vm: build ## measure rpmig run --kernel beside the bare boot of the same kernel; no root, takes minutes, fetches four kernels
+	go run ./bench/vm -rpmig bin/rpmig $(ARGS)
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin bench/__pycache__

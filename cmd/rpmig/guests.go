@@ -162,8 +162,12 @@ func (g *guests) guest(k *vm.Kernel, o vm.Order) (vm.Guest, error) {
 	if err != nil {
 		return vm.Guest{}, err
 	}
+	boots := *k
+	if boots.Image, err = k.Unpacked(g.cache); err != nil {
+		return vm.Guest{}, err
+	}
 	o.Env = append(o.Env, g.env...)
-	return vm.Guest{Kernel: k, Machine: g.machine, Initramfs: initramfs, Order: o, IsReport: kernel.IsReport}, nil
+	return vm.Guest{Kernel: &boots, Machine: g.machine, Initramfs: initramfs, Order: o, IsReport: kernel.IsReport}, nil
 }
 
 // staticSelf is the rpmig that is the first process of a guest: this one, or for another architecture the one beside it.
