@@ -269,6 +269,10 @@ bench-load-long: ## whether a long load with the trace and the ring of packets s
 	@$(call check,$(FOR_BENCH),deps)
 	CGO_ENABLED=0 go run ./bench/load -for 10m $(ARGS)
 
+.PHONY: bench-vm
+bench-vm: build ## measure rpmig run --kernel beside the bare boot of the same kernel; no root, takes minutes, fetches four kernels
+	go run ./bench/vm -rpmig bin/rpmig $(ARGS)
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin bench/__pycache__
