@@ -28,12 +28,7 @@ func TestCompareTakesLittle(t *testing.T) {
 	}
 	const cells, most = 100_000, 300 // MiB
 	// Not the test binary, whose race detector takes several times the memory.
-	bin := filepath.Join(t.TempDir(), "rpmig")
-	build := exec.Command("go", "build", "-o", bin, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	bin := shipped(t)
 	var names []string
 	for _, broken := range []int{0, 5000} {
 		name := filepath.Join(t.TempDir(), "ledger")

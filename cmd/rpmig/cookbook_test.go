@@ -21,9 +21,7 @@ var recipe = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 // TestCookbook runs each command of the cookbook by a shell, as people would: it does what the page says if none of its cells
 // is a FAIL or an ERROR. The catalogue as a whole is what other tests play.
 func TestCookbook(t *testing.T) {
-	if !canPlay() {
-		t.Skip("needs network namespaces")
-	}
+	needPlay(t)
 	for _, block := range recipe.FindAllStringSubmatch(readPage(t, "docs/COOKBOOK.md"), -1) {
 		for line := range strings.Lines(block[1]) {
 			line = strings.TrimSpace(line)

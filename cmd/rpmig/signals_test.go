@@ -24,7 +24,10 @@ const soon = 15 * time.Second
 
 // leader puts the process into a process group of its own, as a shell does.
 func (p *process) leader() *process {
-	p.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if p.SysProcAttr == nil {
+		p.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	p.SysProcAttr.Setpgid = true
 	return p
 }
 

@@ -211,9 +211,20 @@ func userNS() *syscall.SysProcAttr {
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, to make another user, mounts and limits: go test -exec sudo ./cmd/rpmig")
+		t.Skip("needs root: go test -exec sudo ./cmd/rpmig")
 	}
 }
+
+// users are all by whom a test is played: who runs the tests, and who has no rights.
+func users() []int {
+	if os.Geteuid() != 0 {
+		return []int{os.Geteuid()}
+	}
+	return []int{0, nobody}
+}
+
+// ordinary is a user who is not root.
+func ordinary() int { return slices.Max(users()) }
 
 // needUserNS is for the tests of what a user namespace limits.
 func needUserNS(t *testing.T) {
