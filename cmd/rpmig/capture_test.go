@@ -200,6 +200,7 @@ func (s *server) closeOneOfTwo() (reset, clients int, err error) {
 
 // TestExplainAgreesWithTheTrace: what the packets alone are told to mean is what the kernel's trace says whose resets they are.
 func TestExplainAgreesWithTheTrace(t *testing.T) {
+	t.Parallel()
 	if !canBPF() {
 		t.Skip("needs the kernel's trace: run as root")
 	}

@@ -23,6 +23,7 @@ import (
 // TestCompareTakesLittle: two ledgers of 100,000 cells each, of 2.6 kB, are compared in 300 MiB. The processor's time, of
 // two goroutines, is logged and not judged, as this machine may be any.
 func TestCompareTakesLittle(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("half a gigabyte goes through pipes")
 	}

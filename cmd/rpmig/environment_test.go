@@ -158,6 +158,7 @@ var buildShipped = sync.OnceValues(func() (string, error) {
 // TestFewThreads: where there may be few threads and processes there are fewer cells side by side, and where there may not be
 // enough for one, that is said. Otherwise the runtime would end the process with a stack.
 func TestFewThreads(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	needPlay(t)
 	threads := func(most string) string { return limitedCgroup(t, "pids", most, "pids.max") }
@@ -178,6 +179,7 @@ func TestFewThreads(t *testing.T) {
 
 // TestLittleMemory: the same of memory, where the kernel would kill it.
 func TestLittleMemory(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	needPlay(t)
 	rpmig := shipped(t)

@@ -513,7 +513,7 @@ func TestPanic(t *testing.T) {
 	if m == nil {
 		t.Fatalf("the failing cell is not what is said to be looked at:\n%s", stderr)
 	}
-	stack, err := os.ReadFile(filepath.Join(m[1], "cells", m[2], "panic.txt"))
+	stack, err := os.ReadFile(filepath.Join(m[1], "cells", m[2], "1", "panic.txt"))
 	if err != nil || !bytes.Contains(stack, []byte("TestPanic")) {
 		t.Errorf("the evidence is %q, %v", stack, err)
 	}

@@ -303,6 +303,15 @@ func (p *process) start() *process {
 	return p
 }
 
+func (p *process) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 // status waits for the process and returns its exit status.
 func (p *process) status() int {
 	p.t.Helper()
@@ -350,9 +359,9 @@ func (p *process) want(status int, stdout, stderr []string) *process {
 // until polls a condition.
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited 20 s until %s", what)
+			t.Fatalf("waited a minute until %s", what)
 		}
 	}
 }
