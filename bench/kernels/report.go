@@ -7,13 +7,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/rpmig/rpmig/result"
 )
 
 // writeHead says what the tables are.
-func writeHead(w io.Writer, version string, baseline outcome, took time.Duration) {
+func writeHead(w io.Writer, version string, baseline outcome) {
 	t := baseline.total()
 	fmt.Fprintf(w, `# Mutants of the kernel
 
@@ -23,9 +22,9 @@ Does rpmig notice when a kernel migrates wrongly? Each mutant is a patch of a fe
 scenarios that have to notice, with at least one FAIL: an ERROR says only that rpmig could not
 tell who is wrong. The kernel without any of the patches passes: %s.
 
-`+"`make mutants`"+` wrote this file, in %v. To play one: `+"`go run ./bench/kernels -only NAME`"+`.
+`+"`make mutants`"+` wrote this file. To play one: `+"`go run ./bench/kernels -only NAME`"+`.
 
-`, source, version, strings.Join(counts(t), ", "), took.Round(time.Second))
+`, source, version, strings.Join(counts(t), ", "))
 }
 
 // counts are a tally in words.
