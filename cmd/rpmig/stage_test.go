@@ -242,6 +242,9 @@ func needPlay(t *testing.T) {
 	}
 }
 
+// patience is after how long something is taken to hang. What has to be there sooner is timed by its test.
+const patience = time.Minute
+
 // process is a command under test, in a folder of its own that every user may write to.
 type process struct {
 	*exec.Cmd
@@ -251,7 +254,7 @@ type process struct {
 	ended          chan struct{} // closed when it has ended
 }
 
-// command makes a process of a command of the test binary or of PATH. It gets 30 seconds.
+// command makes a process of a command of the test binary or of PATH. It gets a minute.
 func command(t *testing.T, name string, args ...string) *process {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "rpmig-test-")
@@ -317,10 +320,10 @@ func (p *process) status() int {
 	p.t.Helper()
 	select {
 	case <-p.ended:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		_ = p.Process.Signal(unix.SIGQUIT) // its stacks tell where it hangs
 		<-p.ended
-		p.t.Fatalf("%v did not end in 30 s\n%s", p.Args, &p.stderr)
+		p.t.Fatalf("%v did not end in %v\n%s", p.Args, patience, &p.stderr)
 	}
 	return p.ProcessState.ExitCode()
 }
@@ -359,9 +362,9 @@ func (p *process) want(status int, stdout, stderr []string) *process {
 // until polls a condition.
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited a minute until %s", what)
+			t.Fatalf("waited %v until %s", patience, what)
 		}
 	}
 }
