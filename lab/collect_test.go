@@ -8,16 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/migrate"
-	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
 )
 
 // impatient plays a cell of one client that should be reset, and waits for little.
 func impatient(t *testing.T, do func(*Lab)) Played {
 	t.Helper()
-	if err := netns.Probe(); err != nil {
-		t.Skipf("needs network namespaces (run as root, or under unshare -Urn): %v", err)
-	}
+	NeedNamespace(t)
 	s := named("broken")[0]
 	s.Play = do
 	cfg := config(t, s, Families()[0], migrate.Off(), 1)

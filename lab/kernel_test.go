@@ -1,9 +1,12 @@
 package lab_test
 
 import (
+	"flag"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,13 +24,19 @@ import (
 
 func TestMain(m *testing.M) {
 	worker.RunIfWorker()
+	flag.Parse()
+	playManyCells()
 	goleak.VerifyTestMain(m)
 }
 
-func needNamespace(t *testing.T) {
-	t.Helper()
-	if err := netns.Probe(); err != nil {
-		t.Skipf("needs network namespaces (run as root, or under unshare -Urn): %v", err)
+// playManyCells lets more tests run side by side than there are processors, unless -parallel says how many: a cell waits for the
+// kernel's timers for most of its time.
+func playManyCells() {
+	parallel := flag.Lookup("test.parallel").Value
+	if n := runtime.GOMAXPROCS(0); parallel.String() == strconv.Itoa(n) {
+		if err := parallel.Set(strconv.Itoa(8 * n)); err != nil {
+			panic(err)
+		}
 	}
 }
 
@@ -52,7 +61,7 @@ func modes(t *testing.T, list string) []lab.Mode {
 
 // TestBrokenCells breaks cells on the running kernel. None may pass, and each has to say what was wrong.
 func TestBrokenCells(t *testing.T) {
-	needNamespace(t)
+	lab.NeedNamespace(t)
 	off, sysctl, bpf := modes(t, "off")[0], modes(t, "sysctl")[0], modes(t, "bpf")[0]
 	quiz1, quiz2, storm := scenario(t, "quiz1"), scenario(t, "quiz2"), scenario(t, "storm")
 	play := func(play func(*lab.Lab)) lab.Scenario {
@@ -167,6 +176,9 @@ func TestBrokenCells(t *testing.T) {
 			[]lab.Fault{lab.KernelOf(off)}, result.Fail, "tcp_migrate_req=1 was taken, and nothing migrated"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			if !tt.scenario.Busy {
+				t.Parallel()
+			}
 			for _, probe := range []func() error{tt.mode.Probe, tt.scenario.Probe} {
 				if probe == nil {
 					continue
@@ -186,7 +198,7 @@ func TestBrokenCells(t *testing.T) {
 // TestCodeless: a kernel that has the sysctl and not the code is told so, whatever the case is about, and no step waits for
 // counters that do not exist, or for timers that have fired.
 func TestCodeless(t *testing.T) {
-	needNamespace(t)
+	lab.NeedNamespace(t)
 	sysctl := modes(t, "sysctl")[0]
 	for _, s := range scenarios.All() {
 		// Busy ones are streams and statistics, which take long.
@@ -215,14 +227,16 @@ func TestCodeless(t *testing.T) {
 // TestWrongExpectations plays every scenario once in two modes, and judges what was seen by expectations of which one
 // thing is wrong: no scenario, and none of its checks, may be unable to fail.
 func TestWrongExpectations(t *testing.T) {
-	needNamespace(t)
+	lab.NeedNamespace(t)
 	for _, s := range scenarios.All() {
 		for _, m := range modes(t, "off,sysctl") {
 			if !s.PlaysMode(m) || s.Probe != nil && netns.Do(s.Probe) != nil {
 				continue
 			}
 			t.Run(s.Name+"/"+m.Name, func(t *testing.T) {
-				t.Parallel()
+				if !s.Busy {
+					t.Parallel()
+				}
 				family := lab.Families()[0]
 				if !s.PlaysFamily(family) {
 					family = lab.Families()[1]
@@ -268,7 +282,7 @@ func TestWrongExpectations(t *testing.T) {
 // TestOtherSettings judges cases by what is expected where the listeners have other settings, or where the connection migrates at
 // another point: the check that fails has to name the setting.
 func TestOtherSettings(t *testing.T) {
-	needNamespace(t)
+	lab.NeedNamespace(t)
 	sysctl := modes(t, "sysctl")[0]
 	for _, tt := range []struct{ played, judged, reason string }{
 		{"options-queue", "options-ack", "TCP_NODELAY: want B's, got A's"},
@@ -280,6 +294,7 @@ func TestOtherSettings(t *testing.T) {
 		{"md5-same-timer", "md5-none-timer", "clients that are answered while B lacks their key: want none, got not found out"},
 	} {
 		t.Run(tt.played+" as "+tt.judged, func(t *testing.T) {
+			t.Parallel()
 			s := scenario(t, tt.played)
 			if s.Probe != nil && netns.Do(s.Probe) != nil {
 				t.Skip("this kernel lacks what it needs")

@@ -17,7 +17,7 @@ import (
 
 // TestNamespaceOfAFailure: what goes wrong is told of in any case, and what passes costs nothing.
 func TestNamespaceOfAFailure(t *testing.T) {
-	needNamespace(t)
+	lab.NeedNamespace(t)
 	off, sysctl, quiz2 := modes(t, "off")[0], modes(t, "sysctl")[0], scenario(t, "quiz2")
 	family := lab.Families()[0]
 	if c := lab.PlayOne(t, quiz2, family, off, 1); c.Status != result.Pass || c.Namespace != nil {
@@ -37,7 +37,7 @@ func TestNamespaceOfAFailure(t *testing.T) {
 // TestListening: what the listeners' own descriptors tell is what sock_diag lists, with a queue and without, and when one
 // has been shut down or closed.
 func TestListening(t *testing.T) {
-	needNamespace(t)
+	lab.NeedNamespace(t)
 	s := scenario(t, "quiz1")
 	for _, f := range lab.Families() {
 		var diffs []string

@@ -21,9 +21,7 @@ import (
 // TestDrainEnds: a listener to which more and more connections come is drained of those that waited, and closed, though its
 // queue is never empty.
 func TestDrainEnds(t *testing.T) {
-	if err := netns.Probe(); err != nil {
-		t.Skipf("needs network namespaces (run as root, or under unshare -Urn): %v", err)
-	}
+	NeedNamespace(t)
 	const backlog = 100
 	var clients *flood
 	s := Scenario{Name: "flood", Play: func(l *Lab) {
@@ -54,9 +52,7 @@ func TestDrainEnds(t *testing.T) {
 
 // TestLosses: what a server does to its clients is counted by what they see of it, and no class is taken for another.
 func TestLosses(t *testing.T) {
-	if err := netns.Probe(); err != nil {
-		t.Skipf("needs network namespaces (run as root, or under unshare -Urn): %v", err)
-	}
+	NeedNamespace(t)
 	const reloads = 10
 	// dropping is a reload in which the server does otherwise with one connection of the old listener.
 	dropping := func(do func(fd int, request []byte) error) Reload {
@@ -162,9 +158,7 @@ func (f *flood) end() {
 // TestStreamTally: a client that had connected when its listener closed has lost its connection, and one that found no listener
 // was refused.
 func TestStreamTally(t *testing.T) {
-	if err := netns.Probe(); err != nil {
-		t.Skipf("needs network namespaces (run as root, or under unshare -Urn): %v", err)
-	}
+	NeedNamespace(t)
 	l := lab(t, false)
 	l.cfg.Port, l.cfg.Family, l.cfg.Connections = 80, Families()[0], 1
 	var sum result.Stream

@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/migrate"
-	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
 )
 
@@ -46,9 +45,7 @@ func TestDeliver(t *testing.T) {
 
 // TestTalkIsOnTheWire: the server answers, the client sends again, and both end with a FIN.
 func TestTalkIsOnTheWire(t *testing.T) {
-	if err := netns.Probe(); err != nil {
-		t.Skipf("needs network namespaces (run as root, or under unshare -Urn): %v", err)
-	}
+	NeedNamespace(t)
 	s := named("talk")[0]
 	s.Play = func(l *Lab) {
 		a := l.Listen("A")
@@ -81,9 +78,7 @@ func TestTalkIsOnTheWire(t *testing.T) {
 
 // TestUnheard: what is sent again and again, and does not arrive, is known not to arrive, long before anybody gives up.
 func TestUnheard(t *testing.T) {
-	if err := netns.Probe(); err != nil {
-		t.Skipf("needs network namespaces (run as root, or under unshare -Urn): %v", err)
-	}
+	NeedNamespace(t)
 	var err error
 	s := named("unheard")[0]
 	s.Play = func(l *Lab) {

@@ -12,7 +12,7 @@ import (
 
 // TestKeptFromPlaying: where cells are played one at a time, the time in which others are played is no time of the cell's.
 func TestKeptFromPlaying(t *testing.T) {
-	needNamespace(t)
+	lab.NeedNamespace(t)
 	tr, err := trace.OpenWith(trace.Options{Tracefs: true})
 	if errors.Is(err, kernel.ErrNotSupported) {
 		t.Skip(err)

@@ -93,7 +93,6 @@ type player struct {
 
 // run plays the mutants, and returns the exit status.
 func (p *player) run(ctx context.Context, out, only string) (status int, err error) {
-	began := time.Now()
 	pattern, err := regexp.Compile(only)
 	if err != nil {
 		return 2, err
@@ -145,7 +144,7 @@ func (p *player) run(ctx context.Context, out, only string) (status int, err err
 	}
 	if out != "" && status < 2 {
 		var head bytes.Buffer
-		writeHead(&head, source, baseline, time.Since(began))
+		writeHead(&head, source, baseline)
 		if err := os.WriteFile(out, append(head.Bytes(), b.Bytes()...), 0o644); err != nil {
 			return 2, err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -43,6 +44,32 @@ func TestMutants(t *testing.T) {
 				t.Errorf("%s: %s is not played", m.name, s)
 			}
 		}
+	}
+}
+
+// TestDocument: docs/MUTANTS.md tells of each patch, as it is, and of no other.
+func TestDocument(t *testing.T) {
+	mutants, err := readMutants(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../docs/MUTANTS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile(`(?m)^\| \d+ \| (\S+) \| (.*) \| \d+ \| \d+ \| \d+ \| (.*) \|$`).FindAllStringSubmatch(string(text), -1)
+	said := map[string][]string{}
+	for _, row := range rows {
+		said[row[1]] = row[2:]
+	}
+	for _, m := range mutants {
+		row := said[m.name]
+		if row == nil || row[0] != cell(m.title) || m.survives != "" && row[1] != "it survives: "+cell(m.survives) {
+			t.Errorf("%s: it says %q: make mutants", m.name, row)
+		}
+	}
+	if len(rows) != len(mutants) {
+		t.Errorf("it has %d rows, and there are %d patches: make mutants", len(rows), len(mutants))
 	}
 }
 

@@ -7,13 +7,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/rpmig/rpmig/result"
 )
 
 // writeHead says what the tables are.
-func writeHead(w io.Writer, version string, baseline outcome, took time.Duration) {
+func writeHead(w io.Writer, version string, baseline outcome) {
 	t := baseline.total()
 	fmt.Fprintf(w, `# Mutants of the kernel
 
@@ -25,9 +24,9 @@ tell who is wrong. `+"`rpmig compare`"+` of the runs without and with a patch ha
 scenarios have regressed, and which path they take through the kernel, or `+"`make mutants`"+` fails.
 The kernel without any of the patches passes: %s.
 
-`+"`make mutants`"+` wrote this file, in %v. To play one: `+"`go run ./bench/kernels -only NAME`"+`.
+`+"`make mutants`"+` wrote this file. To play one: `+"`go run ./bench/kernels -only NAME`"+`.
 
-`, source, version, strings.Join(counts(t), ", "), took.Round(time.Second))
+`, source, version, strings.Join(counts(t), ", "))
 }
 
 // counts are a tally in words.

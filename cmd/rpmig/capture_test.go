@@ -29,12 +29,8 @@ import (
 // TestExplainTcpdump: tcpdump captures, by whichever link type, a server of which one listener is closed with connections in its queue while
 // another listens on. rpmig names the resets of the closing listener, one for each client that was reset, and what would have saved them.
 func TestExplainTcpdump(t *testing.T) {
-	if !canPlay() {
-		t.Skip("needs network namespaces: run as root, or allow user namespaces")
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("tcpdump needs root")
-	}
+	needRoot(t) // tcpdump does
+	needPlay(t)
 	tcpdump, err := exec.LookPath("tcpdump")
 	if err != nil {
 		t.Skipf("%v: make deps", err)
@@ -204,6 +200,7 @@ func (s *server) closeOneOfTwo() (reset, clients int, err error) {
 
 // TestExplainAgreesWithTheTrace: what the packets alone are told to mean is what the kernel's trace says whose resets they are.
 func TestExplainAgreesWithTheTrace(t *testing.T) {
+	t.Parallel()
 	if !canBPF() {
 		t.Skip("needs the kernel's trace: run as root")
 	}

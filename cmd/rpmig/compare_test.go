@@ -24,6 +24,7 @@ import (
 // TestCompareTakesLittle: two ledgers of 100,000 cells each, of 2.4 kB, are compared in 300 MiB. What it takes of the processor is
 // for BenchmarkCompare to say, as this machine may be any.
 func TestCompareTakesLittle(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("half a gigabyte goes through pipes")
 	}

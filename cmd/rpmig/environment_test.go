@@ -3,12 +3,14 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rpmig/rpmig/result"
@@ -127,22 +129,36 @@ func TestSeccomp(t *testing.T) {
 		[]string{`^no +\* BPF migrate program(?s:.*)seccomp(?s:.*)hint: docker run`, "!sudo"}, silent)
 }
 
-// shipped builds rpmig as "make build" does, for the tests of what rpmig itself takes: the test binary has cgo's threads, and the
+// shipped is rpmig as "make build" builds it, for the tests of what rpmig itself takes: the test binary has cgo's threads, and the
 // race detector's terabytes of address space.
 func shipped(t testing.TB) string {
 	t.Helper()
-	bin := filepath.Join(t.TempDir(), "rpmig")
-	build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-buildvcs=false", "-o", bin, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	bin, err := buildShipped()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return bin
 }
 
+// buildShipped builds it where testscript.Main has put the test binary, and removes both in the end.
+var buildShipped = sync.OnceValues(func() (string, error) {
+	test, err := exec.LookPath("rpmig")
+	if err != nil {
+		return "", err
+	}
+	bin := filepath.Join(filepath.Dir(filepath.Dir(test)), "shipped", "rpmig")
+	build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-buildvcs=false", "-o", bin, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return bin, nil
+})
+
 // TestFewThreads: where there may be few threads and processes there are fewer cells side by side, and where there may not be
 // enough for one, that is said. Otherwise the runtime would end the process with a stack.
 func TestFewThreads(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	needPlay(t)
 	threads := func(most string) string { return limitedCgroup(t, "pids", most, "pids.max") }
@@ -163,6 +179,7 @@ func TestFewThreads(t *testing.T) {
 
 // TestLittleMemory: the same of memory, where the kernel would kill it.
 func TestLittleMemory(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	needPlay(t)
 	rpmig := shipped(t)

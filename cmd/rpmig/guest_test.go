@@ -212,6 +212,7 @@ func (r *guestRun) gone(pid int) {
 
 // TestGuest boots a packaged kernel: what is played there comes home as from here, and a guest that is lost is no PASS.
 func TestGuest(t *testing.T) {
+	t.Parallel()
 	p := aKernel(t)
 	for name, f := range map[string]func(*testing.T, packaged){
 		"whole": testGuestWhole, "splat": testGuestSplat, "panic": testGuestPanic, "hang": testGuestHang, "QEMU is killed": testGuestKilled, "rpmig is killed": testGuestOrphan,

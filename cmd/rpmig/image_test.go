@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -68,12 +67,7 @@ func keepDockers(added string) error {
 func TestImage(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
-	built := filepath.Join(t.TempDir(), "rpmig")
-	build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-o", built, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	built := shipped(t)
 	run := func(stages []string, args ...string) *process {
 		image := t.TempDir()
 		data, err := os.ReadFile(built)

@@ -51,6 +51,7 @@ func measured(t testing.TB, name string, args ...string) (*exec.Cmd, func() int)
 
 // TestExplainInBoundedMemory: a capture takes no more memory for being longer. It comes by a pipe.
 func TestExplainInBoundedMemory(t *testing.T) {
+	t.Parallel()
 	pipe := filepath.Join(t.TempDir(), "pipe.pcap")
 	if err := unix.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
@@ -139,6 +140,7 @@ func writeConnections(w io.Writer, connections int) error {
 // TestReportInBoundedMemory: a ledger of many cells takes no more memory than its index, 24 bytes a cell, in each format that is written
 // as it is read. A million take less than 100 MiB, at five times the time of this.
 func TestReportInBoundedMemory(t *testing.T) {
+	t.Parallel()
 	const cells = 100_000
 	dir := t.TempDir()
 	f, err := os.Create(filepath.Join(dir, ledgerName))

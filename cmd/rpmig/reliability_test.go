@@ -14,7 +14,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -37,10 +36,7 @@ var silent = []string{""}
 func TestOrdinaryUser(t *testing.T) {
 	t.Parallel()
 	needPlay(t)
-	uid := os.Geteuid()
-	if uid == 0 {
-		uid = nobody
-	}
+	uid := ordinary()
 	p := command(t, "rpmig", "run", "quiz?", "--family=ipv4,ipv6", "--migrate=all", "--format=jsonl", "--out=out").as(uid)
 	p.want(0, nil, nil)
 	run, err := result.Read(&p.stdout)
@@ -115,19 +111,11 @@ func noVerdictButPass(t *testing.T, ledger io.Reader) *result.Run {
 func TestSignals(t *testing.T) {
 	t.Parallel()
 	needPlay(t)
-	users := []int{os.Geteuid()}
-	if os.Geteuid() == 0 {
-		users = append(users, nobody)
-	}
-	for _, uid := range users {
+	for _, uid := range users() {
 		for _, sig := range []unix.Signal{unix.SIGINT, unix.SIGTERM} {
 			t.Run(fmt.Sprintf("%s/%d", unix.SignalName(sig), uid), func(t *testing.T) {
 				t.Parallel()
-				p := command(t, "rpmig", "run", "quiz?", "--family=ipv4,ipv6", "--migrate=off,sysctl,bpf", "--repeat=100000", "--out=out").as(uid)
-				if p.SysProcAttr == nil {
-					p.SysProcAttr = &syscall.SysProcAttr{}
-				}
-				p.SysProcAttr.Setpgid = true
+				p := command(t, "rpmig", "run", "quiz?", "--family=ipv4,ipv6", "--migrate=off,sysctl,bpf", "--repeat=100000", "--out=out").as(uid).leader()
 				p.start().lines(20)
 				to := p.Process.Pid
 				if sig == unix.SIGINT {
@@ -233,11 +221,7 @@ func TestReportsComeAsCellsEnd(t *testing.T) {
 func TestKill(t *testing.T) {
 	t.Parallel()
 	needPlay(t)
-	users := []int{os.Geteuid()}
-	if os.Geteuid() == 0 {
-		users = append(users, nobody) // there are two processes then, of which one is killed
-	}
-	for _, uid := range users {
+	for _, uid := range users() { // without root there are two processes, of which one is killed
 		for _, lines := range []int{0, 1, 2, 30} {
 			t.Run(fmt.Sprintf("%d/%d", lines, uid), func(t *testing.T) {
 				t.Parallel()
@@ -513,10 +497,8 @@ func inProcess(ctx context.Context, all []lab.Scenario, args ...string) (status 
 
 // TestPanic: a scenario that panics is an ERROR, with the stack as its evidence, and the others are played.
 func TestPanic(t *testing.T) {
+	needRoot(t) // rpmig would start itself anew, without the test's scenarios
 	needPlay(t)
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: rpmig would start itself anew, without the test's scenarios")
-	}
 	t.Setenv("TMPDIR", t.TempDir())
 	boom := scenarios.All()[0]
 	boom.Name, boom.Play = "boom", func(l *lab.Lab) { panic("boom\x1b[2J") }
@@ -524,14 +506,14 @@ func TestPanic(t *testing.T) {
 	if status != 70 || !matches(`(?m)^3 cells: 2 PASS, 1 ERROR$`, stdout) || strings.Contains(stdout+stderr, "\x1b") {
 		t.Fatalf("exit status %d\n%s%s", status, stdout, stderr)
 	}
-	m := regexp.MustCompile(`evidence in\s+(\S+)`).FindStringSubmatch(stdout)
+	if !matches(`evidence in\s+\S+`, stdout) { // a long path is cut there, to fit the page
+		t.Errorf("no word of the evidence:\n%s", stdout)
+	}
+	m := regexp.MustCompile(`(?m)^rpmig: why: rpmig explain (\S+)/(boom/ipv4/off)$`).FindStringSubmatch(stderr)
 	if m == nil {
-		t.Fatalf("no word of the evidence:\n%s", stdout)
+		t.Fatalf("the failing cell is not what is said to be looked at:\n%s", stderr)
 	}
-	if !matches(`(?m)^rpmig: why: rpmig explain \S+/boom/ipv4/off$`, stderr) {
-		t.Errorf("the failing cell is not what is said to be looked at:\n%s", stderr)
-	}
-	stack, err := os.ReadFile(filepath.Join(m[1], "panic.txt"))
+	stack, err := os.ReadFile(filepath.Join(m[1], "cells", m[2], "1", "panic.txt"))
 	if err != nil || !bytes.Contains(stack, []byte("TestPanic")) {
 		t.Errorf("the evidence is %q, %v", stack, err)
 	}
@@ -539,10 +521,8 @@ func TestPanic(t *testing.T) {
 
 // TestNothingLeaks: a run, one that is interrupted, and one that cannot be, leave no goroutine and no descriptor.
 func TestNothingLeaks(t *testing.T) {
+	needRoot(t) // rpmig would start itself anew
 	needPlay(t)
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: rpmig would start itself anew")
-	}
 	play := func(ctx context.Context, want int, args ...string) {
 		t.Helper()
 		if status, stdout, stderr := inProcess(ctx, scenarios.All(), args...); status != want {

@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -134,10 +133,7 @@ func TestReloadApplication(t *testing.T) {
 func TestReloadOrdinaryUser(t *testing.T) {
 	t.Parallel()
 	needPlay(t)
-	uid := os.Geteuid()
-	if uid == 0 {
-		uid = nobody
-	}
+	uid := ordinary()
 	args := reloadArgs("--cycles=2", "--migrate=all", "--reload=signal:HUP", "--", "oddserver")
 	cells := reloadCells(t, command(t, "rpmig", args...).as(uid), 0)
 	if c := cells["off"]; c.Status != result.Pass || c.Reload.Lost == 0 || c.Reload.Untraced == "" {
@@ -205,20 +201,12 @@ func TestReloadSeed(t *testing.T) {
 func TestReloadEnds(t *testing.T) {
 	t.Parallel()
 	needPlay(t)
-	users := []int{os.Geteuid()}
-	if os.Geteuid() == 0 {
-		users = append(users, nobody)
-	}
-	for _, uid := range users {
+	for _, uid := range users() {
 		for _, sig := range []unix.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGINT} {
 			t.Run(fmt.Sprintf("%s/%d", unix.SignalName(sig), uid), func(t *testing.T) {
 				t.Parallel()
 				p := command(t, "rpmig", "reload", "--cycles=10000", "--migrate=off", "--ready=20s", "--warm-up=100ms", "--still=100ms", "--out=out",
-					"--reload", "echo >>reloaded; kill -HUP $RPMIG_PID", "--", "oddserver", "-forks=20").as(uid)
-				if p.SysProcAttr == nil {
-					p.SysProcAttr = &syscall.SysProcAttr{}
-				}
-				p.SysProcAttr.Setpgid = true
+					"--reload", "echo >>reloaded; kill -HUP $RPMIG_PID", "--", "oddserver", "-forks=20").as(uid).leader()
 				p.start()
 				until(t, "it has been reloaded twice", func() bool {
 					b, err := os.ReadFile(filepath.Join(p.dir, "reloaded"))

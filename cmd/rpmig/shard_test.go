@@ -15,9 +15,8 @@ import (
 // TestMergedIsWhole: a run in 1, 2, 3 or 7 parts that are merged is the run that was played at once, but for times and ports: the
 // ledger, and the evidence beside it.
 func TestMergedIsWhole(t *testing.T) {
-	if !canPlay() {
-		t.Skip("this user may make no network namespaces")
-	}
+	t.Parallel()
+	needPlay(t)
 	dir := t.TempDir()
 	bin := rpmigPath(t)
 	play := func(args ...string) {

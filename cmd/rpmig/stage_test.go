@@ -211,9 +211,20 @@ func userNS() *syscall.SysProcAttr {
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, to make another user, mounts and limits: go test -exec sudo ./cmd/rpmig")
+		t.Skip("needs root: go test -exec sudo ./cmd/rpmig")
 	}
 }
+
+// users are all by whom a test is played: who runs the tests, and who has no rights.
+func users() []int {
+	if os.Geteuid() != 0 {
+		return []int{os.Geteuid()}
+	}
+	return []int{0, nobody}
+}
+
+// ordinary is a user who is not root.
+func ordinary() int { return slices.Max(users()) }
 
 // needUserNS is for the tests of what a user namespace limits.
 func needUserNS(t *testing.T) {
@@ -231,6 +242,9 @@ func needPlay(t *testing.T) {
 	}
 }
 
+// patience is after how long something is taken to hang. What has to be there sooner is timed by its test.
+const patience = time.Minute
+
 // process is a command under test, in a folder of its own that every user may write to.
 type process struct {
 	*exec.Cmd
@@ -240,7 +254,7 @@ type process struct {
 	ended          chan struct{} // closed when it has ended
 }
 
-// command makes a process of a command of the test binary or of PATH. It gets 30 seconds.
+// command makes a process of a command of the test binary or of PATH. It gets a minute.
 func command(t *testing.T, name string, args ...string) *process {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "rpmig-test-")
@@ -292,15 +306,24 @@ func (p *process) start() *process {
 	return p
 }
 
+func (p *process) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 // status waits for the process and returns its exit status.
 func (p *process) status() int {
 	p.t.Helper()
 	select {
 	case <-p.ended:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		_ = p.Process.Signal(unix.SIGQUIT) // its stacks tell where it hangs
 		<-p.ended
-		p.t.Fatalf("%v did not end in 30 s\n%s", p.Args, &p.stderr)
+		p.t.Fatalf("%v did not end in %v\n%s", p.Args, patience, &p.stderr)
 	}
 	return p.ProcessState.ExitCode()
 }
@@ -339,9 +362,9 @@ func (p *process) want(status int, stdout, stderr []string) *process {
 // until polls a condition.
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited 20 s until %s", what)
+			t.Fatalf("waited %v until %s", patience, what)
 		}
 	}
 }
