@@ -163,10 +163,24 @@ func (r *guestRun) ledger() *result.Run {
 func (r *guestRun) playing() int {
 	r.t.Helper()
 	r.await("cells came home", func() bool {
+		over := r.isOver()
 		text, _ := os.ReadFile(filepath.Join(r.folder(), ledgerName))
-		return bytes.Count(text, []byte("\n")) > 3
+		came := bytes.Count(text, []byte("\n")) > 3
+		if over && !came {
+			r.t.Fatalf("it ended before any cell came home, and said:\n%s", r.stderr.String())
+		}
+		return came
 	})
 	return r.qemu()
+}
+
+func (r *guestRun) isOver() bool {
+	select {
+	case <-r.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // qemu is the process ID of QEMU, once it runs.
