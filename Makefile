@@ -258,11 +258,20 @@ kselftest: ## play a few cells by the kernel's own runner of selftests, which is
 	go test ./kselftest -count=1 -v
 
 .PHONY: bench
-bench: build ## measure rpmig beside the talk's two scripts, its load beside wrk, and rpmig compare; needs root, takes five minutes
+bench: build ## measure rpmig beside the talk's two scripts, its load beside wrk, what recording costs, and rpmig compare; needs root, takes minutes
 	@$(call check,$(FOR_BENCH),deps)
 	go run ./bench -rpmig bin/rpmig $(ARGS)
 	CGO_ENABLED=0 go run ./bench/load
 	go test ./cmd/rpmig -run '^$$' -bench 'Compare$$' -benchtime 3x
+
+.PHONY: bench-load-long
+bench-load-long: ## whether a long load with the trace and the ring of packets stays as large as it is, and loses none; as root, ten minutes
+	@$(call check,$(FOR_BENCH),deps)
+	CGO_ENABLED=0 go run ./bench/load -for 10m $(ARGS)
+
+.PHONY: bench-vm
+bench-vm: build ## measure rpmig run --kernel beside the bare boot of the same kernel; no root, takes minutes, fetches four kernels
+	go run ./bench/vm -rpmig bin/rpmig $(ARGS)
 
 .PHONY: clean
 clean: ## remove what was built

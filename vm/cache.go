@@ -174,11 +174,16 @@ func (c *Cache) workshop() (dir string, lock int, err error) {
 func (c *Cache) file(name string, data []byte) (string, error) {
 	to := c.path(name)
 	if info, err := os.Stat(to); err == nil && info.Size() == int64(len(data)) {
-		now := time.Now()
-		_ = os.Chtimes(to, now, now) // it is in use: see forgetInitramfs
+		c.use(name)
 		return to, nil
 	}
 	return to, c.put(name, data)
+}
+
+// use notes that a file of the cache is in use: see forgetInitramfs.
+func (c *Cache) use(name string) {
+	now := time.Now()
+	_ = os.Chtimes(c.path(name), now, now)
 }
 
 // put makes a file of the cache, or replaces it.

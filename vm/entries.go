@@ -15,7 +15,7 @@ import (
 type Contents struct {
 	Dir       string    `json:"dir"`
 	Packages  []Package `json:"packages"`
-	Initramfs int       `json:"initramfs"` // how many
+	Initramfs int       `json:"initramfs"` // how many, with the unpacked kernels
 	// InitramfsSize is that of all of them.
 	InitramfsSize int64 `json:"initramfs_bytes"`
 	ListsSize     int64 `json:"apt_bytes"` // of apt's state

@@ -84,5 +84,6 @@ func FuzzImage(f *testing.F) {
 			t.Errorf("release %q", i.release)
 		}
 		ikconfig(b)
+		vmlinuxOf(b)
 	})
 }

@@ -19,6 +19,15 @@ const (
 	jitterInitcall = "jent_mod_init"
 )
 
+// cryptoUntested keeps the kernel from testing each cipher that it has (crypto/algboss.c): a third of the instructions of a boot.
+const cryptoUntested = "cryptomgr.notests=1"
+
+// clockUntested keep a kernel for x86 from waiting for a clock that is right by construction: whether the timer ticks
+// (arch/x86/kernel/apic/io_apic.c, timer_irq_works), and how fast the local APIC's is (arch/x86/kernel/apic/apic.c,
+// calibrate_APIC_clock), without which the HPET or the PIT wakes the one processor. Both wait in a loop of PAUSE, at each of which
+// QEMU leaves what it has translated (target/i386/tcg/misc_helper.c, helper_pause): half the time of a boot.
+var clockUntested = []string{"no_timer_check", "nolapic_timer"}
+
 // takesUnsigned tells whether the kernel is known to load modules without a signature.
 func (k *Kernel) takesUnsigned() bool {
 	if k.Config == "" {

@@ -223,7 +223,7 @@ func TestArguments(t *testing.T) {
 		arch string
 		want []string
 	}{
-		"as it comes": {Machine{}, "amd64", []string{"-M pc", "-cpu max,-erms", "-m 768", "-smp 1", "thread=single -icount shift=" + instructionShift + ",sleep=off", "console=ttyS0", "panic=-1"}},
+		"as it comes": {Machine{}, "amd64", []string{"-M pc", "-cpu max,-erms", "-m 768", "-smp 1", "thread=single -icount shift=" + instructionShift + ",sleep=off", "console=ttyS0", "panic=-1", cryptoUntested}},
 		"real time":   {Machine{Real: true, CPUs: 3}, "amd64", []string{"-smp 3", "-accel tcg,thread=multi"}},
 		"kvm":         {Machine{Accel: "kvm", CPUs: 1}, "amd64", []string{"-accel kvm", "-cpu host"}},
 		"arm64":       {Machine{Memory: 1024}, "arm64", []string{"-M virt", "-m 1024", "console=ttyAMA0"}},
@@ -237,6 +237,10 @@ func TestArguments(t *testing.T) {
 		}
 		if virtual := strings.Contains(said, "-icount"); virtual != m.Virtual() {
 			t.Errorf("%s: virtual time %v, and told %v", name, m.Virtual(), virtual)
+		}
+		// In real time, and for more than one processor, the local APIC's timer is measured. Other architectures have none.
+		if one := strings.Contains(said, " nolapic_timer"); one != (name == "as it comes") {
+			t.Errorf("%s: it does without the local APIC's timer: %v", name, one)
 		}
 	}
 }

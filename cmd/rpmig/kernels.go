@@ -115,7 +115,7 @@ func (e *env) listKernels(cache *vm.Cache, asJSON bool) error {
 	if len(all.Packages) == 0 {
 		b.WriteString("no kernel yet\n")
 	}
-	fmt.Fprintf(&b, "\n%-40s %10s\n", fmt.Sprintf("initramfs: %d", all.Initramfs), mebibytes(all.InitramfsSize))
+	fmt.Fprintf(&b, "\n%-40s %10s\n", fmt.Sprintf("initramfs, unpacked kernels: %d", all.Initramfs), mebibytes(all.InitramfsSize))
 	fmt.Fprintf(&b, "%-40s %10s\n", "apt's lists", mebibytes(all.ListsSize))
 	fmt.Fprintf(&b, "%-40s %10s\n", "in all", mebibytes(total))
 	fmt.Fprintf(&b, "\nin %s\n", printable(all.Dir))

@@ -208,6 +208,9 @@ func (e *Engine) Snapshot() Report { return e.b.report() }
 // Counts is that of a Snapshot, and the engine does not wait for it.
 func (e *Engine) Counts() Counts { return e.b.sum() }
 
+// Lost are Report.Lost from an index on, so far, without their Interval.
+func (e *Engine) Lost(from int) []Lost { return e.b.lost(from) }
+
 // Seen is until when the engine has noticed what became of its connections: a loss of before that is in the report. Where the machine
 // holds the engine up it may lie well behind; with TLS and with commands it is when the oldest open connection began.
 func (e *Engine) Seen() time.Duration { return e.p.seen() }
