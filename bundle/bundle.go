@@ -351,7 +351,7 @@ func renderRun(w io.Writer, run *result.Run, format string) error {
 	if err != nil {
 		return err
 	}
-	return f.Render(w, run, reports.Options{Dir: "."}) // a bundle is a run's folder, packed
+	return f.Render(w, []*result.Run{run}, reports.Options{Dir: "."}) // a bundle is a run's folder, packed
 }
 
 func indented(v any) ([]byte, error) {
