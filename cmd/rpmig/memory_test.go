@@ -8,9 +8,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -177,5 +179,78 @@ func TestReportInBoundedMemory(t *testing.T) {
 		} else {
 			t.Logf("%s: %d MiB", format, got)
 		}
+	}
+}
+
+// TestBundleInBoundedMemory: a bundle of a ledger of 60 MB, which is as much as a run of all cells writes, takes no more than four times
+// that, and neither does its check.
+func TestBundleInBoundedMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: it takes seconds")
+	}
+	dir := t.TempDir()
+	const cells = 1000
+	f, err := os.Create(filepath.Join(dir, ledgerName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := bufio.NewWriter(f)
+	w, err := result.NewWriter(b, result.Header{Cells: cells})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range cells {
+		c := result.Cell{
+			Scenario: "quiz2", Family: "ipv4", Mode: "off", Repeat: i + 1, Status: result.Pass, Reason: "lost, as expected", Control: result.IsControl,
+			Connections: result.Connections{Staged: 1, Lost: 1},
+			Checks:      []result.Check{{Name: "accepted", Witness: result.Application, Want: "0", Got: "0", OK: true}},
+		}
+		for n := range 350 {
+			c.Events = append(c.Events, result.Event{
+				Time: float64(n) / 1000, Kind: "sock:inet_sock_set_state", State: "TCP_SYN_RECV", Old: "TCP_ESTABLISHED",
+				From: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 80), To: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(32768+n)),
+			})
+		}
+		if err := w.Write(&c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	bin, to := shipped(t), filepath.Join(t.TempDir(), "run.tar.gz")
+	for _, args := range [][]string{{"bundle", dir, "-o", to}, {"bundle", "--check", to}} {
+		cmd, held := measured(t, bin, args...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		const most = 250
+		if got := held(); got > most {
+			t.Errorf("%s took %d MiB, and not up to %d", args[:2], got, most)
+		} else {
+			t.Logf("%s: %d MiB", args[:2], got)
+		}
+	}
+}
+
+// TestAfterCollections: what is done after a collection is done after the next one, too, until it says that it is enough.
+func TestAfterCollections(t *testing.T) {
+	did := make(chan int, 10)
+	n := 0
+	afterCollections(func() bool {
+		n++
+		did <- n
+		return n < 3
+	})
+	for want := 1; want <= 3; want++ {
+		if got := <-did; got != want {
+			t.Fatalf("want time %d, got %d", want, got)
+		}
+		runtime.GC()
+	}
+	runtime.GC()
+	if len(did) > 0 {
+		t.Error("it was done again")
 	}
 }

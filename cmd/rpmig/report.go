@@ -42,6 +42,7 @@ func (e *env) reportCommand() *cli.Command {
 			if _, err := e.kcidb(c, format); err != nil {
 				return err
 			}
+			debug.SetGCPercent(100) // most formats hold one cell at a time, and no more garbage than that is worth
 			saveMemory(160)
 			rec, err := readRuns(c.Context, c.Args().First(), format.Stored)
 			if err != nil {
