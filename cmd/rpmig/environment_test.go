@@ -131,7 +131,7 @@ func TestSeccomp(t *testing.T) {
 
 // shipped is rpmig as "make build" builds it, for the tests of what rpmig itself takes: the test binary has cgo's threads, and the
 // race detector's terabytes of address space.
-func shipped(t *testing.T) string {
+func shipped(t testing.TB) string {
 	t.Helper()
 	bin, err := buildShipped()
 	if err != nil {
