@@ -11,8 +11,11 @@ RELEASE := $(shell sed -n 's/^## \[\([0-9][^]]*\)\].*/\1/p' CHANGELOG.md | head 
 VERSION ?= $(shell tag=$$(git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null) && echo "$${tag#v}" || \
 	{ commit=$$(git describe --always --dirty 2>/dev/null) && echo "$(RELEASE)+$${commit//-/.}"; } || echo "$(RELEASE)")
 ARGS ?=
+SERVERS ?=
 TESTFLAGS ?=
 FUZZTIME ?= 10s
+# An extended regular expression: which targets, of lines such as ./result/skim_test.go:func FuzzSkim.
+FUZZ ?= .
 
 # Not a tool line of go.mod: it would bring hundreds of modules into it.
 LINTER_VERSION := v2.15.0
@@ -38,7 +41,10 @@ FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tsha
 FOR_BENCH := iptables=iptables python3=python3 nginx=nginx-light wrk=wrk
 # What the recipes of docs/recipes measure.
 FOR_SERVERS := nginx=nginx-light openssl=openssl haproxy=haproxy lighttpd=lighttpd apache2=apache2 caddy=caddy gunicorn=gunicorn \
-	pgbouncer=pgbouncer unbound=unbound
+	pgbouncer=pgbouncer unbound=unbound uwsgi_python3=uwsgi-plugin-python3
+# Debian's Node.js may be too old for reusePort: npm has others, each as a package without scripts. It stays in bin.
+NODE := bin/node/node_modules/node-linux-$(if $(filter aarch64,$(shell uname -m)),arm64,x64)
+NODE_VERSION := 24
 FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 	/usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev
 
@@ -201,8 +207,8 @@ kernels-all: ## the same, with the kernels of other suites, as far as the machin
 	$(MAKE) kernels KERNELS='$(KERNELS) $(OTHER_KERNELS)'
 
 .PHONY: fuzz
-fuzz: ## run every fuzz target for FUZZTIME, 10s each
-	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | while IFS=: read -r file func; do \
+fuzz: ## run every fuzz target for FUZZTIME, 10s each; FUZZ='^./result/' runs those in result
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | grep -E '$(FUZZ)' | while IFS=: read -r file func; do \
 		name=$${func#func }; \
 		echo "$$(dirname "$$file") $$name"; \
 		go test "$$(dirname "$$file")" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s; \
@@ -252,10 +258,16 @@ kselftest: ## play a few cells by the kernel's own runner of selftests, which is
 	go test ./kselftest -count=1 -v
 
 .PHONY: bench
-bench: build ## measure rpmig beside the talk's two scripts, and its load beside wrk; needs root, takes five minutes
+bench: build ## measure rpmig beside the talk's two scripts, its load beside wrk, what recording costs, and rpmig compare; needs root, takes minutes
 	@$(call check,$(FOR_BENCH),deps)
 	go run ./bench -rpmig bin/rpmig $(ARGS)
 	CGO_ENABLED=0 go run ./bench/load
+	go test ./cmd/rpmig -run '^$$' -bench 'Compare$$' -benchtime 3x
+
+.PHONY: bench-load-long
+bench-load-long: ## whether a long load with the trace and the ring of packets stays as large as it is, and loses none; as root, ten minutes
+	@$(call check,$(FOR_BENCH),deps)
+	CGO_ENABLED=0 go run ./bench/load -for 10m $(ARGS)
 
 .PHONY: bench-vm
 bench-vm: build ## measure rpmig run --kernel beside the bare boot of the same kernel; no root, takes minutes, fetches four kernels
@@ -266,9 +278,10 @@ clean: ## remove what was built
 	rm -rf bin bench/__pycache__
 
 .PHONY: deps-servers
-deps-servers: ## install the servers that servers measures, by apt-get, and start none: sudo make deps-servers
-	@$(call install,$(FOR_SERVERS))
+deps-servers: ## install what servers measures, by apt-get and npm, and start none: sudo make deps-servers
+	@$(call install,$(FOR_SERVERS) $(if $(wildcard $(NODE)),,npm=npm))
+	@[[ -e $(NODE) ]] || npm install --prefix bin/node --no-save --no-audit --no-fund --ignore-scripts $(notdir $(NODE))@$(NODE_VERSION)
 
 .PHONY: servers
-servers: build ## reload each server of docs/recipes under load, and write docs/SERVERS.md; as root, for half an hour
-	go run ./bench/servers -rpmig bin/rpmig
+servers: build ## reload each server of docs/recipes under load, or those of SERVERS, and write docs/SERVERS.md; as root, for half an hour
+	PATH="$(CURDIR)/$(NODE)/bin:$$PATH" go run ./bench/servers -rpmig bin/rpmig $(SERVERS)

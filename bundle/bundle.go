@@ -80,6 +80,23 @@ const manifestSchema = 2
 type entry struct {
 	name string
 	make func() ([]byte, error)
+	// pour makes one that is too large to be in memory, each time that it is called; nil: make does.
+	pour func(w io.Writer) error
+}
+
+// made makes the file. What it returns writes it.
+func (e *entry) made() (file, func(w io.Writer) error, error) {
+	if e.pour == nil {
+		data, err := e.make()
+		return file{e.name, int64(len(data)), sum(data)}, func(w io.Writer) error {
+			_, err := w.Write(data)
+			return err
+		}, err
+	}
+	sum := sha256.New()
+	var size counter
+	err := e.pour(io.MultiWriter(sum, &size))
+	return file{e.name, int64(size), hex.EncodeToString(sum.Sum(nil))}, e.pour, err
 }
 
 // Write writes a bundle. The same source gives the same bytes.
@@ -94,14 +111,19 @@ func Write(ctx context.Context, w io.Writer, src Source) (err error) {
 		p.redactor = newRedactor(src.Identity, p.run.Header.Kernel, p.run.Header.Version, p.env.Release, p.env.Rpmig)
 	}
 	if src.KernelConfig != nil {
-		p.entries = append(p.entries, entry{configName, func() ([]byte, error) { return p.text(src.KernelConfig), nil }})
+		p.entries = append(p.entries, entry{name: configName, make: func() ([]byte, error) { return p.text(src.KernelConfig), nil }})
 	}
 	p.programs()
 	p.console()
 	if err := p.head(); err != nil {
 		return err
 	}
-	run, err := p.cells(ctx, src.Run)
+	ledger, err := spool(openNameless)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = ledger.Close() }()
+	run, err := p.cells(ctx, src.Run, ledger)
 	if err != nil {
 		return err
 	}
@@ -109,6 +131,11 @@ func Write(ctx context.Context, w io.Writer, src Source) (err error) {
 		return err
 	}
 	entries := append(p.entries, derived(run, &p.env)...)
+	for i := range entries {
+		if entries[i].name == ledgerName {
+			entries[i].pour = pourFile(ledger) // which has what would be made of the run
+		}
+	}
 	slices.SortFunc(entries, compareEntries)
 	return write(ctx, w, entries)
 }
@@ -148,7 +175,7 @@ func (p *packing) head() (err error) {
 
 // take adds a file of the run's folder, made fit for a bundle.
 func (p *packing) take(name string, fit func([]byte) []byte) {
-	p.entries = append(p.entries, entry{name, func() ([]byte, error) {
+	p.entries = append(p.entries, entry{name: name, make: func() ([]byte, error) {
 		data, err := readFile(p.files, name)
 		return fit(data), err
 	}})
@@ -157,28 +184,25 @@ func (p *packing) take(name string, fit func([]byte) []byte) {
 // text redacts a file.
 func (p *packing) text(data []byte) []byte { return []byte(p.redactor.text(string(data))) }
 
-// cells adds the cells of the ledger, and returns the run as a reader of the bundle will find it in its own: what else is in there
-// is made from that. On the way it is in a file, so that it is in memory once.
-func (p *packing) cells(ctx context.Context, of *result.Run) (*result.Run, error) {
-	f, err := spool(openNameless)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
+// cells adds the cells of the ledger, writes the bundle's own ledger to a file, and returns the run as a reader of the bundle will find
+// it there: what else is in the bundle is made from that.
+func (p *packing) cells(ctx context.Context, of *result.Run, f *os.File) (*result.Run, error) {
 	buf := bufio.NewWriterSize(f, 256<<10)
 	w, err := result.NewWriter(buf, p.run.Header)
 	if err != nil {
 		return nil, err
 	}
+	var change func([]byte) []byte
+	if p.redactor != nil {
+		change = p.redactor.json
+	}
 	if err := of.Each(func(c *result.Cell) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		clean, err := p.cell(*c)
-		if err != nil {
-			return err
-		}
-		return w.Write(&clean)
+		clean := *c
+		p.cell(&clean)
+		return w.WriteChanged(&clean, change)
 	}); err != nil {
 		return nil, err
 	}
@@ -201,6 +225,17 @@ func (p *packing) cells(ctx context.Context, of *result.Run) (*result.Run, error
 	return result.Read(f)
 }
 
+// pourFile writes a file from its beginning.
+func pourFile(f *os.File) func(w io.Writer) error {
+	return func(w io.Writer) error {
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		_, err := io.Copy(w, f)
+		return err
+	}
+}
+
 // spool makes a file without a name where temporary files are, by the function or, where that fails, in another way.
 func spool(open func(dir string) (*os.File, error)) (*os.File, error) {
 	dir := os.TempDir()
@@ -214,17 +249,13 @@ func spool(open func(dir string) (*os.File, error)) (*os.File, error) {
 	return f, os.Remove(f.Name())
 }
 
-// cell adds what the run has left of a cell, and returns the cell as it goes into the ledger.
-func (p *packing) cell(c result.Cell) (result.Cell, error) {
+// cell adds what the run has left of a cell, and names it as the bundle does.
+func (p *packing) cell(c *result.Cell) {
 	if c.Capture.File != "" {
 		c.Capture.File = path.Join(c.Folder(), captureFile)
 	}
-	clean, err := redact(p.redactor, c)
-	if err != nil {
-		return c, err
-	}
 	if name := c.Capture.File; name != "" {
-		if why := p.withoutCapture(name, &clean); why != "" {
+		if why := p.withoutCapture(name, c); why != "" {
 			p.env.LeftOut = append(p.env.LeftOut, reports.LeftOut{File: name, Why: "which " + why})
 		} else {
 			reason := c.Reason
@@ -234,7 +265,6 @@ func (p *packing) cell(c result.Cell) (result.Cell, error) {
 	if name := path.Join(c.Folder(), panicFile); isFile(p.files, name) {
 		p.take(name, p.text)
 	}
-	return clean, nil
 }
 
 // withoutCapture says why a cell's capture cannot be taken; empty: it can.
@@ -291,35 +321,37 @@ const filesOfCell = 4
 func derived(run *result.Run, env *reports.Environment) []entry {
 	stories := reports.NewStories(run)
 	entries := []entry{
-		{reportName, func() ([]byte, error) { return []byte(reports.Bundle(run, env)), nil }},
-		{ledgerName, func() ([]byte, error) { return renderRun(run, "jsonl") }},
-		{pageName, func() ([]byte, error) { return renderRun(run, "html") }},
-		{envName, func() ([]byte, error) { return indented(env) }},
+		{name: reportName, make: func() ([]byte, error) { return []byte(reports.Bundle(run, env)), nil }},
+		{name: ledgerName, pour: func(w io.Writer) error { return renderRun(w, run, "jsonl") }},
+		{name: pageName, make: func() ([]byte, error) {
+			var b bytes.Buffer
+			err := renderRun(&b, run, "html")
+			return b.Bytes(), err
+		}},
+		{name: envName, make: func() ([]byte, error) { return indented(env) }},
 	}
 	for i := range run.Cells {
 		c := &run.Cells[i]
 		if c.Status == result.Skip {
 			continue // it was not played
 		}
-		entries = append(entries,
-			entry{path.Join(c.Folder(), "cell.json"), func() ([]byte, error) { return indented(c) }},
-			entry{path.Join(c.Folder(), socketsFile), func() ([]byte, error) { return []byte(reports.Sockets(c)), nil }},
-			entry{path.Join(c.Folder(), namespaceFile), func() ([]byte, error) { return []byte(reports.Namespace(c)), nil }},
-			entry{path.Join("timelines", c.ID()+".txt"), func() ([]byte, error) {
-				return []byte(stories.Timeline(c)), nil
-			}})
+		add := func(name string, make func() ([]byte, error)) {
+			entries = append(entries, entry{name: name, make: make})
+		}
+		add(path.Join(c.Folder(), "cell.json"), func() ([]byte, error) { return indented(c) })
+		add(path.Join(c.Folder(), socketsFile), func() ([]byte, error) { return []byte(reports.Sockets(c)), nil })
+		add(path.Join(c.Folder(), namespaceFile), func() ([]byte, error) { return []byte(reports.Namespace(c)), nil })
+		add(path.Join("timelines", c.ID()+".txt"), func() ([]byte, error) { return []byte(stories.Timeline(c)), nil })
 	}
 	return entries
 }
 
-func renderRun(run *result.Run, format string) ([]byte, error) {
+func renderRun(w io.Writer, run *result.Run, format string) error {
 	f, err := reports.Lookup(format)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var b bytes.Buffer
-	err = f.Render(&b, run, reports.Options{Dir: "."}) // a bundle is a run's folder, packed
-	return b.Bytes(), err
+	return f.Render(w, []*result.Run{run}, reports.Options{Dir: "."}) // a bundle is a run's folder, packed
 }
 
 func indented(v any) ([]byte, error) {
@@ -348,44 +380,38 @@ func readFile(files fs.FS, name string) ([]byte, error) {
 
 // write puts the entries into a tar.gz that does not tell when and where it was made, or by which user.
 func write(ctx context.Context, w io.Writer, entries []entry) error {
-	if len(entries)+1 > MaxFiles {
+	if len(entries)+1 > MaxFiles { // with the manifest
 		return tooMany(len(entries) + 1)
 	}
 	zip := gzip.NewWriter(w)
 	archive := tar.NewWriter(zip)
 	total := int64(0)
-	put := func(name string, data []byte) error {
+	put := func(e *entry) (file, error) {
+		f, pour, err := e.made()
+		if err != nil {
+			return f, err
+		}
 		// Its header and what fills its last block count too, as they do for the reader.
-		if total += int64(len(data)) + 4096; total > MaxBytes {
-			return &LimitError{fmt.Sprintf("more than %d MiB", MaxBytes>>20)}
+		if total += f.Size + 4096; total > MaxBytes {
+			return f, &LimitError{fmt.Sprintf("more than %d MiB", MaxBytes>>20)}
 		}
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(data)), Mode: 0o644, ModTime: time.Unix(0, 0)}
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.Name, Size: f.Size, Mode: 0o644, ModTime: time.Unix(0, 0)}
 		if err := archive.WriteHeader(h); err != nil {
-			return err
+			return f, err
 		}
-		_, err := archive.Write(data)
-		return err
+		return f, pour(archive)
 	}
 	m := manifest{Schema: manifestSchema, Files: []file{}}
-	for _, e := range entries {
+	entries = append(entries, entry{name: manifestName, make: func() ([]byte, error) { return indented(m) }}) // of all before it
+	for i := range entries {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		data, err := e.make()
+		f, err := put(&entries[i])
 		if err != nil {
-			return fmt.Errorf("%s: %w", e.name, err)
+			return fmt.Errorf("%s: %w", entries[i].name, err)
 		}
-		m.Files = append(m.Files, file{e.name, int64(len(data)), sum(data)})
-		if err := put(e.name, data); err != nil {
-			return fmt.Errorf("%s: %w", e.name, err)
-		}
-	}
-	data, err := indented(m)
-	if err != nil {
-		return err
-	}
-	if err := put(manifestName, data); err != nil {
-		return fmt.Errorf("%s: %w", manifestName, err)
+		m.Files = append(m.Files, f)
 	}
 	return errors.Join(archive.Close(), zip.Close())
 }

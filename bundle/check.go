@@ -67,14 +67,15 @@ func (a *contents) check(ctx context.Context) (*Checked, error) {
 		return nil, fmt.Errorf("%s: %w", manifestName, err)
 	}
 	for _, name := range []string{ledgerName, envName} {
-		if _, ok := a.kept[name]; !ok {
+		if _, ok := a.files[name]; !ok {
 			return nil, fmt.Errorf("%s is missing", name)
 		}
 	}
-	run, err := result.Read(bytes.NewReader(a.kept[ledgerName]))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", ledgerName, err)
+	ledger := a.ledgers[ledgerName]
+	if ledger.err != nil {
+		return nil, fmt.Errorf("%s: %w", ledgerName, ledger.err)
 	}
+	run := ledger.run
 	var env reports.Environment
 	if err := json.Unmarshal(a.kept[envName], &env); err != nil {
 		return nil, fmt.Errorf("%s: %w", envName, err)
@@ -90,14 +91,23 @@ type contents struct {
 	files    map[string]file
 	order    []string // of the files
 	kept     map[string][]byte
+	ledgers  map[string]ledger
 	captures map[string]*seen
 	folders  map[string]bool
 	top      string   // the folder that the first name begins with, or else that name
 	repack   []string // as in Checked
 }
 
+// ledger is what came of reading one.
+type ledger struct {
+	run *result.Run
+	err error
+}
+
 func newContents() *contents {
-	return &contents{files: map[string]file{}, kept: map[string][]byte{}, captures: map[string]*seen{}, folders: map[string]bool{}}
+	return &contents{
+		files: map[string]file{}, kept: map[string][]byte{}, ledgers: map[string]ledger{}, captures: map[string]*seen{}, folders: map[string]bool{},
+	}
 }
 
 // unpack reads the archive, no more than so many bytes of it whatever it says of itself.
@@ -193,7 +203,10 @@ func (a *contents) read(name string, r io.Reader) error {
 	var size counter
 	r = io.TeeReader(r, io.MultiWriter(sum, &size))
 	switch own := strings.TrimPrefix(name, a.top+"/"); {
-	case own == ledgerName || own == envName || own == manifestName:
+	case own == ledgerName:
+		run, err := result.Read(io.LimitReader(r, maxMemory))
+		a.ledgers[name] = ledger{run, err}
+	case own == envName || own == manifestName:
 		text, err := io.ReadAll(io.LimitReader(r, maxMemory+1))
 		if err == nil && len(text) > maxMemory {
 			return fmt.Errorf("%s: larger than %d MiB", name, maxMemory>>20)
@@ -204,9 +217,12 @@ func (a *contents) read(name string, r io.Reader) error {
 	case path.Base(name) == captureFile:
 		a.captures[name] = readCapture(r)
 	}
-	// What is left of it; an error that a capture met comes again.
+	// What is left of it; an error that was met before comes again.
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return fmt.Errorf("read %q: %w", name, short(err))
+	}
+	if _, ok := a.ledgers[name]; ok && size > maxMemory {
+		return fmt.Errorf("%s: larger than %d MiB", name, maxMemory>>20)
 	}
 	a.files[name] = file{name, int64(size), hex.EncodeToString(sum.Sum(nil))}
 	a.order = append(a.order, name)
@@ -269,7 +285,7 @@ func (a *contents) replay(ctx context.Context, run *result.Run, env *reports.Env
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		data, err := e.make()
+		want, _, err := e.made()
 		if err != nil {
 			return fmt.Errorf("make %s again: %w", e.name, err)
 		}
@@ -277,7 +293,7 @@ func (a *contents) replay(ctx context.Context, run *result.Run, env *reports.Env
 		switch {
 		case !ok:
 			return fmt.Errorf("%s is missing", e.name)
-		case got.SHA256 != sum(data):
+		case got != want:
 			return &ReplayError{e.name, env.Rpmig}
 		}
 		delete(rest, e.name)

@@ -287,7 +287,7 @@ func redact[T any](r *redactor, v T) (T, error) {
 	return clean, json.Unmarshal(r.json(text), &clean)
 }
 
-// json redacts every text in a JSON value as json.Marshal writes it: without spaces. Numbers stay as they are written.
+// json redacts every text in a JSON value as package json writes it: without spaces. Numbers stay as they are written.
 func (r *redactor) json(text []byte) []byte {
 	w := rewriter{redactor: r, in: text, out: make([]byte, 0, len(text)+len(text)/16)}
 	w.value(true)
@@ -362,11 +362,16 @@ func (w *rewriter) clean(quoted []byte) []byte {
 	if is == was {
 		return quoted
 	}
-	quoted, err := json.Marshal(is)
-	if err != nil { // a text has none
-		return []byte(`""`)
-	}
-	return quoted
+	return asLedger(is)
+}
+
+// asLedger quotes a text as a ledger does, which package result writes: "<" stays as it is.
+func asLedger(s string) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(s) // a text has no error
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 // What is remembered of short texts, of which a ledger has the same many times: how many of how many bytes.

@@ -139,7 +139,7 @@ func (a *contents) unwrap() {
 		a.order[i] = strings.TrimPrefix(name, top)
 	}
 	a.files, a.kept, a.captures = below(top, a.files), below(top, a.kept), below(top, a.captures)
-	a.folders = below(top, a.folders)
+	a.ledgers, a.folders = below(top, a.ledgers), below(top, a.folders)
 	for name, f := range a.files {
 		f.Name = name
 		a.files[name] = f

@@ -25,7 +25,7 @@ type Terms struct {
 	Untraced string   // why there is no trace; empty: there is one
 }
 
-// examples are how many lost connections a cell tells of.
+// examples are how many lost connections a cell tells of: the first, and the first of each cause.
 const examples = 40
 
 // Cells judges an outcome: a cell for each mode. It is a pure function. err is that of Play, if it is the server's doing; then
@@ -65,7 +65,7 @@ func (j *judge) cell(m Mode, err error) result.Cell {
 	j.rate(r, m)
 	j.explain(r, m)
 	c.Connections = result.Connections{Staged: int(r.Connections), Survived: int(r.Connections - r.Lost), Lost: int(r.Lost)}
-	r.Verdict = j.verdict(m)
+	r.Verdict, r.More = j.verdict(m)
 	j.decide(&c, m, err)
 	return c
 }
@@ -213,10 +213,10 @@ func (j *judge) explain(r *result.Reload, m Mode) {
 			count[k] = &result.LossCause{Why: l.name, Whose: l.whose, By: by}
 		}
 		count[k].Count++
-		if len(r.Examples) < examples {
+		if len(r.Examples) < examples || count[k].Count == 1 { // of what is rare there is one, too
 			r.Examples = append(r.Examples, result.LostFlow{
 				At: (l.Ended - j.Load.From).Seconds(), Cycle: l.cycle + 1, Client: l.Local, Server: l.Remote,
-				End: l.End.String(), Phase: l.Phase.String(), Why: l.name, By: l.by, Reason: l.reason, State: l.state,
+				End: l.End.String(), Phase: l.Phase.String(), Why: l.name, By: l.by, Reason: l.reason, State: l.state, Stack: l.stack,
 			})
 		}
 	}
@@ -227,23 +227,24 @@ func (j *judge) explain(r *result.Reload, m Mode) {
 	}
 }
 
-// verdict says what migration is worth to the server, in a sentence.
-func (j *judge) verdict(m Mode) string {
+// verdict says what migration is worth to the server, in a sentence, and how many more cycles of each mode it takes to tell.
+func (j *judge) verdict(m Mode) (said string, more int) {
 	changed := slices.ContainsFunc(j.Cycles, Cycle.changed)
 	closed := slices.ContainsFunc(j.Cycles, Cycle.closed)
 	switch {
 	case len(j.played(m.Name)) == 0:
-		return ""
+		return "", 0
 	case !closed && j.totalLost() > 0:
-		return "migration does not help: no listener was closed, so that what is lost is the application's"
+		return "migration does not help: no listener was closed, so that what is lost is the application's", 0
 	case !changed:
-		return "the listeners did not change: nothing to lose by closing"
+		return "the listeners did not change: nothing to lose by closing", 0
 	case !closed:
-		return "migration does not apply: the listeners were kept or passed on, and none was closed"
+		return "migration does not apply: the listeners were kept or passed on, and none was closed", 0
 	case m.Name == "off":
-		return ""
+		return "", 0
 	}
-	return stats.Decide(j.sample("off", false), j.sample(m.Name, false), false, j.config.Seed).Sentence(m.Name)
+	d := stats.Decide(j.sample("off", false), j.sample(m.Name, false), false, j.config.Seed)
+	return d.Sentence(m.Name), d.More
 }
 
 func (j *judge) totalLost() (n int64) {

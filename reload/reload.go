@@ -61,6 +61,8 @@ type Outcome struct {
 	Unending string
 	Output   []string      // the last lines that the server printed
 	Offset   time.Duration // how far the wall clock is ahead of CLOCK_MONOTONIC
+	Began    time.Duration // CLOCK_MONOTONIC, as is Ready: when the server had given its first reply
+	Ready    time.Duration
 
 	packets            *packets // nil: none were kept
 	frames, framesLost int
@@ -74,7 +76,7 @@ type Cycle struct {
 	From, To    time.Duration // CLOCK_MONOTONIC
 	Counters    kernel.Counters
 	Asked       migrate.Asked // of the program
-	Resets      []trace.Event // that the kernel sent, by its trace
+	Resets      []trace.Event // that the kernel sent on lost connections, by its trace
 	TraceLost   int           // events that are not there
 }
 
@@ -86,9 +88,50 @@ type Played struct {
 	Changed  bool          // who holds the listeners
 	First    time.Duration // after At, the first change
 	Last     time.Duration // the last one
+	Took     time.Duration // until nobody else had held the listeners for Config.Still, or the deadline was over
 	Closed   int           // listeners of before that are gone
 	Holders  int           // processes, when it was done
 	Inodes   int           // listeners
+}
+
+// Phases is where the time went.
+type Phases struct {
+	Start   time.Duration // of the server, until its first reply
+	WarmUp  time.Duration
+	Reloads int
+	Change  time.Duration // of these: until who holds the listeners had changed for the last time
+	Still   time.Duration // and from then on, until each was done
+	Between time.Duration // from one cycle to the next, and beside the reloads in them: to switch the mode
+}
+
+// Phases adds it up; of a run without a cycle it knows only the start.
+func (o *Outcome) Phases() (p Phases) {
+	p.Start = max(o.Ready-o.Began, 0)
+	for i, c := range o.Cycles {
+		if i == 0 {
+			p.WarmUp = c.From - o.Ready
+		} else {
+			p.Between += c.From - o.Cycles[i-1].To
+		}
+		p.Between += c.To - c.From
+		for _, s := range c.Steps {
+			p.Reloads++
+			changed := min(max(s.Last, s.Returned), s.Took)
+			p.Change += changed
+			p.Still += s.Took - changed
+			p.Between -= s.Took
+		}
+	}
+	return p
+}
+
+func (p Phases) String() string {
+	said := fmt.Sprintf("the server's start %.1f s", p.Start.Seconds())
+	if p.Reloads > 0 {
+		said += fmt.Sprintf(", the warm-up %.1f s, %d reloads %.1f s until who listens had changed for the last time and %.1f s until that was certain, the modes %.1f s",
+			p.WarmUp.Seconds(), p.Reloads, p.Change.Seconds(), p.Still.Seconds(), p.Between.Seconds())
+	}
+	return said
 }
 
 // ServerError says that the server, or a command that belongs to it, did not do as it has to: nothing can be concluded.
@@ -117,13 +160,15 @@ type run struct {
 	engine    *load.Engine
 	marks     int // how many intervals have begun
 	counting  *kernel.Counting
+	told      int           // how many losses are known
+	losing    map[ends]bool // whose they are
 }
 
 // Play plays it. The Outcome is nil only with an error. An error is a ServerError where it is the server's doing; where the context
 // has ended, the Outcome has the cycles until then, if there are any.
 func Play(ctx context.Context, c Config) (*Outcome, error) {
-	r := &run{Config: c, stuck: map[uint32]int{}}
-	r.out = Outcome{Skipped: map[string]string{}, Names: map[int]string{}}
+	r := &run{Config: c, stuck: map[uint32]int{}, losing: map[ends]bool{}}
+	r.out = Outcome{Began: load.Now(), Skipped: map[string]string{}, Names: map[int]string{}}
 	if err := r.prepare(); err != nil {
 		return nil, err
 	}
@@ -222,17 +267,7 @@ func (r *run) play(ctx context.Context) error {
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
-	if r.Packets {
-		kept, err := keepPackets(r.Load.To.Port())
-		if err != nil {
-			return err
-		}
-		err = r.underLoad(ctx)
-		var endErr error
-		r.out.frames, r.out.framesLost, endErr = kept.end()
-		r.out.packets = kept
-		return cmp.Or(err, endErr)
-	}
+	r.out.Ready = load.Now()
 	return r.underLoad(ctx)
 }
 
@@ -241,13 +276,24 @@ func (r *run) underLoad(ctx context.Context) (err error) {
 	if r.engine, err = load.Start(ctx, r.Load); err != nil {
 		return err
 	}
+	if r.Packets {
+		r.out.packets, err = keepPackets(r.Load.To.Port(), r.engine.Lost)
+	}
+	if err == nil {
+		err = r.warmUp(ctx)
+	}
 	var limit time.Duration // for what is open in the end
-	if err = r.warmUp(ctx); err == nil {
+	if err == nil {
 		err, limit = r.cycles(ctx), r.Load.Timeout
 	}
 	report, loadErr := r.engine.Stop(limit)
+	r.forget()
 	r.out.Load = report
-	return cmp.Or(err, loadErr)
+	var endErr error
+	if r.out.packets != nil {
+		r.out.frames, r.out.framesLost, endErr = r.out.packets.end()
+	}
+	return cmp.Or(err, loadErr, endErr)
 }
 
 // start starts the server.
@@ -413,6 +459,10 @@ func (r *run) cycle(ctx context.Context, mode Mode) (err error) {
 		}
 		c.Steps = append(c.Steps, *played)
 	}
+	if err := r.catchUp(ctx); err != nil {
+		_ = stopTrace()
+		return err
+	}
 	c.Last, c.To = r.marks, load.Now()
 	// What ends from here on, until the next mode is in force, is of no cycle.
 	if err := errors.Join(r.mark(c.To, load.Label{Name: "between cycles"}), stopTrace()); err != nil {
@@ -430,8 +480,26 @@ func (r *run) cycle(ctx context.Context, mode Mode) (err error) {
 	}
 	c.Asked = migrate.Asked{SYN: now.SYN - asked.SYN, Named: now.Named - asked.Named,
 		Established: now.Established - asked.Established, SYNRecv: now.SYNRecv - asked.SYNRecv, NewSYNRecv: now.NewSYNRecv - asked.NewSYNRecv}
+	r.forget() // a loss of this cycle may not be told yet
 	r.out.Cycles = append(r.out.Cycles, c)
 	return r.modes.settle()
+}
+
+// catchUp waits until the load has noticed all that became of its connections up to now: on a busy machine it may do so late, and
+// would count a loss in the mode that comes next. A connection that hangs comes to its end meanwhile.
+func (r *run) catchUp(ctx context.Context) error {
+	now := load.Now()
+	for deadline := time.Now().Add(r.Load.Timeout + time.Second); r.engine.Seen() < now && time.Now().Before(deadline); {
+		select {
+		case <-r.engine.Done(): // for an error
+			return nil
+		default:
+		}
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mark begins an interval of the load.
@@ -489,10 +557,25 @@ func (r *run) watch(c *Cycle) (stop func() error, err error) {
 		}
 		c.TraceLost = recording.Lost
 		for _, e := range recording.Events {
-			if e.Kind == trace.ResetSent {
+			if e.Kind == trace.ResetSent && e.Src.Port() == r.Load.To.Port() {
 				c.Resets = append(c.Resets, e)
 			}
 		}
 		return nil
 	}, nil
+}
+
+// forget forgets the resets of the last cycle that are of no loss: connections that were served can end so, too.
+func (r *run) forget() {
+	for _, l := range r.engine.Lost(r.told) {
+		r.told++
+		r.losing[ends{l.Local, l.Remote}] = true
+	}
+	if last := len(r.out.Cycles) - 1; last >= 0 {
+		r.out.Cycles[last].forget(r.losing)
+	}
+}
+
+func (c *Cycle) forget(lost map[ends]bool) {
+	c.Resets = slices.Clone(slices.DeleteFunc(c.Resets, func(e trace.Event) bool { return !lost[ends{e.Dst, e.Src}] }))
 }

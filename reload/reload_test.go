@@ -95,6 +95,10 @@ func TestKindOf(t *testing.T) {
 		"the ACK finds a listener":    {trace.Event{State: "LISTEN", Answer: true, Softirq: true, Reason: "TCP_FLAGS"}, inHandshake},
 		"the ACK finds no socket":     {trace.Event{Answer: true, Softirq: true, Reason: "NO_SOCKET"}, inHandshake},
 		"inet_csk_complete_hashdance": {trace.Event{State: "CLOSE", Orphan: true, Softirq: true, Reason: "TCP_STATE"}, raceB},
+		"its stack":                   {trace.Event{State: "CLOSE", Orphan: true, Softirq: true, Stack: &trace.Stack{"inet_child_forget", "inet_csk_reqsk_queue_add", "inet_csk_complete_hashdance", "tcp_check_req"}}, raceB},
+		"another stack in a softirq":  {trace.Event{State: "CLOSE", Orphan: true, Softirq: true, Stack: &trace.Stack{"tcp_write_timeout", "tcp_write_timer"}}, untold},
+		"the stack of a close":        {trace.Event{State: "CLOSE", Orphan: true, Softirq: true, Stack: &trace.Stack{"inet_child_forget", "inet_csk_listen_stop", "tcp_close"}}, inQueue},
+		"the next one closes, too":    {trace.Event{State: "CLOSE", Orphan: true, Stack: &trace.Stack{"inet_child_forget", "inet_csk_reqsk_queue_add", "inet_csk_listen_stop"}}, raceA},
 		"close with unread data":      {trace.Event{State: "CLOSE", Reason: "TCP_ABORT_ON_CLOSE"}, aborted},
 		"SO_LINGER of 0":              {trace.Event{State: "CLOSE", Reason: "TCP_STATE"}, aborted},
 		"data after the close":        {trace.Event{State: "FIN_WAIT2", Orphan: true, Answer: true, Softirq: true, Reason: "TCP_ABORT_ON_DATA"}, aborted},
@@ -134,6 +138,23 @@ var (
 	killed = trace.Event{State: "CLOSE", Reason: "TCP_ABORT_ON_CLOSE", PID: 7}
 )
 
+// TestForget: of the resets, those of lost connections are kept.
+func TestForget(t *testing.T) {
+	o := outcome(modes[1], queued, raced, killed)
+	lost := map[ends]bool{}
+	for _, l := range o.Load.Lost[:2] {
+		lost[ends{l.Local, l.Remote}] = true
+	}
+	o.Cycles[0].forget(lost)
+	var got []kind
+	for _, l := range o.losses(true) {
+		got = append(got, l.kind)
+	}
+	if !slices.Equal(got, []kind{inQueue, raceB, untold}) || len(o.Cycles[0].Resets) != 2 {
+		t.Errorf("%v, by %d resets", got, len(o.Cycles[0].Resets))
+	}
+}
+
 func TestCells(t *testing.T) {
 	off, sysctl, bpf := modes[0], modes[1], modes[2]
 	for name, tt := range map[string]struct {
@@ -153,6 +174,8 @@ func TestCells(t *testing.T) {
 		"race B without migration": {mode: off, events: []trace.Event{raced}, want: result.Fail, why: raceB.name},
 		"race A": {mode: sysctl, events: []trace.Event{raced}, want: result.Fail, why: raceA.name,
 			change: func(o *Outcome, _ *Terms) { o.Cycles[0].Counters[result.MigrateFailure] = 1 }},
+		"the failure is another's": {mode: sysctl, events: []trace.Event{raced, queued}, want: result.Fail, why: inQueue.name,
+			change: func(o *Outcome, t *Terms) { o.Cycles[0].Counters[result.MigrateFailure], t.MaxLost = 1, 0 }},
 		"no trace": {mode: sysctl, events: []trace.Event{queued}, want: result.Fail, why: untraced.name,
 			change: func(o *Outcome, t *Terms) { t.Untraced, o.Cycles[0].Resets = "no", nil }},
 		"another's reset": {mode: sysctl, events: []trace.Event{queued}, want: result.Fail, why: untold.name,
@@ -233,5 +256,34 @@ func TestStay(t *testing.T) {
 		if got := r.out.Unending != ""; got != tt.want {
 			t.Errorf("%s: %q", name, r.out.Unending)
 		}
+	}
+}
+
+// TestPhases: every moment of a run belongs to one.
+func TestPhases(t *testing.T) {
+	const s = time.Second
+	o := &Outcome{Began: 1 * s, Ready: 3 * s, Cycles: []Cycle{
+		{From: 7 * s, To: 18 * s, Steps: []Played{{At: 7 * s, Last: 2 * s, Took: 5 * s}, {At: 12 * s, Returned: s, Took: 5 * s}}},
+		{From: 20 * s, To: 26 * s, Steps: []Played{{At: 21 * s, Last: 9 * s, Took: 4 * s}}},
+	}}
+	if got, want := o.Phases(), (Phases{Start: 2 * s, WarmUp: 4 * s, Reloads: 3, Change: 7 * s, Still: 7 * s, Between: 5 * s}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if got := (&Outcome{Began: s}).Phases(); got != (Phases{}) {
+		t.Errorf("a server that was never ready: %+v", got)
+	}
+}
+
+// TestExamples: a cause that comes late has its example, with its stack.
+func TestExamples(t *testing.T) {
+	rare := raced
+	rare.Stack = &trace.Stack{"inet_child_forget", "inet_csk_complete_hashdance"}
+	o := outcome(modes[0], append(slices.Repeat([]trace.Event{queued}, examples+9), rare, rare)...)
+	r := o.Cells(&Config{Modes: []Mode{modes[0]}}, Terms{Name: "nginx", Family: "ipv4"}, nil)[0].Reload
+	if n := len(r.Examples); n != examples+1 {
+		t.Fatalf("%d examples, want %d", n, examples+1)
+	}
+	if last := r.Examples[examples]; last.Why != raceB.name || !slices.Equal(last.Stack, *rare.Stack) {
+		t.Errorf("%+v", last)
 	}
 }

@@ -137,6 +137,7 @@ func (r *run) reload(ctx context.Context, step Step) (*Played, error) {
 			return nil, err
 		}
 	}
+	w.Took = load.Now() - w.At
 	if err := r.mark(w.At+max(w.Last, w.Returned), load.Label{Name: mode}); err != nil {
 		return nil, err
 	}

@@ -10,6 +10,14 @@ import (
 	"github.com/rpmig/rpmig/result"
 )
 
+// OpenTracer opens a trace of what Play needs of it: the resets that are sent, and from where. All else would tell several
+// events of each connection, and nothing of why it was lost.
+func OpenTracer() (*trace.Tracer, error) {
+	return trace.OpenWith(trace.Options{Stacks: true, Without: []string{
+		"tcp:tcp_receive_reset", "tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack", "sock:inet_sock_set_state", "skb:kfree_skb",
+	}})
+}
+
 // kind is why a connection was lost, and whose doing it was.
 type kind struct {
 	name  string
@@ -43,6 +51,7 @@ type loss struct {
 	by     string
 	reason string // the kernel's word for the reset
 	state  string // of the socket that sent it
+	stack  []string
 }
 
 // losses explains each connection that was lost in a cycle. Those that were lost in the warm-up are in none.
@@ -59,11 +68,18 @@ func (o *Outcome) losses(traced bool) []loss {
 		}
 		one := loss{Lost: l, cycle: cycle, step: o.Cycles[cycle].stepAt(l.Ended)}
 		one.explain(o, traced)
-		if one.kind == raceB && failures[cycle] > 0 {
+		// A migration that fails is counted where another listener of the group was to have the connection, and had closed as well,
+		// or where there was no other.
+		if (one.kind == raceA || one.kind == inQueue) && failures[cycle] > 0 {
 			failures[cycle]--
-			one.kind = raceA
 		}
 		all = append(all, one)
+	}
+	for i := range all { // what is left was counted in the handshake (inet_csk_complete_hashdance)
+		if one := &all[i]; one.kind == raceB && failures[one.cycle] > 0 {
+			failures[one.cycle]--
+			one.kind = raceA
+		}
 	}
 	return all
 }
@@ -105,6 +121,9 @@ func (l *loss) explain(o *Outcome, traced bool) {
 		switch {
 		case e != nil:
 			l.kind, l.reason, l.state = kindOf(e), e.Reason, e.State
+			if e.Stack != nil {
+				l.stack = *e.Stack
+			}
 			if !e.Softirq && e.PID != 0 {
 				l.by = o.nameOf(e.PID)
 			}
@@ -145,10 +164,18 @@ func kindOf(e *trace.Event) kind {
 		return aborted // data for a socket that the server had closed
 	case strings.HasPrefix(e.Reason, "TCP_ABORT") || !e.Orphan:
 		return aborted
+	case e.Stack.Has("inet_csk_listen_stop") && e.Stack.Has("inet_csk_reqsk_queue_add"):
+		return raceA
+	case e.Stack.Has("inet_csk_listen_stop"):
+		return inQueue
+	case e.Stack.Has("inet_csk_complete_hashdance"):
+		return raceB // or race A, if it was counted
+	case e.Softirq && e.Stack != nil:
+		return untold
 	case e.Softirq:
-		return raceB // nothing was accepted, no process closed it: inet_csk_complete_hashdance
+		return raceB // nothing was accepted, no process closed it
 	default:
-		return inQueue // inet_csk_listen_stop
+		return inQueue
 	}
 }
 

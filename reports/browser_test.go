@@ -529,6 +529,52 @@ func TestBrowserIsAccessible(t *testing.T) {
 	}
 }
 
+// TestBrowserAxe: axe finds nothing in a page, light and dark, on a screen and on a phone, open and closed. It is looked for where what
+// others have published is; its npm package axe-core brings axe.min.js.
+func TestBrowserAxe(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: axe takes seconds")
+	}
+	axe, err := os.ReadFile(published(t, "axe.min.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := keepPage(t, quizzes())
+	for _, scheme := range []string{"light", "dark"} {
+		for _, wide := range []string{"a screen", "a phone"} {
+			t.Run(scheme+" on "+wide, func(t *testing.T) {
+				b := newTab(t)
+				if wide == "a phone" {
+					b.phone()
+				}
+				b.scheme(scheme, "screen")
+				b.open(page, "")
+				for _, s := range b.axe(string(axe)) {
+					t.Error(s)
+				}
+				b.openAll()
+				for _, s := range b.axe(string(axe)) {
+					t.Errorf("all open: %s", s)
+				}
+				eval[any](b, `document.documentElement.removeAttribute("lang")`)
+				if len(b.axe(string(axe))) == 0 {
+					t.Error("axe has nothing to say of a page without a language")
+				}
+			})
+		}
+	}
+}
+
+// axe returns what axe complains of. It is run by the browser's protocol, which the page's policy does not stop.
+func (b *tab) axe(source string) []string {
+	b.Helper()
+	eval[bool](b, source+"\n;window.complaints = undefined; true")
+	eval[bool](b, `axe.run().then((r) => window.complaints = r.violations.flatMap((v) => v.nodes.map((n) => v.id + ": " + n.html.slice(0, 200))),
+		(e) => window.complaints = ["axe failed: " + e]) && true`)
+	b.wait("window.complaints")
+	return eval[[]string](b, "window.complaints")
+}
+
 // wordless returns how many sliders have no words for where they stand. The accessibility tree of the protocol has the
 // number in any case, so the element is asked.
 func (b *tab) wordless() int {

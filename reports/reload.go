@@ -74,8 +74,13 @@ func reloadLines(c *result.Cell, verbose bool) []string {
 		add("%s", r.Verdict)
 	}
 	if verbose {
+		seen := map[string]bool{"": true} // most have the same
 		for _, f := range r.Examples {
 			add("%s", lossLine(f))
+			if stack := strings.Join(f.Stack, " < "); !seen[stack] {
+				seen[stack] = true
+				add("its stack in the kernel: %s", stack)
+			}
 		}
 	}
 	return lines

@@ -1,7 +1,6 @@
 package reports
 
 import (
-	"bytes"
 	"encoding/xml"
 	"errors"
 	"flag"
@@ -264,7 +263,8 @@ func reloads() *result.Run {
 	}
 	off := cell("off", result.Pass, 26, result.LossCause{Why: "in the accept queue of a listener that closed", Whose: result.OfKernel, By: "nginx", Count: 26})
 	off.Examples = []result.LostFlow{{At: 0.2, Cycle: 1, Client: netip.MustParseAddrPort("127.0.1.3:4711"), Server: server, End: "reset before a byte", Phase: "reply",
-		Why: "in the accept queue of a listener that closed", By: "nginx (process 9)", Reason: "TCP_STATE", State: "CLOSE"}}
+		Why: "in the accept queue of a listener that closed", By: "nginx (process 9)", Reason: "TCP_STATE", State: "CLOSE",
+		Stack: []string{"tcp_send_active_reset", "inet_child_forget", "inet_csk_listen_stop"}}}
 	p := 0.0286
 	sysctl := cell("sysctl", result.Fail, 3, result.LossCause{Why: "accepted, and closed by the server without a reply", Whose: result.OfApplication, Count: 3})
 	sysctl.P, sysctl.Verdict, sysctl.Void, sysctl.Missed = &p, "sysctl removes the kernel's part", 2, 5
@@ -294,7 +294,7 @@ func hostile() *result.Run {
 	c.Status, c.Control = result.Fail, result.Uncontrolled
 	huge := math.Inf(1)
 	c.Stream = &result.Stream{Reloads: -1 << 62, Connections: 1 << 62, Lost: 1 << 62, Refused: 1 << 62, Least: &huge, Most: &huge, Losses: result.Losses{EmptyReply: -1 << 62}}
-	evils := result.LostFlow{At: huge, End: evil, Phase: evil, Why: evil, By: evil, Reason: evil, State: evil}
+	evils := result.LostFlow{At: huge, End: evil, Phase: evil, Why: evil, By: evil, Reason: evil, State: evil, Stack: []string{evil}}
 	c.Reload = &result.Reload{
 		Server: []string{evil}, Load: evil, Lost: -1 << 62, Connections: 1 << 62, PerMillion: huge, Pause: huge, Verdict: evil, Untraced: evil, P: &huge,
 		Cycles: []result.ReloadCycle{{At: -huge, To: 1e8, Steps: []result.ReloadStep{{At: huge, Last: math.NaN(), Changed: true, Holders: -1}},
@@ -333,15 +333,7 @@ func timed() *result.Run {
 
 func render(t *testing.T, format string, run *result.Run, o Options) string {
 	t.Helper()
-	f, err := Lookup(format)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var buf bytes.Buffer
-	if err := f.Render(&buf, run, o); err != nil {
-		t.Fatal(err)
-	}
-	return buf.String()
+	return renderAll(t, format, []*result.Run{run}, o)
 }
 
 func TestGolden(t *testing.T) {
@@ -409,6 +401,16 @@ func TestVerboseExplains(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestForeignStatus: a status that no rpmig writes stands in the table, too, and does not break its columns.
+func TestForeignStatus(t *testing.T) {
+	run := &result.Run{Header: mixed().Header, Cells: []result.Cell{play("quiz1", "ipv4", "off", 1), play("quiz1", "ipv4", "off", 2)}}
+	run.Cells[1].Status = "INCONCLUSIVE\x1b[2J"
+	text := render(t, "text", run, Options{})
+	if !strings.Contains(text, "1 PASS") || !strings.Contains(text, "1 INCONCL") || strings.ContainsRune(text, '\x1b') {
+		t.Error(text)
 	}
 }
 
@@ -774,7 +776,7 @@ func (b broken) Write([]byte) (int, error) { return 0, b.err }
 func TestRenderReportsWriteErrors(t *testing.T) {
 	want := errors.New("broken pipe")
 	for _, f := range Formats() {
-		if err := f.Render(broken{want}, mixed(), Options{}); !errors.Is(err, want) {
+		if err := f.Render(broken{want}, []*result.Run{mixed()}, Options{}); !errors.Is(err, want) {
 			t.Errorf("%s: want %v, got %v", f.Name, want, err)
 		}
 	}

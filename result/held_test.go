@@ -95,7 +95,7 @@ func unchecked(t *testing.T, h Header, cells ...Cell) string {
 		t.Fatal(err)
 	}
 	for _, c := range cells {
-		if err := w.line(filled(c)); err != nil {
+		if err := w.line(filled(c), nil); err != nil {
 			t.Fatal(fmt.Errorf("%s: %w", c.ID(), err))
 		}
 	}

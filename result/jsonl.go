@@ -43,7 +43,7 @@ func NewWriter(w io.Writer, h Header) (*Writer, error) {
 	h.Schema = Schema
 	lw := &Writer{w: w}
 	h.fill()
-	if err := lw.line(h); err != nil {
+	if err := lw.line(h, nil); err != nil {
 		return nil, err
 	}
 	return lw, nil
@@ -54,22 +54,25 @@ func NewWriter(w io.Writer, h Header) (*Writer, error) {
 //
 // After an underlying write has failed, every later Write returns that first error: part of a line may be in the file,
 // and Read forgives a cut line at the very end only.
-func (lw *Writer) Write(c *Cell) error {
+func (lw *Writer) Write(c *Cell) error { return lw.WriteChanged(c, nil) }
+
+// WriteChanged is Write of a cell whose JSON is changed before it is written. nil changes nothing.
+func (lw *Writer) WriteChanged(c *Cell, change func(text []byte) []byte) error {
 	if err := cmp.Or(validate(c), consistent(c)); err != nil {
 		return fmt.Errorf("write ledger: %w", err)
 	}
-	return lw.line(filled(*c))
+	return lw.line(filled(*c), change)
 }
 
 // End appends how a run ended that did not end by itself.
-func (lw *Writer) End(e Ending) error { return lw.line(endingLine{e}) }
+func (lw *Writer) End(e Ending) error { return lw.line(endingLine{e}, nil) }
 
 // endingLine is what a line holds that is neither the header nor a cell.
 type endingLine struct {
 	Ending Ending `json:"ending"`
 }
 
-func (lw *Writer) line(v any) error {
+func (lw *Writer) line(v any, change func([]byte) []byte) error {
 	if lw.err != nil {
 		return lw.err
 	}
@@ -79,7 +82,11 @@ func (lw *Writer) line(v any) error {
 	if err := enc.Encode(v); err != nil {
 		return fmt.Errorf("write ledger: %w", err)
 	}
-	if _, err := lw.w.Write(buf.Bytes()); err != nil {
+	text := buf.Bytes()
+	if change != nil {
+		text = append(change(text[:len(text)-1]), '\n')
+	}
+	if _, err := lw.w.Write(text); err != nil {
 		lw.err = fmt.Errorf("write ledger: %w", err)
 	}
 	return lw.err
@@ -145,6 +152,7 @@ func ReadAll(r io.Reader) ([]*Run, error) {
 
 func readAll(r io.Reader) (runs []*Run, err error) {
 	var run *Run // the last of them
+	said := words{}
 	err = scan(r, parseCell, func(h *Header) {
 		run = &Run{Header: *h}
 		runs = append(runs, run)
@@ -152,11 +160,53 @@ func readAll(r io.Reader) (runs []*Run, err error) {
 		if l.ending != nil {
 			run.Ending = l.ending
 		} else {
+			said.share(l.cell)
 			run.Cells = append(run.Cells, *l.cell)
 		}
 		return nil
 	})
 	return runs, err
+}
+
+// words are texts of which a ledger has the same many times: most of the objects that a run would have in memory.
+type words map[string]string
+
+// share makes a cell use those that are known already.
+func (w words) share(c *Cell) {
+	const most = 1 << 15
+	if len(w) > most {
+		clear(w)
+	}
+	one := func(s *string) {
+		if known, ok := w[*s]; ok {
+			*s = known
+		} else {
+			w[*s] = *s
+		}
+	}
+	for i := range c.Events {
+		e := &c.Events[i]
+		one(&e.Kind)
+		one(&e.Reason)
+		one(&e.State)
+		one(&e.Old)
+	}
+	for i := range c.Tables {
+		for j := range c.Tables[i].Sockets {
+			s := &c.Tables[i].Sockets[j]
+			one(&s.State)
+			one(&s.Name)
+		}
+	}
+	for i := range c.Checks {
+		k := &c.Checks[i]
+		one(&k.Name)
+		one(&k.Want)
+		one(&k.Got)
+	}
+	for i := range c.Steps {
+		one(&c.Steps[i].Name)
+	}
 }
 
 // line is a line of a ledger that is not its header: one of cell and ending is not nil.
@@ -300,20 +350,28 @@ func parseEnding(line []byte) (*Ending, bool) {
 
 func parseCell(line []byte, schema int) (*Cell, error) {
 	var c Cell
+	if err := c.parse(line, schema); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+// parse sets what a line says of the cell.
+func (c *Cell) parse(line []byte, schema int) error {
 	var err error
 	if schema == 1 {
 		err = c.parseSchema1(line)
 	} else {
-		err = json.Unmarshal(line, &c)
+		err = json.Unmarshal(line, c)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := cmp.Or(validate(&c), consistent(&c)); err != nil {
-		return nil, err
+	if err := cmp.Or(validate(c), consistent(c)); err != nil {
+		return err
 	}
-	c = filled(c)
-	return &c, nil
+	*c = filled(*c)
+	return nil
 }
 
 // word is what the parts of an ID may look like. An ID is used as a path below a

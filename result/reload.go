@@ -41,6 +41,7 @@ type Reload struct {
 	Examples []LostFlow `json:"examples,omitempty"` // the first connections that were lost
 	Output   []string   `json:"output,omitempty"`   // the last lines of the server's, where nothing could be concluded
 	Verdict  string     `json:"verdict"`            // what migration is worth to this server, in a sentence
+	More     int        `json:"more,omitempty"`     // where that cannot be told: after how many more cycles of each mode it could
 }
 
 // ReloadCycle is each step of a reload played once.
@@ -116,6 +117,7 @@ type LostFlow struct {
 	By     string         `json:"by,omitempty"`
 	Reason string         `json:"reason,omitempty"` // enum sk_rst_reason, without its prefix
 	State  string         `json:"state,omitempty"`  // of the socket that sent the reset
+	Stack  []string       `json:"stack,omitempty"`  // the kernel's functions that reset it, the innermost first, where no process had it
 }
 
 // Of is how many were lost by whose doing.

@@ -1,9 +1,10 @@
 //go:build linux
 
 // Command servers plays the recipes of docs/recipes with rpmig reload, and writes docs/SERVERS.md: what each server loses in a
-// reload, in each mode. It says what it skips, and why.
+// reload, in each mode. It says what it skips, and why. Where recipes are named, it plays only these, and leaves the other rows of the
+// page as they are.
 //
-//	go run ./bench/servers -rpmig bin/rpmig -recipes docs/recipes -o docs/SERVERS.md [-cycles 20] [NAME…]
+//	go run ./bench/servers -rpmig bin/rpmig -recipes docs/recipes -o docs/SERVERS.md [-cycles 12] [NAME…]
 package main
 
 import (
@@ -13,6 +14,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +29,7 @@ func main() {
 	rpmig := flag.String("rpmig", "bin/rpmig", "the program")
 	dir := flag.String("recipes", "docs/recipes", "the folder with the recipes")
 	to := flag.String("o", "docs/SERVERS.md", "write to this file")
-	cycles := flag.Int("cycles", 20, "of each recipe, in each mode")
+	cycles := flag.Int("cycles", 12, "of each recipe, in each mode")
 	flag.Parse()
 	if err := run(*rpmig, *dir, *to, *cycles, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "servers:", err)
@@ -62,23 +65,67 @@ func run(rpmig, dir, to string, cycles int, only []string) error {
 	if err := os.Setenv("TMPDIR", left); err != nil {
 		return err
 	}
-	var table bytes.Buffer
-	var kernel string
+	rows := map[string]string{}
 	for _, r := range all {
-		if missing := r.missing(); missing != "" {
-			fmt.Fprintf(os.Stderr, "servers: %s: skipped: there is no %s\n", r.name, missing)
-			continue
-		}
 		fmt.Fprintf(os.Stderr, "servers: %s\n", r.name)
-		played, err := r.play(program, cycles)
-		if err != nil {
-			return fmt.Errorf("%s: %w", r.name, err)
+		missing := r.missing()
+		var played *result.Run
+		if missing == "" {
+			if played, missing, err = r.play(program, cycles); err != nil {
+				return fmt.Errorf("%s: %w", r.name, err)
+			}
 		}
-		kernel = played.Header.Kernel
-		table.WriteString(r.row(played))
+		if missing != "" {
+			fmt.Fprintf(os.Stderr, "servers: %s: skipped: %s\n", r.name, missing)
+		}
+		rows[r.name] = r.row(played, missing)
 	}
-	page := fmt.Sprintf(head, cycles, kernel) + table.String() + foot
-	return os.WriteFile(to, []byte(page), 0o644)
+	kernel, err := release()
+	if err != nil {
+		return err
+	}
+	begin := fmt.Sprintf(head, cycles, kernel)
+	if len(only) > 0 {
+		old, err := os.ReadFile(to)
+		if err != nil {
+			return err
+		}
+		if err := keep(rows, string(old), begin); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(to, []byte(page(begin, rows)), 0o644)
+}
+
+// page is the whole, with the rows in the order of their names.
+func page(begin string, rows map[string]string) string {
+	var b strings.Builder
+	b.WriteString(begin)
+	for _, name := range slices.Sorted(maps.Keys(rows)) {
+		b.WriteString(rows[name])
+	}
+	return b.String() + foot
+}
+
+// keep adds the rows of a page that has the same beginning, and so the same kernel and number of cycles.
+func keep(rows map[string]string, old, begin string) error {
+	table, same := strings.CutPrefix(old, begin)
+	if !same {
+		return errors.New("the page is of another kernel or another number of cycles: name no recipe, and all of them are played")
+	}
+	for line := range strings.Lines(table) {
+		name, _, ok := strings.Cut(strings.TrimPrefix(line, "| ["), "](recipes/")
+		if ok && strings.HasPrefix(line, "| [") && rows[name] == "" {
+			rows[name] = line
+		}
+	}
+	return nil
+}
+
+// release is the kernel's.
+func release() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	return strings.TrimSpace(string(b)), err
 }
 
 const head = `# What servers lose when they are reloaded
@@ -132,39 +179,46 @@ func recipes(dir string, only []string) ([]recipe, error) {
 	return all, nil
 }
 
-// missing is the first program of "needs: PROGRAM=PACKAGE …" that is not there.
+// missing says which program of "needs: PROGRAM=PACKAGE …" is not there: the first.
 func (r *recipe) missing() string {
 	for need := range strings.FieldsSeq(r.head["needs"]) {
 		name, _, _ := strings.Cut(need, "=")
 		if _, err := exec.LookPath(name); err != nil {
 			if _, err := os.Stat("/usr/sbin/" + name); err != nil {
-				return name
+				return "there is no " + name
 			}
 		}
 	}
 	return ""
 }
 
-// play plays it. What it could not conclude is in the table, as ERROR.
-func (r *recipe) play(rpmig string, cycles int) (*result.Run, error) {
+// unavailable is the exit status of a recipe whose server is too old for it: EX_UNAVAILABLE. The last line that it prints says why.
+const unavailable = 69
+
+// play plays it, or tells what is missing. What it could not conclude is in the table, as ERROR.
+func (r *recipe) play(rpmig string, cycles int) (run *result.Run, missing string, err error) {
 	cmd := exec.Command("sh", r.path, "--format=jsonl", "--migrate=all", "--seed=1", fmt.Sprintf("--cycles=%d", cycles))
 	cmd.Env = append(os.Environ(), "RPMIG="+rpmig)
-	cmd.Stderr = os.Stderr
+	var said bytes.Buffer
+	cmd.Stderr = io.MultiWriter(os.Stderr, &said)
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		return nil, err
+		return nil, "", err
 	}
-	run, err := result.Read(bytes.NewReader(out))
-	if err != nil {
-		return nil, err
+	if exit != nil && exit.ExitCode() == unavailable {
+		lines := strings.Split(strings.TrimSpace(said.String()), "\n")
+		return nil, lines[len(lines)-1], nil
+	}
+	if run, err = result.Read(bytes.NewReader(out)); err != nil {
+		return nil, "", err
 	}
 	for _, c := range run.Cells {
 		if c.Status == result.Error {
 			fmt.Fprintf(os.Stderr, "servers: %s: %s: %s\n", r.name, c.Mode, c.Reason)
 		}
 	}
-	return run, nil
+	return run, "", nil
 }
 
 // version is what the server says of itself.
@@ -182,10 +236,14 @@ func (r *recipe) version() string {
 	return ""
 }
 
-// row is a line of the table.
-func (r *recipe) row(run *result.Run) string {
+// row is a line of the table. missing is why it was not played.
+func (r *recipe) row(run *result.Run, missing string) string {
 	cells := map[string]*result.Cell{}
 	verdict := ""
+	if missing != "" {
+		verdict = "not played: " + missing
+		run = &result.Run{}
+	}
 	for i := range run.Cells {
 		c := &run.Cells[i]
 		cells[c.Mode] = c

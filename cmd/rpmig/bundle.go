@@ -68,7 +68,7 @@ func (e *env) bundleCommand() *cli.Command {
 			if err := freeForBundle(to, c.Bool("force"), "rpmig bundle "+quote(from)+" -o "+quote(to)+" --force"); err != nil {
 				return err
 			}
-			saveMemory(from, 190)
+			saveMemory(190)
 			rec, err := readRuns(c.Context, from, true)
 			if err != nil {
 				return err
@@ -93,7 +93,7 @@ func (e *env) bundleCommand() *cli.Command {
 }
 
 func (e *env) checkBundle(c *cli.Context, name string) error {
-	saveMemory(name, 190)
+	saveMemory(190)
 	var checked *bundle.Checked
 	err := unlessEnded(c.Context, func() (err error) { // it may be a pipe without a writer
 		checked, err = readBundle(c.Context, name)

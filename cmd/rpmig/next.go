@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/rpmig/rpmig/migrate"
+	"github.com/rpmig/rpmig/reload"
 	"github.com/rpmig/rpmig/reports"
 	"github.com/rpmig/rpmig/result"
 )
@@ -34,12 +35,51 @@ func (e *env) next(c *cli.Context, format reports.Format, run *result.Run, dir s
 			fmt.Fprintf(e.stderr, "rpmig: why: rpmig explain %s\n", quote(filepath.Join(dir, id)))
 		}
 		fmt.Fprintf(e.stderr, "rpmig: the page: rpmig report %s --format=html >page.html\n", quote(dir))
+		e.nextReload(c, run)
+	case cell.Reload != nil:
+		if !c.Bool("v") && cell.Connections.Lost > 0 {
+			fmt.Fprintln(e.stderr, "rpmig: why: the same with -v tells of each lost connection")
+		}
+		e.nextReload(c, run)
+		if c.Command.Name == reloadName && len(cell.Reload.Cycles) > 0 {
+			packets := ""
+			if cell.Connections.Lost > 0 && !c.Bool("packets") {
+				packets = " --packets"
+			}
+			fmt.Fprintf(e.stderr, "rpmig: the page: the same with --out=evidence%s; then rpmig report evidence --format=html >page.html\n", packets)
+		}
 	default:
 		if !c.Bool("v") {
 			fmt.Fprintf(e.stderr, "rpmig: why: the same with -v; the story: rpmig explain %s\n", cell.Scenario)
 		}
 		fmt.Fprintln(e.stderr, "rpmig: next: rpmig run all --out=evidence")
 		fmt.Fprintln(e.stderr, "rpmig: then its page: rpmig report evidence --format=html >page.html")
+	}
+}
+
+// nextReload says with what to play reloads again, to learn what this run could not tell.
+func (e *env) nextReload(c *cli.Context, run *result.Run) {
+	if c.Command.Name != reloadName {
+		return
+	}
+	const with = "rpmig: next: the same with %s\n"
+	var cycles, more int
+	closed, migrates := false, false
+	for _, cell := range run.Cells {
+		if cell.Reload == nil {
+			continue
+		}
+		migrates = migrates || cell.Mode != "off"
+		cycles, more = max(cycles, len(cell.Reload.Cycles)), max(more, cell.Reload.More)
+		for _, cycle := range cell.Reload.Cycles {
+			closed = closed || slices.ContainsFunc(cycle.Steps, func(s result.ReloadStep) bool { return s.Closed > 0 })
+		}
+	}
+	switch {
+	case closed && !migrates:
+		fmt.Fprintf(e.stderr, with, "--migrate=off,sysctl,bpf tells what migration would save")
+	case more > 0:
+		fmt.Fprintf(e.stderr, with, fmt.Sprintf("--cycles=%d may tell whether migration helps", min(cycles+more, mostCycles)))
 	}
 }
 
@@ -103,6 +143,6 @@ func (e *env) mostRelevant(run *result.Run) *result.Cell {
 
 // byMode compares cells by the order of their modes.
 func byMode(a, b *result.Cell) int {
-	names := migrate.Names()
+	names := append(migrate.Names(), reload.ModeNames()...)
 	return cmp.Compare(slices.Index(names, a.Mode), slices.Index(names, b.Mode))
 }

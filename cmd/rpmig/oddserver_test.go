@@ -39,12 +39,16 @@ func oddserver() {
 	wait := flag.Duration("wait", 0, "before it listens")
 	exit := flag.Int("exit", -1, "end at once, with this status")
 	forks := flag.Int("forks", 0, "start so many other processes, which are no children of it")
-	files := flag.Int("files", 0, "open so many descriptors")
+	files := flag.Int("files", 0, "open so many descriptors, which those that are started inherit")
 	prints := flag.Bool("prints", false, "print without an end")
 	stubborn := flag.Bool("stubborn", false, "do nothing on TERM")
+	late := flag.Bool("late", false, "be a client, which tells only after some time that it was lost")
 	daemon := flag.Bool("daemon", false, "go on in another process, and end")
 	flag.Parse()
 
+	if *late {
+		lateClient()
+	}
 	if *exit >= 0 {
 		fmt.Println("there is no such directory")
 		os.Exit(*exit)
@@ -56,12 +60,12 @@ func oddserver() {
 		must(cmd.Start())
 		os.Exit(0)
 	}
-	for range *forks {
-		must(exec.Command("/bin/sh", "-c", "sleep 1000 & exit 0").Run())
-	}
 	for range *files {
 		_, err := unix.Open("/dev/null", unix.O_RDONLY, 0)
 		must(err)
+	}
+	for range *forks {
+		must(exec.Command("/bin/sh", "-c", "sleep 1000 & exit 0").Run())
 	}
 	if *prints {
 		go func() {
@@ -85,6 +89,20 @@ func oddserver() {
 			must(s.reload())
 		}
 	}
+}
+
+// lateClient is a client as on a machine that keeps it from running, in the midst of what comes after a reload.
+func lateClient() {
+	c, err := net.Dial("tcp", net.JoinHostPort(os.Getenv("RPMIG_ADDR"), os.Getenv("RPMIG_PORT")))
+	if err == nil {
+		_, _ = c.Write([]byte("x"))
+		_, err = c.Read(make([]byte, 4096))
+	}
+	if err != nil {
+		time.Sleep(800 * time.Millisecond)
+	}
+	must(err)
+	os.Exit(0)
 }
 
 func must(err error) {

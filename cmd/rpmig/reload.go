@@ -79,7 +79,7 @@ func (e *env) reloadCommand() *cli.Command {
 			&cli.PathFlag{Name: "cwd", Usage: "start it in `DIR`"},
 			&cli.StringFlag{Name: "uid", Usage: "start it as `USER`, a name or a number; takes root"},
 			&cli.StringFlag{Name: "trace", Value: "auto", Usage: "have the kernel tell why it resets: " + strings.Join(reloadTraces, ", ")},
-			boolFlag("packets", "", "keep the last packets of each connection that is lost, as a capture in --out; the tap costs the load some 13 % of its CPU"),
+			boolFlag("packets", "", "keep the last packets of each connection that is lost, as a capture in --out; the tap costs the load some 10 % more CPU"),
 			formatFlag(),
 			&cli.PathFlag{Name: "out", Usage: "write run.jsonl, and the captures of --packets, to `DIR`"},
 			&cli.PathFlag{Name: "bundle", Usage: "put the run into one `FILE`.tar.gz, as rpmig bundle does"},
@@ -159,6 +159,9 @@ func (e *env) reloadTo(c *cli.Context, cfg *reload.Config, terms *reload.Terms, 
 	case outcome == nil, err != nil && !errors.As(err, &servers):
 		return err
 	}
+	if c.Bool("v") {
+		fmt.Fprintf(e.stderr, "rpmig: time: %v\n", outcome.Phases())
+	}
 	for _, cell := range outcome.Cells(cfg, *terms, err) {
 		files := outcome.Files(*terms, cell.Mode)
 		if files.HasCapture() {
@@ -210,10 +213,7 @@ func reloadTracer(want string) (*trace.Tracer, string, error) {
 	if want == "off" {
 		return nil, "--trace=off", nil
 	}
-	// Of each connection they would tell several events, and nothing of why it was lost.
-	t, err := trace.OpenWith(trace.Options{Without: []string{
-		"tcp:tcp_receive_reset", "tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack", "sock:inet_sock_set_state", "skb:kfree_skb",
-	}})
+	t, err := reload.OpenTracer()
 	if err == nil && t.HostWide {
 		err = errors.Join(t.NoBPF, t.Close())
 	}
@@ -280,12 +280,14 @@ func reloadUsage(c *cli.Context, flag string, err error) error {
 	return &usageError{"--" + flag + ": " + err.Error(), c.Command.HelpName + " --help"}
 }
 
+const mostCycles = 100_000 // that --cycles may ask for
+
 // checkReload refuses numbers that are out of range, and words that contradict each other.
 func checkReload(c *cli.Context) error {
 	for _, f := range []struct {
 		name     string
 		min, max int
-	}{{"port", 1, math.MaxUint16}, {"cycles", 1, 100_000}, {"max-lost", 0, math.MaxInt32}, {"clients", 1, 10_000},
+	}{{"port", 1, math.MaxUint16}, {"cycles", 1, mostCycles}, {"max-lost", 0, math.MaxInt32}, {"clients", 1, 10_000},
 		{"status", 100, 599}, {"keep-alive", 1, 1000}} {
 		if n := c.Int(f.name); n < f.min || n > f.max {
 			return reloadUsage(c, f.name, fmt.Errorf("%d is not between %d and %d", n, f.min, f.max))

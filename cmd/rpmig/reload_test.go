@@ -3,16 +3,18 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/result"
@@ -76,6 +78,9 @@ func TestReloadModes(t *testing.T) {
 					if lost == 0 || c.Reload.Of(result.OfKernel)+c.Reload.Of(result.OfRace) != lost || c.Reload.Causes[0].By != "oddserver" {
 						t.Errorf("off: lost %d, %+v", lost, c.Reload.Causes)
 					}
+					if !slices.Contains(c.Reload.Examples[0].Stack, "inet_csk_listen_stop") && c.Reload.Examples[0].By != "" {
+						t.Errorf("off: its stack is not that of a listener that closes: %+v", c.Reload.Examples[0])
+					}
 				case lost > c.Reload.Of(result.OfRace):
 					t.Errorf("%s: %s, %+v", mode, c.Reason, c.Reload.Causes)
 				case mode != "bpf-drain" && c.Counters[result.MigrateSuccess] == 0:
@@ -85,6 +90,18 @@ func TestReloadModes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestReloadLate: what a client tells late is of the mode in which its connection was lost, and not of the next.
+func TestReloadLate(t *testing.T) {
+	t.Parallel()
+	needPlay(t)
+	// In the order of this seed each off is followed by sysctl.
+	args := reloadArgs("--cycles=3", "--seed=23", "--migrate=off,sysctl", "--clients=8", "--client=exec oddserver -late", "--reload=signal:HUP", "--", "oddserver")
+	cells := reloadCells(t, command(t, "rpmig", args...), 0)
+	if off, sysctl := cells["off"], cells["sysctl"]; off.Reload.Lost == 0 || sysctl.Reload.Lost > 0 {
+		t.Errorf("off: %s; sysctl: %s", off.Reason, sysctl.Reason)
 	}
 }
 
@@ -179,7 +196,7 @@ func TestReloadSeed(t *testing.T) {
 		}
 		return order
 	}
-	if diff := cmp.Diff(order(), order()); diff != "" {
+	if diff := gocmp.Diff(order(), order()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -230,6 +247,34 @@ func TestReloadEnds(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestReloadKilled: in whatever it is killed, nothing is left of it.
+func TestReloadKilled(t *testing.T) {
+	t.Parallel()
+	needPlay(t)
+	for name, tt := range map[string]struct{ setup, reload, server string }{
+		"in the setup":              {setup: "touch here; sleep 1000"},
+		"before the server listens": {setup: "touch here", server: "-wait=1000s"},
+		"before it answers":         {setup: "touch here", server: "-mute"},
+		"in a reload that hangs":    {reload: "touch here; sleep 1000"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := command(t, "rpmig", "reload", "--migrate=off", "--ready=1000s", "--deadline=1000s", "--warm-up=100ms",
+				"--setup="+cmp.Or(tt.setup, "true"), "--reload="+cmp.Or(tt.reload, "true"), "--", "oddserver", "-forks=20", cmp.Or(tt.server, "-listeners=1"))
+			p.start()
+			until(t, "it is there", func() bool {
+				_, err := os.Stat(filepath.Join(p.dir, "here"))
+				return err == nil
+			})
+			if err := p.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			<-p.ended
+			until(t, "no process is left", func() bool { return len(p.marked()) == 0 })
+		})
 	}
 }
 

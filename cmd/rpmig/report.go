@@ -6,9 +6,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 
 	"github.com/urfave/cli/v2"
 
@@ -39,7 +42,7 @@ func (e *env) reportCommand() *cli.Command {
 			if _, err := e.kcidb(c, format); err != nil {
 				return err
 			}
-			saveMemory(c.Args().First(), 160)
+			saveMemory(160)
 			rec, err := readRuns(c.Context, c.Args().First(), format.Stored)
 			if err != nil {
 				return err
@@ -57,17 +60,33 @@ func (e *env) reportCommand() *cli.Command {
 	}
 }
 
-// saveMemory makes the garbage collector keep to that many MiB, for a ledger of which all fits in there. Where it does not fit, it
-// would work without end, and is let alone.
-func saveMemory(path string, most int64) {
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		path = filepath.Join(path, ledgerName)
+// saveMemory makes the garbage collector keep to that many MiB. Where what is in use does not fit in there any more, it would work
+// without end, and is let alone from then on.
+func saveMemory(most int64) {
+	most <<= 20
+	debug.SetMemoryLimit(most)
+	afterCollections(func() (again bool) {
+		live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+		metrics.Read(live)
+		if live[0].Value.Uint64() <= uint64(most/5*4) {
+			return true
+		}
+		debug.SetGCPercent(100)
+		debug.SetMemoryLimit(math.MaxInt64)
+		return false
+	})
+}
+
+// afterCollections calls do each time that garbage was collected, for as long as it says so.
+func afterCollections(do func() (again bool)) {
+	type garbage struct{ _ *int }
+	var collected func(*garbage)
+	collected = func(*garbage) {
+		if do() {
+			runtime.SetFinalizer(&garbage{}, collected)
+		}
 	}
-	const inMemory = 3 // bytes, for each of the file
-	debug.SetGCPercent(100)
-	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Size()*inMemory < most<<20 {
-		debug.SetMemoryLimit(most << 20)
-	}
+	collected(nil)
 }
 
 // runDir is the folder of a run that was named as readLedger takes it.
@@ -108,10 +127,7 @@ func (e *env) renderAll(ctx context.Context, c *cli.Context, format reports.Form
 		if format.Name == "text" {
 			w.w = e.textOut()
 		}
-		if rec.names == nil && len(rec.runs) == 1 { // dir is its own folder
-			return format.Render(w, rec.runs[0], o)
-		}
-		return reports.RenderAll(w, format, rec.runs, o)
+		return format.Render(w, rec.runs, o)
 	}))
 }
 

@@ -32,7 +32,8 @@ type programs struct {
 	clock   int32 // the clock of the events
 	count   bool  // Options.misses
 	names   names
-	wakeup  *os.File // becomes readable when the ring is half full
+	stacks  map[uint32]*Stack // Event.Stack, by number; nil without Options.Stacks; guarded by mu
+	wakeup  *os.File          // becomes readable when the ring is half full
 	waker   sync.WaitGroup
 
 	mu       sync.Mutex // guards what follows, and the reading of the ring
@@ -78,6 +79,12 @@ func openPrograms(o Options) (_ *programs, err error) {
 	spec.Maps[probeMapEvents].MaxEntries = uint32(cmp.Or(o.Ring, defaultRing))
 	if err := t.fit(spec, types, !o.noTAI); err != nil {
 		return nil, err
+	}
+	if o.Stacks {
+		t.stacks = map[uint32]*Stack{}
+		if err := spec.Variables[probeVarWithStacks].Set(true); err != nil {
+			return nil, err
+		}
 	}
 	if err := spec.LoadAndAssign(&t.objs, &ebpf.CollectionOptions{
 		Programs: ebpf.ProgramOptions{KernelTypes: types},
@@ -386,11 +393,18 @@ func (w *bpfWatch) events(records []byte) ([]Event, error) {
 	if err != nil {
 		return nil, err
 	}
+	stacks, err := w.tracer.stacksOf(records)
+	if err != nil {
+		return nil, err
+	}
 	events := make([]Event, 0, len(records)/recordSize)
 	for record := range slices.Chunk(records, recordSize) {
 		e, err := parse(record, w.tracer.names, offset)
 		if err != nil {
 			return nil, err
+		}
+		if id, ok := stackOf(record); ok {
+			e.Stack = stacks[id]
 		}
 		events = append(events, e)
 	}

@@ -101,6 +101,10 @@ type Event struct {
 	Softirq  bool
 	PID, TID int
 
+	// Stack is by which of the kernel's functions an aborted socket that no process has was reset. It is nil without
+	// Options.Stacks, and where the kernel does not tell.
+	Stack *Stack
+
 	// By is how the event was attributed to the watched namespace. In a recording that is HostWide, Orphan, Flags, Seq and
 	// Ack are not set, nor are the ends of a Drop and the peer of a ResetSent by a listener. State is set only for ResetSent,
 	// Retransmit and StateChange.
@@ -180,6 +184,12 @@ func watchOf(record []byte) (id uint32, ok bool) {
 		return 0, false
 	}
 	return binary.LittleEndian.Uint32(record[16:]), true
+}
+
+// stackOf returns the number of a record's stack in the map of stacks.
+func stackOf(record []byte) (id uint32, ok bool) {
+	id = binary.LittleEndian.Uint32(record[84:])
+	return id - 1, id > 0
 }
 
 // parse reads a record. offset is how far the wall clock is ahead of the record's.

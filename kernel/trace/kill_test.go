@@ -109,8 +109,8 @@ func mustVanish(t *testing.T, has []thing, end func()) {
 	for _, x := range left(t, has) {
 		kinds[x.kind]++
 	}
-	// Four maps: the watches, the ring, the interrupted threads, and the constants.
-	if kinds["program"] != 8 || kinds["link"] != 8 || kinds["map"] != 4 || len(has) != 20 {
+	// Five maps: the watches, the ring, the stacks, the interrupted threads, and the constants.
+	if kinds["program"] != 8 || kinds["link"] != 8 || kinds["map"] != 5 || len(has) != 21 {
 		t.Fatalf("the kernel has %v of a tracer's %v", kinds, has)
 	}
 	end()

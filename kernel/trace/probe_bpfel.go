@@ -33,7 +33,8 @@ type probeEvent struct {
 	OldState uint8
 	Flags    uint8
 	Bits     uint8
-	Pad      [5]uint8
+	Pad      uint8
+	Stack    uint32
 }
 
 type probeWatch struct {
@@ -49,6 +50,7 @@ type probeWatch struct {
 const (
 	probeMapEvents            = "events"
 	probeMapInterrupted       = "interrupted"
+	probeMapStacks            = "stacks"
 	probeMapWatches           = "watches"
 	probeProgDrop             = "drop"
 	probeProgEnterSoftirq     = "enter_softirq"
@@ -65,6 +67,7 @@ const (
 	probeVarSendResetArgs     = "send_reset_args"
 	probeVarToBpf2go          = "to_bpf2go"
 	probeVarWakeAt            = "wake_at"
+	probeVarWithStacks        = "with_stacks"
 )
 
 // loadProbe returns the embedded CollectionSpec for probe.
@@ -125,6 +128,7 @@ type probeProgramSpecs struct {
 type probeMapSpecs struct {
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Interrupted *ebpf.MapSpec `ebpf:"interrupted"`
+	Stacks      *ebpf.MapSpec `ebpf:"stacks"`
 	Watches     *ebpf.MapSpec `ebpf:"watches"`
 }
 
@@ -139,6 +143,7 @@ type probeVariableSpecs struct {
 	SendResetArgs *ebpf.VariableSpec `ebpf:"send_reset_args"`
 	ToBpf2go      *ebpf.VariableSpec `ebpf:"to_bpf2go"`
 	WakeAt        *ebpf.VariableSpec `ebpf:"wake_at"`
+	WithStacks    *ebpf.VariableSpec `ebpf:"with_stacks"`
 }
 
 // probeObjects contains all objects after they have been loaded into the kernel.
@@ -163,6 +168,7 @@ func (o *probeObjects) Close() error {
 type probeMaps struct {
 	Events      *ebpf.Map `ebpf:"events"`
 	Interrupted *ebpf.Map `ebpf:"interrupted"`
+	Stacks      *ebpf.Map `ebpf:"stacks"`
 	Watches     *ebpf.Map `ebpf:"watches"`
 }
 
@@ -170,6 +176,7 @@ func (m *probeMaps) Close() error {
 	return _ProbeClose(
 		m.Events,
 		m.Interrupted,
+		m.Stacks,
 		m.Watches,
 	)
 }
@@ -185,6 +192,7 @@ type probeVariables struct {
 	SendResetArgs *ebpf.Variable `ebpf:"send_reset_args"`
 	ToBpf2go      *ebpf.Variable `ebpf:"to_bpf2go"`
 	WakeAt        *ebpf.Variable `ebpf:"wake_at"`
+	WithStacks    *ebpf.Variable `ebpf:"with_stacks"`
 }
 
 // probePrograms contains all programs after they have been loaded into the kernel.

@@ -97,6 +97,8 @@ enum kind {
 	DROP,
 };
 
+enum { STACK_DEPTH = 16 };
+
 enum bits {
 	HAS_SOCKET = 1,
 	HAS_SEGMENT = 2, // flags, seq and ack are a segment's
@@ -115,7 +117,8 @@ struct event {
 	__u16 src_port, dst_port;
 	__u16 family;
 	__u8 kind, state, old_state, flags, bits;
-	__u8 pad[5]; // named, since the verifier of older kernels wants all that is sent to have been written
+	__u8 pad; // named, since the verifier of older kernels wants all that is sent to have been written
+	__u32 stack; // its number in stacks, and 1; 0: none was taken
 };
 
 const struct event *to_bpf2go __attribute__((unused)); // types that no variable has are left out of the BTF
@@ -126,6 +129,7 @@ const volatile __u32 send_reset_args = 0;     // 2: sk, skb; 3: and the reason (
 const volatile __u32 kfree_skb_args = 0;      // 2: skb, location; 3: and the reason (5.17); 4: and the socket (6.11)
 const volatile __u64 pidns_dev = 0, pidns_ino = 0; // the PID namespace that pid and tid are of
 const volatile __u64 wake_at = 0;             // the reader is woken when that many bytes are in the ring
+const volatile bool with_stacks = false;      // of sockets that are aborted and that no process has
 
 struct watch {
 	__u32 id;
@@ -145,6 +149,14 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 20); // set anew by Open
 } events SEC(".maps");
+
+// Each different stack once. Of two that want the same place the second is not taken.
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
+	__uint(max_entries, 256);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, STACK_DEPTH * sizeof(__u64));
+} stacks SEC(".maps");
 
 // The thread that this CPU's softirq interrupts, and 1; 0: it runs none. On loopback softirqs run inline at the end of a
 // system call, so that the current thread says nothing; and the kernel's own word, the preemption count, is a per-CPU
@@ -351,6 +363,12 @@ int send_reset(struct bpf_raw_tracepoint_args *ctx)
 		e.bits |= in.bits;
 	} else {
 		put_ends(&e, sk, e.state, false);
+		if (with_stacks && e.bits & ORPHAN) {
+			long id = bpf_get_stackid(ctx, &stacks, 0);
+
+			if (id >= 0)
+				e.stack = id + 1;
+		}
 	}
 	return emit(w, &e);
 }

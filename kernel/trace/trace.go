@@ -45,7 +45,7 @@ type backend interface {
 // ErrClosed is the error of every call after Tracer.Close.
 var ErrClosed = errors.New("the tracer is closed")
 
-// Options ask for an unusual tracer, for tests: with too small a ring or too few tracepoints, the code that depends on the
+// Options ask for an unusual tracer. But for Stacks they are for tests: with too small a ring or too few tracepoints, the code that depends on the
 // trace has to notice.
 type Options struct {
 	Ring int // bytes, a power of two of pages, with Tracefs for each CPU; 0: the default
@@ -53,6 +53,7 @@ type Options struct {
 	// kernel has.
 	Without []string
 	Tracefs bool // perf events, even if BPF works
+	Stacks  bool // set Event.Stack; not with Tracefs
 	misses  bool // count Recording.Missed, which costs each watch a dozen system calls
 	noTAI   bool // use the clock of kernels before 6.1
 	noBTF   bool // as if the kernel had no BTF

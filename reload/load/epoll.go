@@ -58,8 +58,9 @@ type epoll struct {
 	turn    int32 // of the sources
 	conns   []conn
 	lists   [numLists]list
-	busy    int64 // how many are open
-	arrived int64 // of an open loop
+	busy    int64        // how many are open
+	arrived int64        // of an open loop
+	looked  atomic.Int64 // when it last began to look at all that had come
 	events  [maxEvents]unix.EpollEvent
 	buffer  [bufferSize]byte
 }
@@ -94,10 +95,9 @@ func (e *epoll) run(b *book) error {
 	defer unix.Close(e.fd)
 	e.book = b
 	used := threadCPU()
-	for told := e.told.Load(); told == running || told == stopping && e.busy > 0; told = e.told.Load() {
-		if err := e.round(); err != nil {
-			return err
-		}
+	var err error
+	for told := e.told.Load(); err == nil && (told == running || told == stopping && e.busy > 0); told = e.told.Load() {
+		err = e.round()
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -108,11 +108,12 @@ func (e *epoll) run(b *book) error {
 			closeSocket(int(c.fd))
 		}
 	}
-	return nil
+	return err
 }
 
 func (e *epoll) round() error {
-	n, errno := epollWait(e.fd, e.events[:], e.patience())
+	patience, began := e.patience(), clock.now()
+	n, errno := epollWait(e.fd, e.events[:], patience)
 	if errno != 0 && errno != unix.EINTR {
 		return fmt.Errorf("epoll_pwait2: %w", errno)
 	}
@@ -134,8 +135,14 @@ func (e *epoll) round() error {
 	if e.told.Load() == running {
 		e.begin(now)
 	}
+	if errno == 0 && n < maxEvents {
+		e.looked.Store(int64(began))
+	}
 	return nil
 }
+
+// seen is when it last looked at all connections: each open one is watched whenever it waits.
+func (e *epoll) seen() time.Duration { return time.Duration(e.looked.Load()) }
 
 // now says that the engine runs.
 func (e *epoll) now() time.Duration {
@@ -191,7 +198,7 @@ func (e *epoll) arrive(now time.Duration) {
 		e.arrived++
 		first := e.lists[idle].first
 		if first < 0 || e.lastStall.From < at && at <= e.lastStall.To {
-			e.notStarted(now)
+			e.notStarted()
 			continue
 		}
 		e.start(first, at)
@@ -203,7 +210,7 @@ func (e *epoll) start(i int32, began time.Duration) {
 	c := &e.conns[i]
 	fd, errno := newSocket(e.to.family())
 	if errno != 0 {
-		e.notStarted(e.beatAt)
+		e.notStarted()
 		e.rest(i)
 		return
 	}
@@ -231,7 +238,7 @@ func (e *epoll) start(i int32, began time.Duration) {
 		closeSocket(fd)
 		c.open = false
 		e.busy--
-		e.notStarted(e.beatAt)
+		e.notStarted()
 		e.rest(i)
 	default:
 		e.fail(i, errno)

@@ -1,8 +1,11 @@
 package load
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,6 +65,90 @@ func TestDue(t *testing.T) {
 	}
 }
 
+// TestSeen: as long as an engine is kept from looking, it has not seen what has become of its connections; and once it has, that is
+// in the counts.
+func TestSeen(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	const clients = 5
+	e, err := Start(t.Context(), Config{
+		To: listener.Addr().(*net.TCPAddr).AddrPort(), Clients: clients, Request: Request{HTTP: &HTTP{}}, Pause: time.Minute, Timeout: time.Minute,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = e.Stop(0) }()
+	var open []net.Conn
+	for range clients {
+		c, err := listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, c)
+	}
+	soon := func(what string, f func() bool) {
+		t.Helper()
+		for end := time.Now().Add(10 * time.Second); !f(); time.Sleep(ms) {
+			if time.Now().After(end) {
+				t.Fatal("not within 10 s: ", what)
+			}
+		}
+	}
+	soon("it looks", func() bool { return e.Seen() > 0 })
+	func() {
+		e.b.mu.Lock() // what an engine that the machine holds up does: nothing
+		defer e.b.mu.Unlock()
+		for _, c := range open {
+			_ = c.(*net.TCPConn).SetLinger(0)
+			_ = c.Close()
+		}
+		reset := Now()
+		time.Sleep(5 * tick)
+		if seen := e.Seen(); seen >= reset {
+			t.Errorf("it has seen what it was kept from %v before", seen-reset)
+		}
+	}()
+	reset := Now()
+	soon("it has seen the resets", func() bool { return e.Seen() >= reset })
+	if n := e.Counts().Lost(); n != clients {
+		t.Errorf("it has seen all, and counts %d lost of %d", n, clients)
+	}
+}
+
+// TestSeenCommand: a command has not told how it went before it has ended.
+func TestSeenCommand(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	begun, end := make(chan struct{}), make(chan struct{})
+	e, err := Start(t.Context(), Config{To: netip.MustParseAddrPort("127.0.0.1:1"), Clients: 1, Pause: time.Minute, Timeout: time.Minute, Command: []string{"true"},
+		Run: func(context.Context, []string, []string) (string, error) {
+			close(begun)
+			<-end
+			return "", errors.New("it has failed")
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	at := Now()
+	time.Sleep(ms)
+	if e.Seen() >= at {
+		t.Error("it has seen how a command ends that runs")
+	}
+	close(end)
+	for limit := time.Now().Add(10 * time.Second); e.Seen() < at && time.Now().Before(limit); time.Sleep(ms) {
+	}
+	if e.Counts()[WrongReply] != 1 || e.Seen() < at {
+		t.Errorf("%v, seen %v after its beginning", e.Counts(), e.Seen()-at)
+	}
+	if _, err := e.Stop(0); err != nil {
+		t.Error(err)
+	}
+}
+
 // answer serves clients, one after the other.
 func answer(listener net.Listener) {
 	var b [4096]byte
@@ -73,5 +160,38 @@ func answer(listener net.Listener) {
 		_, _ = c.Read(b[:])
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 		_ = c.Close()
+	}
+}
+
+// TestBehind: clients that are commands can be stopped while more of them are due than the machine can begin.
+func TestBehind(t *testing.T) {
+	c := Config{To: netip.MustParseAddrPort("127.0.0.1:1"), Rate: maxRate, MaxOpen: 1, Command: []string{"true"}}
+	if err := c.complete(); err != nil {
+		t.Fatal(err)
+	}
+	ns, err := openNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.close()
+	var told atomic.Int32
+	w, err := newWorkers(t.Context(), &c, &told, ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBook(&c)
+	b.r.From -= time.Hour
+	over := make(chan error, 1)
+	go func() { over <- w.run(b) }()
+	for end := time.Now().Add(10 * time.Second); b.sum() == (Counts{}) && time.Now().Before(end); time.Sleep(ms) {
+	}
+	told.Store(stopping)
+	select {
+	case err = <-over:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it did not stop")
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -128,6 +128,7 @@ func Now() time.Duration { return clock.now() }
 // Engine is a load that is running.
 type Engine struct {
 	b        *book
+	p        player
 	told     *atomic.Int32
 	cancel   context.CancelFunc // wakes who waits for nothing but a stop
 	leave    func() bool        // the caller's context
@@ -136,7 +137,10 @@ type Engine struct {
 }
 
 // player plays a load in the namespace of its thread, until it is told to stop or to quit.
-type player interface{ run(b *book) error }
+type player interface {
+	run(b *book) error
+	seen() time.Duration
+}
 
 // Start starts the load, in the network namespace of the calling thread: a caller who has changed into one has locked itself to
 // its thread. When it returns, the first connections begin. When the context ends, those that are open are given up.
@@ -168,7 +172,7 @@ func Start(ctx context.Context, c Config) (*Engine, error) {
 		ns.close()
 		return nil, err
 	}
-	e.b = newBook(&c)
+	e.p, e.b = p, newBook(&c)
 	go func() {
 		defer close(e.finished)
 		defer e.b.finish()
@@ -203,6 +207,13 @@ func (e *Engine) Snapshot() Report { return e.b.report() }
 
 // Counts is that of a Snapshot, and the engine does not wait for it.
 func (e *Engine) Counts() Counts { return e.b.sum() }
+
+// Lost are Report.Lost from an index on, so far, without their Interval.
+func (e *Engine) Lost(from int) []Lost { return e.b.lost(from) }
+
+// Seen is until when the engine has noticed what became of its connections: a loss of before that is in the report. Where the machine
+// holds the engine up it may lie well behind; with TLS and with commands it is when the oldest open connection began.
+func (e *Engine) Seen() time.Duration { return e.p.seen() }
 
 // Stop begins no more connections, waits up to a limit for those that are open, and returns the report. It may be called again.
 // The error is the generator's own: the report then ends where it happened.

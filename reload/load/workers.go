@@ -22,6 +22,8 @@ type workers struct {
 	ns   namespace
 	room int
 	play func(began time.Duration) (ok bool) // one connection
+	mine sync.Mutex                          // guards open
+	open map[*time.Duration]struct{}         // when those began that are being played
 	turn atomic.Int64                        // of the sources
 	jobs chan time.Duration                  // when a connection of an open loop is due
 	all  sync.WaitGroup
@@ -38,7 +40,8 @@ func newWorkers(ctx context.Context, c *Config, told *atomic.Int32, ns namespace
 	if c.Clients == 0 && c.MaxOpen == 0 {
 		room = min(room, defaultWorkers)
 	}
-	w := &workers{ctx: ctx, c: c, told: told, ns: ns, room: room, jobs: make(chan time.Duration), errs: make(chan error, 1)}
+	w := &workers{ctx: ctx, c: c, told: told, ns: ns, room: room, jobs: make(chan time.Duration), errs: make(chan error, 1),
+		open: map[*time.Duration]struct{}{}}
 	if len(c.Command) > 0 {
 		w.play = w.command
 	} else {
@@ -103,12 +106,12 @@ func (w *workers) alive() time.Duration {
 	return now
 }
 
-// arrive hands out the connections that are due, and returns when the next one is.
+// arrive hands out some of the connections that are due, and returns when the next one is. Where the rate is too high for this
+// machine, that has always passed.
 func (w *workers) arrive(arrived *int64, employed *int) time.Duration {
-	for {
+	for range launch {
 		at := w.r.From + time.Duration(float64(*arrived)/w.c.Rate*float64(time.Second))
-		now := w.alive()
-		if at > now {
+		if at > w.alive() {
 			return at
 		}
 		*arrived++
@@ -127,6 +130,7 @@ func (w *workers) arrive(arrived *int64, employed *int) time.Duration {
 			w.all.Go(func() { w.work(func() { w.employee(at) }) })
 		}
 	}
+	return 0
 }
 
 func (w *workers) inStall(at time.Duration) bool {
@@ -139,9 +143,8 @@ func (w *workers) inStall(at time.Duration) bool {
 func (w *workers) skip() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := clock.now()
-	w.beat(now)
-	w.notStarted(now)
+	w.beat(clock.now())
+	w.notStarted()
 }
 
 // work works in the namespace.
@@ -161,7 +164,7 @@ func (w *workers) work(f func()) {
 // client is one of a closed loop.
 func (w *workers) client() {
 	for w.told.Load() == running {
-		if !w.play(clock.now()) {
+		if !w.one(clock.now()) {
 			w.rest()
 		}
 	}
@@ -169,10 +172,33 @@ func (w *workers) client() {
 
 // employee is one of an open loop.
 func (w *workers) employee(at time.Duration) {
-	w.play(at)
+	w.one(at)
 	for at := range w.jobs {
-		w.play(at)
+		w.one(at)
 	}
+}
+
+// one plays a connection, and counts it as open meanwhile.
+func (w *workers) one(began time.Duration) (ok bool) {
+	w.mine.Lock()
+	w.open[&began] = struct{}{}
+	w.mine.Unlock()
+	ok = w.play(began)
+	w.mine.Lock()
+	defer w.mine.Unlock()
+	delete(w.open, &began)
+	return ok
+}
+
+// seen is when the oldest connection began that has not come to an end.
+func (w *workers) seen() time.Duration {
+	now := clock.now()
+	w.mine.Lock()
+	defer w.mine.Unlock()
+	for began := range w.open {
+		now = min(now, *began)
+	}
+	return now
 }
 
 // rest is what a client of a closed loop does after a connection that was not OK.
@@ -226,7 +252,7 @@ func (w *workers) write(m *meeting, end End, err error, took time.Duration) End 
 	now := clock.now()
 	w.beat(now)
 	if end == Void {
-		w.notStarted(now)
+		w.notStarted()
 		return end
 	}
 	end = w.judge(end, m.asked, m.late || !m.sentAll)
