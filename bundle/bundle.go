@@ -318,7 +318,7 @@ func renderRun(run *result.Run, format string) ([]byte, error) {
 		return nil, err
 	}
 	var b bytes.Buffer
-	err = f.Render(&b, run, reports.Options{Dir: "."}) // a bundle is a run's folder, packed
+	err = f.Render(&b, []*result.Run{run}, reports.Options{Dir: "."}) // a bundle is a run's folder, packed
 	return b.Bytes(), err
 }
 

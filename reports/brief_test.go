@@ -30,10 +30,10 @@ func TestBrief(t *testing.T) {
 	}
 	for _, f := range Formats() {
 		var a, b bytes.Buffer
-		if err := f.Render(&a, whole, Options{}); err != nil {
+		if err := f.Render(&a, []*result.Run{whole}, Options{}); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.Render(&b, &brief, Options{}); err != nil {
+		if err := f.Render(&b, []*result.Run{&brief}, Options{}); err != nil {
 			t.Fatal(err)
 		}
 		if !f.Checks && !bytes.Equal(a.Bytes(), b.Bytes()) {

@@ -52,7 +52,7 @@ func TestKCIDBSchema(t *testing.T) {
 	var several strings.Builder
 	f, err := Lookup("kcidb")
 	if err == nil {
-		err = RenderAll(&several, f, []*result.Run{mixed(), repeated()}, Options{KCIDB: someKCIDB, Names: []string{"6.1", "6.18 x"}})
+		err = f.Render(&several, []*result.Run{mixed(), repeated()}, Options{KCIDB: someKCIDB, Names: []string{"6.1", "6.18 x"}})
 	}
 	if err != nil || valid(several.String()) != nil || !strings.Contains(several.String(), `"mylab:6.18.44-x86-6.18_x"`) {
 		t.Errorf("several kernels: %v, %v", err, valid(several.String()))

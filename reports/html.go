@@ -30,9 +30,8 @@ var (
 	pageJS string
 
 	htmlFuncs = template.FuncMap{
-		"mark": mark, "class": statusClass, "meaning": func(s result.Status) string { return meanings[s] },
-		"seconds": seconds, "printable": printable, "slots": slots, "alike": alike,
-		"sentence": sentence, "was": was, "command": command, "first": func(c []htmlCount) result.Status { return c[0].Status },
+		"mark": mark, "class": statusClass, "seconds": seconds, "printable": printable, "slots": slots, "alike": alike,
+		"sentence": sentence, "was": was, "plural": result.Plural,
 	}
 )
 
@@ -69,8 +68,12 @@ type htmlPage struct {
 	CSS           template.CSS
 	JS            template.JS
 	AnyTables     bool
+	Scenarios     bool // there are cells that are no server's reloads
 	DoubtSentence string
 }
+
+// Meaning explains a status.
+func (p *htmlPage) Meaning(s result.Status) string { return meaningsOf(p.Scenarios)[s] }
 
 // maxText is how many cells a page may have that says of each, as text, what happened. A larger one says so of what is not PASS, and
 // has the rest packed: a browser that has to build all of it would keep its reader waiting for seconds.
@@ -112,7 +115,7 @@ type htmlEntry struct {
 
 type htmlCount struct {
 	Status result.Status
-	N      int
+	N      int          // of the repeats; 0: all
 	Href   template.URL // of the first cell of that status that is shown
 }
 

@@ -22,7 +22,7 @@ type htmlDetails struct {
 	Client   string         // of the connection that is drawn
 	Resets   []string
 	Text     string // the timeline, where the page does not have it already
-	Many     bool
+	Many     bool   // one of several connections is drawn
 	Counters []htmlCounter
 }
 
@@ -42,7 +42,7 @@ type htmlStage struct {
 func (d *htmlDrawer) details(h *htmlCell) *htmlDetails {
 	c := h.Cell
 	out := &htmlDetails{
-		htmlCell: h, Last: len(c.Steps) - 1, Tables: len(c.Tables) > 0, Many: c.Connections.Staged > 1,
+		htmlCell: h, Last: len(c.Steps) - 1, Tables: len(c.Tables) > 0, Many: c.Connections.Staged > 1 && len(c.Flow) > 0,
 	}
 	if h.Timeline == "" && len(c.Flow) > 0 {
 		out.Text = d.alone.Timeline(c)
@@ -103,7 +103,8 @@ func (d *htmlDrawer) title(c *result.Cell) string {
 	return place(c) + " on " + printable(d.kernel)
 }
 
-// decisive returns the step at which a check that failed parted from what was expected, or in which the connection was reset, or in which it was seen at its new listener, or the last.
+// decisive returns the step at which a check that failed parted from what was expected, or in which the connection was reset, or in
+// which it was seen at its new listener, or the last.
 func decisive(c *result.Cell, views []view) int {
 	last := max(len(c.Steps)-1, 0)
 	if _, at := parted(c); at >= 0 {

@@ -69,6 +69,7 @@ func (p *htmlPage) add(run *kernelRun) {
 			doubted = append(doubted, c)
 		}
 		p.AnyTables = p.AnyTables || len(c.Tables) > 0
+		p.Scenarios = p.Scenarios || c.Reload == nil
 	}
 	k.Uncontrolled = places(doubted)
 	p.AnyStreams = p.AnyStreams || len(k.Streams) > 0
@@ -142,7 +143,7 @@ func renderPages(w io.Writer, all []*kernelRun, _ Options) error {
 				if entries[r.Scenario][s] == nil {
 					entries[r.Scenario][s] = make([]htmlEntry, len(all))
 				}
-				entries[r.Scenario][s][i] = e.brief()
+				entries[r.Scenario][s][i] = e
 			}
 		}
 	}
@@ -175,17 +176,6 @@ func (p *htmlPage) Blocks() [][]*htmlRow { return blocks(rowsOf(p.Sections), p.L
 
 // Blocks are the groups of the matrix.
 func (h *htmlCompared) Blocks() [][]*htmlGroup { return blocks(h.Groups, h.lean) }
-
-// brief is an entry whose counts tell a number only where repeats differ.
-func (e htmlEntry) brief() htmlEntry {
-	e.Counts = slices.Clone(e.Counts)
-	for i := range e.Counts {
-		if e.Counts[i].N == e.Repeats {
-			e.Counts[i].N = 0
-		}
-	}
-	return e
-}
 
 // fill takes what is told of cells from entries.
 func (h *htmlCompared) fill(c *comparison, entries map[string]map[setting][]htmlEntry) {

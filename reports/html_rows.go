@@ -187,7 +187,7 @@ func (d *htmlDrawer) cell(c *result.Cell, anchor string) *htmlCell {
 		h.Doubtful = doubt
 	}
 	if c.Status != result.Pass {
-		h.Again = again(c)
+		h.Again = again(d.stories.header, c)
 	}
 	return h
 }
@@ -230,22 +230,19 @@ func newHTMLEntry(cells []*result.Cell, mode string, shown *htmlCell, first map[
 	}
 	e := htmlEntry{Mode: mode, Href: template.URL("#" + shown.Anchor)}
 	var sum result.Cell
-	count := map[result.Status]int{}
+	of := entry{count: map[result.Status]int{}}
 	for _, c := range cells {
 		if c.Mode == mode {
 			sum.Connections.Staged += c.Connections.Staged
 			sum.Connections.Survived += c.Connections.Survived
 			sum.Connections.Lost += c.Connections.Lost
-			count[c.Status]++
-			e.Repeats++
+			of.add(c)
 		}
 	}
-	e.Fact, e.Lost = sum.Fact(), sum.Connections.Lost > 0
-	for _, s := range slices.Concat(result.Statuses(), unknown(count)) {
-		if count[s] > 0 {
-			at := cmp.Or(first[[2]string{mode, string(s)}], shown.Anchor)
-			e.Counts = append(e.Counts, htmlCount{s, count[s], template.URL("#" + at)})
-		}
+	e.Fact, e.Lost, e.Repeats = sum.Fact(), sum.Connections.Lost > 0, of.repeats
+	for _, s := range of.statuses() {
+		at := cmp.Or(first[[2]string{mode, string(s.status)}], shown.Anchor)
+		e.Counts = append(e.Counts, htmlCount{s.status, s.n, template.URL("#" + at)})
 	}
 	return e
 }

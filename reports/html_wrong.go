@@ -24,6 +24,7 @@ type htmlCase struct {
 	Reason    string // where no check failed
 	Bugs      []htmlBug
 	Confirmed *result.Replay
+	Reload    bool   // of a server of the user's own: no known bug was looked for
 	Again     string // command that plays the first cell again
 }
 
@@ -96,7 +97,7 @@ func (d *htmlDrawer) newCase(c *result.Cell, anchor string) *htmlCase {
 	about := d.stories.header
 	next := &htmlCase{
 		Status: c.Status, Scenario: c.Scenario, Title: about.Title(c.Scenario), Reason: c.Reason, Bugs: bugsOf(about, c.Bug),
-		Confirmed: c.Confirmed, Again: again(c), First: partedOf(c, anchor),
+		Confirmed: c.Confirmed, Reload: c.Reload != nil, Again: again(about, c), First: partedOf(c, anchor),
 	}
 	if c.Status == result.Skip {
 		next.Title, next.First = "", nil
@@ -115,9 +116,17 @@ func (c *htmlCase) key() string {
 	return fmt.Sprintf("%q %q %q %q", c.Status, c.Scenario, why, c.Bugs)
 }
 
-// again is the command that plays a cell again, alone.
-func again(c *result.Cell) string {
-	return command([]string{"run", c.Scenario, "--family=" + c.Family, "--migrate=" + c.Mode, "-v"})
+// again is the command that plays a cell again, alone and in the kernel that it was played in. A server that was reloaded is none of
+// rpmig's scenarios: that is the command of the run.
+func again(h *result.Header, c *result.Cell) string {
+	if c.Reload != nil {
+		return command(h.Command)
+	}
+	args := []string{"run", c.Scenario, "--family=" + c.Family, "--migrate=" + c.Mode, "-v"}
+	if h.Guest != nil {
+		args = append(args, "--kernel="+h.Guest.From)
+	}
+	return command(args)
 }
 
 // command is what a shell takes for rpmig with these arguments.
@@ -187,6 +196,9 @@ func newHTMLBug(h *result.Header, bug result.Bug) htmlBug {
 		b.Releases = "In Linux since " + printable(bug.Since)
 		if len(bug.Fixed) > 0 {
 			b.Releases += ", fixed in " + printable(strings.Join(bug.Fixed, ", ")) + " and in what came after"
+		}
+		if len(bug.Still) > 0 {
+			b.Releases += ", not fixed in " + printable(strings.Join(bug.Still, ", "))
 		}
 		b.Releases += "."
 	}

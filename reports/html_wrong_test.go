@@ -64,6 +64,69 @@ func TestHTMLCases(t *testing.T) {
 	}
 }
 
+// TestHTMLOfReloads: a server that was reloaded is none of rpmig's scenarios, and the page says nothing of it that only holds for those.
+func TestHTMLOfReloads(t *testing.T) {
+	run := reloads()
+	run.Header.Command = []string{"reload", "--", "nginx", "-g", "daemon off;"}
+	page := render(t, "html", run, Options{})
+	sound(t, page)
+	_, text := parseHTML(t, unfold(t, page))
+	text = strings.Join(strings.Fields(text), " ")
+	for _, want := range []string{
+		"here a server was reloaded again and again under load", "how many of the connections of the clients were not lost",
+		"To play it again: rpmig reload -- nginx -g 'daemon off;'", "the server ended with exit status 3 before it listened on port 80",
+		reloadMeanings[result.Fail], "1 check, counters, captures",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("not on the page: %s", want)
+		}
+	}
+	for _, no := range []string{
+		"each cell below staged such a loss", "rpmig run reload/", "No known bug explains it", "all words and signs", "0 checks", "Drawn is one of",
+		meanings[result.Fail],
+	} {
+		if strings.Contains(text, no) {
+			t.Errorf("on the page: %s", no)
+		}
+	}
+	if strings.Contains(page, "<b>What saves it.</b> </p>") {
+		t.Error("it says what saves a connection, and then nothing")
+	}
+	run.Cells = append(run.Cells, quizzes().Cells...)
+	if page := render(t, "html", run, Options{}); !strings.Contains(page, "each cell below staged such a loss") || strings.Contains(page, "here a server was reloaded") {
+		t.Error("a page that has scenarios, too, is not told as theirs")
+	}
+}
+
+// TestHTMLAgain: a cell is played again in the kernel that it was played in.
+func TestHTMLAgain(t *testing.T) {
+	c := play("quiz1", "ipv6", "bpf", 3)
+	if got, want := again(&result.Header{Guest: &result.Guest{From: "my kernels/bzImage"}}, &c),
+		"rpmig run quiz1 --family=ipv6 --migrate=bpf -v '--kernel=my kernels/bzImage'"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestHTMLRepeats: an entry of the matrix says how many of its repeats came to what where they differ, on a page of many cells too,
+// and the fact once.
+func TestHTMLRepeats(t *testing.T) {
+	run := &result.Run{Header: mixed().Header}
+	for repeat := range maxText + 1 {
+		c := play("quiz1", "ipv4", "bpf", repeat+1)
+		if repeat == 7 {
+			fail(&c)
+		}
+		run.Cells = append(run.Cells, c)
+	}
+	run.Cells = append(run.Cells, play("quiz1", "ipv4", "off", 1))
+	run.Header.Cells = len(run.Cells)
+	_, text := parseHTML(t, render(t, "html", run, Options{}))
+	text = strings.Join(strings.Fields(text), " ")
+	if want := "quiz1 ipv40 of 1 lived ✓ PASS2500 of 2501 lived ✓ 2500 PASS✗ 1 FAIL"; !strings.Contains(text, want) {
+		t.Errorf("not on the page: %s\n%.3000s", want, text)
+	}
+}
+
 // TestHTMLBugLinks: a ledger may come from a stranger, and so may the link.
 func TestHTMLBugLinks(t *testing.T) {
 	for link, want := range map[string]bool{
@@ -85,6 +148,10 @@ func TestHTMLBugHere(t *testing.T) {
 		if got := newHTMLBug(&result.Header{Kernel: "6.6-x", Upstream: upstream}, bug).Here; got != want {
 			t.Errorf("%s: %s", upstream, got)
 		}
+	}
+	bug.Still = []string{"6.1.192", "6.6.30"}
+	if got, want := newHTMLBug(&result.Header{}, bug).Releases, "In Linux since 5.14, fixed in 6.12.86, 6.18.45 and in what came after, not fixed in 6.1.192, 6.6.30."; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
@@ -119,6 +186,12 @@ func TestSequenceFolds(t *testing.T) {
 	c := result.Cell{Steps: result.Steps{{Name: "a"}, {Name: "accept", At: 1}, {Name: "accept", At: 2}, {Name: "accept", At: 3}, {Name: "b", At: 4}, {Name: "accept", At: 5}}}
 	svg := sequence(&result.Header{}, &c)
 	if strings.Count(svg, ">accept × 3<") != 1 || strings.Count(svg, ">accept<") != 1 {
+		t.Error(svg)
+	}
+	// The step at which a check parted is drawn, and says so.
+	c.Checks = []result.Check{{Name: "accepted", Want: "3", Got: "1", Step: 3}}
+	svg = sequence(&result.Header{}, &c)
+	if strings.Count(svg, ">accept × ") != 0 || strings.Count(svg, ">accept<") != 4 || !strings.Contains(svg, "accepted: want 3, got 1") {
 		t.Error(svg)
 	}
 }

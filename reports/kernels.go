@@ -19,17 +19,19 @@ type kernelRun struct {
 	o    Options // Dir is its own folder
 }
 
-// RenderAll writes several runs, each in a kernel of its own, as one report. One run is written as Format.Render does.
-// o.Dir is the folder that holds the folder of each.
-func RenderAll(w io.Writer, f Format, runs []*result.Run, o Options) error {
+// Render writes a run, or several, each in a kernel of its own, as one report. It fails only where there is no run, and where w or the
+// encoding of a run fails.
+func (f Format) Render(w io.Writer, runs []*result.Run, o Options) error {
 	all := kernelRuns(runs, o)
-	switch len(all) {
-	case 0:
+	switch {
+	case len(all) == 0:
 		return errors.New("no run to report on")
-	case 1:
-		return f.Render(w, all[0].Run, all[0].o)
-	default:
+	case len(all) > 1:
 		return f.all(w, all, o)
+	case o.Names == nil: // o.Dir is its own folder
+		return f.one(w, runs[0], o)
+	default:
+		return f.one(w, all[0].Run, all[0].o)
 	}
 }
 

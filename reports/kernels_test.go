@@ -101,7 +101,7 @@ func renderAll(t *testing.T, format string, runs []*result.Run, o Options) strin
 		t.Fatal(err)
 	}
 	var buf bytes.Buffer
-	if err := RenderAll(&buf, f, runs, o); err != nil {
+	if err := f.Render(&buf, runs, o); err != nil {
 		t.Fatal(err)
 	}
 	return buf.String()
@@ -124,16 +124,16 @@ func TestKernelsGolden(t *testing.T) {
 	golden(t, "kernels-narrow.text", renderAll(t, "text", three(), Options{Dir: dir, Width: 60}))
 }
 
-// TestOneKernel: one run is written as if there were no others, from its own folder.
+// TestOneKernel: one run that has a name is written as one that has none, but from the folder of that name.
 func TestOneKernel(t *testing.T) {
 	for name, run := range runs() {
 		for _, f := range Formats() {
 			if name == "hostile" && f.Name == "jsonl" { // the ledger refuses it
 				continue
 			}
-			k := kernelRuns([]*result.Run{run}, Options{Dir: "out"})[0]
-			if diff := cmp.Diff(render(t, f.Name, run, k.o), renderAll(t, f.Name, []*result.Run{run}, Options{Dir: "out"})); diff != "" {
-				t.Errorf("%s: %s: -alone +as one of one:\n%s", name, f.Name, diff)
+			alone := render(t, f.Name, run, Options{Dir: "out/x"})
+			if diff := cmp.Diff(alone, render(t, f.Name, run, Options{Dir: "out", Names: []string{"x"}})); diff != "" {
+				t.Errorf("%s: %s: -alone +by its name:\n%s", name, f.Name, diff)
 			}
 		}
 	}
@@ -142,10 +142,10 @@ func TestOneKernel(t *testing.T) {
 func TestKernelsAreWrittenOrNot(t *testing.T) {
 	want := errors.New("broken pipe")
 	for _, f := range Formats() {
-		if err := RenderAll(broken{want}, f, three(), Options{}); !errors.Is(err, want) {
+		if err := f.Render(broken{want}, three(), Options{}); !errors.Is(err, want) {
 			t.Errorf("%s: want %v, got %v", f.Name, want, err)
 		}
-		if err := RenderAll(&bytes.Buffer{}, f, nil, Options{}); err == nil {
+		if err := f.Render(&bytes.Buffer{}, nil, Options{}); err == nil {
 			t.Errorf("%s: a report on nothing", f.Name)
 		}
 	}

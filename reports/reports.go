@@ -14,35 +14,35 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/rpmig/rpmig/result"
 )
 
 // Options are what a renderer may depend on besides the run.
 type Options struct {
-	Color   bool   // ANSI colours
-	Width   int    // of the terminal, in columns; none or more than 80 means 80, less than 40 means 40
-	Verbose bool   // the story, counters and checks of every cell
-	KCIDB   KCIDB  // of format kcidb
-	Dir     string // the run's folder, as the user named it; empty: not known, and no report says where evidence is
-	// Names are what RenderAll calls the runs, and the folders of each below Dir; nil: they are called after their kernels.
+	Color   bool  // ANSI colours
+	Width   int   // of the terminal, in columns; none or more than 80 means 80, less than 40 means 40
+	Verbose bool  // the story, counters and checks of every cell
+	KCIDB   KCIDB // of format kcidb
+	// Dir is the run's folder, as the user named it; of several runs, or of one that has a name, the folder that holds the folder of
+	// each. Empty: it is not known, and no report says where evidence is.
+	Dir string
+	// Names are those of the runs, and of the folders of each below Dir; nil: they are called after their kernels.
 	Names []string
 }
 
-// Format is a way to write a run. Render fails only where w or the run's encoding fails.
+// Format is a way to write a run, or several.
 type Format struct {
 	Name   string
 	Doc    string // one phrase
 	Story  bool   // it shows what happened inside each cell, even without Options.Verbose
 	Checks bool   // it shows the checks and steps of each cell, even without Options.Verbose
-	Stored bool   // Render takes a run whose cells are stored (result.Run), and holds no more than one of them at a time
-	Render func(w io.Writer, run *result.Run, o Options) error
+	Stored bool   // Render takes one run whose cells are stored (result.Run), and holds no more than one of them at a time
 	// Stream begins a report that is written while the run lasts, its cells in the order in which they end; nil: the format has
 	// none, as it needs to know the whole run first.
 	Stream func(w io.Writer) Stream
-	// all writes several runs, at least two: see RenderAll.
-	all func(w io.Writer, runs []*kernelRun, o Options) error
+	one    func(w io.Writer, run *result.Run, o Options) error
+	all    func(w io.Writer, runs []*kernelRun, o Options) error // at least two
 }
 
 // Stream is a report of which each cell is written as soon as it has ended. After an error the rest is not worth writing.
@@ -57,16 +57,16 @@ type Stream interface {
 // Formats lists every format, sorted by name.
 func Formats() []Format {
 	return []Format{
-		{"html", "one page to look at, with diagrams, for people", true, true, false, renderHTML, nil, renderPages},
-		{"jsonl", "the ledger itself, one JSON object a line", true, true, true, renderJSONL, streamJSONL, renderLedgers},
-		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", false, true, true, renderJUnit, nil, renderSuites},
-		{"kcidb", "tests for KernelCI's database, schema 5.3", false, true, false, renderKCIDB, nil, renderKCIDBs},
-		{"ktap", "KTAP version 1, as kernel tests print", false, false, true, renderTAP(ktapVersion), streamTAP(ktapVersion), renderNested},
-		{"lava", "the signals by which a LAVA job tells of results", false, false, false, renderLAVA, streamLAVA, renderLAVAs},
-		{"markdown", "what did not pass, or where kernels differ, as tables of Markdown", false, false, false, renderMarkdown, nil, renderMarkdowns},
-		{"nipa", "JSON as the workers of netdev's CI hand it in", false, false, false, renderNIPA, nil, renderNIPAs},
-		{"tap", "the same as TAP version 13, for other readers of TAP", false, false, true, renderTAP(tapVersion), streamTAP(tapVersion), renderFlat},
-		{"text", "tables and sentences, for people", false, false, true, renderText, nil, renderTexts},
+		{"html", "one page to look at, with diagrams, for people", true, true, false, nil, renderHTML, renderPages},
+		{"jsonl", "the ledger itself, one JSON object a line", true, true, true, streamJSONL, renderJSONL, renderLedgers},
+		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", false, true, true, nil, renderJUnit, renderSuites},
+		{"kcidb", "tests for KernelCI's database, schema 5.3", false, true, false, nil, renderKCIDB, renderKCIDBs},
+		{"ktap", "KTAP version 1, as kernel tests print", false, false, true, streamTAP(ktapVersion), renderTAP(ktapVersion), renderNested},
+		{"lava", "the signals by which a LAVA job tells of results", false, false, false, streamLAVA, renderLAVA, renderLAVAs},
+		{"markdown", "what did not pass, or where kernels differ, as tables of Markdown", false, false, false, nil, renderMarkdown, renderMarkdowns},
+		{"nipa", "JSON as the workers of netdev's CI hand it in", false, false, false, nil, renderNIPA, renderNIPAs},
+		{"tap", "the same as TAP version 13, for other readers of TAP", false, false, true, streamTAP(tapVersion), renderTAP(tapVersion), renderFlat},
+		{"text", "tables and sentences, for people", false, false, true, nil, renderText, renderTexts},
 	}
 }
 
@@ -110,34 +110,8 @@ func sorted(run *result.Run) []*result.Cell {
 	return cells
 }
 
-// printable escapes, as Go would, every character that does not show: reports reach terminals and XML parsers, and a
-// reason or a path may hold what somebody else wrote. Escape sequences and characters that XML 1.0 forbids are among
-// them.
-func printable(s string) string {
-	if plainText(s) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if unicode.IsPrint(r) {
-			b.WriteRune(r)
-			continue
-		}
-		q := strconv.QuoteRune(r)
-		b.WriteString(q[1 : len(q)-1])
-	}
-	return b.String()
-}
-
-// plainText tells whether a text is of nothing but printable ASCII, as most are.
-func plainText(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
-}
+// printable is a text as a report may show it.
+func printable(s string) string { return result.Printable(s) }
 
 // resetLine says all that is known of a reset: its frame, flavour, ends, time and step.
 func resetLine(c *result.Cell, r result.Reset) string {

@@ -33,8 +33,9 @@ func sequence(h *result.Header, c *result.Cell) string {
 	d := &diagram{y: seqTop}
 	views := walk(c)
 	client, known := flowClient(c)
+	check, at := parted(c)
 	last := 0.0
-	for i, m := range foldSteps(moments(h, c)) {
+	for i, m := range foldSteps(moments(h, c), at) {
 		if i > 0 && m.at-last >= seqWait && m.at-last < 1e6 {
 			d.y += 4
 			d.group(m.step, "wait")
@@ -46,7 +47,7 @@ func sequence(h *result.Header, c *result.Cell) string {
 		case stepMoment:
 			d.step(&m)
 			d.bars(views, m.step)
-			if check, at := parted(c); at == m.step {
+			if m.step == at {
 				said := fmt.Sprintf("%s: want %s, got %s", check.Name, check.Want, check.Got)
 				d.note(&moment{step: m.step, text: said}, "parted", "✗ ", "start", seqClient+10, 42)
 			}
@@ -80,12 +81,14 @@ func sequence(h *result.Header, c *result.Cell) string {
 	return svg.String()
 }
 
-// foldSteps makes one of steps that follow one another, have the same name, and have nothing to show between them.
-func foldSteps(all []moment) []moment {
+// foldSteps makes one of steps that follow one another, have the same name, and have nothing to show between them. The one at which a
+// check parted has that to show. Unlike fold it leaves rows of several moments alone, since the slider stops at each of their steps.
+func foldSteps(all []moment, parted int) []moment {
+	folds := func(m moment) bool { return m.kind == stepMoment && m.step != parted }
 	var out []moment
 	for i := 0; i < len(all); {
 		m, n := all[i], 1
-		for m.kind == stepMoment && i+n < len(all) && all[i+n].kind == stepMoment && all[i+n].text == m.text {
+		for folds(m) && i+n < len(all) && folds(all[i+n]) && all[i+n].text == m.text {
 			n++
 		}
 		if n > 1 {
@@ -305,11 +308,11 @@ func (d *diagram) connBar() {
 
 func (d *diagram) fate(c *result.Cell) {
 	class, words := "fate lived", "✓ "+c.Fact()
-	if c.Connections.Lost > 0 {
+	switch {
+	case c.Connections.Staged == 0:
+		class, words = "fate", c.Fact()
+	case c.Connections.Lost > 0:
 		class, words = "fate lost", "✕ "+c.Fact()
-	}
-	if c.Connections.Staged == 0 {
-		class = "fate"
 	}
 	d.y += 6
 	d.group(max(len(c.Steps)-1, 0), class)

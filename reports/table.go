@@ -11,6 +11,9 @@ import (
 // gap is the space between two columns of the table.
 const gap = 2
 
+// statusWidth is how wide a status is at most: one that is not rpmig's may be of any length.
+const statusWidth = 8
+
 // entry is one scenario, family and mode over all its repeats.
 type entry struct {
 	lived, staged int // connections
@@ -25,17 +28,38 @@ func (e *entry) add(c *result.Cell) {
 	e.count[c.Status]++
 }
 
-// words are its statuses: "PASS", and "19 PASS, 1 FAIL" where repeats differ.
-func (e *entry) words() string {
-	var parts []string
+// statusCount is a status, and how many of the repeats came to it; 0: all.
+type statusCount struct {
+	status result.Status
+	n      int
+}
+
+func (s statusCount) String() string {
+	if s.n == 0 {
+		return string(s.status)
+	}
+	return fmt.Sprintf("%d %s", s.n, s.status)
+}
+
+// statuses are those that its repeats came to.
+func (e *entry) statuses() (all []statusCount) {
 	for _, s := range slices.Concat(result.Statuses(), unknown(e.count)) {
 		switch n := e.count[s]; n {
 		case 0:
 		case e.repeats:
-			return string(s)
+			return []statusCount{{s, 0}}
 		default:
-			parts = append(parts, fmt.Sprintf("%d %s", n, s))
+			all = append(all, statusCount{s, n})
 		}
+	}
+	return all
+}
+
+// words are its statuses: "PASS", and "19 PASS, 1 FAIL" where repeats differ.
+func (e *entry) words() string {
+	var parts []string
+	for _, s := range e.statuses() {
+		parts = append(parts, s.String())
 	}
 	return strings.Join(parts, ", ")
 }
@@ -48,7 +72,7 @@ type table struct {
 	rows, modes []string
 	entries     map[[2]string]*entry // by row and mode
 	seen        map[result.Status]bool
-	cases       bool // there are cells that are no server's reloads
+	scenarios   bool // there are cells that are no server's reloads
 }
 
 // add adds the next cell, in the order of reports.
@@ -61,7 +85,7 @@ func (t *table) add(c *result.Cell) {
 	}
 	e.add(c)
 	t.seen[c.Status] = true
-	t.cases = t.cases || c.Reload == nil
+	t.scenarios = t.scenarios || c.Reload == nil
 	if len(t.rows) == 0 || t.rows[len(t.rows)-1] != key[0] {
 		t.rows = append(t.rows, key[0])
 	}
@@ -122,14 +146,15 @@ func (e *entry) lines(factWidth int) []tableCell {
 	}
 	fact := clip(e.fact(), factWidth)
 	lines := []tableCell{{before: fact}}
-	for _, s := range result.Statuses() {
-		switch n := e.count[s]; n {
-		case 0:
-		case e.repeats:
-			return []tableCell{{before: pad(fact, factWidth) + " ", text: string(s), style: statusStyles[s]}}
-		default:
-			lines = append(lines, tableCell{text: fmt.Sprintf("%d %s", n, s), style: statusStyles[s]})
+	for _, s := range e.statuses() {
+		style := statusStyles[s.status]
+		s.status = result.Status(clip(printable(string(s.status)), statusWidth))
+		cell := tableCell{text: s.String(), style: style}
+		if s.n == 0 {
+			cell.before = pad(fact, factWidth) + " "
+			return []tableCell{cell}
 		}
+		lines = append(lines, cell)
 	}
 	return lines
 }
@@ -194,15 +219,20 @@ var meanings = map[result.Status]string{
 	result.Error: "no conclusion",
 }
 
+// meaningsOf are those of cells of scenarios, or else of the reloads of servers.
+func meaningsOf(scenarios bool) map[result.Status]string {
+	if scenarios {
+		return meanings
+	}
+	return reloadMeanings
+}
+
 // legend explains what stands in the table and nothing else.
 func (p *page) legend(t *table) {
-	parts, meanings := []string{"n/m: n of m connections lived"}, meanings
-	if !t.cases {
-		meanings = reloadMeanings
-	}
+	parts := []string{"n/m: n of m connections lived"}
 	for _, s := range result.Statuses() {
 		if t.seen[s] {
-			parts = append(parts, fmt.Sprintf("%s: %s", s, meanings[s]))
+			parts = append(parts, fmt.Sprintf("%s: %s", s, meaningsOf(t.scenarios)[s]))
 		}
 	}
 	p.line("")

@@ -108,10 +108,7 @@ func (e *env) renderAll(ctx context.Context, c *cli.Context, format reports.Form
 		if format.Name == "text" {
 			w.w = e.textOut()
 		}
-		if rec.names == nil && len(rec.runs) == 1 { // dir is its own folder
-			return format.Render(w, rec.runs[0], o)
-		}
-		return reports.RenderAll(w, format, rec.runs, o)
+		return format.Render(w, rec.runs, o)
 	}))
 }
 
