@@ -23,7 +23,7 @@ const (
 
 	// When it is known whether a connection was lost. The load says so before it closes its end; what follows that is over soon. Of
 	// one that the server has reset it may not know yet.
-	afterClient = 3 * readEvery // the last frames may be in the next block of the ring
+	afterClient = readEvery
 	afterServer = 200 * time.Millisecond
 )
 
