@@ -49,10 +49,6 @@ type Ring struct {
 // Open mostly waits for an RCU grace period, some 15 ms. It returns an error that wraps EPERM if the thread lacks
 // CAP_NET_RAW in its namespace, and ENETDOWN if iface is not up.
 func Open(iface string, frames int) (*Ring, error) {
-	return open(iface, frames, unix.PROT_READ, (*Ring).filter)
-}
-
-func open(iface string, frames, protection int, once func(*Ring) error) (*Ring, error) {
 	if frames <= 0 {
 		return nil, fmt.Errorf("open packet socket on %s: a ring of %d frames", iface, frames)
 	}
@@ -62,16 +58,15 @@ func open(iface string, frames, protection int, once func(*Ring) error) (*Ring, 
 		return nil, fmt.Errorf("open packet socket on %s: %w", iface, err)
 	}
 	r := &Ring{fd: fd, iface: iface}
-	if err := r.set(frames, protection, once); err != nil {
+	if err := r.set(frames); err != nil {
 		r.Close()
 		return nil, err
 	}
 	return r, nil
 }
 
-// set sets the ring up. once has it record each frame once.
-func (r *Ring) set(frames, protection int, once func(*Ring) error) error {
-	if err := once(r); err != nil {
+func (r *Ring) set(frames int) error {
+	if err := r.filter(); err != nil {
 		return err
 	}
 	blocks := (frames + slotsPerBlock - 1) / slotsPerBlock
@@ -87,8 +82,13 @@ func (r *Ring) set(frames, protection int, once func(*Ring) error) error {
 	if err != nil {
 		return fmt.Errorf("set up a ring of %d frames on %s: %w", req.Frame_nr, r.iface, err)
 	}
-	if r.mem, err = unix.Mmap(r.fd, 0, blocks*blockSize, protection, unix.MAP_SHARED); err != nil {
-		return fmt.Errorf("map a ring of %d frames on %s: %w", req.Frame_nr, r.iface, err)
+	return r.record(blocks*blockSize, unix.PROT_READ)
+}
+
+// record maps the ring, which is of that size, and begins to record.
+func (r *Ring) record(size, protection int) (err error) {
+	if r.mem, err = unix.Mmap(r.fd, 0, size, protection, unix.MAP_SHARED); err != nil {
+		return fmt.Errorf("map a ring of %d bytes on %s: %w", size, r.iface, err)
 	}
 	dev, err := unix.NewIfreq(r.iface)
 	if err == nil {
@@ -113,12 +113,17 @@ func (r *Ring) set(frames, protection int, once func(*Ring) error) error {
 // dev_queue_xmit_nit (net/core/dev.c) makes the first copy in the context of the sender: when close() has returned, the
 // RST that it sent is in the ring. It is also made before any rule of the INPUT hook.
 func (r *Ring) filter() error {
-	program, err := bpf.Assemble([]bpf.Instruction{
+	return r.attach(
 		bpf.LoadExtension{Num: bpf.ExtType},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_OUTGOING, SkipFalse: 1},
 		bpf.RetConstant{Val: 1<<32 - 1},
 		bpf.RetConstant{Val: 0},
-	})
+	)
+}
+
+// attach attaches a filter.
+func (r *Ring) attach(instructions ...bpf.Instruction) error {
+	program, err := bpf.Assemble(instructions)
 	if err != nil {
 		return fmt.Errorf("assemble packet filter: %w", err)
 	}

@@ -173,7 +173,7 @@ func TestRing(t *testing.T) {
 // TestLive: what is read while it is recorded is each frame once, in order, also when the ring has come round.
 func TestLive(t *testing.T) {
 	inNamespace(t, func() error {
-		live, err := OpenLive("lo", slotsPerBlock) // one connection is a tenth to a third of it
+		live, err := OpenLive("lo", 2*liveBlock)
 		if err != nil {
 			return err
 		}
@@ -201,10 +201,49 @@ func TestLive(t *testing.T) {
 			}
 			all += len(flags)
 		}
+		if whole, err := live.Whole(); !whole || err != nil {
+			return fmt.Errorf("all was read, and it says %t, %w", whole, err)
+		}
 		for range 2 { // the kernel forgets what it has told
 			if received, lost, err := live.Recorded(); err != nil || received != all || lost != 0 {
 				return fmt.Errorf("%d received, %d lost, %w; want %d", received, lost, err, all)
 			}
+		}
+		return nil
+	})
+}
+
+// TestLiveLoses: a ring that nobody reads counts what it lost, and what it has is cut, as that of a Ring.
+func TestLiveLoses(t *testing.T) {
+	inNamespace(t, func() error {
+		live, err := OpenLive("lo", 1) // two blocks
+		if err != nil {
+			return err
+		}
+		defer live.Close()
+		for range 400 {
+			c, err := connect(netip.MustParseAddr("127.0.0.1"))
+			if err != nil {
+				return err
+			}
+			_, err = unix.Write(c.client, make([]byte, 5000))
+			if err := errors.Join(err, c.abort(), unix.Close(c.server), unix.Close(c.listener)); err != nil {
+				return err
+			}
+		}
+		received, lost, err := live.Recorded()
+		if err != nil {
+			return err
+		}
+		read, longest, cut := 0, 0, false
+		for end := time.Now().Add(10 * time.Second); read < received-lost && time.Now().Before(end); runtime.Gosched() {
+			live.Read(func(p Packet) {
+				read++
+				longest, cut = max(longest, len(p.Data)), cut || p.Length > 5000
+			})
+		}
+		if received < 2000 || lost == 0 || read != received-lost || longest != snapLen || !cut {
+			t.Errorf("%d received, %d lost, %d read, of which the longest has %d bytes; one was cut: %t", received, lost, read, longest, cut)
 		}
 		return nil
 	})

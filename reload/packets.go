@@ -18,7 +18,7 @@ const (
 	flowsKept  = 50_000   // connections at a time, most of which are about to be forgotten
 	lostKept   = 2_000    // connections that were lost
 	sortEvery  = 1024     // frames, so that those that came while the reader did not run take no more room than others
-	ringFrames = 64 << 10 // what comes while the reader does not run: most of a second at full speed
+	ringSize   = 16 << 20 // for what comes while the reader does not run: a second at full speed
 	readEvery  = 10 * time.Millisecond
 
 	// When it is known whether a connection was lost. The load says so before it closes its end; what follows that is over soon. Of
@@ -53,6 +53,7 @@ type packets struct {
 	offset time.Duration              // how far the wall clock is ahead of theirs
 	stop   chan struct{}
 	done   sync.WaitGroup
+	err    error
 
 	flows  map[ends]*flow
 	over   []*flow // in the order in which they ended
@@ -79,7 +80,7 @@ func keepPackets(port uint16, losses func(from int) []load.Lost) (*packets, erro
 	if err != nil {
 		return nil, err
 	}
-	live, err := capture.OpenLive("lo", ringFrames)
+	live, err := capture.OpenLive("lo", ringSize)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +95,7 @@ func keepPackets(port uint16, losses func(from int) []load.Lost) (*packets, erro
 				live.Read(p.add)
 				p.sort(time.Now())
 			case <-p.stop:
-				live.Read(p.add)
+				p.err = p.readAll(ticker.C)
 				return
 			}
 		}
@@ -109,12 +110,27 @@ func newPackets(port uint16, losses func(from int) []load.Lost, offset time.Dura
 	}
 }
 
+// readAll reads what has come so far, the last of which the kernel has not handed over yet.
+func (p *packets) readAll(tick <-chan time.Time) error {
+	const patience = time.Second
+	for deadline := time.Now().Add(patience); ; <-tick {
+		whole, err := p.live.Whole() // counted before it is read
+		p.live.Read(p.add)
+		if whole || err != nil || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
 // end stops the recording, when the load has stopped, and says how much it lost.
 func (p *packets) end() (received, lost int, err error) {
 	close(p.stop)
 	p.done.Wait()
 	defer p.live.Close()
 	p.sortAll()
+	if p.err != nil {
+		return 0, 0, p.err
+	}
 	return p.live.Recorded()
 }
 
