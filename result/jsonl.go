@@ -145,6 +145,7 @@ func ReadAll(r io.Reader) ([]*Run, error) {
 
 func readAll(r io.Reader) (runs []*Run, err error) {
 	var run *Run // the last of them
+	keep := keeper{}
 	err = scan(r, parseCell, func(h *Header) {
 		run = &Run{Header: *h}
 		runs = append(runs, run)
@@ -152,7 +153,7 @@ func readAll(r io.Reader) (runs []*Run, err error) {
 		if l.ending != nil {
 			run.Ending = l.ending
 		} else {
-			run.Cells = append(run.Cells, *l.cell)
+			run.Cells = append(run.Cells, *keep.cell(l.cell))
 		}
 		return nil
 	})

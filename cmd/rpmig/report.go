@@ -39,7 +39,7 @@ func (e *env) reportCommand() *cli.Command {
 			if _, err := e.kcidb(c, format); err != nil {
 				return err
 			}
-			saveMemory(c.Args().First(), 160)
+			saveMemory(c.Args().First(), 180)
 			rec, err := readRuns(c.Context, c.Args().First(), format.Stored)
 			if err != nil {
 				return err
@@ -63,10 +63,11 @@ func saveMemory(path string, most int64) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		path = filepath.Join(path, ledgerName)
 	}
-	const inMemory = 3 // bytes, for each of the file
-	debug.SetGCPercent(100)
+	const inMemory = 2 // bytes, for each of the file
 	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Size()*inMemory < most<<20 {
 		debug.SetMemoryLimit(most << 20)
+	} else {
+		debug.SetGCPercent(100)
 	}
 }
 
