@@ -13,6 +13,8 @@ VERSION ?= $(shell tag=$$(git describe --tags --match 'v[0-9]*' --dirty 2>/dev/n
 ARGS ?=
 TESTFLAGS ?=
 FUZZTIME ?= 10s
+# An extended regular expression: which targets, of lines such as ./result/skim_test.go:func FuzzSkim.
+FUZZ ?= .
 
 # Not a tool line of go.mod: it would bring hundreds of modules into it.
 LINTER_VERSION := v2.15.0
@@ -201,8 +203,8 @@ kernels-all: ## the same, with the kernels of other suites, as far as the machin
 	$(MAKE) kernels KERNELS='$(KERNELS) $(OTHER_KERNELS)'
 
 .PHONY: fuzz
-fuzz: ## run every fuzz target for FUZZTIME, 10s each
-	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | while IFS=: read -r file func; do \
+fuzz: ## run every fuzz target for FUZZTIME, 10s each; FUZZ='^./result/' runs those in result
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | grep -E '$(FUZZ)' | while IFS=: read -r file func; do \
 		name=$${func#func }; \
 		echo "$$(dirname "$$file") $$name"; \
 		go test "$$(dirname "$$file")" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s; \
@@ -252,10 +254,16 @@ kselftest: ## play a few cells by the kernel's own runner of selftests, which is
 	go test ./kselftest -count=1 -v
 
 .PHONY: bench
-bench: build ## measure rpmig beside the talk's two scripts, and its load beside wrk; needs root, takes five minutes
+bench: build ## measure rpmig beside the talk's two scripts, its load beside wrk, what recording costs, and rpmig compare; needs root, takes minutes
 	@$(call check,$(FOR_BENCH),deps)
 	go run ./bench -rpmig bin/rpmig $(ARGS)
 	CGO_ENABLED=0 go run ./bench/load
+	go test ./cmd/rpmig -run '^$$' -bench 'Compare$$' -benchtime 3x
+
+.PHONY: bench-load-long
+bench-load-long: ## whether a long load with the trace and the ring of packets stays as large as it is, and loses none; as root, ten minutes
+	@$(call check,$(FOR_BENCH),deps)
+	CGO_ENABLED=0 go run ./bench/load -for 10m $(ARGS)
 
 .PHONY: clean
 clean: ## remove what was built

@@ -3,7 +3,6 @@
 package capture
 
 import (
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -22,25 +21,30 @@ type Live struct {
 
 // OpenLive is Open for a Live. The ring has to hold what comes while nobody reads.
 func OpenLive(iface string, frames int) (*Live, error) {
-	r, err := open(iface, frames, unix.PROT_READ|unix.PROT_WRITE)
+	r, err := open(iface, frames, unix.PROT_READ|unix.PROT_WRITE, (*Ring).ignoreSent)
 	if err != nil {
 		return nil, err
 	}
 	return &Live{ring: r}, nil
 }
 
-// Read hands over what was recorded, in order, and waits for it no longer than the limit. The data of a packet are the ring's, and
-// gone when f returns.
-func (l *Live) Read(limit time.Duration, f func(Packet)) error {
-	fds := []unix.PollFd{{Fd: int32(l.ring.fd), Events: unix.POLLIN}}
-	if _, err := unix.Poll(fds, int(limit.Milliseconds())); err != nil && !errors.Is(err, unix.EINTR) {
-		return fmt.Errorf("wait for packets on %s: %w", l.ring.iface, err)
+// ignoreSent makes the ring record only what is received, which costs less than the filter of a Ring: what is sent is cloned before a
+// filter sees it. When a call that sends has returned, its frame need not be in the ring yet.
+func (r *Ring) ignoreSent() error {
+	if err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil { // Linux 4.20
+		return fmt.Errorf("ignore what %s sends: %w", r.iface, err)
 	}
+	return nil
+}
+
+// Read hands over what was recorded since, in order. It does not wait for more: who did would be woken by nearly each frame, at the
+// cost of who sends it. The data of a packet are the ring's, and gone when f returns.
+func (l *Live) Read(f func(Packet)) {
 	for {
 		slot := l.ring.mem[l.next*slotSize:][:slotSize]
 		h := (*unix.Tpacket2Hdr)(unsafe.Pointer(&slot[0]))
 		if atomic.LoadUint32(&h.Status)&unix.TP_STATUS_USER == 0 {
-			return nil
+			return
 		}
 		f(Packet{Time: time.Unix(int64(h.Sec), int64(h.Nsec)), Data: slot[h.Mac:][:h.Snaplen], Length: int(h.Len)})
 		atomic.StoreUint32(&h.Status, unix.TP_STATUS_KERNEL)

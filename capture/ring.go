@@ -49,10 +49,10 @@ type Ring struct {
 // Open mostly waits for an RCU grace period, some 15 ms. It returns an error that wraps EPERM if the thread lacks
 // CAP_NET_RAW in its namespace, and ENETDOWN if iface is not up.
 func Open(iface string, frames int) (*Ring, error) {
-	return open(iface, frames, unix.PROT_READ)
+	return open(iface, frames, unix.PROT_READ, (*Ring).filter)
 }
 
-func open(iface string, frames, protection int) (*Ring, error) {
+func open(iface string, frames, protection int, once func(*Ring) error) (*Ring, error) {
 	if frames <= 0 {
 		return nil, fmt.Errorf("open packet socket on %s: a ring of %d frames", iface, frames)
 	}
@@ -62,15 +62,16 @@ func open(iface string, frames, protection int) (*Ring, error) {
 		return nil, fmt.Errorf("open packet socket on %s: %w", iface, err)
 	}
 	r := &Ring{fd: fd, iface: iface}
-	if err := r.set(frames, protection); err != nil {
+	if err := r.set(frames, protection, once); err != nil {
 		r.Close()
 		return nil, err
 	}
 	return r, nil
 }
 
-func (r *Ring) set(frames, protection int) error {
-	if err := r.filter(); err != nil {
+// set sets the ring up. once has it record each frame once.
+func (r *Ring) set(frames, protection int, once func(*Ring) error) error {
+	if err := once(r); err != nil {
 		return err
 	}
 	blocks := (frames + slotsPerBlock - 1) / slotsPerBlock

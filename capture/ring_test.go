@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
@@ -167,6 +168,46 @@ func TestRing(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLive: what is read while it is recorded is each frame once, in order, also when the ring has come round.
+func TestLive(t *testing.T) {
+	inNamespace(t, func() error {
+		live, err := OpenLive("lo", slotsPerBlock) // one connection is a tenth to a third of it
+		if err != nil {
+			return err
+		}
+		defer live.Close()
+		all := 0
+		for round := range 50 {
+			c, err := connect(netip.MustParseAddr("127.0.0.1"))
+			if err == nil {
+				err = errors.Join(c.abort(), unix.Close(c.server), unix.Close(c.listener))
+			}
+			if err != nil {
+				return err
+			}
+			var flags []string
+			for end := time.Now().Add(10 * time.Second); len(flags) < 4 && time.Now().Before(end); runtime.Gosched() {
+				live.Read(func(p Packet) {
+					frames, _ := Decode([]Packet{p})
+					for _, f := range frames {
+						flags = append(flags, f.Flags.String())
+					}
+				})
+			}
+			if diff := cmp.Diff([]string{"S", "S.", ".", "R."}, flags); diff != "" {
+				return fmt.Errorf("round %d (-want +got):\n%s", round, diff)
+			}
+			all += len(flags)
+		}
+		for range 2 { // the kernel forgets what it has told
+			if received, lost, err := live.Recorded(); err != nil || received != all || lost != 0 {
+				return fmt.Errorf("%d received, %d lost, %w; want %d", received, lost, err, all)
+			}
+		}
+		return nil
+	})
 }
 
 // TestRingHoldsResetAtClose: a RST is in the ring once close has returned.

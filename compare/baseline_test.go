@@ -56,6 +56,22 @@ func TestBaselineOfSeveral(t *testing.T) {
 	}
 }
 
+// TestBaselineByHand: a line needs no more than a cell and its status, and nothing is said of the rest.
+func TestBaselineByHand(t *testing.T) {
+	sides, err := ReadBaseline(strings.NewReader(`{"rpmig_baseline":1}`+"\n"+`{"cell":"a.ipv4.sysctl","status":"FAIL"}`), "base")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Compare([]Pair{{sides[0], side("new", "6.1", map[string]string{"a": "PASS"})}}, Options{Alpha: DefaultAlpha})[0]
+	if fixed := c.Of(Fixed); len(fixed) != 1 || len(fixed[0].Sentences()) != 0 {
+		t.Errorf("%+v", c.Changes)
+	}
+	c = Compare([]Pair{{sides[0], side("new", "6.1", map[string]string{"a": "FAIL"})}}, Options{Alpha: DefaultAlpha})[0]
+	if len(c.Of(StillFailing)) != 1 {
+		t.Errorf("%+v", c.Changes)
+	}
+}
+
 func TestBaselineRefuses(t *testing.T) {
 	const head = `{"rpmig_baseline":1}` + "\n"
 	for name, text := range map[string]string{

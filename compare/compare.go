@@ -269,14 +269,19 @@ func (c *Comparison) finish(o Options, tested int) {
 	})
 }
 
-// ending is said of a new run that did not end by itself, where no cell tells of it: its kernel may have died when the last was over.
+// ending is said of a new run that is not whole, where no cell tells of it: its kernel may have died when the last was over, or what was
+// not played is a later repeat, or new.
 func (c *Comparison) ending() {
 	told := func(ch Change) bool { return ch.Exit == result.ExitSoftware }
-	if c.New.Ending == nil || slices.ContainsFunc(c.Changes, told) {
+	if !c.New.cut() || slices.ContainsFunc(c.Changes, told) {
 		return
 	}
+	why := fmt.Sprintf("the new run was cut short: %s", result.Plural(c.New.Missing, "cell is missing", "cells are missing"))
+	if c.New.Ending != nil {
+		why = "the new run did not end by itself: " + c.New.Ending.Why
+	}
 	ch := Change{}
-	ch.noConclusion("the new run did not end by itself: " + c.New.Ending.Why)
+	ch.noConclusion(why)
 	c.Changes = append(c.Changes, ch)
 }
 

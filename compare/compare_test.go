@@ -112,6 +112,7 @@ func compareOne(was, is string, edit func(old, changed *Side)) *Comparison {
 // TestKinds: what becomes of a cell, and the exit status of it.
 func TestKinds(t *testing.T) {
 	cutOld := func(old, _ *Side) { old.Missing = 1 }
+	lessNew := func(_, changed *Side) { changed.Missing = 1 }
 	cutNew := func(_, changed *Side) { changed.Ending = &result.Ending{Why: "it died"} }
 	for _, c := range []struct {
 		was, is string
@@ -146,6 +147,9 @@ func TestKinds(t *testing.T) {
 		{was: "PASS", is: "", edit: cutNew, kind: NoConclusion, exit: 70},
 		{was: "PASS", is: "PASS", edit: cutNew, kind: NoConclusion, exit: 70}, // it died when the last cell was over
 		{was: "", is: "PASS", edit: cutOld, kind: NoConclusion, exit: 70},
+		{was: "PASS", is: "", edit: lessNew, kind: NoConclusion, exit: 70},
+		{was: "PASS*9", is: "PASS*8", edit: lessNew, kind: NoConclusion, exit: 70}, // and the ninth play is not known
+		{was: "PASS*9", is: "PASS*8", edit: cutOld},                                // the old one has enough
 
 		// Repeats that agree among themselves are one result, however few they are.
 		{was: "PASS*2", is: "FAIL*2", kind: Regressed, exit: 1},

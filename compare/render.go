@@ -7,7 +7,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/rpmig/rpmig/result"
 )
@@ -203,9 +202,11 @@ func (ch *Change) Sentences() []string {
 		}
 		text := o.worst.reason
 		if bug := o.worst.bug; bug != "" && !strings.HasPrefix(text, bug) {
-			text = bug + ": " + text
+			text = strings.TrimSuffix(bug+": "+text, ": ")
 		}
-		said = append(said, lead+": "+text)
+		if text != "" { // a baseline need not have one
+			said = append(said, lead+": "+text)
+		}
 	}
 	if ch.Kind != StillFailing {
 		reason("was", ch.Old)
@@ -258,18 +259,18 @@ type (
 func renderJUnit(all []*Comparison) (string, error) {
 	out := junitSuites{Name: "rpmig compare"}
 	for _, c := range all {
-		suite := junitSuite{Name: printable(c.Old.name() + " and " + c.New.name())}
+		suite := junitSuite{Name: result.Printable(c.Old.name() + " and " + c.New.name())}
 		for i := range c.Changes {
 			ch := &c.Changes[i]
 			jc := junitCase{Name: string(ch.Kind), Class: "rpmig.compare"}
 			if ch.Scenario != "" {
-				jc.Name, jc.Class = printable(ch.String()), printable("rpmig.compare."+ch.Scenario)
+				jc.Name, jc.Class = result.Printable(ch.String()), result.Printable("rpmig.compare."+ch.Scenario)
 			}
 			what, said := fmt.Sprintf("%s: was %s, is %s", ch.Kind, ch.Old, ch.New), ch.Sentences()
 			if ch.Scenario == "" { // it is of the run as a whole
 				what, said = fmt.Sprintf("%s: %s", ch.Kind, ch.Why), nil
 			}
-			text := &junitText{printable(what), "\n" + printable(strings.Join(append([]string{what}, said...), "; ")) + "\n"}
+			text := &junitText{result.Printable(what), "\n" + result.Printable(strings.Join(append([]string{what}, said...), "; ")) + "\n"}
 			switch ch.Exit {
 			case result.ExitFail:
 				jc.Failure = text
@@ -290,18 +291,4 @@ func renderJUnit(all []*Comparison) (string, error) {
 	}
 	text, err := xml.MarshalIndent(out, "", "  ")
 	return xml.Header + string(text) + "\n", err
-}
-
-// printable escapes, as Go would, every character that does not show: what is compared may be anybody's.
-func printable(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		if unicode.IsPrint(r) {
-			b.WriteRune(r)
-			continue
-		}
-		q := strconv.QuoteRune(r)
-		b.WriteString(q[1 : len(q)-1])
-	}
-	return b.String()
 }

@@ -185,7 +185,7 @@ func say(b *strings.Builder, indent int, text string) {
 			lead, room = strings.Repeat(" ", indent+2), textWidth-indent-2
 		}
 	}
-	for _, word := range strings.Fields(printable(text)) {
+	for _, word := range strings.Fields(result.Printable(text)) {
 		for utf8.RuneCountInString(word) > room { // a path
 			if line != "" {
 				flush()
@@ -243,7 +243,7 @@ func renderMarkdown(all []*Comparison, v View) string {
 // plainText keeps a text from being Markdown or HTML.
 func plainText(s string) string {
 	var b strings.Builder
-	for _, r := range printable(s) {
+	for _, r := range result.Printable(s) {
 		if strings.ContainsRune("\\`*_[]<>|#~!&@", r) {
 			b.WriteByte('\\')
 		}

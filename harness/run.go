@@ -264,6 +264,7 @@ func (r *runner) confirm(ctx context.Context, p *played) (cut bool) {
 	if again.Cut {
 		return true
 	}
+	p.suspect.inherit(again.suspect)
 	p.Confirmed = &result.Replay{Status: again.Verdict.Status, Reason: again.Verdict.Reason}
 	p.Verdict.Confirm(again.Verdict)
 	return false
@@ -330,8 +331,13 @@ func (g *pendingGroup) end() {
 	var ended []*played
 	for i := range g.ended {
 		p := &g.ended[i]
-		accused := r.accuse(g.ctx, p)
-		if p.Verdict.Status == result.Fail && !accused && !r.o.NoConfirm && r.confirm(g.ctx, p) {
+		decided, cut := r.accuse(g.ctx, p)
+		if p.Verdict.Status == result.Fail && !decided && !cut && !r.o.NoConfirm {
+			if cut = r.confirm(g.ctx, p); !cut {
+				_, cut = r.accuse(g.ctx, p) // of what was reported meanwhile
+			}
+		}
+		if cut {
 			continue
 		}
 		if ended = append(ended, p); isOff(p.Mode) {

@@ -1,7 +1,6 @@
 package reload
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -11,13 +10,21 @@ import (
 
 	"github.com/rpmig/rpmig/capture"
 	"github.com/rpmig/rpmig/evidence"
+	"github.com/rpmig/rpmig/reload/load"
 )
 
 const (
 	framesKept = 12       // of a connection: the last ones
 	flowsKept  = 50_000   // connections at a time, most of which are about to be forgotten
-	lostKept   = 2_000    // connections that were reset, or have ended without a byte of the server's
+	lostKept   = 2_000    // connections that were lost
+	sortEvery  = 1024     // frames, so that those that came while the reader did not run take no more room than others
 	ringFrames = 64 << 10 // what comes while the reader does not run: most of a second at full speed
+	readEvery  = 10 * time.Millisecond
+
+	// When it is known whether a connection was lost. The load says so before it closes its end; what follows that is over soon. Of
+	// one that the server has reset it may not know yet.
+	afterClient = readEvery
+	afterServer = 200 * time.Millisecond
 )
 
 // ends are those of a connection.
@@ -25,58 +32,93 @@ type ends struct{ client, server netip.AddrPort }
 
 // flow is what is kept of a connection.
 type flow struct {
-	frames         []capture.Packet // the last ones
-	clientFIN      bool
-	serverFIN      bool
-	reset, replied bool
+	ends
+	frames                   []capture.Packet // the last ones
+	clientEnded, serverEnded bool             // by a FIN or a reset
+	over                     time.Time
 }
 
-// packets keeps the last frames of each connection until that has ended well.
+// about tells whether one of its frames is of about a time.
+func (f *flow) about(at time.Time) bool {
+	const apart = 2 * time.Second // the client may have been kept from looking
+	return slices.ContainsFunc(f.frames, func(frame capture.Packet) bool { return frame.Time.Sub(at).Abs() < apart })
+}
+
+// packets keeps the last frames of each connection until it is known that it was not lost. The frames do not tell: one that was
+// served ends by a reset as well, where its client or its server closes with something unread.
 type packets struct {
-	port  uint16
-	live  *capture.Live
-	stop  chan struct{}
-	done  sync.WaitGroup
-	err   error
-	flows map[ends]*flow
-	lost  map[ends][]*flow
-	kept  int // of lost
+	port   uint16
+	live   *capture.Live
+	losses func(from int) []load.Lost // of the load
+	offset time.Duration              // how far the wall clock is ahead of theirs
+	stop   chan struct{}
+	done   sync.WaitGroup
+
+	flows  map[ends]*flow
+	over   []*flow // in the order in which they ended
+	free   []*flow
+	since  int                  // the last sort, in frames
+	told   int                  // how many losses are known
+	losing map[ends][]time.Time // and when these were
+	lost   map[ends][]*flow
+	kept   int // of lost
 }
 
-func keepPackets(port uint16) (*packets, error) {
+// KeepPackets does what Config.Packets does, for those who measure what it costs. It returns the function that ends it, once the load
+// has stopped.
+func KeepPackets(port uint16, e *load.Engine) (end func() (received, lost int, err error), err error) {
+	p, err := keepPackets(port, e.Lost)
+	if err != nil {
+		return nil, err
+	}
+	return p.end, nil
+}
+
+func keepPackets(port uint16, losses func(from int) []load.Lost) (*packets, error) {
+	offset, err := wallOffset()
+	if err != nil {
+		return nil, err
+	}
 	live, err := capture.OpenLive("lo", ringFrames)
 	if err != nil {
 		return nil, err
 	}
-	p := &packets{port: port, live: live, stop: make(chan struct{}), flows: map[ends]*flow{}, lost: map[ends][]*flow{}}
+	p := newPackets(port, losses, offset)
+	p.live = live
 	p.done.Go(func() {
-		for ended := false; !ended && p.err == nil; {
+		ticker := time.NewTicker(readEvery)
+		defer ticker.Stop()
+		for {
 			select {
+			case <-ticker.C:
+				live.Read(p.add)
+				p.sort(time.Now())
 			case <-p.stop:
-				ended = true // and once more, for what has come meanwhile
-			default:
+				live.Read(p.add)
+				return
 			}
-			p.err = live.Read(20*time.Millisecond, p.add)
 		}
 	})
 	return p, nil
 }
 
-// end stops the recording, and says how much it lost.
+func newPackets(port uint16, losses func(from int) []load.Lost, offset time.Duration) *packets {
+	return &packets{
+		port: port, losses: losses, offset: offset, stop: make(chan struct{}),
+		flows: map[ends]*flow{}, losing: map[ends][]time.Time{}, lost: map[ends][]*flow{},
+	}
+}
+
+// end stops the recording, when the load has stopped, and says how much it lost.
 func (p *packets) end() (received, lost int, err error) {
 	close(p.stop)
 	p.done.Wait()
 	defer p.live.Close()
-	if p.err != nil {
-		return 0, 0, p.err
-	}
-	for key, f := range p.flows { // what has not ended, or in a way of which nothing is known
-		p.keep(key, f)
-	}
+	p.sortAll()
 	return p.live.Recorded()
 }
 
-// add sorts a frame in.
+// add adds a frame to its connection.
 func (p *packets) add(frame capture.Packet) {
 	s, ok := parseFrame(frame.Data)
 	if !ok {
@@ -90,45 +132,112 @@ func (p *packets) add(frame capture.Packet) {
 	}
 	f := p.flows[key]
 	begins := s.flags.Has(capture.SYN) && !s.flags.Has(capture.ACK)
-	if begins && f != nil && (f.clientFIN || f.serverFIN || f.reset) {
-		p.keep(key, f) // the ports are in use again
+	if begins && f != nil && (!f.over.IsZero() || f.clientEnded || f.serverEnded) { // the ports are in use again
+		p.finish(f, frame.Time)
 		f = nil
 	}
 	if f == nil {
 		if !begins || len(p.flows) >= flowsKept { // the last ACK of one that has been forgotten
 			return
 		}
-		f = &flow{}
+		f = p.place(key)
 		p.flows[key] = f
 	}
-	if frame.Data = bytes.Clone(frame.Data); len(f.frames) == framesKept {
-		f.frames = append(f.frames[:0], f.frames[1:]...)
+	f.add(frame)
+	reset := s.flags.Has(capture.RST)
+	if reset || s.flags.Has(capture.FIN) {
+		f.serverEnded, f.clientEnded = f.serverEnded || fromServer, f.clientEnded || !fromServer
 	}
-	f.frames = append(f.frames, frame)
-	f.replied = f.replied || fromServer && s.payload > 0
-	f.reset = f.reset || s.flags.Has(capture.RST)
-	if s.flags.Has(capture.FIN) {
-		f.serverFIN, f.clientFIN = f.serverFIN || fromServer, f.clientFIN || !fromServer
+	if reset || f.clientEnded && f.serverEnded {
+		p.finish(f, frame.Time)
 	}
-	if f.clientFIN && f.serverFIN && f.replied && !f.reset {
-		delete(p.flows, key)
+	if p.since++; p.since >= sortEvery {
+		p.sort(frame.Time)
 	}
 }
 
-// keep keeps a connection that may have been lost.
-func (p *packets) keep(key ends, f *flow) {
-	delete(p.flows, key)
-	if p.kept < lostKept {
-		p.kept++
-		p.lost[key] = append(p.lost[key], f)
+// finish takes a connection for one that has come to its end; what still comes belongs to it.
+func (p *packets) finish(f *flow, at time.Time) {
+	if f.over.IsZero() {
+		f.over = at
+		p.over = append(p.over, f)
 	}
+}
+
+// place is a flow that holds nothing, if possible one that has been forgotten.
+func (p *packets) place(key ends) *flow {
+	last := len(p.free) - 1
+	if last < 0 {
+		return &flow{ends: key, frames: make([]capture.Packet, 0, framesKept)}
+	}
+	f := p.free[last]
+	p.free = p.free[:last]
+	*f = flow{ends: key, frames: f.frames[:0]}
+	return f
+}
+
+// add copies a frame to where an earlier one was, if there was one.
+func (f *flow) add(frame capture.Packet) {
+	n := len(f.frames)
+	if n < framesKept {
+		f.frames = f.frames[:n+1]
+	} else {
+		n--
+		first := f.frames[0]
+		copy(f.frames, f.frames[1:])
+		f.frames[n] = first
+	}
+	frame.Data = append(f.frames[n].Data[:0], frame.Data...)
+	f.frames[n] = frame
+}
+
+// sort keeps, of the connections that are over, those that were lost, and forgets the others.
+func (p *packets) sort(now time.Time) {
+	p.since = 0
+	for _, l := range p.losses(p.told) {
+		p.told++
+		key := ends{l.Local, l.Remote}
+		p.losing[key] = append(p.losing[key], time.Unix(0, int64(l.Ended+p.offset)))
+	}
+	p.over = slices.DeleteFunc(p.over, func(f *flow) bool {
+		after := afterServer
+		if f.clientEnded {
+			after = afterClient
+		}
+		known := now.Sub(f.over) > after
+		if known {
+			p.keepIfLost(f)
+		}
+		return known
+	})
+}
+
+// sortAll does so with all that there are.
+func (p *packets) sortAll() {
+	now := time.Now()
+	for _, f := range p.flows {
+		p.finish(f, now)
+	}
+	p.sort(now.Add(time.Hour))
+}
+
+func (p *packets) keepIfLost(f *flow) {
+	if p.flows[f.ends] == f {
+		delete(p.flows, f.ends)
+	}
+	lost := slices.ContainsFunc(p.losing[f.ends], f.about)
+	if !lost || p.kept >= lostKept {
+		p.free = append(p.free, f)
+		return
+	}
+	p.kept++
+	p.lost[f.ends] = append(p.lost[f.ends], f)
 }
 
 // of is what was kept of a connection that ended at a time; nil: nothing.
 func (p *packets) of(key ends, at time.Time) []capture.Packet {
-	const apart = 2 * time.Second
 	for _, f := range p.lost[key] {
-		if last := f.frames[len(f.frames)-1]; last.Time.Sub(at).Abs() < apart {
+		if f.about(at) {
 			return f.frames
 		}
 	}

@@ -74,7 +74,7 @@ type Cycle struct {
 	From, To    time.Duration // CLOCK_MONOTONIC
 	Counters    kernel.Counters
 	Asked       migrate.Asked // of the program
-	Resets      []trace.Event // that the kernel sent, by its trace
+	Resets      []trace.Event // that the kernel sent on lost connections, by its trace
 	TraceLost   int           // events that are not there
 }
 
@@ -117,12 +117,14 @@ type run struct {
 	engine    *load.Engine
 	marks     int // how many intervals have begun
 	counting  *kernel.Counting
+	told      int           // how many losses are known
+	losing    map[ends]bool // whose they are
 }
 
 // Play plays it. The Outcome is nil only with an error. An error is a ServerError where it is the server's doing; where the context
 // has ended, the Outcome has the cycles until then, if there are any.
 func Play(ctx context.Context, c Config) (*Outcome, error) {
-	r := &run{Config: c, stuck: map[uint32]int{}}
+	r := &run{Config: c, stuck: map[uint32]int{}, losing: map[ends]bool{}}
 	r.out = Outcome{Skipped: map[string]string{}, Names: map[int]string{}}
 	if err := r.prepare(); err != nil {
 		return nil, err
@@ -222,17 +224,6 @@ func (r *run) play(ctx context.Context) error {
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
-	if r.Packets {
-		kept, err := keepPackets(r.Load.To.Port())
-		if err != nil {
-			return err
-		}
-		err = r.underLoad(ctx)
-		var endErr error
-		r.out.frames, r.out.framesLost, endErr = kept.end()
-		r.out.packets = kept
-		return cmp.Or(err, endErr)
-	}
 	return r.underLoad(ctx)
 }
 
@@ -241,13 +232,24 @@ func (r *run) underLoad(ctx context.Context) (err error) {
 	if r.engine, err = load.Start(ctx, r.Load); err != nil {
 		return err
 	}
+	if r.Packets {
+		r.out.packets, err = keepPackets(r.Load.To.Port(), r.engine.Lost)
+	}
+	if err == nil {
+		err = r.warmUp(ctx)
+	}
 	var limit time.Duration // for what is open in the end
-	if err = r.warmUp(ctx); err == nil {
+	if err == nil {
 		err, limit = r.cycles(ctx), r.Load.Timeout
 	}
 	report, loadErr := r.engine.Stop(limit)
+	r.forget()
 	r.out.Load = report
-	return cmp.Or(err, loadErr)
+	var endErr error
+	if r.out.packets != nil {
+		r.out.frames, r.out.framesLost, endErr = r.out.packets.end()
+	}
+	return cmp.Or(err, loadErr, endErr)
 }
 
 // start starts the server.
@@ -430,6 +432,7 @@ func (r *run) cycle(ctx context.Context, mode Mode) (err error) {
 	}
 	c.Asked = migrate.Asked{SYN: now.SYN - asked.SYN, Named: now.Named - asked.Named,
 		Established: now.Established - asked.Established, SYNRecv: now.SYNRecv - asked.SYNRecv, NewSYNRecv: now.NewSYNRecv - asked.NewSYNRecv}
+	r.forget() // a loss of this cycle may not be told yet
 	r.out.Cycles = append(r.out.Cycles, c)
 	return r.modes.settle()
 }
@@ -489,10 +492,25 @@ func (r *run) watch(c *Cycle) (stop func() error, err error) {
 		}
 		c.TraceLost = recording.Lost
 		for _, e := range recording.Events {
-			if e.Kind == trace.ResetSent {
+			if e.Kind == trace.ResetSent && e.Src.Port() == r.Load.To.Port() {
 				c.Resets = append(c.Resets, e)
 			}
 		}
 		return nil
 	}, nil
+}
+
+// forget forgets the resets of the last cycle that are of no loss: connections that were served can end so, too.
+func (r *run) forget() {
+	for _, l := range r.engine.Lost(r.told) {
+		r.told++
+		r.losing[ends{l.Local, l.Remote}] = true
+	}
+	if last := len(r.out.Cycles) - 1; last >= 0 {
+		r.out.Cycles[last].forget(r.losing)
+	}
+}
+
+func (c *Cycle) forget(lost map[ends]bool) {
+	c.Resets = slices.Clone(slices.DeleteFunc(c.Resets, func(e trace.Event) bool { return !lost[ends{e.Dst, e.Src}] }))
 }

@@ -134,6 +134,23 @@ var (
 	killed = trace.Event{State: "CLOSE", Reason: "TCP_ABORT_ON_CLOSE", PID: 7}
 )
 
+// TestForget: of the resets, those of lost connections are kept.
+func TestForget(t *testing.T) {
+	o := outcome(modes[1], queued, raced, killed)
+	lost := map[ends]bool{}
+	for _, l := range o.Load.Lost[:2] {
+		lost[ends{l.Local, l.Remote}] = true
+	}
+	o.Cycles[0].forget(lost)
+	var got []kind
+	for _, l := range o.losses(true) {
+		got = append(got, l.kind)
+	}
+	if !slices.Equal(got, []kind{inQueue, raceB, untold}) || len(o.Cycles[0].Resets) != 2 {
+		t.Errorf("%v, by %d resets", got, len(o.Cycles[0].Resets))
+	}
+}
+
 func TestCells(t *testing.T) {
 	off, sysctl, bpf := modes[0], modes[1], modes[2]
 	for name, tt := range map[string]struct {

@@ -10,6 +10,14 @@ import (
 	"github.com/rpmig/rpmig/result"
 )
 
+// OpenTracer opens a trace of what Play needs of it: the resets that are sent. All else would tell several events of each
+// connection, and nothing of why it was lost.
+func OpenTracer() (*trace.Tracer, error) {
+	return trace.OpenWith(trace.Options{Without: []string{
+		"tcp:tcp_receive_reset", "tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack", "sock:inet_sock_set_state", "skb:kfree_skb",
+	}})
+}
+
 // kind is why a connection was lost, and whose doing it was.
 type kind struct {
 	name  string

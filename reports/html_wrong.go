@@ -197,6 +197,9 @@ func newHTMLBug(h *result.Header, bug result.Bug) htmlBug {
 		if len(bug.Fixed) > 0 {
 			b.Releases += ", fixed in " + printable(strings.Join(bug.Fixed, ", ")) + " and in what came after"
 		}
+		if len(bug.Still) > 0 {
+			b.Releases += ", not fixed in " + printable(strings.Join(bug.Still, ", "))
+		}
 		b.Releases += "."
 	}
 	kernel := printable(cmp.Or(h.Upstream, h.Kernel))

@@ -149,6 +149,10 @@ func TestHTMLBugHere(t *testing.T) {
 			t.Errorf("%s: %s", upstream, got)
 		}
 	}
+	bug.Still = []string{"6.1.192", "6.6.30"}
+	if got, want := newHTMLBug(&result.Header{}, bug).Releases, "In Linux since 5.14, fixed in 6.12.86, 6.18.45 and in what came after, not fixed in 6.1.192, 6.6.30."; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }
 
 // TestCommand: what the page says can be pasted into a shell.

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/rpmig/rpmig/result"
 )
@@ -111,34 +110,8 @@ func sorted(run *result.Run) []*result.Cell {
 	return cells
 }
 
-// printable escapes, as Go would, every character that does not show: reports reach terminals and XML parsers, and a
-// reason or a path may hold what somebody else wrote. Escape sequences and characters that XML 1.0 forbids are among
-// them.
-func printable(s string) string {
-	if plainText(s) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if unicode.IsPrint(r) {
-			b.WriteRune(r)
-			continue
-		}
-		q := strconv.QuoteRune(r)
-		b.WriteString(q[1 : len(q)-1])
-	}
-	return b.String()
-}
-
-// plainText tells whether a text is of nothing but printable ASCII, as most are.
-func plainText(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
-}
+// printable is a text as a report may show it.
+func printable(s string) string { return result.Printable(s) }
 
 // resetLine says all that is known of a reset: its frame, flavour, ends, time and step.
 func resetLine(c *result.Cell, r result.Reset) string {

@@ -17,6 +17,8 @@ type Bug struct {
 	// Fixed lists the first release of each series that has the fix, such as 6.12.86, oldest first. Series that are newer
 	// than the last have it from their start.
 	Fixed []string `json:"fixed"`
+	// Still lists releases that are known to lack the fix, of series of which none is known to have it, oldest first.
+	Still []string `json:"still,omitempty"`
 	// Modes are those in which the bug can show: in all others its check says nothing of it. nil: every mode.
 	Modes []string `json:"modes,omitempty"`
 	// Check is the name of the one check that fails by it. A scenario of which several fail lists the bug with each of them.
@@ -37,7 +39,7 @@ const (
 // a hint and no more: distributions take fixes from later releases.
 //
 // Of a series that is older than the last one with the fix, and not listed, it is not known whether it got the fix or
-// was given up before.
+// was given up before; nor of what came after a release that still had the bug.
 func (b Bug) In(upstream string) Presence {
 	have, err := parseVersion(upstream)
 	if err != nil {
@@ -47,6 +49,11 @@ func (b Bug) In(upstream string) Presence {
 		return MayHave
 	} else if have.compare(since) < 0 {
 		return HasNot
+	}
+	for _, s := range b.Still {
+		if still, err := parseVersion(s); err == nil && have.series() == still.series() && have.compare(still) <= 0 {
+			return Has
+		}
 	}
 	var last version
 	for _, f := range b.Fixed {
@@ -74,26 +81,46 @@ func (b Bug) ShowsIn(mode string) bool { return b.Modes == nil || slices.Contain
 // Validate refuses a bug that
 //   - lacks its name, its line, its link or its check;
 //   - names a release that is not one of Linux;
-//   - does not list its fixes from the oldest series to the newest.
+//   - does not list its fixes from the oldest series to the newest, or what still has it;
+//   - is fixed in a series that still has it.
 func (b Bug) Validate() error {
 	if b.ID == "" || b.Doc == "" || b.Link == "" || b.Check == "" || len(b.Fixed) == 0 {
 		return fmt.Errorf("bug %q: half written", b.ID)
 	}
-	last, err := parseVersion(b.Since)
+	since, err := parseVersion(b.Since)
 	if err != nil {
 		return fmt.Errorf("bug %s: since %w", b.ID, err)
 	}
-	for _, f := range b.Fixed {
-		fixed, err := parseVersion(f)
-		if err != nil {
-			return fmt.Errorf("bug %s: fixed in %w", b.ID, err)
+	fixed, err := ascending(since, b.Fixed)
+	if err != nil {
+		return fmt.Errorf("bug %s: fixed in %w", b.ID, err)
+	}
+	still, err := ascending(since, b.Still)
+	if err != nil {
+		return fmt.Errorf("bug %s: still in %w", b.ID, err)
+	}
+	for _, s := range still {
+		if s.compare(fixed[len(fixed)-1]) > 0 || slices.ContainsFunc(fixed, func(f version) bool { return f.series() == s.series() }) {
+			return fmt.Errorf("bug %s: it is fixed in the series %v, and still there", b.ID, s.series())
 		}
-		if fixed.compare(last) <= 0 {
-			return fmt.Errorf("bug %s: %s does not come after what is before it", b.ID, f)
-		}
-		last = fixed
 	}
 	return nil
+}
+
+// ascending parses versions of which each is to come after what is before it.
+func ascending(last version, texts []string) ([]version, error) {
+	var all []version
+	for _, s := range texts {
+		v, err := parseVersion(s)
+		if err != nil {
+			return nil, err
+		}
+		if v.compare(last) <= 0 {
+			return nil, fmt.Errorf("%s, which does not come after what is before it", s)
+		}
+		all, last = append(all, v), v
+	}
+	return all, nil
 }
 
 // version is a release of Linux, or a candidate for one.

@@ -8,11 +8,11 @@ import (
 // TestBugIn: a series that is listed goes by its number; of one that is not, and is neither older than the bug nor newer than
 // its last fix, nothing is known.
 func TestBugIn(t *testing.T) {
-	b := Bug{Since: "5.14", Fixed: []string{"6.1.175", "6.12.86", "7.1"}}
+	b := Bug{Since: "5.14", Fixed: []string{"6.1.175", "6.12.86", "7.1"}, Still: []string{"5.15.209", "6.6.30"}}
 	for upstream, want := range map[string]Presence{
 		"5.10.262": HasNot, "5.13.19": HasNot, "5.13-rc1": HasNot, "2.6.32": HasNot,
 		"5.14-rc3": MayHave, // the bug came with one of the candidates
-		"5.14.0":   MayHave, "5.14": MayHave, "5.15.150": MayHave, "6.0.19": MayHave, "6.6.40": MayHave, "6.11.11": MayHave, "7.0.3": MayHave,
+		"5.14.0":   MayHave, "5.14": MayHave, "5.15.210": MayHave, "5.15.209-rc1": Has, "5.15.209": Has, "5.15.150": Has, "5.15": Has, "6.0.19": MayHave, "6.6.40": MayHave, "6.11.11": MayHave, "7.0.3": MayHave,
 		"6.1-rc8": Has, "6.1.0": Has, "6.1.174": Has, "6.12.85": Has, "6.12-rc6": Has,
 		"6.1.175-rc1": MayHave, "7.1-rc4": MayHave, // the fix came with one of the candidates
 		"6.1.175": HasNot, "6.1.176-rc1": HasNot, "6.1.192": HasNot, "6.12.86": HasNot, "6.12.117": HasNot,
@@ -45,11 +45,15 @@ func TestBugValidate(t *testing.T) {
 		t.Error(err)
 	}
 	for want, change := range map[string]func(*Bug){
-		"half written":                            func(b *Bug) { b.Check = "" },
-		`since "": no version`:                    func(b *Bug) { b.Since = "" },
-		`fixed in "6.x"`:                          func(b *Bug) { b.Fixed = []string{"6.x"} },
-		"6.1.175 does not come after what is":     func(b *Bug) { b.Fixed = []string{"6.12.86", "6.1.175"} },
-		"5.14 does not come after what is before": func(b *Bug) { b.Fixed = []string{"5.14"} },
+		"half written":         func(b *Bug) { b.Check = "" },
+		`since "": no version`: func(b *Bug) { b.Since = "" },
+		`fixed in "6.x"`:       func(b *Bug) { b.Fixed = []string{"6.x"} },
+		"6.1.175, which does not come after what is":     func(b *Bug) { b.Fixed = []string{"6.12.86", "6.1.175"} },
+		"5.14, which does not come after what is before": func(b *Bug) { b.Fixed = []string{"5.14"} },
+		`still in "6.y"`: func(b *Bug) { b.Still = []string{"6.y"} },
+		"still in 5.15.1, which does not come after": func(b *Bug) { b.Still = []string{"6.6.1", "5.15.1"} },
+		"fixed in the series [6 1], and still there": func(b *Bug) { b.Still = []string{"6.1.192"} },
+		"fixed in the series [7 2], and still there": func(b *Bug) { b.Still = []string{"7.2.1"} },
 	} {
 		b := good
 		change(&b)

@@ -301,20 +301,28 @@ func parseEnding(line []byte) (*Ending, bool) {
 
 func parseCell(line []byte, schema int) (*Cell, error) {
 	var c Cell
+	if err := c.parse(line, schema); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+// parse sets what a line says of the cell.
+func (c *Cell) parse(line []byte, schema int) error {
 	var err error
 	if schema == 1 {
 		err = c.parseSchema1(line)
 	} else {
-		err = json.Unmarshal(line, &c)
+		err = json.Unmarshal(line, c)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := cmp.Or(validate(&c), consistent(&c)); err != nil {
-		return nil, err
+	if err := cmp.Or(validate(c), consistent(c)); err != nil {
+		return err
 	}
-	c = filled(c)
-	return &c, nil
+	*c = filled(*c)
+	return nil
 }
 
 // word is what the parts of an ID may look like. An ID is used as a path below a

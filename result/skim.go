@@ -88,7 +88,7 @@ type lines struct {
 
 func newLines(r io.Reader) *lines {
 	l := &lines{scan: bufio.NewScanner(r)}
-	l.scan.Buffer(nil, maxLine)
+	l.scan.Buffer(make([]byte, 256<<10), maxLine)
 	l.scan.Split(splitLines)
 	return l
 }
@@ -138,29 +138,39 @@ type skimmer struct{ rest []byte }
 
 // cell decodes what a line says of a cell but the fields that are skimmed.
 func (s *skimmer) cell(line []byte, schema int) (*Cell, error) {
+	var c Cell
 	var counters, checks []byte
 	s.rest = append(s.rest[:0], '{')
-	skim := schema > 1 && walkObject(line, func(key, value []byte) { // the fields of schema 1 are others
+	strange := schema == 1 // its fields are others
+	strange = strange || !walkObject(line, func(key, value []byte) {
+		text := c.text(string(key))
 		switch {
-		case !slices.Contains(skimmed, string(key)):
-			if len(s.rest) > 1 {
-				s.rest = append(s.rest, ',')
+		case text != nil:
+			if !plainText(value, text) && json.Unmarshal(value, text) != nil {
+				strange = true
 			}
-			s.rest = append(append(append(append(s.rest, '"'), key...), `":`...), value...)
 		case string(key) == "counters":
 			counters = value
 		case string(key) == "checks":
 			checks = value
+		case slices.Contains(skimmed, string(key)):
+		default:
+			// json.Unmarshal may take a name with other letters for one of the names above.
+			strange = strange || slices.ContainsFunc(key, func(b byte) bool { return b != '_' && (b < 'a' || b > 'z') })
+			if len(s.rest) > 1 {
+				s.rest = append(s.rest, ',')
+			}
+			s.rest = append(append(append(append(s.rest, '"'), key...), `":`...), value...)
 		}
-	})
-	if skim {
-		s.rest = append(s.rest, '}')
-		line = s.rest
-	} else {
-		counters, checks = nil, nil // the whole line is read
+	}) || strange
+	if strange { // all of it is read
+		whole, err := parseCell(line, schema)
+		if err != nil {
+			return nil, err
+		}
+		return brief(whole), nil
 	}
-	c, err := parseCell(line, schema)
-	if err != nil {
+	if err := c.parse(append(s.rest, '}'), schema); err != nil {
 		return nil, err
 	}
 	if n, ok := counter(counters, MigrateSuccess); ok {
@@ -171,7 +181,37 @@ func (s *skimmer) cell(line []byte, schema int) (*Cell, error) {
 			return nil, fmt.Errorf("%s: checks: %w", c.ID(), err)
 		}
 	}
-	return brief(c), nil
+	return brief(&c), nil
+}
+
+// text is a field that every cell has and that is a text, by its name; nil: there is none.
+func (c *Cell) text(field string) *string {
+	switch field {
+	case "scenario":
+		return &c.Scenario
+	case "family":
+		return &c.Family
+	case "mode":
+		return &c.Mode
+	case "status":
+		return (*string)(&c.Status)
+	case "reason":
+		return &c.Reason
+	case "control":
+		return (*string)(&c.Control)
+	default:
+		return nil
+	}
+}
+
+// plainText decodes a JSON string of printable ASCII without an escape, as most are; it is false of others.
+func plainText(value []byte, into *string) bool {
+	n := len(value)
+	if n < 2 || value[0] != '"' || !printableASCII(value) || bytes.IndexByte(value, '\\') >= 0 {
+		return false
+	}
+	*into = string(value[1 : n-1])
+	return true
 }
 
 // brief is a cell as Skim hands it over.
@@ -204,11 +244,11 @@ func counter(object []byte, name string) (int64, bool) {
 // walkObject tells of each key of a JSON object, as it is written, and its value. It is false where it meets what it does not
 // understand, which need not be an error in JSON. Values are not checked but for where they end.
 func walkObject(text []byte, each func(key, value []byte)) bool {
-	text = bytes.Trim(text, " \t\r\n")
+	text = bytes.TrimRight(trimSpace(text), " \t\r\n")
 	if len(text) < 2 || text[0] != '{' || text[len(text)-1] != '}' {
 		return false
 	}
-	text = bytes.TrimLeft(text[1:], " \t\r\n")
+	text = trimSpace(text[1:])
 	if text[0] == '}' {
 		return len(text) == 1
 	}
@@ -218,17 +258,17 @@ func walkObject(text []byte, each func(key, value []byte)) bool {
 			return false
 		}
 		key := text[1 : n-1]
-		text = bytes.TrimLeft(text[n:], " \t\r\n")
+		text = trimSpace(text[n:])
 		if len(text) == 0 || text[0] != ':' {
 			return false
 		}
-		text = bytes.TrimLeft(text[1:], " \t\r\n")
+		text = trimSpace(text[1:])
 		n = valueEnd(text)
 		if n <= 0 {
 			return false
 		}
 		each(key, text[:n])
-		text = bytes.TrimLeft(text[n:], " \t\r\n")
+		text = trimSpace(text[n:])
 		switch {
 		case len(text) == 0:
 			return false
@@ -237,8 +277,16 @@ func walkObject(text []byte, each func(key, value []byte)) bool {
 		case text[0] != ',':
 			return false
 		}
-		text = bytes.TrimLeft(text[1:], " \t\r\n")
+		text = trimSpace(text[1:])
 	}
+}
+
+// trimSpace leaves out the white space of JSON that a text begins with: most often there is none.
+func trimSpace(text []byte) []byte {
+	for len(text) > 0 && (text[0] == ' ' || text[0] == '\t' || text[0] == '\r' || text[0] == '\n') {
+		text = text[1:]
+	}
+	return text
 }
 
 // stringEnd is how long the JSON string is that a text begins with; -1: it begins with none.

@@ -172,6 +172,13 @@ func (v *Verdict) NoCulprit(line string) {
 		"was played, and not again when each that was played then was played alone: " + line
 }
 
+// Stalled says that the kernel reported, while this cell was played, that something did not go on for long, and that its clock is that
+// of a machine which may have had no time for it.
+func (v *Verdict) Stalled(line string) {
+	v.Status, v.Bug = result.Error, ""
+	v.Reason = "the kernel reported that it was held up, which in real time a busy machine does as well: " + line
+}
+
 // Control tells how the "off" cell beside this one fared; empty is that it was not played. A PASS without a control that
 // passed says so: a reset that did not come proves something only where the same capture has caught one.
 func (v *Verdict) Control(isControl bool, control result.Status) result.Control {

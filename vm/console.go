@@ -107,8 +107,12 @@ func death(lines []string, isTitle func(string) bool) (why string, died bool) {
 		if i < 0 {
 			continue
 		}
+		panicked := strings.TrimSuffix(lines[at][i:], " ]---") // "---[ end Kernel panic - not syncing: … ]---"
+		if short(panicked) {
+			return panicked, true // whatever was reported before
+		}
 		for before := at - 1; before >= max(0, at-nearPanic); before-- {
-			if !isTitle(lines[before]) || strings.Contains(lines[before], "Call Trace:") {
+			if !isTitle(lines[before]) {
 				continue
 			}
 			for first := max(0, before-nearTitle); first < before; first++ { // "BUG: …", and then "Oops: …"
@@ -118,7 +122,7 @@ func death(lines []string, isTitle func(string) bool) (why string, died bool) {
 			}
 			return withoutTime(lines[before]), true
 		}
-		return lines[at][i:], true
+		return panicked, true
 	}
 	return "", false
 }

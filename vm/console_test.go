@@ -9,7 +9,7 @@ import (
 )
 
 func isTitle(line string) bool {
-	return strings.Contains(line, "BUG: ") || strings.Contains(line, "Oops: ") || strings.Contains(line, "WARNING: ") || strings.Contains(line, "Call Trace:")
+	return strings.Contains(line, "BUG: ") || strings.Contains(line, "Oops: ") || strings.Contains(line, "WARNING: ")
 }
 
 func TestDeath(t *testing.T) {
@@ -24,6 +24,11 @@ func TestDeath(t *testing.T) {
 			"[    3.6] Kernel panic - not syncing: Fatal exception in interrupt", "BUG: kernel NULL pointer dereference, address: 0000000000000012"},
 		{"a panic long after a report", "[    3.5] WARNING: CPU: 0 at x\n" + strings.Repeat("[    4.0] fine\n", nearPanic) +
 			"[    9.0] Kernel panic - not syncing: Attempted to kill init!", "Kernel panic - not syncing: Attempted to kill init!"},
+		{"a panic for want of memory, after a report", "[    3.5] WARNING: CPU: 0 at x\n[    3.6] Kernel panic - not syncing: System is deadlocked on memory",
+			"Kernel panic - not syncing: System is deadlocked on memory"},
+		{"a panic for want of memory, to its last line", "[    3.5] WARNING: CPU: 0 at x\n[    3.6] Kernel panic - not syncing: Out of memory: system-wide panic_on_oom is enabled\n" +
+			"[    3.7] Call Trace:\n[    3.7] ---[ end Kernel panic - not syncing: Out of memory: system-wide panic_on_oom is enabled ]---",
+			"Kernel panic - not syncing: Out of memory: system-wide panic_on_oom is enabled"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			why, died := death(strings.Split(tt.console, "\n"), isTitle)

@@ -1,8 +1,10 @@
 package vm
 
 import (
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,7 +18,12 @@ type Home struct {
 	mu      sync.Mutex // around a message
 	w       io.Writer
 	provoke provocation
+	// RealTime tells that the clock of the guest is that of the machine.
+	RealTime bool
 }
+
+// realTimeVariable tells the run of a guest that its clock is the machine's.
+const realTimeVariable = "RPMIG_GUEST_REAL_TIME"
 
 // HomeOfRun is the way home of this process if it is the run of a guest; nil: it is not.
 func HomeOfRun() *Home {
@@ -25,7 +32,7 @@ func HomeOfRun() *Home {
 		return nil
 	}
 	unix.CloseOnExec(fd) // it is for no process of a cell
-	return &Home{w: os.NewFile(uintptr(fd), "the control channel"), provoke: newProvocation()}
+	return &Home{w: os.NewFile(uintptr(fd), "the control channel"), provoke: newProvocation(), RealTime: os.Getenv(realTimeVariable) != ""}
 }
 
 func (h *Home) send(k kind, payload []byte) error {
@@ -70,8 +77,31 @@ func (homeFile) Close() error { return nil }
 
 // ProvokeVariable has the kernel of a guest misbehave once a cell has begun, for tests: by a letter of
 // Documentation/admin-guide/sysrq.rst, such as "c" for a crash and "l" for a backtrace. "l" is for the first cell, and
-// "l@quiz1/ipv4/off/1" for that cell, each time that it is played. A guest has it from the host.
+// "l@quiz1/ipv4/off/1" for that cell, each time that it is played; "hang" instead of a letter is that nothing runs in the guest any
+// more. A guest has it from the host.
 const ProvokeVariable = "RPMIG_TEST_SYSRQ"
+
+// hang freezes all processes of a guest, the first among them (Documentation/admin-guide/cgroup-v2.rst, cgroup.freeze): its kernel
+// lives, and nobody hears of it. It returns, with what is missing, where it cannot be done.
+func hang() error {
+	const all = "/tmp/cgroup"
+	if err := os.MkdirAll(all, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("cgroup2", all, "cgroup2", 0, ""); err != nil {
+		return fmt.Errorf("mount cgroup2: %w", err)
+	}
+	frozen := filepath.Join(all, "frozen")
+	if err := os.Mkdir(frozen, 0o755); err != nil {
+		return err
+	}
+	for _, pid := range []int{1, os.Getpid()} {
+		if err := os.WriteFile(filepath.Join(frozen, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(frozen, "cgroup.freeze"), []byte("1"), 0)
+}
 
 // provocation is what ProvokeVariable asks for.
 type provocation struct {
@@ -89,6 +119,13 @@ func (p provocation) at(cell string) {
 		return
 	}
 	press := func() { _ = os.WriteFile("/proc/sysrq-trigger", []byte(p.letter), 0) }
+	if p.letter == "hang" {
+		press = func() {
+			if err := hang(); err != nil {
+				fmt.Fprintln(os.Stderr, "rpmig: hang, for a test:", err)
+			}
+		}
+	}
 	if p.cell == "" {
 		p.once.Do(press)
 	} else {

@@ -37,7 +37,8 @@ type Ended struct {
 	// Why is one sentence: what became of a run that did not come to its end. Without an end record there is no conclusion, whatever
 	// QEMU's exit status: it is 0 after a panic as well as after power-off.
 	Why string
-	// Died tells that the kernel gave up, and said so on its console. Then Why is its word.
+	// Died tells that the kernel gave up, and said so on its console: then Why is its word. It is not told where too little memory, or a
+	// machine without time for the guest, may have brought that about.
 	Died bool
 	// Hint is what to do next; it may be empty.
 	Hint    string
@@ -52,8 +53,10 @@ type Guest struct {
 	Machine   Machine
 	Initramfs string // path
 	Order     Order
-	// IsReport tells the first line of a report that a kernel prints of its own faults.
-	IsReport func(string) bool
+	// IsTitle tells the first line of a report that a kernel prints of its own faults.
+	IsTitle func(string) bool
+	// IsStall tells a line by which a kernel says that something did not go on for long: in real time that is no word of its faults.
+	IsStall func(string) bool
 	// Silence is for how long a guest may say nothing before it is taken for hung; 0: for long enough.
 	Silence time.Duration
 }
@@ -72,6 +75,9 @@ func (g *Guest) Describe(ctx context.Context) *result.Guest {
 
 // silence is how long a guest may say nothing, that tells once a second of its own time that it is alive.
 const silence = time.Minute
+
+// SilenceVariable is Guest.Silence, for tests.
+const SilenceVariable = "RPMIG_TEST_SILENCE"
 
 // interruptGrace is how long a run in a guest may take to end after it was told to.
 const interruptGrace = 15 * time.Second
@@ -247,7 +253,11 @@ func (w *watch) greet(channel *os.File, payload []byte) error {
 	if err := w.sink.Hello(h); err != nil {
 		return err
 	}
-	return writeJSON(channel, kindOrder, w.Order)
+	order := w.Order
+	if !w.Machine.Virtual() {
+		order.Env = append(slices.Clone(order.Env), realTimeVariable+"=1")
+	}
+	return writeJSON(channel, kindOrder, order)
 }
 
 // take takes a message of a guest that is up.
@@ -313,10 +323,13 @@ func (w *watch) ended(said *end, why error) *Ended {
 		}
 		return x
 	}
-	if died, ok := death(w.console.lines(), w.IsReport); ok {
-		x.Why, x.Died = "the kernel died: "+died, !short(died)
-		if !x.Died {
-			x.Hint = w.moreMemory()
+	if died, ok := death(w.console.lines(), w.IsTitle); ok {
+		x.Why, x.Died = "the kernel died: "+died, true
+		switch {
+		case short(died):
+			x.Died, x.Hint = false, w.moreMemory()
+		case !w.Machine.Virtual() && w.IsStall(died):
+			x.Died, x.Hint = false, "this machine may have had no time for the guest: --accel=tcg --time=virtual"
 		}
 		if !w.hello {
 			x.Why += " (while it booted)"

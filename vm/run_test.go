@@ -1,10 +1,18 @@
 package vm
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/result"
 )
@@ -93,6 +101,118 @@ func TestTakeRefuses(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q", name, err, tt.want)
 		}
+	}
+}
+
+// TestEnded: what a kernel dies of is its doing, but not where the machine may have brought it about.
+func TestEnded(t *testing.T) {
+	const (
+		stall = "Kernel panic - not syncing: softlockup: hung tasks"
+		crash = "Kernel panic - not syncing: Fatal exception in interrupt"
+		full  = "Kernel panic - not syncing: System is deadlocked on memory"
+	)
+	for name, tt := range map[string]struct {
+		real bool
+		said string
+		died bool
+		hint string
+	}{
+		"a crash":                 {false, crash, true, ""},
+		"a crash in real time":    {true, crash, true, ""},
+		"a stall":                 {false, stall, true, ""},
+		"a stall in real time":    {true, stall, false, "--time=virtual"},
+		"a shortage":              {false, full, false, "--memory="},
+		"a shortage in real time": {true, full, false, "--memory="},
+	} {
+		g := Guest{Machine: Machine{Real: tt.real}.Filled(), IsTitle: isTitle, IsStall: func(line string) bool { return strings.Contains(line, "softlockup") }}
+		w := &watch{Guest: g, hello: true, console: &console{text: []byte("[    1.0] " + tt.said + "\n")}}
+		x := w.ended(nil, errLost)
+		if x.Why != "the kernel died: "+tt.said || x.Died != tt.died || !strings.Contains(x.Hint, tt.hint) || tt.hint == "" && x.Hint != "" {
+			t.Errorf("%s: %q, died %v, hint %q", name, x.Why, x.Died, x.Hint)
+		}
+	}
+}
+
+// fakeQEMU has what runs kernels be a program that writes these bytes to the control channel, takes an order into the file that it
+// returns, and says nothing more. With nothing to write it says nothing at all.
+func fakeQEMU(t *testing.T, frames []byte) (order string) {
+	t.Helper()
+	dir := t.TempDir()
+	order = filepath.Join(dir, "order")
+	script := fmt.Sprintf("#!/bin/sh\necho pid $$ >&%d\n", consoleFD) // the console tells who it is
+	if len(frames) > 0 {
+		said := filepath.Join(dir, "frames")
+		if err := os.WriteFile(said, frames, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		script += fmt.Sprintf("cat '%s' >&%d\ndd bs=65536 count=1 of='%s' <&%d 2>&-\n", said, channelFD, order, channelFD)
+	}
+	script += "exec sleep 1000\n"
+	if err := os.WriteFile(filepath.Join(dir, emulators["amd64"].program), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return order
+}
+
+// TestRunSilent: a guest that says nothing is given up, before it is up and after. What came home stays, and nothing is left of QEMU.
+func TestRunSilent(t *testing.T) {
+	const second = `{"scenario":"quiz1","family":"ipv4","mode":"sysctl","repeat":1,"status":"PASS","reason":"saved","control":"control passed"}`
+	var frames bytes.Buffer
+	for _, m := range []struct {
+		kind kind
+		text string
+	}{
+		{kindHello, `{"release":"6.12","machine":"x86_64"}`}, {kindLedger, aHeader}, {kindBegan, "quiz1/ipv4/off/1"}, {kindEnded, "quiz1/ipv4/off/1"},
+		{kindLedger, aCell}, {kindBegan, "quiz1/ipv4/sysctl/1"}, {kindFile, "cells/of-the-second"},
+	} {
+		if err := writeMessage(&frames, m.kind, []byte(m.text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, tt := range map[string]struct {
+		frames []byte
+		real   bool
+		why    string
+		hint   string
+		cells  []string
+		inPlay []string
+	}{
+		"never up":          {nil, false, "the guest did not come up within 2s", "--boot-timeout=4s", nil, nil},
+		"hung":              {frames.Bytes(), false, "the guest hung: it said nothing for 2s", "", []string{"quiz1/ipv4/off/1"}, []string{"quiz1/ipv4/sysctl/1"}},
+		"hung in real time": {frames.Bytes(), true, "the guest hung: it said nothing for 2s", "", []string{"quiz1/ipv4/off/1"}, []string{"quiz1/ipv4/sysctl/1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			order := fakeQEMU(t, tt.frames)
+			k := &keeper{}
+			g := Guest{
+				Kernel: &Kernel{Arch: "amd64", Image: "image"}, Machine: Machine{Real: tt.real, BootTimeout: 2 * time.Second}, Order: Order{Args: []string{"run"}},
+				IsTitle: isTitle, IsStall: isTitle, Silence: 2 * time.Second,
+			}
+			if tt.frames != nil {
+				g.Machine.BootTimeout = time.Minute
+			}
+			x, err := Run(t.Context(), g, k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasPrefix(x.Why, tt.why) || x.Died || !strings.HasPrefix(x.Hint, tt.hint) || !slices.Equal(k.cells, tt.cells) || !slices.Equal(x.InPlay, tt.inPlay) {
+				t.Errorf("%q (died %v), hint %q, cells %q, in play %q", x.Why, x.Died, x.Hint, k.cells, x.InPlay)
+			}
+			_, said, _ := strings.Cut(string(x.Console), "pid ")
+			if pid, err := strconv.Atoi(strings.TrimSpace(said)); err != nil {
+				t.Errorf("the console says %q", x.Console)
+			} else if err := unix.Kill(pid, 0); !errors.Is(err, unix.ESRCH) {
+				t.Errorf("QEMU, process %d, is still there: %v", pid, err)
+			}
+			if tt.frames == nil {
+				return
+			}
+			got, err := os.ReadFile(order)
+			if err != nil || !bytes.Contains(got, []byte(`"run"`)) || bytes.Contains(got, []byte(realTimeVariable)) != tt.real {
+				t.Errorf("it was ordered %q, %v", got, err)
+			}
+		})
 	}
 }
 

@@ -21,7 +21,9 @@ Does rpmig notice when a kernel migrates wrongly? Each mutant is a patch of a fe
 [bench/kernels](../bench/kernels), to Debian's %s %s. Each was built, booted with
 `+"`rpmig run --kernel`"+`, and played in every mode over IPv4. The first lines of a patch name the
 scenarios that have to notice, with at least one FAIL: an ERROR says only that rpmig could not
-tell who is wrong. The kernel without any of the patches passes: %s.
+tell who is wrong. `+"`rpmig compare`"+` of the runs without and with a patch has to say that these
+scenarios have regressed, and which path they take through the kernel, or `+"`make mutants`"+` fails.
+The kernel without any of the patches passes: %s.
 
 `+"`make mutants`"+` wrote this file, in %v. To play one: `+"`go run ./bench/kernels -only NAME`"+`.
 

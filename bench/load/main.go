@@ -1,12 +1,13 @@
 //go:build linux
 
-// Command load measures the clients of rpmig reload beside wrk: connections a second, and CPU a connection, against the same nginx
-// in one network namespace. It fails when a command fails or a connection is lost, never because one was slow.
+// Command load measures the clients of rpmig reload beside wrk, against the same nginx in one network namespace: connections a
+// second, CPU a connection, and what the kernel's trace and the ring of packets cost. With -for it plays one long turn with both
+// instead, and measures whether that takes more memory all the time, and whether a frame or an event is lost. It fails when a
+// command fails, a connection is lost, or a long turn was not as it has to be; never because one was slow.
 package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -24,25 +25,30 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rpmig/rpmig/netns"
-	"github.com/rpmig/rpmig/reload/load"
 )
 
 var at = netip.MustParseAddrPort("127.0.0.1:80")
 
 func main() {
-	turns := flag.Int("turns", 10, "measure each `N` times, in the order ABBA")
+	turns := flag.Int("turns", 10, "measure each `N` times, in the order ABCDDCBA")
 	each := flag.Duration("each", time.Second, "how `long` a turn is")
 	clients := flag.Int("clients", 24, "`N` connections at a time")
+	long := flag.Duration("for", 0, "play one turn, so `long`, with the trace and the ring of packets")
 	play := flag.Bool("play", false, "be the clients of rpmig for one turn, in the namespace that this is started in")
+	with := flag.String("with", "", "in that turn, record `WHAT` beside it: trace, packets, or trace,packets")
 	flag.Parse()
 	err := errors.New("-turns and -clients must be 1 or more, -each a second or more")
 	switch {
-	case *turns < 1 || *clients < 1 || *each < time.Second:
+	case *turns < 1 || *clients < 1 || *each < time.Second || *long < 0:
 	case *play:
-		err = playTurn(*each, *clients)
+		err = playTurn(max(*each, *long), *clients, strings.Split(*with, ","), *long > 0)
 	case os.Geteuid() != 0:
 		err = errors.New("it takes a network namespace: run it as root")
+	case *long > 0:
+		err = netns.Do(func() error { return endure(*long, *clients) })
 	default:
 		err = netns.Do(func() error { return measure(*turns, *each, *clients) })
 	}
@@ -52,85 +58,51 @@ func main() {
 	}
 }
 
-// playTurn plays one turn, and prints what came of it.
-func playTurn(each time.Duration, clients int) error {
-	c := load.Config{To: at, Clients: clients, Request: load.Request{HTTP: &load.HTTP{}}}
-	for i := range min(clients, 24) {
-		c.Sources = append(c.Sources, netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}))
-	}
-	e, err := load.Start(context.Background(), c)
-	if err != nil {
-		return err
-	}
-	select {
-	case <-time.After(each):
-	case <-e.Done():
-	}
-	r, err := e.Stop(time.Second)
-	if err != nil {
-		return err
-	}
-	if len(r.Lost) > 0 {
-		return fmt.Errorf("%d lost, the first: %+v", r.Counts.Lost(), r.Lost[0])
-	}
-	return json.NewEncoder(os.Stdout).Encode(result{r.Counts[load.OK], (r.To - r.From).Seconds(), r.Stalled.Seconds()})
-}
-
-// result is what one or all turns of a program came to.
-type result struct {
-	Connections int64
-	Seconds     float64
-	Stalled     float64 // of them, those in which rpmig's clients did not run
-}
-
-// side is one of the two.
+// side is one of those that are compared.
 type side struct {
 	name string
 	args []string
 	read func([]byte) (result, error)
 	all  result
-	cpu  time.Duration
+	cpu  time.Duration // of the process
 }
 
 func measure(turns int, each time.Duration, clients int) error {
-	for _, s := range []netns.Sysctl{
-		{Name: "net.core.somaxconn", Value: "4096"},
-		{Name: "net.ipv4.ip_local_port_range", Value: "1100 65535"},
-		{Name: "net.ipv4.tcp_tw_reuse", Value: "1"}, // wrk has one address
-	} {
-		if err := s.Set(); err != nil {
-			return err
-		}
-	}
-	stop, err := startNginx()
+	nginx, stop, err := startNginx()
 	if err != nil {
 		return err
 	}
 	defer stop()
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
 	n := strconv.Itoa(clients)
+	ours := func(name, with string) *side {
+		return &side{name: name, args: []string{"/proc/self/exe", "-play", "-each", each.String(), "-clients", n, "-with", with}, read: readJSON}
+	}
 	sides := []*side{
-		{name: "rpmig", args: []string{self, "-play", "-each", each.String(), "-clients", n}, read: readJSON},
 		{name: "wrk -t1", args: []string{"wrk", "-t1", "-c" + n, "-d" + each.Round(time.Second).String(), "-H", "Connection: close", "http://" + at.String() + "/"}, read: readWrk},
+		ours("rpmig", ""), ours("trace", "trace"), ours("packets", "packets"),
 	}
-	for turn := range 2 * turns {
-		s := sides[(turn+1)/2%2] // ABBA
-		if err := s.turn(); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+	for turn := range turns {
+		for i := range sides {
+			s := sides[i]
+			if turn%2 == 1 {
+				s = sides[len(sides)-1-i]
+			}
+			if err := s.turn(nginx); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
 		}
-		fmt.Fprintf(os.Stderr, "load: turn %d of %d\n", turn+1, 2*turns)
+		fmt.Fprintf(os.Stderr, "load: turn %d of %d\n", turn+1, turns)
 	}
-	report(sides, turns)
-	return nil
+	report(sides[0], sides[1], turns)
+	return costs(sides[1], sides[2:])
 }
 
-func (s *side) turn() error {
+// turn plays one turn.
+func (s *side) turn(nginx int) error {
 	cmd := exec.Command(s.args[0], s.args[1:]...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
+	before := cpuOf(nginx)
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%w: %s", err, out.Bytes())
 	}
@@ -138,9 +110,8 @@ func (s *side) turn() error {
 	if err != nil {
 		return err
 	}
-	s.all.Connections += r.Connections
-	s.all.Seconds += r.Seconds
-	s.all.Stalled += r.Stalled
+	r.Server = cpuOf(nginx) - before
+	s.all.add(r)
 	s.cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	return nil
 }
@@ -161,10 +132,11 @@ func readWrk(b []byte) (r result, err error) {
 	return r, err
 }
 
-func report(sides []*side, turns int) {
+func report(wrk, rpmig *side, turns int) {
 	average, _ := os.ReadFile("/proc/loadavg")
 	fmt.Printf("the clients of rpmig reload beside wrk: %d CPUs, %d turns each, load average %s\n", runtime.NumCPU(), turns, strings.TrimSpace(string(average)))
 	fmt.Printf("%-10s %12s %16s %16s\n", "", "connections", "connections/s", "CPU/connection")
+	sides := []*side{rpmig, wrk}
 	rate, cpu := make([]float64, 2), make([]float64, 2)
 	for i, s := range sides {
 		rate[i] = float64(s.all.Connections) / s.all.Seconds
@@ -173,7 +145,55 @@ func report(sides []*side, turns int) {
 	}
 	fmt.Printf("%-10s %12s %16.2f %16.2f\n", "ratio", "", rate[0]/rate[1], cpu[0]/cpu[1])
 	fmt.Printf("%-10s %12s %16s %16s\n", "target", "", ">= 1.00", "<= 1.10")
-	fmt.Printf("rpmig's clients did not run for %.2f s of %.0f\n", sides[0].all.Stalled, sides[0].all.Seconds)
+	fmt.Printf("rpmig's clients did not run for %.2f s of %.0f\n", rpmig.all.Stalled, rpmig.all.Seconds)
+}
+
+// costs says what recording costs.
+func costs(without *side, recording []*side) error {
+	fmt.Printf("\nwhat recording costs: CPU of clients, recorder and server\n")
+	fmt.Printf("%-10s %12s %16s %8s %8s   %s\n", "", "connections", "CPU/connection", "cost", "target", "lost")
+	base := without.all.each()
+	fmt.Printf("%-10s %12d %13.1f µs\n", "without", without.all.Connections, base)
+	lost := 0
+	for i, s := range recording {
+		target, what := 5, fmt.Sprintf("%d of %d events", s.all.EventsLost, s.all.Events+s.all.EventsLost)
+		if i > 0 {
+			target, what = 15, fmt.Sprintf("%d of %d frames", s.all.FramesLost, s.all.Frames)
+		}
+		fmt.Printf("%-10s %12d %13.1f µs %+6.1f %% %5s%d %%   %s\n", s.name, s.all.Connections, s.all.each(), (s.all.each()/base-1)*100, "<= ", target, what)
+		lost += s.all.EventsLost + s.all.FramesLost
+	}
+	if lost > 0 {
+		return errors.New("events or frames were lost")
+	}
+	return nil
+}
+
+// endure plays one long turn.
+func endure(long time.Duration, clients int) error {
+	nginx, stop, err := startNginx()
+	if err != nil {
+		return err
+	}
+	defer stop()
+	s := &side{args: []string{"/proc/self/exe", "-play", "-for", long.String(), "-clients", strconv.Itoa(clients), "-with", "trace,packets"}, read: readJSON}
+	if err := s.turn(nginx); err != nil {
+		return err
+	}
+	r := s.all
+	const most = 5
+	fmt.Printf("%d connections in %.0f s, with the trace and the ring of packets, %d CPUs\n", r.Connections, r.Seconds, runtime.NumCPU())
+	fmt.Printf("resident memory: %.1f MiB after %v, %.1f at the end, %.1f at most (target: ± %d)\n", r.First, settled, r.Last, r.Most, most)
+	fmt.Printf("frames lost: %d of %d\n", r.FramesLost, r.Frames)
+	fmt.Printf("events lost: %d of %d; of %d connections that were refused, %d are told\n", r.EventsLost, r.Events+r.EventsLost, r.Refused, min(r.Told, r.Refused))
+	fmt.Printf("rpmig's clients did not run for %.2f s\n", r.Stalled)
+	switch {
+	case r.FramesLost+r.EventsLost > 0 || r.Told < r.Refused:
+		return errors.New("events or frames were lost")
+	case r.Last-r.First > most:
+		return errors.New("it takes more and more memory")
+	}
+	return nil
 }
 
 // One process, so that nothing of it outlives a signal.
@@ -182,15 +202,24 @@ events { worker_connections 8192; }
 http { access_log off; server { listen %[2]s backlog=4096; location / { return 200 "Hello"; } } }
 `
 
-// startNginx starts it in the namespace of the calling thread, and returns when it listens.
-func startNginx() (stop func(), err error) {
+// startNginx starts it in the namespace of the calling thread, which it sets up, and returns its process when it listens.
+func startNginx() (pid int, stop func(), err error) {
+	for _, s := range []netns.Sysctl{
+		{Name: "net.core.somaxconn", Value: "4096"},
+		{Name: "net.ipv4.ip_local_port_range", Value: "1100 65535"},
+		{Name: "net.ipv4.tcp_tw_reuse", Value: "1"}, // wrk has one address
+	} {
+		if err := s.Set(); err != nil {
+			return 0, nil, err
+		}
+	}
 	nginx, err := findNginx()
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	folder, err := os.MkdirTemp("", "rpmig-bench-")
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	conf := filepath.Join(folder, "nginx.conf")
 	cmd := exec.Command(nginx, "-p", folder, "-e", "stderr", "-c", conf)
@@ -205,11 +234,11 @@ func startNginx() (stop func(), err error) {
 	}
 	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, folder, at), 0o600); err != nil {
 		stop()
-		return nil, err
+		return 0, nil, err
 	}
 	if err := cmd.Start(); err != nil {
 		stop()
-		return nil, err
+		return 0, nil, err
 	}
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if c, err := net.Dial("tcp", at.String()); err == nil {
@@ -217,12 +246,21 @@ func startNginx() (stop func(), err error) {
 			reply, _ := io.ReadAll(c)
 			_ = c.Close()
 			if bytes.HasSuffix(reply, []byte("Hello")) {
-				return stop, nil
+				return cmd.Process.Pid, stop, nil
 			}
 		}
 	}
 	stop()
-	return nil, errors.New("nginx does not answer")
+	return 0, nil, errors.New("nginx does not answer")
+}
+
+// cpuOf is the CPU time of a process, as clock_getcpuclockid(3) has it.
+func cpuOf(pid int) time.Duration {
+	var ts unix.Timespec
+	if unix.ClockGettime(int32(^pid<<3|2), &ts) != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
 }
 
 // findNginx looks where Debian puts it as well, which the PATH of others than root leaves out.

@@ -36,7 +36,7 @@ func (e *env) compareCommand() *cli.Command {
 	}
 }
 
-const compareStatuses = "0 nothing has regressed, 1 something has, 64 wrong usage, 70 one run says nothing of a cell of which the other does."
+const compareStatuses = "0 nothing has regressed, 1 something has, 64 wrong usage, 70 one run says nothing of a cell of which the other does, or the new one was cut short."
 
 // htmlFormat is the one that package reports draws.
 const htmlFormat = "html"

@@ -129,7 +129,7 @@ func TestSeccomp(t *testing.T) {
 
 // shipped builds rpmig as "make build" does, for the tests of what rpmig itself takes: the test binary has cgo's threads, and the
 // race detector's terabytes of address space.
-func shipped(t *testing.T) string {
+func shipped(t testing.TB) string {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "rpmig")
 	build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-buildvcs=false", "-o", bin, ".")

@@ -166,6 +166,12 @@ func (r *guestRun) playing() int {
 		text, _ := os.ReadFile(filepath.Join(r.folder(), ledgerName))
 		return bytes.Count(text, []byte("\n")) > 3
 	})
+	return r.qemu()
+}
+
+// qemu is the process ID of QEMU, once it runs.
+func (r *guestRun) qemu() int {
+	r.t.Helper()
 	children := r.children()
 	if len(children) != 1 {
 		r.t.Fatalf("rpmig has %d children, want QEMU alone", len(children))
@@ -208,7 +214,7 @@ func (r *guestRun) gone(pid int) {
 func TestGuest(t *testing.T) {
 	p := aKernel(t)
 	for name, f := range map[string]func(*testing.T, packaged){
-		"whole": testGuestWhole, "splat": testGuestSplat, "panic": testGuestPanic, "QEMU is killed": testGuestKilled, "rpmig is killed": testGuestOrphan,
+		"whole": testGuestWhole, "splat": testGuestSplat, "panic": testGuestPanic, "hang": testGuestHang, "QEMU is killed": testGuestKilled, "rpmig is killed": testGuestOrphan,
 		"interrupted": testGuestInterrupted, "too little memory": testGuestMemory, "half an image": testGuestHalf,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -293,6 +299,30 @@ func testGuestPanic(t *testing.T, p packaged) {
 	}
 	if console, err := os.ReadFile(filepath.Join(r.folder(), consoleName)); err != nil || !bytes.Contains(console, []byte("sysrq triggered crash")) {
 		t.Errorf("the console's text: %v\n%s", err, console)
+	}
+}
+
+// testGuestHang has nothing run in the guest any more, in the midst of a cell: nobody knows why, so that the kernel is not accused.
+func testGuestHang(t *testing.T, p packaged) {
+	const hung, silent = "quiz1/ipv4/sysctl/3", "the guest hung: it said nothing for 10s"
+	r := p.start(t, []string{"RPMIG_TEST_SYSRQ=hang@" + hung, "RPMIG_TEST_SILENCE=10s"}, "quiz1", "--repeat=4")
+	qemu := r.playing()
+	run := r.want(70, silent, `planned and not played`)
+	r.gone(qemu)
+	if run.Ending == nil || run.Ending.Died || run.Ending.Why != silent || run.Missing() == 0 {
+		t.Errorf("ending %+v, %d missing", run.Ending, run.Missing())
+	}
+	for _, c := range run.Cells {
+		want := result.Pass
+		if c.ID() == hung {
+			want = result.Error
+		}
+		if c.Status != want || want == result.Error && c.Reason != silent {
+			t.Errorf("%s: %s: %s", c.ID(), c.Status, c.Reason)
+		}
+	}
+	if run.Count(result.Error) != 1 || run.Count(result.Pass) < 3 {
+		t.Errorf("%d ERROR, %d PASS", run.Count(result.Error), run.Count(result.Pass))
 	}
 }
 

@@ -163,7 +163,8 @@ func (g *guests) guest(k *vm.Kernel, o vm.Order) (vm.Guest, error) {
 		return vm.Guest{}, err
 	}
 	o.Env = append(o.Env, g.env...)
-	return vm.Guest{Kernel: k, Machine: g.machine, Initramfs: initramfs, Order: o, IsReport: kernel.IsReport}, nil
+	silence, _ := time.ParseDuration(os.Getenv(vm.SilenceVariable)) // of a test, or none
+	return vm.Guest{Kernel: k, Machine: g.machine, Initramfs: initramfs, Order: o, IsTitle: kernel.IsTitle, IsStall: kernel.IsStall, Silence: silence}, nil
 }
 
 // staticSelf is the rpmig that is the first process of a guest: this one, or for another architecture the one beside it.

@@ -17,6 +17,15 @@ func (r *request) goHome(home *vm.Home) (done func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Watch, r.Faults = home, log
+	r.Watch, r.Faults = home, guestLog{log, home.RealTime}
 	return log.Close, nil
 }
+
+// guestLog is the log of a guest's kernel.
+type guestLog struct {
+	*kernel.Log
+	realTime bool
+}
+
+// MayBeHost implements harness.Faults: in real time the machine may be too busy to run a guest for as long as a watchdog waits.
+func (l guestLog) MayBeHost(line string) bool { return l.realTime && kernel.IsStall(line) }

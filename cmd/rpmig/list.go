@@ -152,5 +152,9 @@ func once(bugs []result.Bug) []result.Bug {
 
 // releases says which kernels have a bug.
 func releases(b result.Bug) string {
-	return fmt.Sprintf("since %s; fixed in %s and later series", b.Since, strings.Join(b.Fixed, ", "))
+	s := fmt.Sprintf("since %s; fixed in %s and later series", b.Since, strings.Join(b.Fixed, ", "))
+	if len(b.Still) > 0 {
+		s += "; not fixed in " + strings.Join(b.Still, ", ")
+	}
+	return s
 }

@@ -28,7 +28,7 @@ open(sys.argv[1], "w").write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru
 sys.exit(status)`
 
 // measured is a command, and the most memory that it has held once it has ended, in MiB.
-func measured(t *testing.T, name string, args ...string) (*exec.Cmd, func() int) {
+func measured(t testing.TB, name string, args ...string) (*exec.Cmd, func() int) {
 	t.Helper()
 	python, err := exec.LookPath("python3")
 	if err != nil {

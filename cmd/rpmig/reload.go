@@ -79,7 +79,7 @@ func (e *env) reloadCommand() *cli.Command {
 			&cli.PathFlag{Name: "cwd", Usage: "start it in `DIR`"},
 			&cli.StringFlag{Name: "uid", Usage: "start it as `USER`, a name or a number; takes root"},
 			&cli.StringFlag{Name: "trace", Value: "auto", Usage: "have the kernel tell why it resets: " + strings.Join(reloadTraces, ", ")},
-			boolFlag("packets", "", "keep the last packets of each connection that is lost, as a capture in --out; the tap costs the load some 13 % of its CPU"),
+			boolFlag("packets", "", "keep the last packets of each connection that is lost, as a capture in --out; the tap costs the load some 10 % more CPU"),
 			formatFlag(),
 			&cli.PathFlag{Name: "out", Usage: "write run.jsonl, and the captures of --packets, to `DIR`"},
 			&cli.PathFlag{Name: "bundle", Usage: "put the run into one `FILE`.tar.gz, as rpmig bundle does"},
@@ -210,10 +210,7 @@ func reloadTracer(want string) (*trace.Tracer, string, error) {
 	if want == "off" {
 		return nil, "--trace=off", nil
 	}
-	// Of each connection they would tell several events, and nothing of why it was lost.
-	t, err := trace.OpenWith(trace.Options{Without: []string{
-		"tcp:tcp_receive_reset", "tcp:tcp_retransmit_skb", "tcp:tcp_retransmit_synack", "sock:inet_sock_set_state", "skb:kfree_skb",
-	}})
+	t, err := reload.OpenTracer()
 	if err == nil && t.HostWide {
 		err = errors.Join(t.NoBPF, t.Close())
 	}

@@ -106,7 +106,7 @@ func (b *book) judge(end End, began time.Duration, late bool) End {
 	return end
 }
 
-// add writes an entry down.
+// add writes an entry down, which is not before the last.
 func (b *book) add(e entry) {
 	slice := b.sliceAt(e.at)
 	if e.ended {
@@ -139,10 +139,20 @@ func (b *book) list(l Lost) {
 	b.r.Lost = append(b.r.Lost, l)
 }
 
+// lost are those that list has kept, from an index on.
+func (b *book) lost(from int) []Lost {
+	if c := b.sum(); c.Lost() <= int64(from) { // the engine need not wait
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.r.Lost[from:])
+}
+
 // notStarted counts a connection that could not begin.
-func (b *book) notStarted(at time.Duration) {
+func (b *book) notStarted() {
 	b.r.NotStarted++
-	b.add(entry{at: at, end: Void, ended: true})
+	b.add(entry{at: b.beatAt, end: Void, ended: true})
 }
 
 // settle lets the oldest entry count in its interval.

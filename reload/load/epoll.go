@@ -94,10 +94,9 @@ func (e *epoll) run(b *book) error {
 	defer unix.Close(e.fd)
 	e.book = b
 	used := threadCPU()
-	for told := e.told.Load(); told == running || told == stopping && e.busy > 0; told = e.told.Load() {
-		if err := e.round(); err != nil {
-			return err
-		}
+	var err error
+	for told := e.told.Load(); err == nil && (told == running || told == stopping && e.busy > 0); told = e.told.Load() {
+		err = e.round()
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -108,7 +107,7 @@ func (e *epoll) run(b *book) error {
 			closeSocket(int(c.fd))
 		}
 	}
-	return nil
+	return err
 }
 
 func (e *epoll) round() error {
@@ -191,7 +190,7 @@ func (e *epoll) arrive(now time.Duration) {
 		e.arrived++
 		first := e.lists[idle].first
 		if first < 0 || e.lastStall.From < at && at <= e.lastStall.To {
-			e.notStarted(now)
+			e.notStarted()
 			continue
 		}
 		e.start(first, at)
@@ -203,7 +202,7 @@ func (e *epoll) start(i int32, began time.Duration) {
 	c := &e.conns[i]
 	fd, errno := newSocket(e.to.family())
 	if errno != 0 {
-		e.notStarted(e.beatAt)
+		e.notStarted()
 		e.rest(i)
 		return
 	}
@@ -231,7 +230,7 @@ func (e *epoll) start(i int32, began time.Duration) {
 		closeSocket(fd)
 		c.open = false
 		e.busy--
-		e.notStarted(e.beatAt)
+		e.notStarted()
 		e.rest(i)
 	default:
 		e.fail(i, errno)

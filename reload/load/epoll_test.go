@@ -3,6 +3,7 @@ package load
 import (
 	"io"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -73,5 +74,38 @@ func answer(listener net.Listener) {
 		_, _ = c.Read(b[:])
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 		_ = c.Close()
+	}
+}
+
+// TestBehind: clients that are commands can be stopped while more of them are due than the machine can begin.
+func TestBehind(t *testing.T) {
+	c := Config{To: netip.MustParseAddrPort("127.0.0.1:1"), Rate: maxRate, MaxOpen: 1, Command: []string{"true"}}
+	if err := c.complete(); err != nil {
+		t.Fatal(err)
+	}
+	ns, err := openNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.close()
+	var told atomic.Int32
+	w, err := newWorkers(t.Context(), &c, &told, ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBook(&c)
+	b.r.From -= time.Hour
+	over := make(chan error, 1)
+	go func() { over <- w.run(b) }()
+	for end := time.Now().Add(10 * time.Second); b.sum() == (Counts{}) && time.Now().Before(end); time.Sleep(ms) {
+	}
+	told.Store(stopping)
+	select {
+	case err = <-over:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it did not stop")
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }

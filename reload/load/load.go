@@ -204,6 +204,9 @@ func (e *Engine) Snapshot() Report { return e.b.report() }
 // Counts is that of a Snapshot, and the engine does not wait for it.
 func (e *Engine) Counts() Counts { return e.b.sum() }
 
+// Lost are Report.Lost from an index on, so far, without their Interval.
+func (e *Engine) Lost(from int) []Lost { return e.b.lost(from) }
+
 // Stop begins no more connections, waits up to a limit for those that are open, and returns the report. It may be called again.
 // The error is the generator's own: the report then ends where it happened.
 func (e *Engine) Stop(limit time.Duration) (Report, error) {

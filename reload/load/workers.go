@@ -103,12 +103,12 @@ func (w *workers) alive() time.Duration {
 	return now
 }
 
-// arrive hands out the connections that are due, and returns when the next one is.
+// arrive hands out some of the connections that are due, and returns when the next one is. Where the rate is too high for this
+// machine, that has always passed.
 func (w *workers) arrive(arrived *int64, employed *int) time.Duration {
-	for {
+	for range launch {
 		at := w.r.From + time.Duration(float64(*arrived)/w.c.Rate*float64(time.Second))
-		now := w.alive()
-		if at > now {
+		if at > w.alive() {
 			return at
 		}
 		*arrived++
@@ -127,6 +127,7 @@ func (w *workers) arrive(arrived *int64, employed *int) time.Duration {
 			w.all.Go(func() { w.work(func() { w.employee(at) }) })
 		}
 	}
+	return 0
 }
 
 func (w *workers) inStall(at time.Duration) bool {
@@ -139,9 +140,8 @@ func (w *workers) inStall(at time.Duration) bool {
 func (w *workers) skip() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := clock.now()
-	w.beat(now)
-	w.notStarted(now)
+	w.beat(clock.now())
+	w.notStarted()
 }
 
 // work works in the namespace.
@@ -226,7 +226,7 @@ func (w *workers) write(m *meeting, end End, err error, took time.Duration) End 
 	now := clock.now()
 	w.beat(now)
 	if end == Void {
-		w.notStarted(now)
+		w.notStarted()
 		return end
 	}
 	end = w.judge(end, m.asked, m.late || !m.sentAll)
