@@ -129,10 +129,10 @@ func (b *tab) look() map[string]shown {
 		const modes = {};
 		for (const cell of document.querySelectorAll(".pair > .cell")) {
 			if (!cell.id.startsWith("cell=quiz2/ipv4/")) continue;
-			const stages = [...cell.querySelectorAll(".stage")].filter((s) => s.checkVisibility());
+			const stages = [...cell.querySelectorAll(".stage, .after")].filter((s) => s.checkVisibility());
 			const texts = (sel) => stages.flatMap((s) => [...s.querySelectorAll(sel)].map((e) => e.innerText.replaceAll(/\s+/g, " ").trim()));
 			modes[cell.id.split("/")[2]] = {
-				Step: stages.map((s) => s.dataset.name).join(" and "), Changes: texts(".changes li"), Requests: texts(".request"),
+				Step: stages.filter((s) => s.matches(".stage")).map((s) => s.dataset.name).join(" and "), Changes: texts(".changes li"), Requests: texts(".request"),
 				Children: texts(".child"), Listen: texts(".listener"), Later: cell.querySelector(".sequence .later") !== null,
 				Output: cell.querySelector("output").innerText, Value: cell.querySelector("input").ariaValueText,
 			};
@@ -693,7 +693,7 @@ func TestBrowserShowsWhatParted(t *testing.T) {
 	b.settle()
 	got := eval[[]string](b, `(() => {
 		const cell = document.getElementById("cell=quiz2/ipv4/bpf/1");
-		return [cell.querySelector("output").innerText, cell.querySelector(".stage:not([hidden]) .failed").innerText, cell.querySelector(".sequence .parted.now").textContent];
+		return [cell.querySelector("output").innerText, cell.querySelector(".stage:not([hidden]) .failed").innerText, cell.querySelector(".sequence .now .parted").textContent];
 	})()`)
 	want := []string{`3 of 9, at 0.0671 s: 1 client connects and sends "Hello World"`, "✗ limit: want 5, got 10", "✗ limit: want 5, got 10"}
 	if diff := cmp.Diff(want, got); diff != "" {

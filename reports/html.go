@@ -30,7 +30,7 @@ var (
 	pageJS string
 
 	htmlFuncs = template.FuncMap{
-		"mark": mark, "class": statusClass, "seconds": seconds, "printable": printable, "slots": slots, "alike": alike,
+		"mark": mark, "class": statusClass, "seconds": seconds, "printable": printable,
 		"sentence": sentence, "was": was, "plural": result.Plural,
 	}
 )
@@ -136,6 +136,7 @@ type htmlCell struct {
 	*result.Cell
 	Anchor           string // id of its element: what a link's fragment says
 	Title            string
+	Folded           bool // into an element whose summary says what it came to
 	Happened, Remedy string
 	Doubtful         string
 	Gaps             string // of the kernel's trace

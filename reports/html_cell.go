@@ -2,7 +2,7 @@ package reports
 
 import (
 	"fmt"
-	"maps"
+	"html/template"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -16,59 +16,48 @@ type htmlDetails struct {
 	Stages   []htmlStage
 	Last     int // of Stages
 	Decides  int // the stage at which the connection's fate was decided: where the slider is at first
-	Tables   bool
-	Checks   []result.Check // failed ones first
-	Capture  string         // its link, if it has one
-	Client   string         // of the connection that is drawn
+	Checks   template.HTML
+	Capture  string // its link, if it has one
+	Client   string // of the connection that is drawn
 	Resets   []string
 	Text     string // the timeline, where the page does not have it already
 	Many     bool   // one of several connections is drawn
-	Counters []htmlCounter
+	Counters template.HTML
 }
 
-type htmlCounter struct {
-	Name  string
-	Delta int64
-}
-
-// htmlStage is a stop of the slider: a step, and the socket tables once it is over.
+// htmlStage is a stop of the slider: a step, and what has changed in the socket tables once it is over.
 type htmlStage struct {
-	result.Step
-	view
-	Known  bool
-	Parted *htmlParted // the check that failed from here on
+	Name, At string
+	Parted   *htmlParted   // the check that failed from here on
+	Known    bool          // there is a snapshot of the tables
+	Changes  []change      // in them
+	Tables   template.HTML // if they do not look as at the stop before
 }
 
-func (d *htmlDrawer) details(h *htmlCell) *htmlDetails {
-	c := h.Cell
+func (d *htmlDrawer) details(h *htmlCell, drawn *scene) *htmlDetails {
+	c, views := h.Cell, drawn.views
 	out := &htmlDetails{
-		htmlCell: h, Last: len(c.Steps) - 1, Tables: len(c.Tables) > 0, Many: c.Connections.Staged > 1 && len(c.Flow) > 0,
+		htmlCell: h, Last: len(c.Steps) - 1, Decides: decisive(c, views), Many: c.Connections.Staged > 1 && len(c.Flow) > 0,
 	}
 	if h.Timeline == "" && len(c.Flow) > 0 {
-		out.Text = d.alone.Timeline(c)
+		out.Text = d.alone.timeline(drawn)
 	}
-	views := walk(c)
-	out.Decides = decisive(c, views)
 	_, at := parted(c)
+	var shown template.HTML
 	for i, s := range c.Steps {
-		stage := htmlStage{Step: s}
+		stage := htmlStage{Name: printable(s.Name), At: seconds(s.At)}
 		if i == at {
 			stage.Parted = h.First
 		}
 		if views != nil {
-			stage.view, stage.Known = views[i], views[i].Known
+			stage.Known, stage.Changes = views[i].Known, views[i].Changes
+			if tables := drawTables(&views[i]); tables != shown {
+				stage.Tables, shown = tables, tables
+			}
 		}
 		out.Stages = append(out.Stages, stage)
 	}
-	out.Checks = c.Failed()
-	for _, k := range c.Checks {
-		if k.OK {
-			out.Checks = append(out.Checks, k)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.Counters)) {
-		out.Counters = append(out.Counters, htmlCounter{name, c.Counters[name]})
-	}
+	out.Checks, out.Counters = drawChecks(c.Checks), drawCounters(c.Counters)
 	const most = 8
 	for i, r := range killers(c) {
 		if i == most {
@@ -121,42 +110,4 @@ func decisive(c *result.Cell, views []view) int {
 		}
 	}
 	return last
-}
-
-// slots is how an accept queue is drawn: as many places as hold something, with what is known of each.
-func slots(l listenerView) []string {
-	const most = 8
-	var out []string
-	for _, s := range l.Held {
-		out = append(out, fmt.Sprintf("port %d", s.Port()))
-	}
-	for len(out) < min(l.Queue, most) {
-		out = append(out, "waits")
-	}
-	if len(out) > most || l.Queue > len(out) {
-		out = append(out[:min(len(out), most)], fmt.Sprintf("%d in all", l.Queue))
-	}
-	return out
-}
-
-// htmlSockets are sockets that differ in their ports alone.
-type htmlSockets struct {
-	socketView
-	N int
-}
-
-// alike folds sockets of which the page would say the same.
-func alike(all []socketView) []htmlSockets {
-	var out []htmlSockets
-	for _, s := range all {
-		same := func(o htmlSockets) bool {
-			return o.State == s.State && o.Of == s.Of && o.OfGone == s.OfGone && o.Cloned == s.Cloned && o.Owned == s.Owned && o.Retries == s.Retries
-		}
-		if i := slices.IndexFunc(out, same); i >= 0 {
-			out[i].N++
-		} else {
-			out = append(out, htmlSockets{s, 1})
-		}
-	}
-	return out
 }

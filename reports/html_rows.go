@@ -62,7 +62,7 @@ func (d *htmlDrawer) sections(of [][]rowCells) ([]*htmlSection, error) {
 	for range min(runtime.NumCPU(), len(of)) {
 		workers.Go(func() {
 			s := &scratch{}
-			s.z = gzip.NewWriter(&s.packed)
+			s.z, _ = gzip.NewWriterLevel(&s.packed, gzip.BestCompression) // a level that there is
 			for i := int(next.Add(1)) - 1; i < len(of); i = int(next.Add(1)) - 1 {
 				made[i], errs[i] = d.section(of[i], s)
 			}
@@ -76,13 +76,23 @@ func (d *htmlDrawer) sections(of [][]rowCells) ([]*htmlSection, error) {
 type scratch struct {
 	z      *gzip.Writer
 	packed bytes.Buffer
+	text   bytes.Buffer
 	parts  []part
+}
+
+// part ends a part, of which the text was written.
+func (s *scratch) part(kind, place, nth int) {
+	from := 0
+	if len(s.parts) > 0 {
+		from = s.parts[len(s.parts)-1].to
+	}
+	s.parts = append(s.parts, part{[3]int{kind, place, nth}, from, s.text.Len()})
 }
 
 // part is something of a cell that is packed.
 type part struct {
-	at   [3]int // kind, place of the cell in its row, row
-	text []byte
+	at       [3]int // kind, place of the cell in its row, row
+	from, to int    // in the scratch's text
 }
 
 // The kinds of parts.
@@ -96,6 +106,7 @@ func (d *htmlDrawer) section(rows []rowCells, s *scratch) (*htmlSection, error) 
 	name := rows[0].cells[0].Scenario
 	out := &htmlSection{Scenario: name, Title: d.stories.header.Title(name), Kernel: d.kernel}
 	s.parts = s.parts[:0]
+	s.text.Reset()
 	told := slices.IndexFunc(rows, func(r rowCells) bool { return r.cells[0].Family == "ipv4" })
 	for i := range rows {
 		var like *htmlLink
@@ -113,7 +124,7 @@ func (d *htmlDrawer) section(rows []rowCells, s *scratch) (*htmlSection, error) 
 	s.packed.Reset()
 	s.z.Reset(&s.packed)
 	for _, p := range s.parts {
-		if _, err := s.z.Write(p.text); err != nil {
+		if _, err := s.z.Write(s.text.Bytes()[p.from:p.to]); err != nil {
 			return nil, err
 		}
 	}
@@ -149,28 +160,29 @@ func (d *htmlDrawer) row(row rowCells, nth int, like *htmlLink, s *scratch) (*ht
 			continue // one of a kind is enough; its verdict is counted in the matrix
 		}
 		h.Happened, h.Remedy = d.stories.Outcome(c)
+		drawn := newScene(d.stories.header, c)
 		if c == left || c == right {
 			if len(c.Flow) > 0 && (like == nil || c.Status != result.Pass) {
-				h.Timeline = d.stories.Timeline(c)
+				h.Timeline = d.stories.timeline(drawn)
 			}
 			r.Pair = append(r.Pair, h)
 		} else {
+			h.Folded = true
 			r.Others = append(r.Others, h)
 		}
 		if pictures[c.Mode]++; pictures[c.Mode] <= maxPictures {
-			if err := d.pack(h, i, nth, s); err != nil {
+			if err := d.pack(h, drawn, i, nth, s); err != nil {
 				return nil, err
 			}
 		}
 	}
 	if r.Packed {
-		var body bytes.Buffer
-		fmt.Fprintf(&body, `<div data-row="%s">`, r.ID)
-		if err := pageTemplate().ExecuteTemplate(&body, "body", r); err != nil {
+		fmt.Fprintf(&s.text, `<div data-row="%s">`, r.ID)
+		if err := pageTemplate().ExecuteTemplate(&s.text, "body", r); err != nil {
 			return nil, err
 		}
-		body.WriteString("</div>")
-		s.parts = append(s.parts, part{[3]int{bodyPart, 0, nth}, body.Bytes()})
+		s.text.WriteString("</div>")
+		s.part(bodyPart, 0, nth)
 	}
 	for _, mode := range d.modes {
 		r.Entries = append(r.Entries, newHTMLEntry(cells, mode, shown[mode], first))
@@ -193,15 +205,14 @@ func (d *htmlDrawer) cell(c *result.Cell, anchor string) *htmlCell {
 }
 
 // pack adds what is drawn of a cell to the parts.
-func (d *htmlDrawer) pack(h *htmlCell, place, nth int, s *scratch) error {
-	var details bytes.Buffer
-	if err := cellTemplate().Execute(&details, d.details(h)); err != nil {
+func (d *htmlDrawer) pack(h *htmlCell, drawn *scene, place, nth int, s *scratch) error {
+	if err := cellTemplate().Execute(&s.text, d.details(h, drawn)); err != nil {
 		return err
 	}
-	s.parts = append(s.parts, part{[3]int{detailsPart, place, nth}, details.Bytes()})
+	s.part(detailsPart, place, nth)
 	if c := h.Cell; len(c.Steps)+len(c.Flow) > 0 {
-		drawn := fmt.Appendf(nil, `<div class="drawing" tabindex="0" data-of="%s">%s</div>`, h.Anchor, sequence(d.stories.header, c))
-		s.parts = append(s.parts, part{[3]int{drawingPart, place, nth}, drawn})
+		fmt.Fprintf(&s.text, `<div class="drawing" tabindex="0" data-of="%s">%s</div>`, h.Anchor, sequence(drawn))
+		s.part(drawingPart, place, nth)
 	}
 	return nil
 }

@@ -333,7 +333,7 @@ func TestSequenceFollowsTheConnection(t *testing.T) {
 		if !known {
 			c.Client = netip.AddrPort{}
 		}
-		svg := sequence(&result.Header{}, &c)
+		svg := sequence(newScene(&result.Header{}, &c))
 		for _, what := range []string{request, socket} {
 			drawn = append(drawn, strings.Contains(svg, what))
 		}

@@ -184,13 +184,13 @@ func TestParted(t *testing.T) {
 // TestSequenceFolds: steps of one name that have nothing between them are drawn once.
 func TestSequenceFolds(t *testing.T) {
 	c := result.Cell{Steps: result.Steps{{Name: "a"}, {Name: "accept", At: 1}, {Name: "accept", At: 2}, {Name: "accept", At: 3}, {Name: "b", At: 4}, {Name: "accept", At: 5}}}
-	svg := sequence(&result.Header{}, &c)
+	svg := sequence(newScene(&result.Header{}, &c))
 	if strings.Count(svg, ">accept × 3<") != 1 || strings.Count(svg, ">accept<") != 1 {
 		t.Error(svg)
 	}
 	// The step at which a check parted is drawn, and says so.
 	c.Checks = []result.Check{{Name: "accepted", Want: "3", Got: "1", Step: 3}}
-	svg = sequence(&result.Header{}, &c)
+	svg = sequence(newScene(&result.Header{}, &c))
 	if strings.Count(svg, ">accept × ") != 0 || strings.Count(svg, ">accept<") != 4 || !strings.Contains(svg, "accepted: want 3, got 1") {
 		t.Error(svg)
 	}

@@ -74,7 +74,7 @@ type htmlPicture struct {
 }
 
 // partMark shows the step at which two diagrams part. A page has a rule for each step that one does.
-const partMark = `#%s .sequence [data-step="%d"].step rect { stroke: var(--bad); stroke-width: 3; }`
+const partMark = `#%s .sequence [data-step="%d"] .step rect { stroke: var(--bad); stroke-width: 3; }`
 
 // RenderPairs writes the page. Like that of a run it needs nothing beside it, and has no script.
 func RenderPairs(w io.Writer, p *Pairs) error {
@@ -113,7 +113,7 @@ func (h *htmlPair) draw(label string, c *PairCell) {
 	if c == nil || len(c.Cell.Steps)+len(c.Cell.Flow) == 0 {
 		return
 	}
-	h.Pictures = append(h.Pictures, htmlPicture{label, template.HTML(sequence(c.Header, c.Cell))}) // which escapes all words
+	h.Pictures = append(h.Pictures, htmlPicture{label, template.HTML(sequence(newScene(c.Header, c.Cell)))}) // which escapes all words
 }
 
 // parts finds the first step at which two plays of a cell part, counted from 0, and says how; -1: they do not. What differs from

@@ -130,9 +130,9 @@ func TestRewordedTexts(t *testing.T) {
 		before, after := NewStories(was), NewStories(is)
 		for i := range was.Cells {
 			c := &was.Cells[i]
-			text, svg := before.Timeline(c), sequence(&was.Header, c)
+			text, svg := before.Timeline(c), sequence(newScene(&was.Header, c))
 			same("timeline of "+c.ID(), blank(text), blank(after.Timeline(&is.Cells[i])))
-			same("drawing of "+c.ID(), tags(svg), tags(sequence(&is.Header, &is.Cells[i])))
+			same("drawing of "+c.ID(), tags(svg), tags(sequence(newScene(&is.Header, &is.Cells[i]))))
 			drawn += text + svg
 		}
 		same("page", tags(unfold(t, render(t, "html", was, Options{}))), tags(unfold(t, render(t, "html", is, Options{}))))

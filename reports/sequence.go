@@ -29,48 +29,51 @@ const (
 // as it lives and one for what the server has of the connection, and between them what Timeline shows as text. Everything
 // that belongs to a step is in a group with the step's number. It has no ids and no styles of its own, so that a page may
 // hold many.
-func sequence(h *result.Header, c *result.Cell) string {
+func sequence(drawn *scene) string {
+	c, views := drawn.Cell, drawn.views
 	d := &diagram{y: seqTop}
-	views := walk(c)
+	d.body.Grow(200 * len(drawn.moments))
 	client, known := flowClient(c)
 	check, at := parted(c)
 	last := 0.0
-	for i, m := range foldSteps(moments(h, c), at) {
+	for i, m := range foldSteps(drawn.moments, at) {
 		if i > 0 && m.at-last >= seqWait && m.at-last < 1e6 {
 			d.y += 4
 			d.group(m.step, "wait")
-			d.text((seqClient+seqServer)/2, 12, "wait", "middle", fmt.Sprintf("⋮ %.0f ms later", (m.at-last)*1000))
+			d.text((seqClient+seqServer)/2, 12, "wait", fmt.Sprintf("⋮ %.0f ms later", (m.at-last)*1000))
 			d.end(18)
 		}
 		last = m.at
 		switch m.kind {
 		case stepMoment:
-			d.step(&m)
+			d.begin(&m)
 			d.bars(views, m.step)
 			if m.step == at {
 				said := fmt.Sprintf("%s: want %s, got %s", check.Name, check.Want, check.Got)
-				d.note(&moment{step: m.step, text: said}, "parted", "✗ ", "start", seqClient+10, 42)
+				d.note(&moment{step: m.step, text: said}, "parted", "✗ ", seqClient+10, 42)
 			}
 		case segmentMoment:
 			d.segment(&m)
 		case eventMoment:
-			d.note(&m, "event", "⚙ ", "end", seqServer-8, 44)
+			d.note(&m, "event", "⚙ ", seqServer-8, 44)
 		case tableMoment:
 			if known {
 				d.connection(&views[m.step], client, m.step)
 			}
-			d.note(&m, "table", "▸ ", "start", seqClient+10, 44)
+			d.note(&m, "table", "▸ ", seqClient+10, 44)
 		}
 	}
 	d.fate(c)
+	d.body.WriteString("</g>")
 
 	var svg strings.Builder
+	svg.Grow(d.body.Len() + d.under.Len() + 1024)
 	fmt.Fprintf(&svg, `<svg class="sequence" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img" aria-label="%s">`,
 		seqWidth, d.y, html.EscapeString("Sequence diagram of "+place(c)+"; the same follows as text"))
 	fmt.Fprintf(&svg, `<rect class="kernel" x="%d" y="22" width="%d" height="%d"/>`, seqServer, seqWidth-seqServer, d.y-22)
 	fmt.Fprintf(&svg, `<path class="life" d="M%d 22V%d"/>`, seqClient, d.y)
-	fmt.Fprintf(&svg, `<text class="head" x="%d" y="14" text-anchor="middle">client</text>`, seqClient)
-	fmt.Fprintf(&svg, `<text class="head" x="%d" y="14" text-anchor="middle">server</text>`, (seqServer+seqWidth)/2)
+	fmt.Fprintf(&svg, `<text class="head" x="%d" y="14">client</text>`, seqClient)
+	fmt.Fprintf(&svg, `<text class="head" x="%d" y="14">server</text>`, (seqServer+seqWidth)/2)
 	for i := range d.open {
 		d.bar(i, d.y)
 	}
@@ -103,7 +106,11 @@ func foldSteps(all []moment, parted int) []moment {
 type diagram struct {
 	y           int
 	body, under strings.Builder // under: bars, which lie beneath the rest
-	open        [seqBars]struct {
+	step        struct {        // whose group is open in the body
+		begun bool
+		n, y  int // y: where it begins
+	}
+	open [seqBars]struct {
 		from, step int
 		name       string
 		listens    bool
@@ -114,10 +121,17 @@ type diagram struct {
 	}
 }
 
-// group begins at d.y, and what is in it is drawn from there: so the same thing is the same text wherever it stands, which packs
-// well.
+// group begins at d.y, in the group of its step, and what is in either is drawn from there: so the same thing is the same text
+// wherever it stands, which packs well.
 func (d *diagram) group(step int, class string) {
-	fmt.Fprintf(&d.body, `<g class="%s" data-step="%d" transform="translate(0 %d)">`, class, step, d.y)
+	if !d.step.begun || d.step.n != step {
+		if d.step.begun {
+			d.body.WriteString("</g>")
+		}
+		d.step.begun, d.step.n, d.step.y = true, step, d.y
+		fmt.Fprintf(&d.body, `<g data-step="%d" transform="translate(0 %d)">`, step, d.y)
+	}
+	fmt.Fprintf(&d.body, `<g class="%s" transform="translate(0 %d)">`, class, d.y-d.step.y)
 }
 
 func (d *diagram) end(height int) {
@@ -126,23 +140,22 @@ func (d *diagram) end(height int) {
 }
 
 // text is the only way in for words, and it escapes them.
-func (d *diagram) text(x, dy int, class, anchor, words string) {
-	fmt.Fprintf(&d.body, `<text class="%s" x="%d" y="%d" text-anchor="%s">%s</text>`,
-		class, x, dy, anchor, html.EscapeString(printable(words)))
+func (d *diagram) text(x, dy int, class, words string) {
+	fmt.Fprintf(&d.body, `<text class="%s" x="%d" y="%d">%s</text>`, class, x, dy, html.EscapeString(printable(words)))
 }
 
 func (d *diagram) time(dy int, at float64) {
-	d.text(seqTime, dy, "time", "end", strings.TrimSpace(clock(at)))
+	d.text(seqTime, dy, "time", strings.TrimSpace(clock(at)))
 }
 
-func (d *diagram) step(m *moment) {
+func (d *diagram) begin(m *moment) {
 	lines := wrap(printable(m.text), 40, 40)
 	d.y += 4
 	d.group(m.step, "step")
 	fmt.Fprintf(&d.body, `<rect x="%d" y="0" width="%d" height="%d" rx="4"/>`, seqClient-12, seqServer-seqClient+4, 6+15*len(lines))
 	d.time(15, m.at)
 	for i, l := range lines {
-		d.text(seqClient-4, 15+15*i, "name", "start", l)
+		d.text(seqClient-4, 15+15*i, "name", l)
 	}
 	d.end(12 + 15*len(lines))
 }
@@ -184,7 +197,7 @@ func (d *diagram) segment(m *moment) {
 	}
 	d.group(m.step, class)
 	d.time(24, m.at)
-	d.text((seqClient+seqServer)/2, 15, "flags", "middle", clip(m.text, 36))
+	d.text((seqClient+seqServer)/2, 15, "flags", clip(m.text, 36))
 	y, tip := 20, 7
 	if from < to {
 		tip = -7
@@ -207,7 +220,7 @@ func (d *diagram) segment(m *moment) {
 		}
 		lines := wrap(printable(note), width, width)
 		for i, l := range lines {
-			d.text((seqClient+seqServer)/2, below+13*i, "why", "middle", l)
+			d.text((seqClient+seqServer)/2, below+13*i, "why", l)
 		}
 		height += 14 * len(lines)
 	}
@@ -228,11 +241,11 @@ func ownerWords(o result.Owner) string {
 }
 
 // note is an event at the server's edge, or a change of the socket tables.
-func (d *diagram) note(m *moment, class, sign, anchor string, x, width int) {
+func (d *diagram) note(m *moment, class, sign string, x, width int) {
 	lines := wrap(sign+printable(m.text), width, width)
 	d.group(m.step, class)
 	for i, l := range lines {
-		d.text(x, 12+14*i, "note", anchor, l)
+		d.text(x, 12+14*i, "note", l)
 	}
 	d.end(3 + 14*len(lines))
 }
@@ -268,7 +281,7 @@ func (d *diagram) bar(i, until int) {
 	x := seqBar + seqStep*i
 	fmt.Fprintf(w, `<g class="listener" data-step="%d"><rect class="l%d" x="%d" y="%d" width="14" height="%d"/>`, b.step, i, x, b.from, until-b.from)
 	// Above the bar, where there is room for "L30".
-	fmt.Fprintf(w, `<text x="%d" y="%d" text-anchor="middle">%s</text></g>`, x+7, b.from-4, html.EscapeString(printable(clip(b.name, 5))))
+	fmt.Fprintf(w, `<text x="%d" y="%d">%s</text></g>`, x+7, b.from-4, html.EscapeString(printable(clip(b.name, 5))))
 }
 
 // connection draws what the server has of the connection: first a request socket, then a full one. A line leads to the
@@ -303,7 +316,7 @@ func (d *diagram) connBar() {
 	}
 	fmt.Fprintf(&d.under, `<g class="conn %s" data-step="%d"><rect x="%d" y="%d" width="8" height="%d"/>`,
 		d.conn.kind, d.conn.step, seqConn-4, d.conn.from, d.y-d.conn.from)
-	fmt.Fprintf(&d.under, `<text x="%d" y="%d" text-anchor="end">%s</text></g>`, seqConn-7, d.conn.from+15, map[string]string{"request": "request", "connection": "socket"}[d.conn.kind])
+	fmt.Fprintf(&d.under, `<text x="%d" y="%d">%s</text></g>`, seqConn-7, d.conn.from+15, map[string]string{"request": "request", "connection": "socket"}[d.conn.kind])
 }
 
 func (d *diagram) fate(c *result.Cell) {
@@ -316,6 +329,6 @@ func (d *diagram) fate(c *result.Cell) {
 	}
 	d.y += 6
 	d.group(max(len(c.Steps)-1, 0), class)
-	d.text((seqClient+seqServer)/2, 14, "name", "middle", words)
+	d.text((seqClient+seqServer)/2, 14, "name", words)
 	d.end(26)
 }

@@ -39,9 +39,20 @@ func (m *moment) reason() string {
 	return m.reset.Reason
 }
 
-// moments returns all that there is to draw of a cell, in the order in which it happened.
-func moments(h *result.Header, c *result.Cell) []moment {
-	var all []moment
+// scene is what there is to draw of a cell.
+type scene struct {
+	*result.Cell
+	views   []view   // see walk
+	moments []moment // in the order in which they happened
+}
+
+func newScene(h *result.Header, c *result.Cell) *scene {
+	views := walk(c)
+	return &scene{c, views, moments(h, c, views)}
+}
+
+func moments(h *result.Header, c *result.Cell, views []view) []moment {
+	all := make([]moment, 0, 2*(len(c.Steps)+len(c.Flow)))
 	for i, s := range c.Steps {
 		all = append(all, moment{at: s.At, step: i, kind: stepMoment, text: s.Name})
 	}
@@ -58,7 +69,6 @@ func moments(h *result.Header, c *result.Cell) []moment {
 	for _, e := range flowEvents(c) {
 		all = append(all, moment{at: e.Time, kind: eventMoment, text: eventText(e, port)})
 	}
-	views := walk(c)
 	for i, t := range byStep(c) {
 		if t == nil || views == nil {
 			continue
@@ -152,9 +162,11 @@ func happenedAt(e result.Event) (end netip.AddrPort, known bool) {
 // Timeline draws one connection of a cell in 80 columns: the client on the left, the server on the right, segments as
 // arrows in tcpdump's words; between them, in the order in which they happened, the steps (*), what the kernel's trace
 // told (!) and what changed in the socket tables (=). It ends with what Outcome says. Times are seconds.
-func (s *Stories) Timeline(c *result.Cell) string {
+func (s *Stories) Timeline(c *result.Cell) string { return s.timeline(newScene(s.header, c)) }
+
+func (s *Stories) timeline(drawn *scene) string {
 	p := &page{width: 80}
-	p.timeline(c, s)
+	p.timeline(drawn, s)
 	return p.String()
 }
 
@@ -176,12 +188,12 @@ func (p *page) story(c *result.Cell, stories *Stories) {
 	}
 	if len(c.Steps) > 0 {
 		p.line("")
-		p.timeline(c, stories)
+		p.timeline(newScene(stories.header, c), stories)
 	}
 }
 
-func (p *page) timeline(c *result.Cell, stories *Stories) {
-	all := moments(stories.header, c)
+func (p *page) timeline(drawn *scene, stories *Stories) {
+	c, all := drawn.Cell, drawn.moments
 	legend := "seconds  * a step"
 	for _, sign := range []struct {
 		kind momentKind

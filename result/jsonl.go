@@ -152,7 +152,7 @@ func ReadAll(r io.Reader) ([]*Run, error) {
 
 func readAll(r io.Reader) (runs []*Run, err error) {
 	var run *Run // the last of them
-	said := words{}
+	keep := keeper{}
 	err = scan(r, parseCell, func(h *Header) {
 		run = &Run{Header: *h}
 		runs = append(runs, run)
@@ -160,53 +160,11 @@ func readAll(r io.Reader) (runs []*Run, err error) {
 		if l.ending != nil {
 			run.Ending = l.ending
 		} else {
-			said.share(l.cell)
-			run.Cells = append(run.Cells, *l.cell)
+			run.Cells = append(run.Cells, *keep.cell(l.cell))
 		}
 		return nil
 	})
 	return runs, err
-}
-
-// words are texts of which a ledger has the same many times: most of the objects that a run would have in memory.
-type words map[string]string
-
-// share makes a cell use those that are known already.
-func (w words) share(c *Cell) {
-	const most = 1 << 15
-	if len(w) > most {
-		clear(w)
-	}
-	one := func(s *string) {
-		if known, ok := w[*s]; ok {
-			*s = known
-		} else {
-			w[*s] = *s
-		}
-	}
-	for i := range c.Events {
-		e := &c.Events[i]
-		one(&e.Kind)
-		one(&e.Reason)
-		one(&e.State)
-		one(&e.Old)
-	}
-	for i := range c.Tables {
-		for j := range c.Tables[i].Sockets {
-			s := &c.Tables[i].Sockets[j]
-			one(&s.State)
-			one(&s.Name)
-		}
-	}
-	for i := range c.Checks {
-		k := &c.Checks[i]
-		one(&k.Name)
-		one(&k.Want)
-		one(&k.Got)
-	}
-	for i := range c.Steps {
-		one(&c.Steps[i].Name)
-	}
 }
 
 // line is a line of a ledger that is not its header: one of cell and ending is not nil.

@@ -43,7 +43,7 @@ func (e *env) reportCommand() *cli.Command {
 				return err
 			}
 			debug.SetGCPercent(100) // most formats hold one cell at a time, and no more garbage than that is worth
-			saveMemory(160)
+			saveMemory(180)
 			rec, err := readRuns(c.Context, c.Args().First(), format.Stored)
 			if err != nil {
 				return err

@@ -40,6 +40,9 @@
       range.setAttribute("aria-valuetext", text);
       cell.querySelector("output").textContent = text;
     }
+    const tables = all(".after", cell); // each as they look from its step on
+    const after = tables.findLast((t) => Number(t.dataset.step) <= step);
+    for (const t of tables) t.hidden = t !== after;
     for (const part of all(".sequence [data-step]", cell)) {
       const of = Number(part.dataset.step);
       part.classList.toggle("now", of === step);
@@ -118,7 +121,10 @@
     const step = rest.find((o) => /^step=\d+$/.test(o));
     if (step && target.matches(".cell")) walk(target, Number(step.slice(5)) - 1);
     target.scrollIntoView();
-    if (target.matches(".cell")) target.focus({ preventScroll: true });
+    if (target.matches(".cell")) {
+      target.tabIndex = -1;
+      target.focus({ preventScroll: true });
+    }
   };
 
   // The filter: of the matrix and of what follows it, only what fits is shown.
