@@ -64,10 +64,9 @@ func saveMemory(path string, most int64) {
 		path = filepath.Join(path, ledgerName)
 	}
 	const inMemory = 2 // bytes, for each of the file
+	debug.SetGCPercent(100)
 	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Size()*inMemory < most<<20 {
 		debug.SetMemoryLimit(most << 20)
-	} else {
-		debug.SetGCPercent(100)
 	}
 }
 
