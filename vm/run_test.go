@@ -157,7 +157,6 @@ func fakeQEMU(t *testing.T, frames []byte) (order string) {
 
 // TestRunSilent: a guest that says nothing is given up, before it is up and after. What came home stays, and nothing is left of QEMU.
 func TestRunSilent(t *testing.T) {
-	const second = `{"scenario":"quiz1","family":"ipv4","mode":"sysctl","repeat":1,"status":"PASS","reason":"saved","control":"control passed"}`
 	var frames bytes.Buffer
 	for _, m := range []struct {
 		kind kind
