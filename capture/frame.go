@@ -72,6 +72,7 @@ func (f Frame) end() uint32 {
 // (BIG TCP). All others are left out, but are counted in Number.
 func Decode(packets []Packet) (frames []Frame, undecodable int) {
 	d := newDecoder()
+	frames = make([]Frame, 0, len(packets))
 	for i, p := range packets {
 		frame, kind := d.decode(p)
 		switch kind {

@@ -3,9 +3,9 @@
 package capture
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"iter"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -160,20 +160,38 @@ func (r *Ring) Drain() (*Recording, error) {
 
 // read copies the frames out of the ring. No slot is given back to the kernel, so it fills each once, from the first on.
 func (r *Ring) read() []Packet {
-	var packets []Packet
-	for slot := r.mem; len(slot) >= slotSize; slot = slot[slotSize:] {
-		// The kernel writes the status last, after a barrier (__packet_set_status).
-		h := (*unix.Tpacket2Hdr)(unsafe.Pointer(&slot[0]))
-		if atomic.LoadUint32(&h.Status)&unix.TP_STATUS_USER == 0 {
+	count, size := 0, 0
+	for h := range r.filled() {
+		count++
+		size += int(h.Snaplen)
+	}
+	packets, data := make([]Packet, 0, count), make([]byte, 0, size)
+	for h, slot := range r.filled() {
+		if len(packets) == count { // the kernel has filled more meanwhile
 			break
 		}
+		at := len(data)
+		data = append(data, slot[h.Mac:][:h.Snaplen]...)
 		packets = append(packets, Packet{
 			Time:   time.Unix(int64(h.Sec), int64(h.Nsec)),
-			Data:   bytes.Clone(slot[h.Mac:][:h.Snaplen]),
+			Data:   data[at:len(data):len(data)],
 			Length: int(h.Len),
 		})
 	}
 	return packets
+}
+
+// filled are the slots that hold a frame, from the first on.
+func (r *Ring) filled() iter.Seq2[*unix.Tpacket2Hdr, []byte] {
+	return func(yield func(*unix.Tpacket2Hdr, []byte) bool) {
+		for slot := r.mem; len(slot) >= slotSize; slot = slot[slotSize:] {
+			// The kernel writes the status last, after a barrier (__packet_set_status).
+			h := (*unix.Tpacket2Hdr)(unsafe.Pointer(&slot[0]))
+			if atomic.LoadUint32(&h.Status)&unix.TP_STATUS_USER == 0 || !yield(h, slot) {
+				return
+			}
+		}
+	}
 }
 
 // Close ends the recording and frees the ring. It waits some 20 to 55 ms for RCU grace periods in packet_release

@@ -45,30 +45,43 @@ func (l *Lab) checkFreed() error {
 	said := l.obs.PostCheck
 	said.Unfreed = verdict.NotCounted
 	for range maxFreeing {
-		delays := len(l.obs.Delays)
+		delays, before := len(l.obs.Delays), -1
 		err := l.until(limit, "all sockets are freed", func() (bool, error) {
-			n, err := l.unfreed()
-			said.Unfreed = n
+			used, err := l.used()
+			if err != nil || used == before { // nothing has been freed since, and the tables are costly
+				return false, err
+			}
+			before = used
+			n, err := l.unfreed(used)
 			return n == 0, err
 		})
+		if err == nil {
+			said.Unfreed = 0
+		}
 		if !errors.Is(err, errTimeout) {
 			return err
 		}
 		if len(l.obs.Delays) == delays {
-			return nil
+			used, err := l.used()
+			if err == nil {
+				said.Unfreed, err = l.unfreed(used)
+			}
+			return err
 		}
 	}
-	said.Unfreed = verdict.NotCounted // the machine never gave it the time
-	return nil
+	return nil // the machine never gave it the time
 }
 
-// unfreed is how many TCP sockets are in no table and not freed; verdict.NotCounted where some may be for a good reason.
-func (l *Lab) unfreed() (int, error) {
+// used is how many sockets the kernel has not freed, without those of rings that are being closed.
+func (l *Lab) used() (int, error) {
 	n, err := kernel.UsedSockets()
-	if err != nil {
-		return 0, err
-	}
-	if n -= int(l.closing.Load()); n <= 1 { // that of sock_diag
+	return n - int(l.closing.Load()), err
+}
+
+// unfreed is how many TCP sockets, of those that are used, are in no table and not freed; verdict.NotCounted where some may be for a
+// good reason.
+func (l *Lab) unfreed(used int) (int, error) {
+	if used <= 1 { // that of sock_diag
 		return 0, nil
 	}
 	local, err := kernel.LocalSockets()
@@ -83,5 +96,5 @@ func (l *Lab) unfreed() (int, error) {
 		// One that ends by itself, as in FIN_WAIT1, or a request, which holds its listener until its timer has fired.
 		return verdict.NotCounted, nil
 	}
-	return max(n-local, 0), nil
+	return max(used-local, 0), nil
 }

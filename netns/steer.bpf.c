@@ -22,8 +22,9 @@ enum { goes_on = -1 }; // TCX_NEXT
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKMAP);
 	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u64);
+	// By sizes: the kernel refuses a sockmap with types (ENOTSUPP), but not before it has waited for RCU grace periods, some 20 ms.
+	__uint(key_size, 4);
+	__uint(value_size, 8);
 } listener SEC(".maps");
 
 // The kernel asks it when it looks for a listener (inet_lookup_run_sk_lookup in net/ipv4/inet_hashtables.c).

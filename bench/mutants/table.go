@@ -585,7 +585,7 @@ var table = []mutant{
 	},
 	{
 		name: "what is closed and never freed is not counted", file: "lab/unfreed.go",
-		old: "return max(n-local, 0), nil", new: "return 0, nil",
+		old: "return max(used-local, 0), nil", new: "return 0, nil",
 		test: "TestBrokenCells",
 	},
 	{

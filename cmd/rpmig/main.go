@@ -44,8 +44,8 @@ type env struct {
 func main() {
 	worker.RunIfWorker()
 	vm.RunIfGuest()
-	// Memory is plenty and processors are few: a run of a thousand cells stays under 100 MiB all the same.
-	debug.SetGCPercent(400)
+	// Memory is plenty and processors are few.
+	debug.SetGCPercent(800)
 	first, second := untilSignal()
 	e := env{
 		args: os.Args[1:], stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, scenarios: scenarios.All(),
