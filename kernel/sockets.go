@@ -66,8 +66,9 @@ func OpenDiag() (*Diag, error) {
 	if err != nil {
 		return nil, explainDiag(fmt.Errorf("open sock_diag netlink: %w", err))
 	}
-	// The kernel writes at most 32 KiB at a time (net/netlink/af_netlink.c:netlink_recvmsg).
-	return &Diag{fd: fd, buf: make([]byte, 32<<10)}, nil
+	// The kernel writes at most 8 KiB at a time, or as much as it has been given room for (net/netlink/af_netlink.c:netlink_dump). More
+	// room would save calls only where there are hundreds of sockets, and cost it pages in each.
+	return &Diag{fd: fd, buf: make([]byte, 8<<10)}, nil
 }
 
 // explainDiag tells a kernel without sock_diag for TCP. Both are modules of many kernels, which load them on demand where they

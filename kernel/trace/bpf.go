@@ -296,6 +296,9 @@ type bpfWatch struct {
 	records []byte // guarded by tracer.mu
 }
 
+// spare is room for the records of watches to come.
+var spare sync.Pool
+
 // explainLost explains why the kernel refuses what it allowed to Open. A process may lose its capabilities, which kernels
 // before 5.19 require for every use of a map, or get a seccomp filter. The attached programs keep running.
 func explainLost(err error) error {
@@ -316,6 +319,7 @@ func (t *programs) begin(cookie uint64) (stop func() (*Recording, error), err er
 		r, records, err := w.stop()
 		if err == nil {
 			r.Events, err = w.events(records)
+			spare.Put(&records)
 		}
 		if err != nil {
 			return nil, explainLost(err)
@@ -331,6 +335,9 @@ func (t *programs) watch(cookie uint64) (w *bpfWatch, err error) {
 	// Records carry a number instead of the cookie: those of an earlier watch may still be in the ring.
 	t.lastID++
 	w = &bpfWatch{tracer: t, cookie: cookie, id: t.lastID}
+	if room, ok := spare.Get().(*[]byte); ok {
+		w.records = (*room)[:0]
+	}
 	if w.offset, err = wallOffset(t.clock); err != nil {
 		return nil, err
 	}
