@@ -23,18 +23,27 @@ func Release() string {
 
 // Before tells whether the running kernel's release is before a version. It is for what no probe can find out, since
 // distributions backport. A release that cannot be read is before none.
-func Before(major, minor int) bool { return before(Release(), major, minor) }
+func Before(major, minor int) bool { return running().before(major, minor) }
 
-func before(release string, major, minor int) bool {
+var running = sync.OnceValue(func() version { return parseRelease(Release()) })
+
+// version is a release's two first numbers; nil: it cannot be read.
+type version []int
+
+func parseRelease(release string) version {
 	m := numbers.FindStringSubmatch(release)
 	if m == nil {
-		return false
+		return nil
 	}
-	var have [2]int
-	for i := range have {
-		have[i], _ = strconv.Atoi(m[i+1]) // digits
+	v := make(version, 2)
+	for i := range v {
+		v[i], _ = strconv.Atoi(m[i+1]) // digits
 	}
-	return slices.Compare(have[:], []int{major, minor}) < 0
+	return v
+}
+
+func (v version) before(major, minor int) bool {
+	return v != nil && slices.Compare(v, version{major, minor}) < 0
 }
 
 // SetNice gives the calling thread a nice value (setpriority(2), C library/kernel differences), where the user may do that.
