@@ -284,7 +284,7 @@ var table = []mutant{
 	},
 	{
 		name: "a release is before itself", file: "kernel/release.go",
-		old: "slices.Compare(have[:], []int{major, minor}) < 0", new: "slices.Compare(have[:], []int{major, minor}) <= 0",
+		old: "slices.Compare(v, version{major, minor}) < 0", new: "slices.Compare(v, version{major, minor}) <= 0",
 		test: "TestBefore",
 	},
 	{
