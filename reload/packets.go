@@ -17,6 +17,7 @@ const (
 	framesKept = 12       // of a connection: the last ones
 	flowsKept  = 50_000   // connections at a time, most of which are about to be forgotten
 	lostKept   = 2_000    // connections that were lost
+	freeKept   = 1_000    // places for connections to come: more are taken only while the reader is late
 	sortEvery  = 1024     // frames, so that those that came while the reader did not run take no more room than others
 	ringSize   = 16 << 20 // for what comes while the reader does not run: a second at full speed
 	readEvery  = 10 * time.Millisecond
@@ -243,7 +244,9 @@ func (p *packets) keepIfLost(f *flow) {
 	}
 	lost := slices.ContainsFunc(p.losing[f.ends], f.about)
 	if !lost || p.kept >= lostKept {
-		p.free = append(p.free, f)
+		if len(p.free) < freeKept {
+			p.free = append(p.free, f)
+		}
 		return
 	}
 	p.kept++
