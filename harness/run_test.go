@@ -260,6 +260,10 @@ func TestPooled(t *testing.T) {
 		})
 		failed, alone := 0, 0
 		for _, c := range cells {
+			if c.Status == result.Error && strings.HasPrefix(c.Reason, "too slow for this case: ") { // it says nothing, and is not pooled
+				t.Log(c.Reason)
+				continue
+			}
 			switch {
 			case c.Status == result.Fail && strings.Contains(c.Reason, "repeats together: want 400000 to 1e+06 per million"):
 				failed++

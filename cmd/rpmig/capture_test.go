@@ -236,7 +236,12 @@ func TestExplainAgreesWithTheTrace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if rep.Counts[foreign.Queued] != want[result.ClosingListener] || rep.Counts[foreign.Stray] != want[result.SurvivingListener]+want[result.NoSocket] {
+		// A child whose listener closes while the handshake's last ACK is handled, on another CPU, sends the same reset itself.
+		race := rep.Counts[foreign.Queued] - want[result.ClosingListener]
+		if c.Scenario != "storm" {
+			want[result.OwnSocket] = 0
+		}
+		if race < 0 || race > want[result.OwnSocket] || rep.Counts[foreign.Stray] != want[result.SurvivingListener]+want[result.NoSocket] {
 			said, _ := json.Marshal(rep.Counts)
 			t.Errorf("%s: the trace says %v, the packets %s", c.ID(), want, said)
 		}
