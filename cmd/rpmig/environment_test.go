@@ -204,7 +204,7 @@ func TestAddressSpace(t *testing.T) {
 	t.Parallel()
 	rpmig := shipped(t)
 	for limit, want := range map[string][]string{
-		"address-space=1024": oneError(`a run needs 2048 MiB, and the limit on address space \(RLIMIT_AS\) is 1024 MiB`, `ulimit -v unlimited`),
+		"address-space=1536": oneError(`a run needs 2048 MiB, and the limit on address space \(RLIMIT_AS\) is 1536 MiB`, `ulimit -v unlimited`),
 		"data=200":           oneError(`a run needs 512 MiB, and the limit on data \(RLIMIT_DATA\) is 200 MiB`, `ulimit -d unlimited`),
 	} {
 		command(t, "stage", limit, "--", rpmig, "run", "quiz1").want(70, silent, want)
