@@ -210,8 +210,8 @@ type direction struct {
 }
 
 func newTracker(first Frame) *tracker {
-	const most = 16 // frames of a connection that says little
-	t := &tracker{flow: Flow{Client: first.Src, Server: first.Dst, Complete: isSYN(first), Frames: make([]Segment, 0, most)}}
+	const usual = 16 // frames of a connection that says little
+	t := &tracker{flow: Flow{Client: first.Src, Server: first.Dst, Complete: isSYN(first), Frames: make([]Segment, 0, usual)}}
 	if first.Flags.Has(SYN | ACK) {
 		t.flow.Client, t.flow.Server = first.Dst, first.Src
 	}

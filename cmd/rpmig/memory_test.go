@@ -139,34 +139,21 @@ func writeConnections(w io.Writer, connections int) error {
 	return b.Flush()
 }
 
+// resetClient is a cell of one client that was reset, as it should be.
+func resetClient() result.Cell {
+	return result.Cell{
+		Scenario: "quiz2", Family: "ipv4", Mode: "off", Status: result.Pass, Reason: "lost, as expected", Control: result.IsControl,
+		Connections: result.Connections{Staged: 1, Lost: 1},
+		Checks:      []result.Check{{Name: "accepted", Witness: result.Application, Want: "0", Got: "0", OK: true}},
+	}
+}
+
 // TestReportInBoundedMemory: a ledger of many cells takes no more memory than its index, 24 bytes a cell, in each format that is written
 // as it is read. A million take less than 100 MiB, at five times the time of this.
 func TestReportInBoundedMemory(t *testing.T) {
 	t.Parallel()
-	const cells = 100_000
 	dir := t.TempDir()
-	f, err := os.Create(filepath.Join(dir, ledgerName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	b := bufio.NewWriter(f)
-	w, err := result.NewWriter(b, result.Header{Cells: cells})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range cells {
-		if err := w.Write(&result.Cell{
-			Scenario: "quiz2", Family: "ipv4", Mode: "off", Repeat: i + 1, Status: result.Pass, Reason: "lost, as expected", Control: result.IsControl,
-			Connections: result.Connections{Staged: 1, Lost: 1},
-			Checks:      []result.Check{{Name: "accepted", Witness: result.Application, Want: "0", Got: "0", OK: true}},
-		}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := b.Flush(); err != nil {
-		t.Fatal(err)
-	}
+	repeatCell(t, filepath.Join(dir, ledgerName), resetClient(), 100_000)
 	bin := shipped(t)
 	for _, format := range []string{"text", "jsonl", "ktap", "junit"} {
 		cmd, held := measured(t, bin, "report", dir, "--format="+format)
@@ -188,37 +175,14 @@ func TestBundleInBoundedMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: it takes seconds")
 	}
-	dir := t.TempDir()
-	const cells = 1000
-	f, err := os.Create(filepath.Join(dir, ledgerName))
-	if err != nil {
-		t.Fatal(err)
+	dir, c := t.TempDir(), resetClient()
+	for n := range 350 {
+		c.Events = append(c.Events, result.Event{
+			Time: float64(n) / 1000, Kind: "sock:inet_sock_set_state", State: "TCP_SYN_RECV", Old: "TCP_ESTABLISHED",
+			From: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 80), To: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(32768+n)),
+		})
 	}
-	defer f.Close()
-	b := bufio.NewWriter(f)
-	w, err := result.NewWriter(b, result.Header{Cells: cells})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range cells {
-		c := result.Cell{
-			Scenario: "quiz2", Family: "ipv4", Mode: "off", Repeat: i + 1, Status: result.Pass, Reason: "lost, as expected", Control: result.IsControl,
-			Connections: result.Connections{Staged: 1, Lost: 1},
-			Checks:      []result.Check{{Name: "accepted", Witness: result.Application, Want: "0", Got: "0", OK: true}},
-		}
-		for n := range 350 {
-			c.Events = append(c.Events, result.Event{
-				Time: float64(n) / 1000, Kind: "sock:inet_sock_set_state", State: "TCP_SYN_RECV", Old: "TCP_ESTABLISHED",
-				From: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 80), To: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(32768+n)),
-			})
-		}
-		if err := w.Write(&c); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := b.Flush(); err != nil {
-		t.Fatal(err)
-	}
+	repeatCell(t, filepath.Join(dir, ledgerName), c, 1000)
 	bin, to := shipped(t), filepath.Join(t.TempDir(), "run.tar.gz")
 	for _, args := range [][]string{{"bundle", dir, "-o", to}, {"bundle", "--check", to}} {
 		cmd, held := measured(t, bin, args...)

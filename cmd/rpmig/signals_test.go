@@ -243,6 +243,14 @@ func TestReportsEnd(t *testing.T) {
 // largeLedger writes a ledger of so many cells.
 func largeLedger(t *testing.T, name string, cells int) {
 	t.Helper()
+	c := result.Cell{Scenario: "quiz2", Family: "ipv4", Mode: "off", Status: result.Pass, Control: result.IsControl, Reason: "lost, as expected"}
+	c.Steps = result.Steps{{Name: strings.Repeat("close A", 20)}}
+	repeatCell(t, name, c, cells)
+}
+
+// repeatCell writes a ledger of a cell that was played so many times.
+func repeatCell(t *testing.T, name string, c result.Cell, cells int) {
+	t.Helper()
 	f, err := os.Create(name)
 	if err != nil {
 		t.Fatal(err)
@@ -250,8 +258,6 @@ func largeLedger(t *testing.T, name string, cells int) {
 	defer f.Close()
 	b := bufio.NewWriter(f)
 	w, err := result.NewWriter(b, result.Header{Cells: cells, Kernel: "6.18.44"})
-	c := result.Cell{Scenario: "quiz2", Family: "ipv4", Mode: "off", Status: result.Pass, Control: result.IsControl, Reason: "lost, as expected"}
-	c.Steps = result.Steps{{Name: strings.Repeat("close A", 20)}}
 	for c.Repeat = 1; c.Repeat <= cells && err == nil; c.Repeat++ {
 		err = w.Write(&c)
 	}

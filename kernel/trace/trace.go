@@ -45,8 +45,8 @@ type backend interface {
 // ErrClosed is the error of every call after Tracer.Close.
 var ErrClosed = errors.New("the tracer is closed")
 
-// Options ask for an unusual tracer. But for Stacks they are for tests: with too small a ring or too few tracepoints, the code that depends on the
-// trace has to notice.
+// Options ask for an unusual tracer. But for Stacks, and for Without where events are not needed, they are for tests: with too small a
+// ring or too few tracepoints, the code that depends on the trace has to notice.
 type Options struct {
 	Ring int // bytes, a power of two of pages, with Tracefs for each CPU; 0: the default
 	// Without are tracepoints, such as "tcp:tcp_send_reset", that should be missing. They are asked for by a name that no

@@ -201,8 +201,8 @@ func (e *Engine) Done() <-chan struct{} { return e.finished }
 // the last mark, nor before the last 100,000 replies: that is ErrPast.
 func (e *Engine) Mark(at time.Duration, label Label) error { return e.b.mark(at, label) }
 
-// Snapshot is a copy of the report so far, for which the engine has to wait. What ended after the last mark is in Counts, Replies and Lost, and in the last
-// interval only when it is over.
+// Snapshot is a copy of the report so far, for which the engine has to wait. What ended after the last mark is in Counts, Replies and
+// Lost, and in the last interval only when it is over.
 func (e *Engine) Snapshot() Report { return e.b.report() }
 
 // Counts is that of a Snapshot, and the engine does not wait for it.
