@@ -1,88 +1,17 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/rpmig/rpmig/result"
 )
 
-// maxLine is longer than any line of a ledger.
-const maxLine = 64 << 20
-
-// header is the part of a ledger's first line that two runs have in common, whatever was asked for.
-type header struct {
-	Schema  int
-	Kernel  string
-	Machine string
-	Cells   int
-}
-
-// cell is a line of a ledger, of whichever schema.
-type cell struct {
-	Scenario, Family, Mode string
-	Repeat                 int
-	Status, Control, Bug   string
-	Reason                 string
-	Connections            map[string]int
-	Program                map[string]int
-	Counters               map[string]int64
-	Checks                 []struct {
-		Name, Witness, Want, Got string
-		OK                       bool
-	}
-	Steps  []struct{ Name string }
-	Resets []struct {
-		From, To                      netip.AddrPort
-		Flavour, Reason, State, Owner string
-		Step                          any // schema 1: its name
-	}
-	Client netip.AddrPort
-	Flow   []struct {
-		FromClient bool `json:"from_client"`
-		Role       string
-		Dropped    bool
-		Text       string
-	}
-	Tables []struct {
-		Step    any // schema 1: its name
-		Sockets []struct {
-			State, Name    string
-			Local          netip.AddrPort
-			Queue, Backlog int
-		}
-		More int
-	}
-	Events []struct {
-		Kind, Reason, State, Old, By string
-	}
-	Trace *struct {
-		Lost     int
-		Missing  []string
-		HostWide bool `json:"host_wide"`
-	}
-	Stream    map[string]float64
-	Namespace *struct {
-		Sysctls map[string]string
-		Rules   []string
-		Unknown []string
-	}
-	DropBackend string `json:"drop_backend"`
-	Capture     struct {
-		Lost int
-		File string
-	}
-}
-
-func (c *cell) id() string {
-	return fmt.Sprintf("%s/%s/%s/%d", c.Scenario, c.Family, c.Mode, c.Repeat)
-}
-
-func compareFolders(before, after string, rename *strings.Replacer) ([]string, error) {
+func compare(before, after string, rename *strings.Replacer) ([]string, error) {
 	oldHeader, oldCells, err := readLedger(before, rename)
 	if err != nil {
 		return nil, err
@@ -104,7 +33,7 @@ func compareFolders(before, after string, rename *strings.Replacer) ([]string, e
 			}
 		}
 	}
-	split("header", oldHeader.facts(), newHeader.facts())
+	split("header", headerFacts(oldHeader), headerFacts(newHeader))
 	oldEvents, newEvents := map[string]bool{}, map[string]bool{}
 	for id, was := range oldCells {
 		is, ok := newCells[id]
@@ -113,8 +42,7 @@ func compareFolders(before, after string, rename *strings.Replacer) ([]string, e
 			continue
 		}
 		deaf := was.Trace != nil && was.Trace.Lost > 0 || is.Trace != nil && is.Trace.Lost > 0
-		roles := was.hasRoles() && is.hasRoles()
-		split(id, was.facts(deaf, roles), is.facts(deaf, roles))
+		split(id, was.facts(deaf), is.facts(deaf))
 		was.events(oldEvents)
 		is.events(newEvents)
 	}
@@ -144,58 +72,49 @@ func name(files map[string]bool) map[string]bool {
 	return named
 }
 
-func readLedger(folder string, rename *strings.Replacer) (h header, cells map[string]*cell, err error) {
-	f, err := os.Open(filepath.Join(folder, "run.jsonl"))
+func readLedger(folder string, rename *strings.Replacer) (*result.Header, map[string]cell, error) {
+	file := filepath.Join(folder, "run.jsonl")
+	text, err := os.ReadFile(file)
 	if err != nil {
-		return h, nil, err
+		return nil, nil, err
 	}
-	defer func() { _ = f.Close() }()
-	cells = map[string]*cell{}
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, maxLine)
-	for n := 1; lines.Scan(); n++ {
-		if n == 1 {
-			err = json.Unmarshal(lines.Bytes(), &h)
-		} else {
-			c := &cell{}
-			if err = json.Unmarshal([]byte(rename.Replace(lines.Text())), c); err == nil {
-				cells[c.id()] = c
-			}
-		}
-		if err != nil {
-			return h, nil, fmt.Errorf("%s: line %d: %w", f.Name(), n, err)
-		}
+	run, err := result.Read(strings.NewReader(rename.Replace(string(text))))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", file, err)
 	}
-	if err := lines.Err(); err != nil {
-		return h, nil, fmt.Errorf("%s: %w", f.Name(), err)
+	cells := map[string]cell{}
+	for i := range run.Cells {
+		cells[run.Cells[i].ID()] = cell{&run.Cells[i]}
 	}
-	return h, cells, nil
+	return &run.Header, cells, nil
 }
 
-func (h *header) facts() map[string]bool {
+func headerFacts(h *result.Header) map[string]bool {
 	return map[string]bool{
 		fmt.Sprintf("kernel %s %s", h.Kernel, h.Machine): true,
 		fmt.Sprintf("%d cells planned", h.Cells):         true,
 	}
 }
 
-// known are the counters that verdicts and reports know by name.
-var known = []string{"EstabResets", "OutRsts", "TCPMigrateReqFailure", "TCPMigrateReqSuccess"}
+// cell is one of a ledger, of which facts are told.
+type cell struct{ *result.Cell }
 
-// facts is all that is comparable in a cell, each in a line. Of a deaf one the trace counts for nothing; roles tells whether
-// segments are compared by them.
-func (c *cell) facts(deaf, roles bool) map[string]bool {
+// known are the counters that verdicts and reports know by name.
+var known = []string{result.EstabResets, result.OutRsts, result.MigrateFailure, result.MigrateSuccess}
+
+// facts is all that is comparable in a cell, each in a line. Of a deaf one the trace counts for nothing.
+func (c cell) facts(deaf bool) map[string]bool {
 	facts := map[string]bool{}
 	say := func(format string, args ...any) { facts[fmt.Sprintf(format, args...)] = true }
 	// amount masks what depends on how many clients came.
 	amount := func(v any) string {
 		if c.Stream != nil {
-			return masked(fmt.Sprint(v))
+			return masked(fmt.Sprintf("%+v", v))
 		}
-		return fmt.Sprint(v)
+		return fmt.Sprintf("%+v", v)
 	}
 	say("status %s, control %s, bug %q", c.Status, c.Control, c.Bug)
-	say("reason: %s", masked(strings.ReplaceAll(c.Reason, `during "stop dropping"`, fmt.Sprintf("during %q", c.stepName("stop dropping")))))
+	say("reason: %s", masked(strings.ReplaceAll(c.Reason, `during "stop dropping"`, fmt.Sprintf("during %q", c.afterDropping()))))
 	say("connections: %s", amount(c.Connections))
 	say("BPF program: %s", amount(c.Program))
 	say("packet-drop rule by %q", c.DropBackend)
@@ -228,7 +147,7 @@ func (c *cell) facts(deaf, roles bool) map[string]bool {
 	}
 	if c.Stream == nil {
 		c.resetFacts(deaf, say)
-		c.flowFacts(roles, say)
+		c.flowFacts(say)
 	}
 	if c.Trace != nil && !deaf {
 		say("trace: host-wide %t, missing %q", c.Trace.HostWide, c.Trace.Missing)
@@ -244,10 +163,10 @@ func (c *cell) facts(deaf, roles bool) map[string]bool {
 	return facts
 }
 
-func (c *cell) resetFacts(deaf bool, say func(string, ...any)) {
+func (c cell) resetFacts(deaf bool, say func(string, ...any)) {
 	resets := map[string]int{}
 	for _, r := range c.Resets {
-		during := served.ReplaceAllString(c.stepName(r.Step), "shutdown some server")
+		during := served.ReplaceAllString(c.during(r.Step), "shutdown some server")
 		fact := fmt.Sprintf("%s from %s to %s during %q", r.Flavour, ends(r.From), ends(r.To), during)
 		if !deaf {
 			fact += fmt.Sprintf(", owner %q, reason %q, state %q", r.Owner, r.Reason, r.State)
@@ -259,7 +178,7 @@ func (c *cell) resetFacts(deaf bool, say func(string, ...any)) {
 	}
 }
 
-func (c *cell) flowFacts(roles bool, say func(string, ...any)) {
+func (c cell) flowFacts(say func(string, ...any)) {
 	for _, s := range c.Flow {
 		from := "server"
 		if s.FromClient {
@@ -268,16 +187,13 @@ func (c *cell) flowFacts(roles bool, say func(string, ...any)) {
 		if ack.MatchString(s.Text) || strings.HasPrefix(s.Text, "FP. ") {
 			continue
 		}
-		say("segment of the %s: %s", from, s.Text)
-		if roles {
-			say("segment of the %s: %s: %s, dropped: %t", from, s.Text, s.Role, s.Dropped)
-		}
+		say("segment of the %s: %s: %s, dropped: %t", from, s.Text, s.Role, s.Dropped)
 	}
 }
 
-func (c *cell) tableFacts(say func(string, ...any)) {
+func (c cell) tableFacts(say func(string, ...any)) {
 	for _, t := range c.Tables {
-		name, sockets := c.stepName(t.Step), map[string]int{}
+		name, sockets := c.during(t.Step), map[string]int{}
 		for _, s := range t.Sockets {
 			if s.State == "LISTEN" || t.More == 0 && !served.MatchString(name) {
 				sockets[fmt.Sprintf("%s %s %s", s.State, s.Name, ends(s.Local))]++
@@ -288,46 +204,34 @@ func (c *cell) tableFacts(say func(string, ...any)) {
 }
 
 // events adds the cell's trace to what the whole run's has told.
-func (c *cell) events(told map[string]bool) {
+func (c cell) events(told map[string]bool) {
 	if c.Stream != nil {
 		return
 	}
 	for _, e := range c.Events {
-		kind := e.Kind[strings.Index(e.Kind, ":")+1:] // schema 1 has its group too
-		state := e.State
-		if e.Old != "" {
-			state = e.Old + " → " + e.State // as in schema 1
-		}
-		told[fmt.Sprintf("event %s: reason %q, state %q, by %q", kind, e.Reason, state, e.By)] = true
+		told[fmt.Sprintf("event %s: reason %q, state %q → %q, by %q", e.Kind, e.Reason, e.Old, e.State, e.By)] = true
 	}
 }
 
-func (c *cell) hasRoles() bool { return len(c.Flow) > 0 && c.Flow[0].Role != "" }
+// stopDropping is the step that lets a timer be heard: what happens during it is counted to the step behind it.
+const stopDropping = "stop dropping"
 
-// stepName is the name of a step that is given by name or by place. What happens during "stop dropping" is counted to the
-// step behind it.
-func (c *cell) stepName(s any) string {
-	at := -1
-	switch s := s.(type) {
-	case float64:
-		at = int(s) - 1
-	case string:
-		if s != "stop dropping" {
-			return step(s)
-		}
-		for i := range c.Steps {
-			if c.Steps[i].Name == s {
-				at = i
-			}
+// during is the name of a step by its number.
+func (c cell) during(n int) string {
+	if c.StepName(n) == stopDropping && n < len(c.Steps) {
+		n++
+	}
+	return step(c.StepName(n))
+}
+
+// afterDropping is the name of the step behind the last stopDropping.
+func (c cell) afterDropping() string {
+	for n := len(c.Steps); n > 0; n-- {
+		if c.StepName(n) == stopDropping {
+			return c.during(n)
 		}
 	}
-	if at < 0 || at >= len(c.Steps) {
-		return ""
-	}
-	if c.Steps[at].Name == "stop dropping" && at+1 < len(c.Steps) {
-		at++
-	}
-	return step(c.Steps[at].Name)
+	return ""
 }
 
 var (

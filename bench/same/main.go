@@ -2,12 +2,11 @@
 //
 //	go run ./bench/same OLD NEW [OLD NEW]...
 //
-// Each pair is two folders of rpmig run --out, or two reports of one format, named .ktap, .junit or .text. What is in the old
-// one only is printed behind "-", what is in the new one only behind "+", each with the cells it is said of. The exit status is
-// 0 if nothing differs, 1 if something does, 2 if a file cannot be read. -rename 'OLD=NEW' replaces a text in the old one
-// first, for a change that renames a step or a check on purpose.
+// Each pair is two folders of rpmig run --out. What is in the old one only is printed behind "-", what is in the new one only
+// behind "+", each with the cells it is said of. The exit status is 0 if nothing differs, 1 if something does, 2 if a file cannot
+// be read. -rename 'OLD=NEW' replaces a text in the old one first, for a change that renames a step or a check on purpose.
 //
-// Ledgers are read as plain JSON, of schema 1 and later. Of each cell it compares status, reason, control, bug, connections, the
+// Of each cell it compares status, reason, control, bug, connections, the
 // checks, the steps, the resets with their steps and owners, the segments of the connection that is drawn, the socket tables, the
 // counters that verdicts know by name, the program's counts, and the namespace; of a run also which events its trace told of, and
 // which files are in its folder. Runs of one binary on one kernel differ in the following, and it is masked for that reason:
@@ -22,8 +21,7 @@
 //   - during which of two steps a timer fired, where one of them is "stop dropping", which lets it be heard;
 //   - amounts in a cell with a stream of clients: as many come as there is time for.
 //
-// Of reports all numbers are masked but KTAP's own, and the steps that resets are said to fall into. A sharper look at a report is
-// to make it with both binaries from one ledger, by rpmig report: there, diff will do.
+// To compare reports, make them with both binaries from one ledger, by rpmig report: there, diff will do.
 package main
 
 import (
@@ -40,7 +38,7 @@ func main() {
 	renames := renaming{}
 	flag.Var(&renames, "rename", "replace a text in the old one: `OLD=NEW`; may be repeated")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: same [-rename OLD=NEW]... OLD NEW [OLD NEW]...\nEach pair is two folders of rpmig run --out, or two reports: .ktap, .junit, .text.")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: same [-rename OLD=NEW]... OLD NEW [OLD NEW]...\nEach pair is two folders of rpmig run --out.")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -83,18 +81,7 @@ func (r *renaming) Set(s string) error {
 	return nil
 }
 
-func compare(before, after string, rename *strings.Replacer) ([]string, error) {
-	info, err := os.Stat(before)
-	if err != nil {
-		return nil, err
-	}
-	if info.IsDir() {
-		return compareFolders(before, after, rename)
-	}
-	return compareReports(before, after, rename)
-}
-
-// said is what is said, and where it is said: cells, or parts of a report.
+// said is what is said, and of which cells.
 type said map[string][]string
 
 // add notes that something is said of a place.
