@@ -7,13 +7,12 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/rpmig/rpmig/netns"
-	"github.com/rpmig/rpmig/tcp"
-
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/kernel"
+	"github.com/rpmig/rpmig/netns"
+	"github.com/rpmig/rpmig/tcp"
 )
 
 // MinBacklog is the talk's listen(32).
@@ -330,9 +329,6 @@ func (s *Listener) DestroyByBPF() {
 		l.Fact(LogFact, cmp.Or(strings.Join(said, "; "), "no splat"))
 	}
 }
-
-// ProbeDestroyByBPF tells whether this kernel and this user can destroy a listener by BPF.
-func ProbeDestroyByBPF() error { return kernel.ProbeDestroyByBPF() }
 
 // Chown gives the socket of a listener to another user.
 func (s *Listener) Chown(uid int) {

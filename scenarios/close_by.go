@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
@@ -93,7 +94,7 @@ where this user may read that, there has to be nothing of the kind. tcp_abort
 takes A out of LISTEN and empties its accept queue as close() does, although
 the process still has the socket.`,
 		path:     "bpf_iter_tcp_seq_show → bpf_sock_destroy → tcp_abort",
-		probe:    lab.ProbeDestroyByBPF,
+		probe:    kernel.ProbeDestroyByBPF,
 		end:      always((*lab.Listener).DestroyByBPF),
 		after:    "CLOSE",
 		allModes: true,

@@ -38,13 +38,13 @@ var keyDrops = []string{"TCPMD5NotFound", "TCPMD5Unexpected", "TCPMD5Failure"}
 
 // signing is a way to sign segments with a key.
 type signing struct {
-	name, long, config string
-	set                func(fd int, peer netip.Addr, key string) error
+	long, config string
+	set          func(fd int, peer netip.Addr, key string) error
 }
 
 var (
-	md5Signing = signing{"md5", "TCP MD5 signatures", "CONFIG_TCP_MD5SIG", tcp.MD5Key}
-	aoSigning  = signing{"ao", "TCP-AO", "CONFIG_TCP_AO (Linux 6.7)", tcp.AOKey}
+	md5Signing = signing{"TCP MD5 signatures", "CONFIG_TCP_MD5SIG", tcp.MD5Key}
+	aoSigning  = signing{"TCP-AO", "CONFIG_TCP_AO (Linux 6.7)", tcp.AOKey}
 )
 
 // probe tells whether sockets can have keys.

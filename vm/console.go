@@ -12,7 +12,6 @@ import (
 type console struct {
 	mu    sync.Mutex
 	text  []byte
-	cut   int // bytes of its midst that are gone
 	hello int // how much had come when the guest was up; -1: it is not
 	ended chan struct{}
 }
@@ -43,7 +42,6 @@ func (c *console) add(p []byte) {
 	if over := len(c.text) - consoleMost; over > 0 {
 		const half = consoleMost / 2
 		c.text = append(c.text[:half], c.text[half+over:]...)
-		c.cut += over
 		c.hello = min(c.hello, half)
 	}
 }

@@ -81,7 +81,6 @@ func checkMachine(c *cli.Context) error {
 
 // guests are the kernels that a command line names, and how they are to be run.
 type guests struct {
-	e       *env
 	kernels []*vm.Kernel
 	machine vm.Machine
 	cache   *vm.Cache
@@ -95,7 +94,7 @@ func (e *env) findGuests(c *cli.Context) (*guests, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &guests{e: e, cache: cache}
+	g := &guests{cache: cache}
 	g.kernels, err = vm.Find(c.Context, c.StringSlice("kernel"), vm.Options{
 		Modules: c.Path("modules"), Cache: cache,
 		Words: func(format string, args ...any) {
