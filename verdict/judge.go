@@ -109,6 +109,9 @@ func (o *Observation) slow() string {
 		return fmt.Sprintf("the clients were done with sending %.1f s after they began to connect", o.Sending.Seconds())
 	case len(o.Delays) > 0:
 		d := slices.MaxFunc(o.Delays, func(a, b Delay) int { return cmp.Compare(a.Seconds, b.Seconds) })
+		if d.Seconds == 0 {
+			return fmt.Sprintf("%s, until %.4f s, during %q", d.What, d.At, o.Steps.Name(o.Steps.At(d.At)))
+		}
 		return fmt.Sprintf("%s for %.2f s, until %.4f s, during %q", d.What, d.Seconds, d.At, o.Steps.Name(o.Steps.At(d.At)))
 	default:
 		return ""

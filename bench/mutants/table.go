@@ -853,6 +853,12 @@ var table = []mutant{
 		test: "TestStreamTally", in: "lab",
 	},
 
+	{
+		name: "a thread that was stopped in its sleep is taken for one that slept on", file: "thread/thread.go",
+		old: "t.stopped.Store(true)", new: "",
+		test: "TestStoppedThread",
+	},
+
 	// verdict
 	{
 		name: "a range holds what is above it", file: "verdict/expectation.go",
