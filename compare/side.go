@@ -114,7 +114,7 @@ func (s *Side) Add(c *result.Cell) {
 	if c.Status == result.Pass && c.Bug != "" {
 		o.xpass = c.Bug
 	}
-	if c.Status != result.Error && c.Status != result.Skip {
+	if c.Status != result.Error && c.Status != result.Skip && c.Void == nil { // which was played alone, and so took less
 		o.times = append(o.times, c.Elapsed)
 	}
 	if c.Status != result.Pass && (o.worst == nil || severity(c.Status) > severity(o.worst.status)) {

@@ -29,7 +29,7 @@ type Options struct {
 	UntilFail   bool
 	Parallel    int  // cells side by side; 0 means what suits the machine
 	Connections int  // clients in a cell; 0 means as many as the scenario says
-	NoConfirm   bool // a FAIL is not played again
+	NoConfirm   bool // no cell is played again: neither a FAIL nor what was void
 	Dropper     netns.Dropper
 	Again       netns.Dropper // of the repeats after the first; nil: the same
 	Progress    *Progress     // nil: there is no live line

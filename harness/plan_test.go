@@ -16,6 +16,9 @@ import (
 // PlacesPerCPU is placesPerCPU.
 const PlacesPerCPU = placesPerCPU
 
+// FewReplays is fewReplays.
+const FewReplays = fewReplays
+
 func named(names ...string) []lab.Scenario {
 	var all []lab.Scenario
 	for _, n := range names {

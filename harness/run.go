@@ -54,7 +54,8 @@ func Run(ctx context.Context, o Options, sink Sink) error {
 	if o.UntilFail {
 		cells = 0
 	}
-	if err := sink.Begin(cells * o.Repeat); err != nil {
+	planned := cells * o.Repeat
+	if err := sink.Begin(planned); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -69,7 +70,7 @@ func Run(ctx context.Context, o Options, sink Sink) error {
 
 	r := &runner{
 		o: o, sink: sink, cancel: cancel, cancelled: pipe[0], room: room, files: semaphore.NewWeighted(int64(room.files)),
-		pools: map[pooled]*result.Pool{}, faults: newFaults(o.Faults),
+		pools: map[pooled]*result.Pool{}, faults: newFaults(o.Faults), again: replays{planned: planned},
 	}
 	var busy, idle []group
 	for _, g := range groups {
@@ -162,6 +163,7 @@ type runner struct {
 	pools        map[pooled]*result.Pool
 	faults       *faults
 	trying       sync.Mutex // around those who find out whose fault one is
+	again        replays
 }
 
 // pooled is what has the repeats of a cell in common.
@@ -254,20 +256,87 @@ func (r *runner) playAt(at *place, c lab.Case, repeat int) played {
 // confirm plays a cell that was a FAIL again, alone, and notes what it came to. It tells whether the run was cancelled
 // meanwhile.
 func (r *runner) confirm(ctx context.Context, p *played) (cut bool) {
-	files := r.room.share(p.Scenario, r.o.connections(p.Scenario))
-	if r.files.Acquire(ctx, files) != nil { // before the lock: cells that wait for that hold theirs
+	again, cut := r.playAgain(ctx, p)
+	if cut {
 		return true
 	}
-	r.running.Lock()
-	defer r.running.Unlock()
-	again := r.playAt(&place{r: r, files: files, keep: true}, p.Case, p.Repeat)
-	if again.Cut {
-		return true
-	}
-	p.suspect.inherit(again.suspect)
 	p.Confirmed = &result.Replay{Status: again.Verdict.Status, Reason: again.Verdict.Reason}
 	p.Verdict.Confirm(again.Verdict)
 	return false
+}
+
+// playAgain plays a cell again, alone. What the kernel reports meanwhile is the cell's.
+func (r *runner) playAgain(ctx context.Context, p *played) (again played, cut bool) {
+	files := r.room.share(p.Scenario, r.o.connections(p.Scenario))
+	if r.files.Acquire(ctx, files) != nil { // before the lock: cells that wait for that hold theirs
+		return played{}, true
+	}
+	r.running.Lock()
+	defer r.running.Unlock()
+	again = r.playAt(&place{r: r, files: files, keep: true}, p.Case, p.Repeat)
+	if !again.Cut {
+		p.suspect.inherit(again.suspect)
+	}
+	return again, again.Cut
+}
+
+// measureAgain plays a cell again, alone, of which the measurement was void, and has the second count. It tells whether the run was
+// cancelled meanwhile.
+//
+// This hides no failure that comes now and then. A void measurement has asserted nothing, neither that the kernel does as it should
+// nor that it does not: the judge refuses to say, because it was observed that the machine was late (verdict.Observation.IsVoid).
+// No other ERROR is played again, and no FAIL: a FAIL of the second must still be confirmed by a third, and what is void twice is
+// the ERROR that it was. That there was a first is told in the ledger and in each report.
+func (r *runner) measureAgain(ctx context.Context, p *played) (cut bool) {
+	if most, ok := r.again.take(); !ok {
+		p.Verdict.Reason += fmt.Sprintf("; not measured again, since the machine was too slow for more than %s",
+			result.Plural(most, "cell", "cells"))
+		return false
+	}
+	again, cut := r.playAgain(ctx, p)
+	if cut {
+		return true
+	}
+	again.order, again.suspect = p.order, p.suspect
+	again.Void = &result.Replay{Status: p.Verdict.Status, Reason: p.Verdict.Reason}
+	*p = again
+	return false
+}
+
+// replays bounds how many void measurements are played again. While one is, no other cell is begun, so that on a machine on which
+// most are void a run would be played one cell after another. A tenth of all are no more than the odd moments of a machine that is
+// busy with other things as well; with more, it is the run that asks too much of it, and --parallel helps. A few are in the
+// smallest run.
+type replays struct {
+	planned int // cells of the run; 0: there is no end to it
+
+	mu    sync.Mutex
+	ended int // cells that have ended
+	taken int
+}
+
+const (
+	fewReplays   = 10
+	shareOfCells = 10 // one of so many
+)
+
+// take tells whether one more may be played, and how many may be.
+func (r *replays) take() (most int, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	most = max(fewReplays, max(r.planned, r.ended)/shareOfCells)
+	if r.taken >= most {
+		return most, false
+	}
+	r.taken++
+	return most, true
+}
+
+// end notes that so many cells have ended.
+func (r *replays) end(cells int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended += cells
 }
 
 // place is the host of a cell.
@@ -329,9 +398,15 @@ func (g *pendingGroup) end() {
 	r := g.runner
 	control := result.Status("")
 	var ended []*played
+	r.again.end(len(g.ended))
 	for i := range g.ended {
 		p := &g.ended[i]
 		decided, cut := r.accuse(g.ctx, p)
+		if p.IsVoid() && !decided && !cut && !r.o.NoConfirm {
+			if cut = r.measureAgain(g.ctx, p); !cut {
+				decided, cut = r.accuse(g.ctx, p) // of what was reported meanwhile
+			}
+		}
 		if p.Verdict.Status == result.Fail && !decided && !cut && !r.o.NoConfirm {
 			if cut = r.confirm(g.ctx, p); !cut {
 				_, cut = r.accuse(g.ctx, p) // of what was reported meanwhile

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/scenarios"
 	"github.com/rpmig/rpmig/verdict"
+	"github.com/rpmig/rpmig/wait"
 	"github.com/rpmig/rpmig/worker"
 )
 
@@ -241,6 +243,100 @@ func TestConfirm(t *testing.T) {
 			t.Errorf("%s: %s, confirmed %q, after %d plays: %s", tt.name, c.Status, confirmed, plays.Load(), c.Reason)
 		}
 	}
+}
+
+// TestMeasuredAgain: what the machine was too slow for is measured again, alone, and the second measurement counts if it is not
+// void as well. It excuses no FAIL, and there is an end to it.
+func TestMeasuredAgain(t *testing.T) {
+	needNamespace(t)
+	// Plays are l: held up and judged wrongly; w: judged wrongly; r: right.
+	for _, tt := range []struct {
+		name, plays string // the last goes on
+		noConfirm   bool
+		slow        bool
+		want        result.Status
+		void        result.Status
+		confirmed   result.Status
+		count       int32
+		reason      string
+	}{
+		{name: "late once", plays: "lr", want: result.Pass, void: result.Error, count: 2, reason: "lost, as expected"},
+		{name: "late twice", plays: "llr", want: result.Error, void: result.Error, count: 2, reason: "too slow for this case: the cell's thread did not run for"},
+		{name: "late, then a FAIL", plays: "lw", want: result.Fail, void: result.Error, confirmed: result.Fail, count: 3},
+		{name: "late, then a FAIL that does not come again", plays: "lwr", want: result.Error, void: result.Error, confirmed: result.Pass, count: 3, reason: "not confirmed"},
+		{name: "a FAIL, then late", plays: "wl", want: result.Error, confirmed: result.Error, count: 2, reason: "not confirmed"},
+		{name: "late, and each cell is played once", plays: "lr", noConfirm: true, want: result.Error, count: 1, reason: "too slow for this case"},
+		{name: "late once on a slow machine", plays: "lr", slow: true, want: result.Pass, void: result.Skip, count: 2},
+		{name: "late twice on a slow machine", plays: "llr", slow: true, want: result.Skip, void: result.Skip, count: 2, reason: "too slow for this case"},
+	} {
+		s, count := lateScenario(t, tt.plays)
+		c := run(t, harness.Options{
+			Scenarios: []lab.Scenario{s}, Families: lab.Families()[:1], Modes: modes(t, "off"), NoConfirm: tt.noConfirm,
+			Settings: lab.Settings{Slow: tt.slow},
+		})[0]
+		status := func(r *result.Replay) result.Status {
+			if r == nil {
+				return ""
+			}
+			return r.Status
+		}
+		if c.Status != tt.want || status(c.Void) != tt.void || status(c.Confirmed) != tt.confirmed || count() != tt.count || !strings.Contains(c.Reason, tt.reason) {
+			t.Errorf("%s: %s, void %q, confirmed %q, after %d plays: %s", tt.name, c.Status, status(c.Void), status(c.Confirmed), count(), c.Reason)
+		}
+		if c.Void != nil && !strings.HasPrefix(c.Void.Reason, "too slow for this case: ") {
+			t.Errorf("%s: the first was void for: %s", tt.name, c.Void.Reason)
+		}
+		if c.Status == result.Pass && (len(c.Failed()) > 0 || c.Connections.Lost != 1) {
+			t.Errorf("%s: it is a PASS by the checks of another play: %+v", tt.name, c)
+		}
+	}
+	// No more than a few of a small run, and each is told.
+	s, _ := lateScenario(t, "l")
+	again, left := 0, 0
+	for _, c := range run(t, harness.Options{
+		Scenarios: []lab.Scenario{s}, Families: lab.Families()[:1], Modes: modes(t, "off"), Repeat: harness.FewReplays + 2, Parallel: 1,
+	}) {
+		switch {
+		case c.Status != result.Error:
+			t.Errorf("%s: %s: %s", c.ID(), c.Status, c.Reason)
+		case c.Void != nil:
+			again++
+		case strings.Contains(c.Reason, "not measured again"):
+			left++
+		}
+	}
+	if again != harness.FewReplays || left != 2 {
+		t.Errorf("%d were measured again, and %d were not", again, left)
+	}
+}
+
+// lateScenario is quiz1 whose plays are late, wrongly judged or right, a letter each, of which the last goes on; and what tells how
+// many there were.
+func lateScenario(t *testing.T, plays string) (lab.Scenario, func() int32) {
+	s := scenario(t, "quiz1")
+	honest := s.Expect
+	var n atomic.Int32
+	is := func() byte { return plays[min(int(n.Load()), len(plays))-1] }
+	s.Play = func(l *lab.Lab) {
+		n.Add(1)
+		a := l.Listen("A")
+		l.Connect()
+		if is() == 'l' {
+			time.Sleep(2 * wait.Late) // a thread that does not run is what is tried
+		}
+		b := l.Listen("B")
+		l.AssertAcceptQueue(a)
+		a.Close()
+		b.AcceptAll()
+	}
+	s.Expect = func(m lab.Mode) verdict.Expectation {
+		e := honest(m)
+		if n.Load() > 0 && is() != 'r' {
+			e.Lives = !e.Lives
+		}
+		return e
+	}
+	return s, n.Load
 }
 
 // TestPooled: what no cell shows by itself, all repeats together do. The run is not green then, and ends with --until-fail; without

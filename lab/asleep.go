@@ -45,10 +45,12 @@ func (s *Listener) CloseInAccept(while func()) string {
 	l, fd, child := s.lab, s.fd, -1
 	l.step("a thread sleeps in accept on %s", s.name)
 	s.makeBlocking()
-	var closed atomic.Bool
+	var closed, stopped atomic.Bool
+	defer func() { l.noteStopped(stopped.Load()) }()
 	said := l.asleep(fd, func() (err error) {
 		child, err = tcp.Accept(fd)
 		if errors.Is(err, unix.EINTR) && closed.Load() {
+			stopped.Store(true)
 			return errors.New("accept was interrupted") // again, it might be on the listener of another cell
 		}
 		return wrap("accept", err)
@@ -83,6 +85,7 @@ func (s *Listener) AsleepInEpoll(while func()) string {
 func (l *Lab) asleep(fd int, call func() error, while func()) string {
 	t := thread.Start(call)
 	defer t.End()
+	defer func() { l.noteStopped(t.Stopped()) }() // before it is ended
 	l.must(l.until(handshakeTimeout, "the thread sleeps", func() (bool, error) { return t.SleepsOn(fd) }))
 	while()
 	said := ""
@@ -97,6 +100,14 @@ func (l *Lab) asleep(fd int, call func() error, while func()) string {
 		return sleeps, err
 	}))
 	return said
+}
+
+// noteStopped takes note that a thread was stopped while it slept, for however short: its system call is not the one any more that
+// the case is about.
+func (l *Lab) noteStopped(was bool) {
+	if was {
+		l.delayed("a thread that slept was stopped, and went on", 0)
+	}
 }
 
 // Shares has threads wait for connections of one listener, as a server's workers do: in accept(2), or each in epoll_wait(2) on an
@@ -137,6 +148,7 @@ func (s *Listener) Shares(threads, clients int, byEpoll bool) []int {
 			}
 		})
 		defer t.End()
+		defer func() { l.noteStopped(t.Stopped()) }()
 		all[i] = t
 		// One after another: the order in which they first wait tells.
 		l.must(l.until(handshakeTimeout, "the thread sleeps", func() (bool, error) { return t.SleepsOn(on[i]) }))

@@ -105,6 +105,7 @@ type Played struct {
 	Repeat    int
 	Verdict   verdict.Verdict
 	Confirmed *result.Replay // nil: it was not played again
+	Void      *result.Replay // a first measurement, of which nothing else is kept; nil: this is the first
 	Files     evidence.Files
 	Cut       bool  // the run was cancelled in its midst: there is nothing to say of it
 	Fatal     error // the run cannot go on, not just this cell
@@ -117,6 +118,9 @@ type Played struct {
 
 // Stream is what the cell's stream of clients met; nil: it has none.
 func (p *Played) Stream() *result.Stream { return p.obs.Stream }
+
+// IsVoid tells whether nothing was concluded because the machine did not keep up.
+func (p *Played) IsVoid() bool { return p.obs.IsVoid(p.Verdict) }
 
 // story is what a cell keeps for the reader. It decides nothing.
 type story struct {
@@ -230,7 +234,7 @@ func (p *Played) Cell(control result.Status, keep bool) result.Cell {
 	c := result.Cell{
 		Scenario: p.Scenario.Name, Family: p.Family.Name, Mode: p.Mode.Name, Repeat: p.Repeat,
 		Control: v.Control(p.Mode.Name == migrate.Off().Name, control),
-		Status:  v.Status, Reason: v.Reason, At: p.at.Seconds(), Elapsed: p.elapsed.Seconds(),
+		Status:  v.Status, Reason: v.Reason, Void: p.Void, At: p.at.Seconds(), Elapsed: p.elapsed.Seconds(),
 	}
 	if v.Status == result.Skip { // what was seen on a machine too slow for the case proves nothing
 		return c

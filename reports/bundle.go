@@ -114,6 +114,9 @@ func (m *mail) judged() {
 	m.heading("What was expected, and what was seen")
 	for _, c := range m.quoted {
 		m.fold(fmt.Sprintf("%s: %s, %s: %s", place(c), c.Status, c.Fact(), c.Reason))
+		if again := measuredAgain(c); again != "" {
+			m.fold(again)
+		}
 		failed := c.Failed()
 		for _, k := range failed[:min(len(failed), mailLines)] {
 			m.say(4, 6, plain, "", printable(fmt.Sprintf("%s (%s)", k.Name, k.Witness)))

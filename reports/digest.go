@@ -10,6 +10,7 @@ type digest struct {
 	streams  []*pool
 	reloads  []*result.Cell
 	lost     lostAll
+	again    lostAll // cells that were measured again
 	doubted  []*result.Cell
 	gaps     traceGaps
 	skipped  map[string][]*result.Cell // by reason
@@ -34,6 +35,9 @@ func (d *digest) add(c *result.Cell) {
 		d.reloads = append(d.reloads, c)
 	}
 	d.lost.add(lostLines(c, false))
+	if c.Void != nil {
+		d.again.add([]lostLine{{place(c) + ": ", "the first time " + printable(c.Void.Reason), 1}})
+	}
 	if doubtful(c) {
 		d.doubted = addPlace(d.doubted, c)
 	}

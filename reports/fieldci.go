@@ -136,6 +136,9 @@ func (s *lavaStream) Cell(c *result.Cell, _ Options) error {
 	if c.Status != result.Pass {
 		said = fmt.Sprintf("# %s: %s: %s\n", lavaName(s.prefix+ktapName(c)), c.Status, lavaQuiet(printable(c.Reason)))
 	}
+	if again := measuredAgain(c); again != "" {
+		said += fmt.Sprintf("# %s: %s\n", lavaName(s.prefix+ktapName(c)), lavaQuiet(again))
+	}
 	return s.write(said + lavaSignal(s.prefix+ktapName(c), lavaStatus(c.Status), fmt.Sprintf(" MEASUREMENT=%.3f UNITS=seconds", c.Elapsed)))
 }
 
@@ -273,6 +276,9 @@ func kcidbTests(run *result.Run, ids KCIDB) []kcidbTest {
 	for _, c := range sorted(run) {
 		name := printable(ktapName(c))
 		said := c.Fact() + ": " + c.Reason
+		if again := measuredAgain(c); again != "" {
+			said += "\n" + again
+		}
 		for _, k := range c.Failed() {
 			said += "\n" + k.String()
 		}

@@ -140,6 +140,7 @@ type htmlCell struct {
 	Happened, Remedy string
 	Doubtful         string
 	Gaps             string // of the kernel's trace
+	MeasuredAgain    string
 	Timeline         string
 	Evidence         string // its folder, where that is known
 	Bugs             []htmlBug

@@ -192,7 +192,7 @@ func (d *htmlDrawer) row(row rowCells, nth int, like *htmlLink, s *scratch) (*ht
 
 func (d *htmlDrawer) cell(c *result.Cell, anchor string) *htmlCell {
 	h := &htmlCell{
-		Cell: c, Anchor: anchor, Title: d.title(c), Gaps: gaps(c.Trace), Evidence: d.o.evidence(c),
+		Cell: c, Anchor: anchor, Title: d.title(c), Gaps: gaps(c.Trace), MeasuredAgain: measuredAgain(c), Evidence: d.o.evidence(c),
 		Bugs: bugsOf(d.stories.header, c.Bug), First: partedOf(c, anchor),
 	}
 	if doubtful(c) {

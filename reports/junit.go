@@ -324,6 +324,9 @@ func junitFacts(c *result.Cell, o Options) string {
 	if doubtful(c) {
 		line(doubt)
 	}
+	if said := measuredAgain(c); said != "" {
+		line("%s", said)
+	}
 	if said := gaps(c.Trace); said != "" {
 		line("%s", said)
 	}

@@ -202,6 +202,9 @@ func (t *tap) cell(c *result.Cell, o Options) {
 	if doubtful(c) {
 		t.diagnostic(name, doubt)
 	}
+	if said := measuredAgain(c); said != "" {
+		t.diagnostic(name, said)
+	}
 	if said := gaps(c.Trace); said != "" {
 		t.diagnostic(name, said)
 	}

@@ -68,6 +68,14 @@ func (s *Stories) Outcome(c *result.Cell) (happened, remedy string) {
 	return printable(happened), printable(remedy)
 }
 
+// measuredAgain says that a cell was measured again, and why; empty: it was not.
+func measuredAgain(c *result.Cell) string {
+	if c.Void == nil {
+		return ""
+	}
+	return printable("measured again, alone: the first time " + c.Void.Reason)
+}
+
 func deafness(c *result.Cell) string {
 	who := "The connection was accepted, and is deaf"
 	if n := c.Connections; n.Staged > 1 {

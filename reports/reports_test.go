@@ -769,6 +769,33 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// TestMeasuredAgain: whatever tells of single cells tells that one was measured again, and why, though it is a PASS; and the sum
+// counts it. Markdown is the same for the same verdicts, and NIPA takes no sentences.
+func TestMeasuredAgain(t *testing.T) {
+	c := play("quiz1", "ipv4", "off", 1)
+	c.Void = &result.Replay{Status: result.Error, Reason: "too slow for this\x1b case"}
+	run := &result.Run{Header: result.Header{Schema: result.Schema, Cells: 1, Modes: modes(), Command: []string{"run"}}, Cells: []result.Cell{c}}
+	if got, want := run.Summary(), "1 cell: 1 PASS; 1 measured again"; got != want {
+		t.Errorf("want %s, got %s", want, got)
+	}
+	for _, f := range Formats() {
+		if f.Name == "markdown" || f.Name == "nipa" {
+			continue
+		}
+		var b strings.Builder
+		if err := f.Render(&b, []*result.Run{run}, Options{KCIDB: someKCIDB}); err != nil {
+			t.Fatal(err)
+		}
+		said := strings.ToLower(b.String())
+		if f.Name == "jsonl" {
+			said = strings.ReplaceAll(said, `"void"`, "measured again, alone: the first time")
+		}
+		if !strings.Contains(said, "measured again, alone") || !strings.Contains(said, "too slow for this") || strings.Contains(said, "\x1b") {
+			t.Errorf("%s: %s", f.Name, &b)
+		}
+	}
+}
+
 type broken struct{ err error }
 
 func (b broken) Write([]byte) (int, error) { return 0, b.err }

@@ -92,6 +92,7 @@ func (p *page) run(run *result.Run, o Options) error {
 	if err := p.lost(cells, d.lost, o.Verbose); err != nil {
 		return err
 	}
+	p.again(d.again)
 	p.doubts(d.doubted)
 	p.gaps(&d.gaps)
 	p.skips(d.skipped)
@@ -309,26 +310,41 @@ func (p *page) lost(cells *cells, l lostAll, all bool) error {
 		return nil
 	}
 	p.heading("Lost connections, and the frame that ended each")
-	say := func(lines []lostLine) {
-		for _, line := range lines {
-			p.say(2, 6, bold, line.place, line.text)
+	if all {
+		return cells.each(func(c *result.Cell) error {
+			for _, line := range lostLines(c, true) {
+				p.say(2, 6, bold, line.place, line.text)
+			}
+			return p.flush(flushAt)
+		})
+	}
+	p.some(l)
+	return nil
+}
+
+// some says the first lines, and how many more there are.
+func (p *page) some(l lostAll) {
+	first := l.first
+	if l.lines > maxLost {
+		first = l.first[:someLost]
+		for _, line := range l.first[someLost:] {
+			l.more += line.lost
 		}
 	}
-	switch {
-	case all:
-		return cells.each(func(c *result.Cell) error { say(lostLines(c, true)); return p.flush(flushAt) })
-	case l.lines <= maxLost:
-		say(l.first)
-		return nil
-	}
-	say(l.first[:someLost])
-	for _, line := range l.first[someLost:] {
-		l.more += line.lost
+	for _, line := range first {
+		p.say(2, 6, bold, line.place, line.text)
 	}
 	if l.more > 0 {
 		p.say(2, 6, plain, "", fmt.Sprintf("and %d more", l.more))
 	}
-	return nil
+}
+
+// again says which cells were measured again, or the first of them.
+func (p *page) again(l lostAll) {
+	if l.lines > 0 {
+		p.heading("Measured again, alone")
+		p.some(l)
+	}
 }
 
 // doubts names the cells where the absence of a reset proves less.

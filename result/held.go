@@ -32,7 +32,8 @@ func (e *ContradictionError) Hint() string {
 //   - a SKIP that was played;
 //   - a check of two numbers that holds where they differ, or does not where they are the same;
 //   - connections that do not add up, and a stream or a reset that is not among them;
-//   - a FAIL, XFAIL or PASS that came to something else when it was played again.
+//   - a FAIL, XFAIL or PASS that came to something else when it was played again;
+//   - a void measurement that has concluded something: what is played again for another reason than that would hide a failure.
 //
 // No checks prove nothing: of a later repeat they may not be kept, a kernel that died in a cell leaves none, and Skim reads none.
 func consistent(c *Cell) error {
@@ -97,6 +98,8 @@ func (c *Cell) statusAgainst() string {
 		return fmt.Sprintf("it is %s, and was played again as a FAIL", article(c.Status))
 	case c.Confirmed != nil && c.Status == Fail && c.Confirmed.Status != Fail:
 		return fmt.Sprintf("it is a FAIL that was not confirmed: played again, it was %s", article(c.Confirmed.Status))
+	case c.Void != nil && c.Void.Status != Error && c.Void.Status != Skip:
+		return fmt.Sprintf("its first measurement was void, and %s", article(c.Void.Status))
 	}
 	return ""
 }

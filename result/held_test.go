@@ -33,6 +33,7 @@ func TestContradictions(t *testing.T) {
 		{"a FAIL that was not", func(c *Cell) {
 			c.Status, c.Checks, c.Confirmed = Fail, []Check{wrong}, &Replay{Status: Pass}
 		}, "it is a FAIL that was not confirmed: played again, it was a PASS"},
+		{"void and a FAIL", func(c *Cell) { c.Void = &Replay{Status: Fail} }, "its first measurement was void, and a FAIL"},
 		{"no such mode", func(c *Cell) { c.Mode = "magic" }, `the header has no mode "magic"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -179,6 +179,10 @@ type Cell struct {
 	// twice, or the cell is an ERROR. Absent from all other cells, and where the user asked for no confirmation.
 	Confirmed *Replay `json:"confirmed,omitempty"`
 
+	// Void is what the first measurement of the cell came to, if that was void: the machine is known not to have kept up, so that
+	// nothing was concluded. All else in the cell is of the second, which was played alone. Absent from all other cells.
+	Void *Replay `json:"void,omitempty"`
+
 	// Bug names the known kernel bug that explains an XFAIL, or that a PASS shows to be absent against the version.
 	Bug string `json:"bug,omitempty"`
 
@@ -237,7 +241,7 @@ func (c *Cell) StepName(n int) string { return c.Steps.Name(n) }
 func (c *Cell) Brief() Cell {
 	return Cell{
 		Scenario: c.Scenario, Family: c.Family, Mode: c.Mode, Repeat: c.Repeat,
-		Status: c.Status, Reason: unique.Make(c.Reason).Value(), Control: c.Control, Confirmed: c.Confirmed, Bug: c.Bug,
+		Status: c.Status, Reason: unique.Make(c.Reason).Value(), Control: c.Control, Confirmed: c.Confirmed, Void: c.Void, Bug: c.Bug,
 		Connections: c.Connections, Trace: c.Trace, Stream: c.Stream, Reload: c.Reload, DropBackend: c.DropBackend, Capture: c.Capture,
 		At: c.At, Elapsed: c.Elapsed,
 	}
@@ -266,7 +270,7 @@ func (c *Cell) Failed() []Check {
 	return failed
 }
 
-// Replay is what a cell came to when it was played again.
+// Replay is what a cell came to in another play than the one that it tells of.
 type Replay struct {
 	Status Status `json:"status"`
 	Reason string `json:"reason"`
@@ -526,6 +530,23 @@ func (r *Run) Count(s Status) int {
 	return n
 }
 
+// MeasuredAgain returns how many cells were played again because the first measurement was void: see Cell.Void.
+func (r *Run) MeasuredAgain() int {
+	n := 0
+	if r.Stored != nil {
+		for _, k := range r.Stored.Kinds {
+			n += k.Again
+		}
+		return n
+	}
+	for i := range r.Cells {
+		if r.Cells[i].Void != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // Took is how long the run took by the wall clock, in seconds, up to the end of its last cell. It is not known of a ledger that
 // does not say when its cells began.
 func (r *Run) Took() (seconds float64, known bool) {
@@ -581,10 +602,11 @@ func (r *Run) Summary() string { return Summary([]*Run{r}) }
 
 // Summary is several runs in one line, as if they were one.
 func Summary(runs []*Run) string {
-	cells, missing := 0, 0
+	cells, missing, again := 0, 0, 0
 	for _, r := range runs {
 		cells += r.Len()
 		missing += r.Missing()
+		again += r.MeasuredAgain()
 	}
 	var parts []string
 	for _, s := range Statuses() {
@@ -599,6 +621,9 @@ func Summary(runs []*Run) string {
 	line := Plural(cells, "cell", "cells")
 	if len(parts) > 0 {
 		line += ": " + strings.Join(parts, ", ")
+	}
+	if again > 0 {
+		line += fmt.Sprintf("; %d measured again", again)
 	}
 	if missing > 0 {
 		line += fmt.Sprintf("; %d planned and not played", missing)

@@ -30,6 +30,7 @@ type Kind struct {
 	Scenario, Family, Mode string
 	Cells                  int
 	Count                  map[Status]int
+	Again                  int     // how many were measured again: see Cell.Void
 	Elapsed                float64 // seconds, the sum
 	Began, Until           float64 // seconds since the run started: when the first began and the last ended; 0: not known
 	Evidence               bool    // one of them has left some
@@ -38,6 +39,9 @@ type Kind struct {
 func (k *Kind) add(c *Cell) {
 	k.Cells++
 	k.Count[c.Status]++
+	if c.Void != nil {
+		k.Again++
+	}
 	k.Elapsed += c.Elapsed
 	k.Evidence = k.Evidence || c.HasEvidence()
 	if c.At > 0 {

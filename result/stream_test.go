@@ -20,7 +20,7 @@ func stream() *Stream {
 // streamed is a cell with a stream.
 func streamed() Cell {
 	c := passed()
-	c.Scenario, c.Stream = "storm", stream()
+	c.Scenario, c.Stream, c.Void = "storm", stream(), &Replay{Status: Error, Reason: "too slow for this case"}
 	c.Connections = Connections{Staged: c.Stream.Connections, Survived: c.Stream.Connections - c.Stream.Failed(), Lost: c.Stream.Failed()}
 	return c
 }

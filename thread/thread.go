@@ -18,6 +18,7 @@ import (
 type Thread struct {
 	id        int
 	interrupt atomic.Bool
+	stopped   atomic.Bool
 	done      chan error
 	over      bool          // what it has to say has been heard
 	release   chan struct{} // it stays until all is known of it
@@ -33,6 +34,7 @@ func Start(call func() error) *Thread {
 		id <- unix.Gettid()
 		if err == nil {
 			for err = call(); errors.Is(err, unix.EINTR) && !t.interrupt.Load(); err = call() {
+				t.stopped.Store(true)
 			}
 		}
 		t.done <- err
@@ -52,6 +54,10 @@ func (t *Thread) Over() (bool, error) {
 		return false, nil
 	}
 }
+
+// Stopped tells whether the call was interrupted by somebody else than End: the thread was stopped and went on (signal(7), of
+// SIGSTOP and SIGCONT), and sleeps behind others that had begun after it.
+func (t *Thread) Stopped() bool { return t.stopped.Load() }
 
 // End interrupts the thread until it is done.
 func (t *Thread) End() {

@@ -3,6 +3,8 @@ package thread
 import (
 	"cmp"
 	"errors"
+	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,4 +69,37 @@ func until(t *testing.T, what string, holds func() (bool, error)) {
 		}
 	}
 	t.Fatalf("it did not happen that %s", what)
+}
+
+// TestStoppedThread: a thread whose sleep was broken off, as a stop does, sleeps again, and that is known; to end it is no such thing.
+func TestStoppedThread(t *testing.T) {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(ep)
+	var calls atomic.Int32
+	slept := Start(func() error {
+		calls.Add(1)
+		_, err := unix.EpollWait(ep, make([]unix.EpollEvent, 1), -1)
+		return err
+	})
+	until(t, "it sleeps", func() (bool, error) { return slept.SleepsOn(ep) })
+	if slept.Stopped() {
+		t.Error("it was stopped before anything happened")
+	}
+	if err := unix.Tgkill(os.Getpid(), slept.id, wakes); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it sleeps again", func() (bool, error) {
+		sleeps, err := slept.SleepsOn(ep)
+		return sleeps && calls.Load() == 2, err
+	})
+	if !slept.Stopped() {
+		t.Error("nobody knows that it was stopped")
+	}
+	slept.End()
+	if n := calls.Load(); n != 2 {
+		t.Errorf("called %d times", n)
+	}
 }

@@ -72,10 +72,16 @@ func (o *Observation) Slowly(reason string) string {
 	return reason
 }
 
+// IsVoid tells whether a verdict is a measurement that concluded nothing, and of which it is known by observation that the machine
+// did not keep up with it: nothing else may have gone wrong. An ERROR for any other reason is not void, and a FAIL never is.
+func (o *Observation) IsVoid(v Verdict) bool {
+	return (v.Status == result.Error || v.Status == result.Skip) && o.slow() != ""
+}
+
 // OnSlowMachine is a verdict on a machine of which it was said before that it may not keep up: what is an ERROR for that reason alone
 // is skipped. The kernel's selftests do likewise (xfail_on_slow in tools/testing/selftests/net/lib.sh).
 func (o *Observation) OnSlowMachine(v Verdict) Verdict {
-	if v.Status == result.Error && o.slow() != "" {
+	if o.IsVoid(v) {
 		v.Status = result.Skip
 	}
 	return v
@@ -103,6 +109,9 @@ func (o *Observation) slow() string {
 		return fmt.Sprintf("the clients were done with sending %.1f s after they began to connect", o.Sending.Seconds())
 	case len(o.Delays) > 0:
 		d := slices.MaxFunc(o.Delays, func(a, b Delay) int { return cmp.Compare(a.Seconds, b.Seconds) })
+		if d.Seconds == 0 {
+			return fmt.Sprintf("%s, until %.4f s, during %q", d.What, d.At, o.Steps.Name(o.Steps.At(d.At)))
+		}
 		return fmt.Sprintf("%s for %.2f s, until %.4f s, during %q", d.What, d.Seconds, d.At, o.Steps.Name(o.Steps.At(d.At)))
 	default:
 		return ""

@@ -288,6 +288,9 @@ func TestJudge(t *testing.T) {
 		{name: "a SYN+ACK timer that fired when it should", sysctl: true, lives: true, change: func(o *Observation) {
 			o.SYNACKTimer, o.Wire.SYNACKsAgain, o.Sending = true, 3, 2*time.Second
 		}, want: result.Fail, reason: "tcp_migrate_req=1 was taken, and nothing migrated"},
+		{name: "a thread that was stopped in its sleep, however short", sysctl: true, lives: true, change: func(o *Observation) {
+			o.Delays = []Delay{{"a thread that slept was stopped", 2.5, 0}}
+		}, want: result.Error, reason: `too slow for this case: a thread that slept was stopped, until 2.5000 s, during "close A"`},
 		{name: "a thread that was stopped", sysctl: true, lives: true, change: func(o *Observation) {
 			o.Delays = []Delay{{"the cell's thread overslept", 0.3, 0.2}, {"the cell's thread did not run", 2.5, 1.5}}
 		}, want: result.Error, reason: `too slow for this case: the cell's thread did not run for 1.50 s, until 2.5000 s, during "close A"`},

@@ -51,7 +51,7 @@ type Observation struct {
 type Delay struct {
 	What    string  // a clause: "the cell's thread was kept from running"
 	At      float64 // when it ended, in seconds
-	Seconds float64
+	Seconds float64 // 0: however short it was, it is not the case any more that was meant
 }
 
 // Staging is what sock_diag showed just before the listener closed, beside what the scenario meant to stage.

@@ -226,6 +226,26 @@ var table = []mutant{
 		test: "TestConfirm",
 	},
 	{
+		name: "a void measurement stays the cell's", file: "harness/run.go",
+		old: "*p = again", new: "",
+		test: "TestMeasuredAgain",
+	},
+	{
+		name: "a void measurement is played again however many there are", file: "harness/run.go",
+		old: "r.taken >= most", new: "r.taken >= 100*most",
+		test: "TestMeasuredAgain",
+	},
+	{
+		name: "a second FAIL is not confirmed, since it was measured twice", file: "harness/run.go",
+		old: "p.Verdict.Status == result.Fail && !decided", new: "p.Verdict.Status == result.Fail && p.Void == nil && !decided",
+		test: "TestMeasuredAgain",
+	},
+	{
+		name: "nobody is told of a void measurement", file: "harness/run.go",
+		old: "again.Void = &result.Replay{Status: p.Verdict.Status, Reason: p.Verdict.Reason}", new: "",
+		test: "TestMeasuredAgain",
+	},
+	{
 		name: "what the off cell came to is forgotten", file: "harness/run.go",
 		old: "control = p.Verdict.Status", new: "_ = p.Verdict.Status",
 		test: "TestControls",
@@ -833,6 +853,12 @@ var table = []mutant{
 		test: "TestStreamTally", in: "lab",
 	},
 
+	{
+		name: "a thread that was stopped in its sleep is taken for one that slept on", file: "thread/thread.go",
+		old: "t.stopped.Store(true)", new: "",
+		test: "TestStoppedThread",
+	},
+
 	// verdict
 	{
 		name: "a range holds what is above it", file: "verdict/expectation.go",
@@ -873,6 +899,11 @@ var table = []mutant{
 		name: "a machine that is too slow goes unnoticed", file: "verdict/judge.go",
 		old: `case !bad || o.slow() == "":`, new: "case true:",
 		test: "TestJudge",
+	},
+	{
+		name: "an ERROR is void though no lateness was observed", file: "verdict/judge.go",
+		old: `v.Status == result.Skip) && o.slow() != ""`, new: "v.Status == result.Skip)",
+		test: "TestOnSlowMachine",
 	},
 	{
 		name: "a FAIL is confirmed by whatever comes the second time", file: "verdict/judge.go",

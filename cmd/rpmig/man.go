@@ -52,7 +52,7 @@ func (e *env) manual(app *cli.App) string {
 	p.macro("SH", "ENVIRONMENT")
 	p.tagged("NO_COLOR", "Set to anything: no colours.")
 	p.tagged("TMPDIR", "Where a run without --out leaves the evidence of what is FAIL or ERROR; else /tmp.")
-	p.tagged("KSFT_MACHINE_SLOW", "Set to anything: deadlines are stretched by 4, unless --timeout-mul says otherwise, nothing is asserted on time, and what the machine is too slow for is a SKIP.")
+	p.tagged("KSFT_MACHINE_SLOW", "Set to anything: deadlines are stretched by 4, unless --timeout-mul says otherwise, nothing is asserted on time, and what the machine is too slow for, also when it is played again alone, is a SKIP.")
 	p.tagged("CI_NODE_INDEX, CI_NODE_TOTAL, BUILDKITE_PARALLEL_JOB, BUILDKITE_PARALLEL_JOB_COUNT, JOB_COMPLETION_INDEX", "What --shard=auto goes by, and nothing else does.")
 	p.tagged("KCIDB_ORIGIN, KCIDB_BUILD_ID, KCIDB_TEST_ID", "What --kcidb-origin, --kcidb-build and --kcidb-id are where they are not given.")
 	p.tagged("XDG_CACHE_HOME", "Above the folder rpmig, in which kernels are kept; else $HOME/.cache, else where temporary files are.")

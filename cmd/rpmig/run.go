@@ -93,7 +93,7 @@ func runFlags(family string) []cli.Flag {
 		boolFlag("real-timers", "", "play with the talk's tcp_synack_retries=5, which takes a minute"),
 		boolFlag("strict", "", "make what a known kernel bug explains a FAIL, not an XFAIL"),
 		boolFlag("bisect", "", "end with what git bisect run wants: 0 good, 1 bad, 125 no verdict, 128 rpmig cannot run"),
-		boolFlag("no-confirm", "", "do not play a FAIL again: for those who count how often it comes"),
+		boolFlag("no-confirm", "", "play each cell once, neither a FAIL nor a measurement that was void again: for those who count how often one comes"),
 		&cli.PathFlag{Name: "baseline", Usage: "let only what differs from `FILE` make the run fail: what rpmig baseline or an earlier run wrote"},
 		alphaFlag(),
 		&cli.StringFlag{Name: "shard", Usage: "play part `I/N` of the plan, for rpmig merge; auto takes both numbers from GitLab or Buildkite, auto/N takes I from Kubernetes"},
