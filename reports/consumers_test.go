@@ -174,6 +174,45 @@ func TestKernelReaders(t *testing.T) {
 	}
 }
 
+// TestNIPAReader: NIPA's own parser, of a clone of linux-netdev/nipa where what others have published is, finds every test of what
+// kselftest's runner makes of a report, with its name, result and time; and in a report of --format=ktap it finds none.
+func TestNIPAReader(t *testing.T) {
+	const parse = `
+import sys
+sys.path.insert(0, sys.argv[1])
+import results
+for r in results.parse_nested_tests(open(sys.argv[2]).read(), lambda name: name):
+    print(r["result"], r["test"], *(["timed"] if "time" in r else []))
+`
+	lib := filepath.Dir(published(t, filepath.Join("nipa", "contest", "remote", "lib", "results.py")))
+	line := regexp.MustCompile(`(?m)^(not ok|ok) \d+ ([^# \n]+)(?: # (SKIP)?.*?(time=\d+ms)?)?$`)
+	for name, run := range runs() {
+		nested := func(format string) (text, read string) {
+			text = render(t, format, run, Options{})
+			read, err := program(t, "# "+strings.ReplaceAll(text, "\n", "\n# "), "python3", "-c", parse, lib)
+			if err != nil {
+				t.Fatalf("%s: %v: %s", name, err, read)
+			}
+			return text, read
+		}
+		text, read := nested("tap")
+		var want strings.Builder
+		for _, m := range line.FindAllStringSubmatch(text, -1) {
+			want.WriteString(map[string]string{"ok": "pass", "not ok": "fail", "okSKIP": "skip"}[m[1]+m[3]] + " " + m[2])
+			if m[4] != "" {
+				want.WriteString(" timed")
+			}
+			want.WriteByte('\n')
+		}
+		if diff := cmp.Diff(want.String(), read); diff != "" || len(run.Cells) > strings.Count(read, "\n") {
+			t.Errorf("%s: -printed +read:\n%s", name, diff)
+		}
+		if _, read := nested("ktap"); read != "" {
+			t.Errorf("%s: it reads KTAP as well, and --format=tap is not needed: %s", name, read)
+		}
+	}
+}
+
 // TestHTMLValidator: the checker of the W3C, vnu, has nothing to say of a page. It is looked for on the PATH, and as vnu.jar where what
 // others have published is; its npm package vnu-jar brings that.
 func TestHTMLValidator(t *testing.T) {

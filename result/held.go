@@ -35,7 +35,7 @@ func (e *ContradictionError) Hint() string {
 //   - a FAIL, XFAIL or PASS that came to something else when it was played again;
 //   - a void measurement that has concluded something: what is played again for another reason than that would hide a failure.
 //
-// No checks prove nothing: of a later repeat they may not be kept, a kernel that died in a cell leaves none, and Skim reads none.
+// No checks prove nothing: of a later repeat they may not be kept, and a kernel that died in a cell leaves none.
 func consistent(c *Cell) error {
 	for _, says := range []string{c.countsAgainst(), c.checksAgainst(), c.statusAgainst()} {
 		if says != "" {
@@ -115,11 +115,24 @@ func article(s Status) string {
 type plan struct {
 	header *Header
 	cells  int
+	last   string // the scenario that was there last: most cells are of it, too
 	seen   seen
 }
 
-// take refuses a cell that the run has not played: one more than were planned, one of a mode that there is none of, or one that
-// is there already.
+// plays tells whether the header names a scenario.
+func (p *plan) plays(scenario string) bool {
+	if scenario == p.last {
+		return true
+	}
+	found := slices.ContainsFunc(p.header.Scenarios, func(s About) bool { return s.Name == scenario })
+	if found {
+		p.last = scenario
+	}
+	return found
+}
+
+// take refuses a cell that the run has not played: one more than were planned, one of a scenario or a mode that there is none of, or
+// one that is there already.
 func (p *plan) take(c *Cell) error {
 	against := func(format string, args ...any) error {
 		return &ContradictionError{Cell: c.ID(), Says: fmt.Sprintf(format, args...)}
@@ -128,6 +141,8 @@ func (p *plan) take(c *Cell) error {
 	switch h := p.header; {
 	case h.Cells > 0 && p.cells > h.Cells: // 0: the plan had no end
 		return against("it is one more than the %s of the plan", Plural(h.Cells, "cell", "cells"))
+	case len(h.Scenarios) > 0 && !p.plays(c.Scenario):
+		return against("the header has no scenario %q", c.Scenario)
 	case len(h.Modes) > 0 && !slices.ContainsFunc(h.Modes, func(m Mode) bool { return m.Name == c.Mode }):
 		return against("the header has no mode %q", c.Mode)
 	case !p.seen.add(c):

@@ -35,20 +35,27 @@ func TestContradictions(t *testing.T) {
 		}, "it is a FAIL that was not confirmed: played again, it was a PASS"},
 		{"void and a FAIL", func(c *Cell) { c.Void = &Replay{Status: Fail} }, "its first measurement was void, and a FAIL"},
 		{"no such mode", func(c *Cell) { c.Mode = "magic" }, `the header has no mode "magic"`},
+		{"no such scenario", func(c *Cell) { c.Scenario = "magic" }, `the header has no scenario "magic"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := passed()
 			tt.change(&c)
-			_, err := Read(strings.NewReader(unchecked(t, header(1), c)))
+			head := header(1)
+			head.Scenarios = []About{{Name: "quiz2"}}
+			_, err := Read(strings.NewReader(unchecked(t, head, c)))
 			var against *ContradictionError
 			if !errors.As(err, &against) || against.Line != 2 || against.Cell != c.ID() || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("want line 2, %s and %q, got %v", c.ID(), tt.want, err)
+			}
+			skimmed := tt.name == "a frame that is not there" // which Skim leaves out
+			if _, err := Skim(strings.NewReader(unchecked(t, head, c)), func(*Run, *Cell) error { return nil }); (err == nil) != skimmed {
+				t.Errorf("Skim: %v", err)
 			}
 			w, err := NewWriter(new(strings.Builder), header(1))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := w.Write(&c); (err == nil) != (c.Mode == "magic") { // a writer knows the cell alone
+			if err := w.Write(&c); (err == nil) != (c.Mode == "magic" || c.Scenario == "magic") { // a writer knows the cell alone
 				t.Errorf("to write it: %v", err)
 			}
 		})

@@ -465,7 +465,7 @@ func (s *collector) Cell(c *result.Cell, _ evidence.Files) error {
 // tell prints the answers, for a program or for a person.
 func (e *env) tell(all []checked, asJSON, color bool) error {
 	if !asJSON {
-		_, err := io.WriteString(e.textOut(), checksText(all, color))
+		_, err := io.WriteString(e.textOut(), checksText(all, color, e.width()))
 		return err
 	}
 	enc := json.NewEncoder(e.stdout)
@@ -474,10 +474,15 @@ func (e *env) tell(all []checked, asJSON, color bool) error {
 	return enc.Encode(all)
 }
 
-// checksText shows the answers, each hint under its line.
-func checksText(all []checked, color bool) string {
+// checksText shows the answers, each hint under its line; on a narrow terminal what is answered has a line of its own.
+func checksText(all []checked, color bool, width int) string {
 	var b strings.Builder
 	paint := map[string]string{"yes": "\x1b[32m", "no": "\x1b[31m", "unknown": "\x1b[33m"}
+	indent := 35
+	if width < narrow {
+		indent = 4
+	}
+	margin := strings.Repeat(" ", indent)
 	for _, c := range all {
 		answer := fmt.Sprintf("%-7s", c.Answer)
 		if color {
@@ -487,12 +492,14 @@ func checksText(all []checked, color bool) string {
 		if c.Needed {
 			star = "*"
 		}
-		const indent = 35
-		detail := strings.Join(wrapWords(printable(c.Detail), 80-indent), "\n"+strings.Repeat(" ", indent))
-		fmt.Fprintf(&b, "%s %s %-23s  %s\n", answer, star, c.Name, detail)
+		detail := strings.Join(wrapWords(printable(c.Detail), width-indent), "\n"+margin)
+		if width < narrow {
+			fmt.Fprintf(&b, "%s %s %s\n%s%s\n", answer, star, c.Name, margin, detail)
+		} else {
+			fmt.Fprintf(&b, "%s %s %-23s  %s\n", answer, star, c.Name, detail)
+		}
 		if c.Hint != "" {
-			hint := strings.Join(wrapWords(c.Hint, 80-indent-6), "\n"+strings.Repeat(" ", indent+6))
-			fmt.Fprintf(&b, "%*shint: %s\n", indent, "", hint)
+			hang(&b, width, margin+"hint: ", c.Hint)
 		}
 	}
 	fmt.Fprintln(&b, "\n* needed for all of rpmig run all")

@@ -114,7 +114,7 @@ func (e *env) tellAll(all []asked, asJSON, color bool) error {
 		if i == 0 {
 			gap = ""
 		}
-		if _, err := fmt.Fprintf(e.stdout, "%s%s\n%s", gap, a.Kernel, checksText(a.Checks, color)); err != nil {
+		if _, err := fmt.Fprintf(e.textOut(), "%s%s\n%s", gap, a.Kernel, checksText(a.Checks, color, e.width())); err != nil {
 			return err
 		}
 	}

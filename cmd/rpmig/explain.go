@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -64,12 +65,9 @@ func (e *env) explainCommand() *cli.Command {
 	}
 }
 
-// narrowed breaks the lines of a description anew for a terminal that is not as wide as it. A drawing needs all of its columns, and is
-// left out where it has not even those of its arrows.
+// narrowed breaks those lines of a description anew that are longer than the terminal is wide. A drawing needs all of its columns, and
+// is left out where it has not even those of its arrows.
 func narrowed(text string, width int) string {
-	if width >= helpWidth {
-		return text
-	}
 	var b strings.Builder
 	drawing := false
 	for line := range strings.Lines(text) {
@@ -79,7 +77,7 @@ func narrowed(text string, width int) string {
 		case fence && !drawing && width < narrow:
 			b.WriteString("It takes 60 columns to draw it.\n")
 		case fence && width < narrow, drawing && width < narrow:
-		case drawing || line == "":
+		case drawing || utf8.RuneCountInString(line) <= width:
 			fmt.Fprintln(&b, line)
 		default:
 			fmt.Fprintln(&b, strings.Join(wrapWords(line, width-2), "\n  "))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -35,9 +36,9 @@ func (e *env) printHelp(w io.Writer, _ string, about any) {
 	var b strings.Builder
 	width := e.width()
 	hang(&b, width, "", c.HelpName+" - "+c.Usage)
-	fmt.Fprintf(&b, "\nUsage:\n%s", indent(usageText(c)))
+	fmt.Fprintf(&b, "\nUsage:\n%s", narrowed(indent(usageText(c)), width))
 	if description := cmp.Or(c.Description, e.scenarioHelp(c)); description != "" {
-		fmt.Fprintf(&b, "\n%s\n", description)
+		fmt.Fprint(&b, narrowed("\n"+description+"\n", width))
 	}
 	if len(c.Subcommands) > 0 {
 		fmt.Fprint(&b, "\nCommands:\n")
@@ -145,7 +146,7 @@ func wrapWords(text string, width int) []string {
 	var lines []string
 	line := ""
 	for _, w := range strings.Fields(text) {
-		if line != "" && len(line)+1+len(w) > width {
+		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(w) > width {
 			lines, line = append(lines, line), ""
 		}
 		if line != "" {

@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
+	"github.com/rpmig/rpmig/docs"
 	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/scenarios"
 )
@@ -47,20 +49,52 @@ func TestVariants(t *testing.T) {
 	}
 }
 
-// TestNarrowed: no line is longer than the terminal is wide, and no word is cut.
+// TestNarrowed: no line is longer than the terminal is wide, and no word is cut; what fits is left alone.
 func TestNarrowed(t *testing.T) {
-	text := "## quiz1\n\n" + strings.Repeat("word ", 30) + "\n\n| off | " + strings.Repeat("lost ", 12) + "|\n\n```\n" + strings.Repeat("-", 79) + "\n```\n"
-	got := narrowed(text, 40)
-	for line := range strings.Lines(got) {
-		if len(line) > 41 {
-			t.Errorf("%d columns: %q", len(line)-1, line)
+	const fits = "| off |  lost |\n"
+	text := "## quiz1\n\n" + strings.Repeat("word ", 30) + "\n\n| off | " + strings.Repeat("lost ", 12) + "|\n" + fits + "\n```\n" + strings.Repeat("-", 79) + "\n```\n"
+	for width, dashes := range map[int]int{40: 0, helpWidth: 79} {
+		got := narrowed(text, width)
+		fitsIn(t, got, width)
+		if strings.Count(got, "word") != 30 || strings.Count(got, "lost") != 13 || !strings.Contains(got, fits) || strings.Count(got, "-") != dashes {
+			t.Errorf("%d columns: %s", width, got)
 		}
 	}
-	if strings.Count(got, "word") != 30 || strings.Count(got, "lost") != 12 || strings.Contains(got, "--") {
-		t.Error(got)
+}
+
+// TestFits: what is told of scenarios, commands and this machine fits a terminal of 80 columns and one of 40, except for a word that is
+// longer.
+func TestFits(t *testing.T) {
+	m, err := docs.Read()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if narrowed(text, helpWidth) != text {
-		t.Error("where there is room the text is another")
+	var all []*lab.Scenario
+	for _, s := range scenarios.All() {
+		all = append(all, &s)
+	}
+	for _, width := range []int{helpWidth, least} {
+		for _, g := range groupVariants(all) {
+			fitsIn(t, narrowed(g.describe(m), width), width)
+		}
+		fitsIn(t, checksText([]checked{{Name: "migration is on here", Detail: strings.Repeat("detail ", 20), Hint: strings.Repeat("hint ", 20)}}, false, width), width)
+		var b bytes.Buffer
+		e := &env{widthOut: width, scenarios: scenarios.All(), stdout: &b}
+		for _, c := range e.app().Commands {
+			e.printHelp(&b, "", c)
+		}
+		fitsIn(t, b.String(), width)
+	}
+}
+
+// fitsIn complains of each line that is wider than a terminal and could be broken.
+func fitsIn(t *testing.T, text string, width int) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		if n := utf8.RuneCountInString(line); n > width && strings.Contains(strings.TrimSpace(line), " ") {
+			t.Errorf("%d columns, and not %d: %q", n, width, line)
+		}
 	}
 }
 
