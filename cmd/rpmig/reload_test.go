@@ -57,12 +57,16 @@ func TestReloadModes(t *testing.T) {
 		"mptcp": {[]string{"oddserver", "-mptcp"}, "off,sysctl,bpf,bpf-drain", "bpf-drain"},
 		"ipv4":  {[]string{"oddserver", "-at", "0.0.0.0:80"}, "off,bpf", ""},
 		"uid":   {[]string{"oddserver"}, "off,bpf", ""},
+		"drain": {[]string{"oddserver", "-overlap=400ms"}, "bpf-drain", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			args := reloadArgs("--cycles=2", "--migrate="+tt.modes, "--reload=signal:HUP")
-			if name == "uid" {
+			switch name {
+			case "uid":
 				args = append(args, "--uid=65534")
+			case "drain": // that new ones have come is not the end of it
+				args = append(args, "--still=800ms")
 			}
 			cells := reloadCells(t, command(t, "rpmig", append(append(args, "--"), tt.server...)...), 0)
 			for _, mode := range strings.Split(tt.modes, ",") {
@@ -86,6 +90,8 @@ func TestReloadModes(t *testing.T) {
 					t.Errorf("%s: nothing migrated", mode)
 				case strings.HasPrefix(mode, "bpf") && c.Program.SYN == 0:
 					t.Errorf("%s: the program saw nothing", mode)
+				case name == "drain" && c.Program.Named == 0: // otherwise the new listeners may have been there for too short a time
+					t.Errorf("%s: the program named none of the new listeners: %+v", mode, c.Program)
 				}
 			}
 		})
