@@ -2,6 +2,7 @@ package reload
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,8 @@ import (
 func TestCellInFull(t *testing.T) {
 	const s, ms = time.Second, time.Millisecond
 	off, bpf := modes[0], modes[2]
+	another, softirq := killed, raced // by a process that held no listener when it was looked for, and one that was only interrupted
+	another.PID, softirq.PID = 8, 7
 	at := func(i uint16) netip.AddrPort { return netip.AddrPortFrom(client.Addr(), client.Port()+i) }
 	counts := func(ok, reset int64) (c load.Counts) {
 		c[load.OK], c[load.ResetBefore] = ok, reset
@@ -49,10 +52,10 @@ func TestCellInFull(t *testing.T) {
 		Offset: 100 * s, Names: map[int]string{7: "nginx"},
 		Cycles: []Cycle{
 			{Mode: off, First: 1, Last: 2, From: 12 * s, To: 16 * s, Steps: steps(12*s, 14*s), TraceLost: 5,
-				Counters: map[string]int64{"A": 1}, Resets: []trace.Event{reset(1, 13*s, queued), reset(2, 15*s, queued), reset(3, 15*s, killed)}},
+				Counters: map[string]int64{"A": 1}, Resets: []trace.Event{reset(1, 13*s, queued), reset(2, 15*s, queued), reset(3, 15*s, another)}},
 			{Mode: bpf, First: 4, Last: 4, From: 18 * s, To: 20 * s, Steps: steps(18 * s), Asked: migrate.Asked{SYN: 80, Established: 3, Named: 1}},
 			{Mode: off, First: 6, Last: 6, From: 22 * s, To: 26 * s, Steps: steps(22*s, 24*s), TraceLost: 2, Counters: map[string]int64{"A": 2}},
-			{Mode: bpf, First: 8, Last: 8, From: 28 * s, To: 30 * s, Steps: steps(28 * s), Asked: migrate.Asked{SYN: 20, SYNRecv: 4, Named: 2}, Resets: []trace.Event{reset(4, 28*s, raced)}},
+			{Mode: bpf, First: 8, Last: 8, From: 28 * s, To: 30 * s, Steps: steps(28 * s), Asked: migrate.Asked{SYN: 20, SYNRecv: 4, Named: 2}, Resets: []trace.Event{reset(4, 28*s, softirq)}},
 		},
 		Load: load.Report{
 			From: 10 * s, Slice: 2 * s,
@@ -110,10 +113,10 @@ func TestCellInFull(t *testing.T) {
 					{Number: 3, At: 12, To: 16, Connections: 100, Steps: []result.ReloadStep{one(12, 0), one(14, 0)}},
 				},
 				Causes: []result.LossCause{
-					{Why: inQueue.name, Whose: result.OfKernel, By: "nginx", Count: 2}, {Why: aborted.name, Whose: result.OfApplication, By: "nginx", Count: 1},
+					{Why: inQueue.name, Whose: result.OfKernel, By: "nginx", Count: 2}, {Why: aborted.name, Whose: result.OfApplication, By: "process 8", Count: 1},
 				},
 				Examples: []result.LostFlow{
-					first, flow(2, 5, 1, queued, inQueue, "nginx (process 7)"), flow(3, 5, 1, killed, aborted, "nginx (process 7)"),
+					first, flow(2, 5, 1, queued, inQueue, "nginx (process 7)"), flow(3, 5, 1, killed, aborted, "process 8"),
 				},
 			}},
 		{Scenario: "reload/nginx", Family: "ipv4", Mode: "bpf", Repeat: 1, Control: result.Controlled, Status: result.Pass, Elapsed: 4,
@@ -172,6 +175,34 @@ func TestVerdict(t *testing.T) {
 		said := o.Cells(&Config{Modes: []Mode{tt.mode}}, Terms{}, nil)[0].Reload.Verdict
 		if (said == "") != (tt.want == "") || !strings.Contains(said, tt.want) {
 			t.Errorf("%s: %q, want %q", name, said, tt.want)
+		}
+	}
+}
+
+// TestFailures: each migration that failed is of one loss, and the race in the handshake comes last.
+func TestFailures(t *testing.T) {
+	both := raced
+	both.Stack = &trace.Stack{"inet_csk_reqsk_queue_add", "inet_csk_listen_stop"}
+	for name, tt := range map[string]struct {
+		events []trace.Event
+		failed int64
+		want   []kind
+	}{
+		"none":                   {[]trace.Event{raced, queued}, 0, []kind{raceB, inQueue}},
+		"that of the queue":      {[]trace.Event{raced, queued}, 1, []kind{raceB, inQueue}},
+		"one more":               {[]trace.Event{raced, queued}, 2, []kind{raceA, inQueue}},
+		"one of two races":       {[]trace.Event{raced, raced}, 1, []kind{raceA, raceB}},
+		"a race that is certain": {[]trace.Event{raced, both}, 1, []kind{raceB, raceA}},
+		"of no application":      {[]trace.Event{killed, raced}, 1, []kind{aborted, raceA}},
+	} {
+		o := outcome(modes[1], tt.events...)
+		o.Cycles[0].Counters[result.MigrateFailure] = tt.failed
+		var got []kind
+		for _, l := range o.losses(true) {
+			got = append(got, l.kind)
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
 		}
 	}
 }

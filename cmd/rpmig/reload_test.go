@@ -56,6 +56,8 @@ func TestReloadModes(t *testing.T) {
 		"tcp":   {[]string{"oddserver"}, "off,sysctl,bpf,bpf-drain", ""},
 		"mptcp": {[]string{"oddserver", "-mptcp"}, "off,sysctl,bpf,bpf-drain", "bpf-drain"},
 		"ipv4":  {[]string{"oddserver", "-at", "0.0.0.0:80"}, "off,bpf", ""},
+		"two groups, of which clients reach the second": {
+			[]string{"sh", "-c", "oddserver -at=[::1]:80 -listeners=1 & exec oddserver -at=127.0.0.1:80 -wait=200ms"}, "bpf", ""},
 		"uid":   {[]string{"oddserver"}, "off,bpf", ""},
 		"drain": {[]string{"oddserver", "-overlap=400ms"}, "bpf-drain", ""},
 	} {
