@@ -83,6 +83,9 @@ func TestReloadModes(t *testing.T) {
 					if lost == 0 || c.Reload.Of(result.OfKernel)+c.Reload.Of(result.OfRace) != lost || c.Reload.Causes[0].By != "oddserver" {
 						t.Errorf("off: lost %d, %+v", lost, c.Reload.Causes)
 					}
+					if c.Reload.Pause == 0 || c.Reload.Between.Count == 0 {
+						t.Errorf("off: reloads that take no time, or all of it: a pause of %v s, and %d replies between", c.Reload.Pause, c.Reload.Between.Count)
+					}
 					if !slices.Contains(c.Reload.Examples[0].Stack, "inet_csk_listen_stop") && c.Reload.Examples[0].By != "" {
 						t.Errorf("off: its stack is not that of a listener that closes: %+v", c.Reload.Examples[0])
 					}
