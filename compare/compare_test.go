@@ -150,6 +150,9 @@ func TestKinds(t *testing.T) {
 		{was: "PASS", is: "", edit: lessNew, kind: NoConclusion, exit: 70},
 		{was: "PASS*9", is: "PASS*8", edit: lessNew, kind: NoConclusion, exit: 70}, // and the ninth play is not known
 		{was: "PASS*9", is: "PASS*8", edit: cutOld},                                // the old one has enough
+		{was: "SKIP", is: "PASS", edit: cutOld, kind: New},                         // it was there
+		{was: "", is: "SKIP", edit: cutOld},
+		{was: "PASS", is: "SKIP", edit: lessNew, kind: Gone, exit: 70},
 
 		// Repeats that agree among themselves are one result, however few they are.
 		{was: "PASS*2", is: "FAIL*2", kind: Regressed, exit: 1},
@@ -166,6 +169,9 @@ func TestKinds(t *testing.T) {
 		{was: "PASS*10 XFAIL*90", is: "PASS*80 FAIL*20", kind: Regressed, exit: 1}, // it is broken less often, and nothing explains it
 		{was: "PASS*50 XFAIL*50", is: "PASS*50 XFAIL*10 FAIL*40", kind: Regressed, exit: 1},
 		{was: "PASS*50 XFAIL*50", is: "PASS*50 XFAIL*49 FAIL", kind: OtherReason},
+		{was: "PASS*80 FAIL:a*20", is: "PASS*75 FAIL:b*25", kind: OtherReason},
+		{was: "PASS*3 FAIL", is: "PASS*3", kind: Untold},
+		{was: "XFAIL*9", is: "XFAIL*8 FAIL", kind: Regressed, exit: 1}, // broken each time, and once nothing explains it
 		// Of too few plays a test can say nothing, and nothing is acquitted by that.
 		{was: "PASS", is: "PASS*40 FAIL*60", kind: NoConclusion, exit: 70},
 		{was: "PASS*3", is: "PASS*2 FAIL", kind: NoConclusion, exit: 70},
@@ -245,6 +251,13 @@ func TestContradicts(t *testing.T) {
 			t.Errorf("%s, %s: %+v", c.kernel, c.spec, found)
 		}
 	}
+	// Each run that is compared is looked at, and what both have of one kernel is said once.
+	for kernel, want := range map[string]int{"5.10.261": 2, "5.10.262": 1} {
+		pair := Pair{side("old", "5.10.262", map[string]string{"quiz1": "PASS"}), side("new", kernel, map[string]string{"quiz1": "PASS"})}
+		if c := Compare([]Pair{pair}, Options{Alpha: DefaultAlpha})[0]; c.Count(Contradicts) != want {
+			t.Errorf("5.10.262, then %s: %+v", kernel, c.Changes)
+		}
+	}
 	s := NewSide("new", "")
 	x := plays("quiz1", "PASS")[0]
 	x.Bug = "CVE-2"
@@ -264,10 +277,16 @@ func TestSpeed(t *testing.T) {
 		}
 		return s
 	}
-	for mul, want := range map[float64]int{1: 0, 1.002: 0, 1.5: 1, 0.5: 1} {
+	for mul, want := range map[float64]string{1: "", 1.002: "", 0.998: "", 1.5: "slower: 1.03 s before, 1.545 s now, and repeats differ by 0.0",
+		0.5: "faster: 1.03 s before, 0.515 s now, and repeats differ by 0.0"} {
 		c := Compare([]Pair{{timed(1), timed(mul)}}, Options{Alpha: DefaultAlpha})[0]
-		if c.Count(Speed) != want || ExitCode([]*Comparison{c}) != 0 {
-			t.Errorf("times %v: %+v", mul, c.Changes)
+		if said := c.Count(Speed) == 1; said != (want != "") || len(c.Changes) > 1 || c.Same != 1 || ExitCode([]*Comparison{c}) != 0 {
+			t.Errorf("times %v: %+v", mul, c)
+		}
+		for _, ch := range c.Changes {
+			if !strings.HasPrefix(ch.Why, want) {
+				t.Errorf("times %v: %q, want %q", mul, ch.Why, want)
+			}
 		}
 	}
 }
@@ -380,6 +399,12 @@ func TestPairs(t *testing.T) {
 		}
 		if s := strings.Join(got, " "); s != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("%q, %v; want %q", s, err, c.want)
+		}
+		// One that was not there is made; what was there is not left out for it.
+		for _, s := range slices.Concat(c.old, c.changed) {
+			if err == nil && !slices.ContainsFunc(pairs, func(p Pair) bool { return p.Old == s || p.New == s }) {
+				t.Errorf("%s: %s/%s is in no pair", c.want, s.Path, s.Run)
+			}
 		}
 	}
 }

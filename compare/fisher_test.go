@@ -124,6 +124,11 @@ func TestMannWhitney(t *testing.T) {
 	if got := mannWhitney(x, y); math.Abs(got-0.1329) > 0.001 {
 		t.Errorf("p = %v", got)
 	}
+	// Nearly all of them tied: U = 16 of 8 times 9, and by the ranks as they are, shared, the variance is 96.0882; without the
+	// correction it would be 108, and p 0.0606.
+	if got := mannWhitney([]float64{1, 1, 1, 1, 2, 2, 2, 3}, []float64{1, 2, 2, 2, 3, 3, 3, 3, 3}); math.Abs(got-0.0466685) > 1e-6 {
+		t.Errorf("of ties: p = %v", got)
+	}
 	same := []float64{1, 1, 1, 1, 1, 1, 1, 1}
 	if p := mannWhitney(same, same); p != 1 {
 		t.Errorf("the same: p = %v", p)
@@ -145,5 +150,16 @@ func TestMannWhitney(t *testing.T) {
 	}
 	if alarms > runs*7/100 {
 		t.Errorf("%d alarms in %d runs that do not differ", alarms, runs)
+	}
+}
+
+func TestSpread(t *testing.T) {
+	for _, c := range []struct {
+		sorted            []float64
+		median, quartiles float64
+	}{{[]float64{1, 2, 4, 8}, 3, 5 - 1.75}, {[]float64{1, 2, 9}, 2, 5.5 - 1.5}, {[]float64{7}, 7, 0}} {
+		if m, q := spread(c.sorted); m != c.median || q != c.quartiles {
+			t.Errorf("%v: %v and %v, want %v and %v", c.sorted, m, q, c.median, c.quartiles)
+		}
 	}
 }

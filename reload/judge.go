@@ -243,7 +243,7 @@ func (j *judge) verdict(m Mode) (said string, more int) {
 	case m.Name == "off":
 		return "", 0
 	}
-	d := stats.Decide(j.sample("off", false), j.sample(m.Name, false), false, j.config.Seed)
+	d := stats.Decide(j.sample("off", false), j.sample(m.Name, false), j.config.Seed)
 	return d.Sentence(m.Name), d.More
 }
 

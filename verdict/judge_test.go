@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"fmt"
 	"math"
 	"net/netip"
 	"slices"
@@ -114,6 +115,9 @@ func TestJudge(t *testing.T) {
 
 		{name: "a kernel that does not migrate", sysctl: true, lives: true, want: result.Fail,
 			reason: "tcp_migrate_req=1 was taken, and nothing migrated", whole: true},
+		{name: "a kernel that migrates in vain", sysctl: true, lives: true, change: func(o *Observation) {
+			o.Counters[result.MigrateFailure] = 2
+		}, want: result.Fail, reason: "accepted: want 2, got 0"},
 		{name: "a program that does not migrate", lives: true, want: result.Fail,
 			reason: "accepted: want 2, got 0"},
 		{name: "a kernel that migrates unasked", lived: true, want: result.Fail,
@@ -175,6 +179,21 @@ func TestJudge(t *testing.T) {
 		{name: "a program that was not asked about a SYN that was sent again", lives: true, lived: true, change: func(o *Observation) {
 			o.Program, o.Wire.SYNsAgain = &result.Program{SYN: 2, Migrated: 2}, 1
 		}, want: result.Fail, reason: "asked about a SYN: want 3, got 2"},
+
+		{name: "a program that is asked about a stray segment", lives: true, lived: true, change: func(o *Observation) {
+			o.Program = &result.Program{SYN: 2, Migrated: 2, Stray: 1}
+		}, want: result.Fail, reason: "asked about a stray segment: want 0, got 1"},
+		{name: "a program that is asked too often, on a kernel that does not count that", change: func(o *Observation) {
+			o.Program = &result.Program{SYN: 2, Migrated: 3}
+			delete(o.Known, result.MigrateSuccess)
+			delete(o.Known, result.MigrateFailure)
+		}, want: result.Fail, reason: "asked about a migration: want 2, got 3"},
+		{name: "others connect as well", lives: true, lived: true, change: func(o *Observation) {
+			o.Program, o.Bystanders, o.Wire.Handshakes = &result.Program{SYN: 3, Migrated: 2}, 1, 3
+		}, want: result.Pass},
+		{name: "a listener that the program did not choose", lives: true, lived: true, change: func(o *Observation) {
+			o.Others, o.Unchosen = 1, 2
+		}, want: result.Fail, reason: "with a listener that the program did not choose: want 0, got 2"},
 
 		{name: "the rule was never in", change: func(o *Observation) {
 			o.Rule.Dropped = 0
@@ -367,7 +386,10 @@ func TestJudge(t *testing.T) {
 			o.Counters[result.MigrateFailure], o.Counters[result.EstabResets] = 2, 3
 		}, bugs: suspect(result.MigrateFailure, false), want: result.Fail, reason: "EstabResets: want 2, got 3"},
 		{name: "a known bug does not show", bugs: suspect(result.MigrateFailure, false),
-			want: result.Pass, reason: "XPASS: CVE-1 was expected of this version"},
+			want: result.Pass, reason: `during "close A"; XPASS: CVE-1 was expected of this version, and did not show`, whole: true},
+		{name: "a known bug does not show, and something else is wrong", change: func(o *Observation) {
+			o.Counters[result.EstabResets] = 3
+		}, bugs: suspect(result.MigrateFailure, false), want: result.Fail, reason: "EstabResets: want 2, got 3", whole: true},
 		{name: "what looks like a bug, on a kernel that may have it", change: func(o *Observation) {
 			o.Counters[result.MigrateFailure] = 2
 		}, bugs: suspect(result.MigrateFailure, true), want: result.XFail,
@@ -410,9 +432,13 @@ func TestConfirmVerdict(t *testing.T) {
 		result.Fail: result.Fail, result.Pass: result.Error, result.Error: result.Error, result.XFail: result.Error,
 	} {
 		v := Verdict{Status: result.Fail, Reason: "r"}
-		v.Confirm(Verdict{Status: again})
-		if v.Status != want {
-			t.Errorf("FAIL, and then %s: %s, want %s", again, v.Status, want)
+		v.Confirm(Verdict{Status: again, Reason: "s"})
+		reason := "r"
+		if want == result.Error {
+			reason = fmt.Sprintf("not confirmed: r; played again, alone, it was %s: s", again)
+		}
+		if v.Status != want || v.Reason != reason {
+			t.Errorf("FAIL, and then %s: %s: %s, want %s: %s", again, v.Status, v.Reason, want, reason)
 		}
 	}
 }
@@ -562,7 +588,13 @@ func TestFault(t *testing.T) {
 	v := Verdict{Status: result.Pass, Reason: "lived", Bug: "CVE-1", Checks: []result.Check{{Name: "accepted", Want: "1", Got: "1", OK: true}}}
 	v.Fault("BUG: KASAN: use-after-free")
 	failed := slices.DeleteFunc(slices.Clone(v.Checks), func(c result.Check) bool { return c.OK })
-	if v.Status != result.Fail || v.Bug != "" || len(failed) != 1 || failed[0].Got != "BUG: KASAN: use-after-free" {
+	if v.Status != result.Fail || v.Bug != "" || len(failed) != 1 || failed[0].Got != "BUG: KASAN: use-after-free" || !strings.HasSuffix(v.Reason, ": "+failed[0].Got) {
 		t.Errorf("got %+v", v)
+	}
+	for name, say := range map[string]func(*Verdict, string){"no culprit": (*Verdict).NoCulprit, "stalled": (*Verdict).Stalled} {
+		v := Verdict{Status: result.Pass, Reason: "lived", Bug: "CVE-1"}
+		if say(&v, "a line"); v.Status != result.Error || v.Bug != "" || !strings.HasSuffix(v.Reason, ": a line") {
+			t.Errorf("%s: got %+v", name, v)
+		}
 	}
 }

@@ -343,7 +343,11 @@ const limit = time.Minute
 
 // test runs the tests of the packages that the pattern matches.
 func (p *player) test(ctx context.Context, overlay, pattern string, packages ...string) (*tests, error) {
-	args := []string{"test", "-json", "-count=1", "-vet=off", "-ldflags=-w", "-timeout", limit.String(), "-overlay", overlay, "-run", pattern}
+	timeout := limit
+	if overlay == "" { // those of all rows together
+		timeout *= 5
+	}
+	args := []string{"test", "-json", "-count=1", "-vet=off", "-ldflags=-w", "-timeout", timeout.String(), "-overlay", overlay, "-run", pattern}
 	for _, pkg := range packages {
 		args = append(args, "./"+pkg)
 	}

@@ -1,11 +1,19 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/importer"
 	"go/parser"
 	"go/token"
+	"go/types"
+	"io"
 	"os"
+	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -20,8 +28,8 @@ import (
 	"github.com/rpmig/rpmig/scenarios"
 )
 
-// TestTable: each row can be made in the tree as it is, and names tests and scenarios that there are. It is how a row that has
-// gone stale is found, long before anybody plays the mutants.
+// TestTable: each row can be made in the tree as it is, compiles, and names tests and scenarios that there are. It is how a row that
+// has gone stale is found, long before anybody plays the mutants.
 func TestTable(t *testing.T) {
 	root, err := tool.ModuleRoot()
 	if err != nil {
@@ -30,6 +38,7 @@ func TestTable(t *testing.T) {
 	if !slices.IsSortedFunc(table, func(a, b mutant) int { return strings.Compare(a.file, b.file) }) {
 		t.Error("the rows are not sorted by file")
 	}
+	packages := listPackages(t, root)
 	seen := map[string]bool{}
 	for _, m := range table {
 		t.Run(m.file+": "+m.name, func(t *testing.T) {
@@ -44,8 +53,8 @@ func TestTable(t *testing.T) {
 			if edited == string(text) {
 				t.Error("it changes nothing")
 			}
-			if _, err := parser.ParseFile(token.NewFileSet(), m.file, edited, 0); err != nil {
-				t.Errorf("it does not parse: %v", err)
+			if err := packages.check(path.Dir(m.file), path.Base(m.file), edited); err != nil {
+				t.Errorf("it does not compile: %v", err)
 			}
 			if seen[m.name] {
 				t.Error("another row has this name")
@@ -61,6 +70,85 @@ func TestTable(t *testing.T) {
 			}
 			checkCells(t, m.cells)
 		})
+	}
+}
+
+// packages are those of the table, as go list has them, and the compiled ones that they import.
+type packages struct {
+	root     string
+	set      *token.FileSet
+	files    map[string][]string // of a folder, from the module's root
+	imported types.Importer
+}
+
+func listPackages(t *testing.T, root string) *packages {
+	t.Helper()
+	args := []string{"list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles"}
+	for _, m := range table {
+		args = append(args, "./"+path.Dir(m.file))
+	}
+	cmd := exec.CommandContext(t.Context(), "go", args...)
+	cmd.Dir = root
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, exports := &packages{root: root, set: token.NewFileSet(), files: map[string][]string{}}, map[string]string{}
+	p.imported = importer.ForCompiler(p.set, "gc", func(path string) (io.ReadCloser, error) { return os.Open(exports[path]) })
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var one struct {
+			ImportPath, Dir, Export string
+			GoFiles                 []string
+		}
+		if err := d.Decode(&one); err == io.EOF {
+			return p
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		exports[one.ImportPath] = one.Export
+		if dir, err := filepath.Rel(root, one.Dir); err == nil {
+			p.files[filepath.ToSlash(dir)] = one.GoFiles
+		}
+	}
+}
+
+// check checks the types of a package one file of which has another text.
+func (p *packages) check(dir, file, text string) error {
+	var files []*ast.File
+	for _, name := range p.files[dir] {
+		var src any // nil: as it is
+		if name == file {
+			src = text
+		}
+		f, err := parser.ParseFile(p.set, filepath.Join(p.root, dir, name), src, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+	}
+	_, err := (&types.Config{Importer: p.imported}).Check(dir, p.set, files, nil)
+	return err
+}
+
+// TestCheck: a variable that nobody uses any more, and a name that is gone.
+func TestCheck(t *testing.T) {
+	root, err := tool.ModuleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := listPackages(t, root)
+	p.files["x"] = []string{"x.go"}
+	for text, want := range map[string]string{
+		"package x; func f() {}":               "",
+		"package x; func f() { a := 1 }":       "declared and not used: a",
+		"package x; func f() { a() }":          "undefined: a",
+		"package x; import \"fmt\"; var a int": "imported and not used",
+		"package x; func f() {":                "expected",
+	} {
+		err := p.check("x", "x.go", text)
+		if got := fmt.Sprint(err); (err == nil) != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
 	}
 }
 

@@ -117,6 +117,28 @@ var table = []mutant{
 		test: "TestRingCuts",
 	},
 
+	// compare
+	{
+		name: "what contradicts an older run goes unsaid", file: "compare/compare.go",
+		old: "c.Changes = append(c.Changes, contradictions(c.Old, \"old\")...)", new: "_ = contradictions(c.Old, \"old\")",
+		test: "TestContradicts",
+	},
+	{
+		name: "a cell that has become slower is said to be faster", file: "compare/compare.go",
+		old: "ch.Why = \"slower: \"", new: "ch.Why = \"faster: \"",
+		test: "TestSpeed",
+	},
+	{
+		name: "ties take nothing from the variance", file: "compare/fisher.go",
+		old: "ties += t*t*t - t", new: "ties += t - t",
+		test: "TestMannWhitney",
+	},
+	{
+		name: "a run is compared with an empty one of its name", file: "compare/pairs.go",
+		old: "byName[s.Run] = s", new: "byName[s.Run] = nil",
+		test: "TestPairs",
+	},
+
 	// evidence
 	{
 		name: "a segment that an event cannot be of is taken if it is the latest", file: "evidence/comments.go",
@@ -420,6 +442,16 @@ var table = []mutant{
 		test: "TestDecode",
 	},
 	{
+		name: "data counts as a function", file: "kernel/trace/stack.go",
+		old: "|| !strings.Contains(\"tTwW\", kind)", new: "|| kind == \"\"",
+		test: "TestNameStacks",
+	},
+	{
+		name: "an address has the name of the last symbol before it in the list", file: "kernel/trace/stack.go",
+		old: "at > s.at", new: "at != s.at",
+		test: "TestNameStacks",
+	},
+	{
 		name: "retransmissions that the trace does not tell of are not missed", file: "kernel/trace/trace.go",
 		old: " + missing(\"RetransSegs\", Retransmit, SynAckRetransmit)", new: "",
 		test: "TestUntraced",
@@ -450,7 +482,7 @@ var table = []mutant{
 	},
 	{
 		name: "the aftercare is left out", file: "lab/cell.go",
-		old: "err := l.checkListeners(); err != nil", new: "l.obs.PostCheck = new(verdict.PostCheck); false",
+		old: "err := l.checkListeners(); err != nil", new: "err := func() error { l.obs.PostCheck = new(verdict.PostCheck); return nil }(); err != nil",
 		test: "TestAftercare",
 	},
 	{
@@ -605,7 +637,7 @@ var table = []mutant{
 	},
 	{
 		name: "what is closed and never freed is not counted", file: "lab/unfreed.go",
-		old: "return max(used-local, 0), nil", new: "return 0, nil",
+		old: "return max(used-local, 0), nil", new: "return 0 * max(used-local, 0), nil",
 		test: "TestBrokenCells",
 	},
 	{
@@ -754,7 +786,22 @@ var table = []mutant{
 		test: "TestHiddenFiles", in: "cmd/rpmig",
 	},
 
-	// reload/load, reload/stats
+	// reload
+	{
+		name: "a cell has the pause of another mode", file: "reload/judge.go",
+		old: "if n.Name == m.Name && n.Reload {", new: "if n.Reload {",
+		test: "TestCellInFull",
+	},
+	{
+		name: "race B speaks against a mode", file: "reload/judge.go",
+		old: "case l.kind == raceB && !raced:", new: "case l.kind == raceB && raced:",
+		test: "TestCellInFull",
+	},
+	{
+		name: "listeners that were passed on count as closed", file: "reload/judge.go",
+		old: "case !closed:\n", new: "case !closed && !changed:\n",
+		test: "TestVerdict",
+	},
 	{
 		name: "a loss that a stall of the generator can have caused counts", file: "reload/load/book.go",
 		old: "return Void\n", new: "return end\n",
@@ -816,6 +863,41 @@ var table = []mutant{
 		test: "TestEnds",
 	},
 	{
+		name: "a mode without a program leaves that of the mode before", file: "reload/mode.go",
+		old: "if len(s.groups) == 0 {\n\t\treturn nil", new: "if len(s.groups) >= 0 {\n\t\treturn nil",
+		test: "TestReloadModes", in: "cmd/rpmig",
+	},
+	{
+		name: "a program is on the first group alone", file: "reload/mode.go",
+		old: "if slices.Contains(s.groups, l.group) {\n\t\t\treturn nil", new: "if len(s.groups) > 0 {\n\t\t\treturn nil",
+		test: "TestReloadModes", in: "cmd/rpmig",
+	},
+	{
+		name: "a listener without a group counts as one with", file: "reload/mode.go",
+		old: "case !l.reuse:", new: "case !l.reuse && l.mptcp:",
+		test: "TestReloadNothingToAttachTo", in: "cmd/rpmig",
+	},
+	{
+		name: "bpf-drain names no new listener", file: "reload/mode.go",
+		old: "if !s.mode.Drain || len(newest) == 0", new: "if !s.mode.Drain || len(newest) >= 0",
+		test: "TestReloadModes", in: "cmd/rpmig",
+	},
+	{
+		name: "a frame that is kept becomes the next one", file: "reload/packets.go",
+		old: "frame.Data = append(f.frames[n].Data[:0], frame.Data...)", new: "frame.Data = append(frame.Data[:0], frame.Data...)",
+		test: "TestPacketsReused",
+	},
+	{
+		name: "what a client leaves behind lives on", file: "reload/process.go",
+		old: "if one.alone {", new: "if one.alone && one.pid == 0 {",
+		test: "TestScripts/^reload$", in: "cmd/rpmig",
+	},
+	{
+		name: "a cycle does not wait for what the load has still to notice", file: "reload/reload.go",
+		old: "r.engine.Seen() < now && time", new: "r.engine.Seen() < min(now, 0) && time",
+		test: "TestReloadLate", in: "cmd/rpmig",
+	},
+	{
 		name: "loss that is no less with migration counts as removed", file: "reload/stats/decide.go",
 		old: "case !less:", new: "case !less && d.P < 0:",
 		test: "TestDecide",
@@ -844,6 +926,31 @@ var table = []mutant{
 		name: "the bound is that of one reload more", file: "reload/stats/stats.go",
 		old: "1/float64(n))", new: "1/float64(n+1))",
 		test: "TestBound",
+	},
+	{
+		name: "a reload is no interval of its own", file: "reload/watch.go",
+		old: "load.Label{Name: mode, Reload: true}", new: "load.Label{Name: mode}",
+		test: "TestReloadModes", in: "cmd/rpmig",
+	},
+	{
+		name: "a reload is done at its first change", file: "reload/watch.go",
+		old: "still := at-w.Last >= w.Still", new: "still := at-w.Last >= 0",
+		test: "TestReloadModes", in: "cmd/rpmig",
+	},
+	{
+		name: "an old listener that a new process has counts as one that stays", file: "reload/watch.go",
+		old: "len(holders) == 0 || fresh ||", new: "len(holders) == 0 || fresh && false ||",
+		test: "TestStay",
+	},
+	{
+		name: "a migration that failed counts for a race alone", file: "reload/why.go",
+		old: "(one.kind == raceA || one.kind == inQueue)", new: "one.kind == raceA",
+		test: "TestFailures",
+	},
+	{
+		name: "the process that was interrupted counts as the one that reset", file: "reload/why.go",
+		old: "!e.Softirq && e.PID != 0", new: "e.PID != 0",
+		test: "TestCellInFull",
 	},
 
 	// stream
@@ -897,7 +1004,7 @@ var table = []mutant{
 	},
 	{
 		name: "a machine that is too slow goes unnoticed", file: "verdict/judge.go",
-		old: `case !bad || o.slow() == "":`, new: "case true:",
+		old: `case !bad || o.slow() == "":`, new: "case !bad || true:",
 		test: "TestJudge",
 	},
 	{
@@ -969,6 +1076,21 @@ var table = []mutant{
 		name: "what reached a listener that the program did not choose is not judged", file: "verdict/judge.go",
 		old: "if j.o.Others > 0 {", new: "if j.o.Others > 1000 {",
 		test: "TestBrokenCells/choice", in: "lab",
+	},
+	{
+		name: "a program that is asked too often is not judged", file: "verdict/judge.go",
+		old: "j.check(result.ProgramSaid, \"asked about a migration\", asked, p.Migrated)", new: "_ = asked",
+		test: "TestJudge",
+	},
+	{
+		name: "a kernel that counts failed migrations is said to do nothing", file: "verdict/judge.go",
+		old: "j.lived == 0 && migrations == 0", new: "j.lived == 0 && migrations >= 0",
+		test: "TestJudge",
+	},
+	{
+		name: "a known bug is said not to show in a cell that failed", file: "verdict/judge.go",
+		old: "c.Name == b.Check && v.Status == result.Pass && !b.Unknown", new: "c.Name == b.Check && !b.Unknown",
+		test: "TestJudge",
 	},
 	{
 		name: "known bugs are looked up without the kernel's version", file: "verdict/suspect.go",

@@ -32,6 +32,7 @@ func oddserver() {
 	flag.BoolVar(&s.mptcp, "mptcp", false, "of MPTCP")
 	flag.BoolVar(&s.alone, "alone", false, "one, without SO_REUSEPORT")
 	flag.BoolVar(&s.keep, "keep", false, "do not close the old ones on HUP")
+	flag.DurationVar(&s.overlap, "overlap", 0, "keep the old ones so long beside the new")
 	flag.BoolVar(&s.deaf, "deaf", false, "do nothing on HUP")
 	flag.BoolVar(&s.mute, "mute", false, "never answer")
 	flag.BoolVar(&s.abort, "abort", false, "accept ten connections, and close them without an answer, on HUP")
@@ -116,6 +117,7 @@ func must(err error) {
 type odd struct {
 	at                                    string
 	listeners                             int
+	overlap                               time.Duration
 	mptcp, alone, keep, deaf, mute, abort bool
 	status                                string
 	open                                  []net.Listener
@@ -143,6 +145,7 @@ func (s *odd) reload() error {
 	if err := s.listen(); err != nil || s.keep {
 		return err
 	}
+	time.Sleep(s.overlap)
 	for _, l := range old {
 		_ = l.Close()
 	}

@@ -56,13 +56,19 @@ func TestReloadModes(t *testing.T) {
 		"tcp":   {[]string{"oddserver"}, "off,sysctl,bpf,bpf-drain", ""},
 		"mptcp": {[]string{"oddserver", "-mptcp"}, "off,sysctl,bpf,bpf-drain", "bpf-drain"},
 		"ipv4":  {[]string{"oddserver", "-at", "0.0.0.0:80"}, "off,bpf", ""},
+		"two groups, of which clients reach the second": {
+			[]string{"sh", "-c", "oddserver -at=[::1]:80 -listeners=1 & exec oddserver -at=127.0.0.1:80 -wait=200ms"}, "bpf", ""},
 		"uid":   {[]string{"oddserver"}, "off,bpf", ""},
+		"drain": {[]string{"oddserver", "-overlap=400ms"}, "bpf-drain", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			args := reloadArgs("--cycles=2", "--migrate="+tt.modes, "--reload=signal:HUP")
-			if name == "uid" {
+			switch name {
+			case "uid":
 				args = append(args, "--uid=65534")
+			case "drain": // that new ones have come is not the end of it
+				args = append(args, "--still=800ms")
 			}
 			cells := reloadCells(t, command(t, "rpmig", append(append(args, "--"), tt.server...)...), 0)
 			for _, mode := range strings.Split(tt.modes, ",") {
@@ -77,6 +83,9 @@ func TestReloadModes(t *testing.T) {
 					if lost == 0 || c.Reload.Of(result.OfKernel)+c.Reload.Of(result.OfRace) != lost || c.Reload.Causes[0].By != "oddserver" {
 						t.Errorf("off: lost %d, %+v", lost, c.Reload.Causes)
 					}
+					if c.Reload.Pause == 0 || c.Reload.Between.Count == 0 {
+						t.Errorf("off: reloads that take no time, or all of it: a pause of %v s, and %d replies between", c.Reload.Pause, c.Reload.Between.Count)
+					}
 					if !slices.Contains(c.Reload.Examples[0].Stack, "inet_csk_listen_stop") && c.Reload.Examples[0].By != "" {
 						t.Errorf("off: its stack is not that of a listener that closes: %+v", c.Reload.Examples[0])
 					}
@@ -86,6 +95,8 @@ func TestReloadModes(t *testing.T) {
 					t.Errorf("%s: nothing migrated", mode)
 				case strings.HasPrefix(mode, "bpf") && c.Program.SYN == 0:
 					t.Errorf("%s: the program saw nothing", mode)
+				case name == "drain" && c.Program.Named == 0: // otherwise the new listeners may have been there for too short a time
+					t.Errorf("%s: the program named none of the new listeners: %+v", mode, c.Program)
 				}
 			}
 		})

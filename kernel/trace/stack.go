@@ -75,7 +75,7 @@ func nameStacks(stacks map[uint32][stackDepth]uint64, symbols io.Reader, to map[
 		address, rest, _ := strings.Cut(lines.Text(), " ")
 		kind, rest, ok := strings.Cut(rest, " ")
 		at, err := strconv.ParseUint(address, 16, 64)
-		if err != nil || !ok || at == 0 || !strings.Contains("tTwW", kind) {
+		if err != nil || !ok || !strings.Contains("tTwW", kind) {
 			continue
 		}
 		for wanted, s := range nearest {

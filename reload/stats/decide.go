@@ -10,7 +10,6 @@ type Answer uint8
 
 const (
 	CannotTell   Answer = iota // run More cycles of each mode
-	DoesNotApply               // no listener closes in a reload: they are kept, or their descriptors are passed
 	NothingLost                // off loses nothing either, in enough cycles
 	Removes                    // the loss
 	KernelPart                 // removes it; what remains is the application's
@@ -18,19 +17,6 @@ const (
 	DoesNotHelp                // the kernel loses as much with it, or more
 	Applications               // all loss is the application's, so there is nothing for it to remove
 )
-
-var answerNames = [...]string{"cannot tell", "does not apply", "nothing lost", "removes the loss", "removes the kernel's part",
-	"reduces the kernel's part", "does not help", "the application's"}
-
-func (a Answer) String() string {
-	if int(a) < len(answerNames) {
-		return answerNames[a]
-	}
-	return fmt.Sprintf("Answer(%d)", uint8(a))
-}
-
-// MarshalText is for JSON.
-func (a Answer) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
 // Decision is an answer, and what it rests on.
 type Decision struct {
@@ -49,12 +35,10 @@ const (
 	certain = 5
 )
 
-// Decide compares the mode off with another. Kept says that no listener was closed in any of their reloads.
-func Decide(off, on Sample, kept bool, seed uint64) Decision {
+// Decide compares the mode off with another.
+func Decide(off, on Sample, seed uint64) Decision {
 	d := Decision{Off: off.Total(), On: on.Total(), Cycles: [2]int{len(off), len(on)}, P: 1}
 	switch {
-	case kept && len(off)+len(on) > 0:
-		d.Answer = DoesNotApply
 	case len(off) == 0 || len(on) == 0:
 		d.More = Needed(small)
 	case d.Off.kernel() == 0 && d.On.kernel() == 0:
@@ -92,7 +76,7 @@ func (d *Decision) compare(off, on Sample, seed uint64) {
 	d.P = Permutation(a, b, seed)
 	less := d.On.kernel()*int64(len(off)) < d.Off.kernel()*int64(len(on))
 	switch {
-	case d.P > Risk && d.On.kernel() > 0 && Mean(b, seed).Low*2 >= Mean(a, seed).Mean:
+	case d.P > Risk && Mean(b, seed).Low*2 >= Mean(a, seed).Mean:
 		d.Answer = DoesNotHelp // it does not even halve it
 	case d.P > Risk:
 		d.More = d.more(a, b, seed)
@@ -120,8 +104,6 @@ func (d *Decision) more(a, b []int64, seed uint64) int {
 // Sentence says it of a mode.
 func (d Decision) Sentence(mode string) string {
 	switch d.Answer {
-	case DoesNotApply:
-		return "migration does not apply: no listener was closed, so there is nothing to lose by closing"
 	case NothingLost:
 		return fmt.Sprintf("there is nothing to remove: off lost none in %s (a cycle loses something in %.1f %% of cases at most)",
 			cycles(d.Cycles[0]), 100*Bound(d.Cycles[0]))

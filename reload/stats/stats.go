@@ -70,7 +70,7 @@ type PerMillion struct {
 // PerMillion is zero where there were no connections.
 func (s Sample) PerMillion() PerMillion {
 	t := s.Total()
-	if t.Connections <= 0 || t.Took <= 0 || t.Reloads == 0 {
+	if t.Connections <= 0 || t.Took <= 0 {
 		return PerMillion{}
 	}
 	return PerMillion{
