@@ -5,6 +5,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/vm"
@@ -18,8 +21,15 @@ const (
 	bisectAbort = 128 // nothing will be known of others either
 )
 
-// bisectFlag is how --bisect is typed. Where rpmig cannot even read the command line, it still must not say that a kernel is bad.
-const bisectFlag = "--bisect"
+// asksBisect tells whether --bisect is on a command line, however it is spelled, and even where the rest of it cannot be read. Where
+// rpmig cannot run, it still must not end with a status that says that a kernel is bad.
+func asksBisect(args []string) bool {
+	return slices.ContainsFunc(args, func(arg string) bool {
+		name, value, given := strings.Cut(arg, "=")
+		on, err := strconv.ParseBool(value)
+		return (name == "--bisect" || name == "-bisect") && (!given || on || err != nil)
+	})
+}
 
 // bisected is what rpmig ends with under --bisect: with a verdict of the scenario, or with none.
 func (e *env) bisected(err error, runs []*result.Run) error {

@@ -5,9 +5,17 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/scenarios"
 	"github.com/rpmig/rpmig/vm"
 )
 
@@ -48,6 +56,46 @@ func TestBisectVerdict(t *testing.T) {
 		var b *bisectError
 		if got := e.bisected(err, nil); !errors.As(got, &b) || b.status != want {
 			t.Errorf("%v: %v, want %d", err, got, want)
+		}
+	}
+}
+
+// TestBisectCannotRun: however the flag is spelled, what is wrong with the command line says nothing of a kernel.
+func TestBisectCannotRun(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		want int
+	}{
+		{"run quiz1 --bisect --nosuch", bisectAbort},
+		{"run quiz1 --nosuch -bisect", bisectAbort},
+		{"run quiz1 --bisect=true --port=0", bisectAbort},
+		{"run nosuch -bisect=1", bisectAbort},
+		{"run quiz1 --bisect=maybe", bisectAbort},
+		{"runn quiz1 --bisect", bisectAbort},
+		{"run quiz1 --bisect=false --nosuch", result.ExitUsage},
+		{"run quiz1 --nosuch", result.ExitUsage},
+	} {
+		e := env{args: strings.Fields(c.args), stdout: io.Discard, stderr: io.Discard, scenarios: scenarios.All()}
+		if got := run(t.Context(), e); got != c.want {
+			t.Errorf("rpmig %s: %d, want %d", c.args, got, c.want)
+		}
+	}
+}
+
+// TestBisectCrash: a crash, here by SIGQUIT, is no status that git bisect takes for a bad kernel, as Go's own is.
+func TestBisectCrash(t *testing.T) {
+	t.Parallel()
+	needPlay(t)
+	for flag, want := range map[string]unix.Signal{"--bisect": unix.SIGABRT, "--strict": 0} {
+		p := command(t, "rpmig", "run", "quiz1", "--migrate=off", "--repeat=100000", "--out=out", flag).start()
+		until(t, "it plays", func() bool {
+			info, err := os.Stat(filepath.Join(p.dir, "out", ledgerName))
+			return err == nil && info.Size() > 0
+		})
+		p.signal(p.Process.Pid, unix.SIGQUIT)
+		status, ok := p.ProcessState.Sys().(syscall.WaitStatus)
+		if !ok || status.Signaled() != (want != 0) || want != 0 && status.Signal() != want {
+			t.Errorf("%s: %v, want it ended by %v", flag, p.ProcessState, want)
 		}
 	}
 }

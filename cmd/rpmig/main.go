@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -83,12 +82,17 @@ func run(ctx context.Context, e env) int {
 	// cannot wrap lines.
 	cli.HelpPrinter = e.printHelp
 	app := e.app()
+	bisects := asksBisect(e.args)
+	if bisects {
+		// A crash is then SIGABRT's 134, with which git bisect ends: Go's own status, 2, would say that the kernel is bad.
+		debug.SetTraceback("crash")
+	}
 	if len(e.args) > 0 && e.args[0] == completeCommand {
 		return e.fail(e.complete(app, e.args[1:]))
 	}
 	err := app.RunContext(ctx, append([]string{app.Name}, interleave(app, e.args)...))
 	err = cmp.Or(err, e.unwritten)
-	if err != nil && slices.Contains(e.args, bisectFlag) && !errors.As(err, new(exitStatus)) && !errors.As(err, new(*bisectError)) {
+	if err != nil && bisects && !errors.As(err, new(exitStatus)) && !errors.As(err, new(*bisectError)) {
 		err = &bisectError{err, bisectAbort}
 	}
 	return e.fail(err)
