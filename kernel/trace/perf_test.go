@@ -1,14 +1,17 @@
 package trace
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -129,10 +132,10 @@ func recordTwice(t *testing.T, ourPorts, theirPorts string, f func(*stage)) *twi
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, e := range got.bpf {
-				t.Logf("BPF     %s %v", e.Time.Format("05.000000000"), e)
+				t.Logf("BPF     %s %v, thread %d", e.Time.Format("05.000000000"), e, e.TID)
 			}
 			for _, e := range got.host {
-				t.Logf("tracefs %s %v by %d", e.Time.Format("05.000000000"), e, e.By)
+				t.Logf("tracefs %s %v by %d, thread %d", e.Time.Format("05.000000000"), e, e.By, e.TID)
 			}
 		}
 	})
@@ -227,6 +230,30 @@ func TestTracefsAgrees(t *testing.T) {
 				t.Error("the host has no event of the neighbour, so that Claim was not tested")
 			}
 		})
+	}
+}
+
+// TestSandboxedThread: a process in a PID namespace below ours, as one of a sandbox or a container, has the number by which we know it.
+func TestSandboxedThread(t *testing.T) {
+	nobody := netip.MustParseAddrPort("127.0.0.1:1")
+	var pid int
+	got := recordTwice(t, "20000 20999", "21000 21999", func(*stage) {
+		client := exec.CommandContext(t.Context(), "bash", "-c", ": <>/dev/tcp/127.0.0.1/1")
+		client.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+		var refused *exec.ExitError
+		if err := client.Run(); !errors.As(err, &refused) {
+			must("connect to a port without a listener", cmp.Or(err, errors.New("it was taken")))
+		}
+		pid = client.Process.Pid
+	})
+	for name, events := range map[string][]Event{"BPF": got.bpf, "tracefs": got.all} {
+		i := slices.IndexFunc(events, func(e Event) bool { return e.Kind == StateChange && e.State == "SYN_SENT" && e.Dst == nobody })
+		if i < 0 {
+			t.Fatalf("%s has nothing of the client", name)
+		}
+		if e := events[i]; e.Softirq || e.PID != pid || e.TID != pid {
+			t.Errorf("%s: %v, thread %d of process %d, want %d", name, e, e.TID, e.PID, pid)
+		}
 	}
 }
 

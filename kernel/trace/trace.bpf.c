@@ -81,6 +81,29 @@ struct tcp_skb_cb {
 	__u32 seq;
 };
 
+struct ns_common {
+	unsigned int inum;
+};
+
+struct pid_namespace {
+	struct ns_common ns;
+};
+
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
+};
+
+struct task_struct {
+	struct task_struct *group_leader;
+	struct pid *thread_pid;
+};
+
 #pragma clang attribute pop
 
 // The uapi headers have neither.
@@ -314,17 +337,55 @@ static __always_inline bool put_segment(struct event *e, struct sk_buff *skb)
 	return true;
 }
 
-static __always_inline int emit(struct watch *w, struct event *e)
+enum { PID_NAMESPACES = 32 }; // MAX_PID_NS_LEVEL, below the first
+
+// The number of a thread, or of the process that it leads, at a level of its PID namespaces.
+static __always_inline struct upid number_at(struct pid *pid, __u32 level)
+{
+	struct upid number = {};
+
+	// No array of the kernel's BTF has the length that this one has.
+	bpf_probe_read_kernel(&number, sizeof(number),
+			      (void *)__builtin_preserve_access_index(&pid->numbers) + level * sizeof(number));
+	return number;
+}
+
+// The helper knows a thread only in the PID namespace that it is in, and it has a number in those above, too: in ours, where
+// it runs in a sandbox.
+static __always_inline void put_thread(struct event *e)
 {
 	struct bpf_pidns_info thread = {};
+	struct task_struct *task;
+	struct pid *pid;
+	__u32 deepest, level;
+
+	if (!bpf_get_ns_current_pid_tgid(pidns_dev, pidns_ino, &thread, sizeof(thread))) {
+		e->pid = thread.tgid;
+		e->tid = thread.pid;
+		return;
+	}
+	task = (void *)bpf_get_current_task();
+	pid = BPF_CORE_READ(task, thread_pid);
+	deepest = BPF_CORE_READ(pid, level);
+	for (level = 0; level < PID_NAMESPACES && level < deepest; level++) {
+		struct upid number = number_at(pid, level);
+
+		if (BPF_CORE_READ(number.ns, ns.inum) != (__u32)pidns_ino)
+			continue;
+		e->tid = number.nr;
+		e->pid = number_at(BPF_CORE_READ(task, group_leader, thread_pid), level).nr;
+		return;
+	}
+}
+
+static __always_inline int emit(struct watch *w, struct event *e)
+{
 	__u64 wake = BPF_RB_NO_WAKEUP;
 
 	e->time = clock_is_tai ? bpf_ktime_get_tai_ns() : bpf_ktime_get_ns();
 	if (is_softirq())
 		e->bits |= SOFTIRQ;
-	bpf_get_ns_current_pid_tgid(pidns_dev, pidns_ino, &thread, sizeof(thread)); // of another namespace: zeros
-	e->pid = thread.tgid;
-	e->tid = thread.pid;
+	put_thread(e);
 	// The ring is read when a watch stops; the reader is woken before that only lest it overflow. It may be the last event
 	// for long, so it counts, too.
 	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) + BPF_RINGBUF_HDR_SZ + sizeof(*e) > wake_at)
