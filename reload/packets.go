@@ -13,10 +13,12 @@ import (
 	"github.com/rpmig/rpmig/reload/load"
 )
 
+// PacketsOf is of how many lost connections Config.Packets keeps the packets: the first.
+const PacketsOf = 2_000
+
 const (
 	framesKept = 12       // of a connection: the last ones
 	flowsKept  = 50_000   // connections at a time, most of which are about to be forgotten
-	lostKept   = 2_000    // connections that were lost
 	freeKept   = 1_000    // places for connections to come: more are taken only while the reader is late
 	sortEvery  = 1024     // frames, so that those that came while the reader did not run take no more room than others
 	ringSize   = 16 << 20 // for what comes while the reader does not run: a second at full speed
@@ -64,6 +66,8 @@ type packets struct {
 	losing map[ends][]time.Time // and when these were
 	lost   map[ends][]*flow
 	kept   int // of lost
+
+	without int // lost after PacketsOf others
 }
 
 // KeepPackets does what Config.Packets does, for those who measure what it costs. It returns the function that ends it, once the load
@@ -243,7 +247,11 @@ func (p *packets) keepIfLost(f *flow) {
 		delete(p.flows, f.ends)
 	}
 	lost := slices.ContainsFunc(p.losing[f.ends], f.about)
-	if !lost || p.kept >= lostKept {
+	if lost && p.kept >= PacketsOf {
+		lost = false
+		p.without++
+	}
+	if !lost {
 		if len(p.free) < freeKept {
 			p.free = append(p.free, f)
 		}
@@ -261,6 +269,14 @@ func (p *packets) of(key ends, at time.Time) []capture.Packet {
 		}
 	}
 	return nil
+}
+
+// Without is how many connections were lost after PacketsOf others, so that their packets are not kept.
+func (o *Outcome) Without() int {
+	if o.packets == nil {
+		return 0
+	}
+	return o.packets.without
 }
 
 // Files are the last frames of the lost connections of a mode, in the order of their time, with a comment on the first of each;

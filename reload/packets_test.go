@@ -137,7 +137,7 @@ func TestPacketsAmongMany(t *testing.T) {
 	var told []ends
 	p.losses = func(from int) []load.Lost { return lostAt(now, told...)(from) }
 	last := ends{}
-	for i := range 3 * lostKept {
+	for i := range 3 * PacketsOf {
 		last = ends{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 1, byte(i >> 15)}), uint16(1000+i&0x7fff)), server}
 		p.add(capture.Packet{Time: now, Data: frame(t, last.client, server, capture.SYN, "")})
 		p.add(capture.Packet{Time: now, Data: frame(t, server, last.client, capture.RST, "")})
@@ -150,6 +150,28 @@ func TestPacketsAmongMany(t *testing.T) {
 	p.sort(now.Add(time.Second))
 	if len(p.of(last, now)) != 2 || p.kept != 1 || len(p.flows) > 0 {
 		t.Errorf("%d frames, want 2; %d connections are kept, want 1", len(p.of(last, now)), p.kept)
+	}
+}
+
+// TestPacketsOf: of more losses than PacketsOf the first are kept, and the others counted.
+func TestPacketsOf(t *testing.T) {
+	now := time.Now()
+	var told []ends
+	for i := range PacketsOf + 5 {
+		told = append(told, ends{netip.AddrPortFrom(client.Addr(), uint16(1000+i)), server})
+	}
+	p := newPackets(80, lostAt(now, told...), 0)
+	for _, key := range told {
+		p.add(capture.Packet{Time: now, Data: frame(t, key.client, server, capture.SYN, "")})
+		p.add(capture.Packet{Time: now, Data: frame(t, server, key.client, capture.RST, "")})
+	}
+	p.sortAll()
+	o := &Outcome{packets: p}
+	if len(p.lost) != PacketsOf || o.Without() != 5 || p.of(told[0], now) == nil || p.of(told[PacketsOf], now) != nil {
+		t.Errorf("%d kept and %d without, want %d and 5", len(p.lost), o.Without(), PacketsOf)
+	}
+	if n := (&Outcome{}).Without(); n != 0 {
+		t.Errorf("without --packets, %d", n)
 	}
 }
 

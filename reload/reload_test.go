@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -226,6 +227,22 @@ func TestWarmUpVoid(t *testing.T) {
 	err := r.underLoad(t.Context())
 	if err == nil || errors.As(err, new(*ServerError)) || !strings.Contains(err.Error(), "did not get to run") {
 		t.Error(err)
+	}
+}
+
+// TestLittleGarbage: during a load of plain TCP little garbage lies, and afterwards as much as before.
+func TestLittleGarbage(t *testing.T) {
+	now := func() int {
+		percent := debug.SetGCPercent(-1)
+		debug.SetGCPercent(percent)
+		return percent
+	}
+	before := now()
+	end := LittleGarbage()
+	within := now()
+	end()
+	if within != garbageKept || now() != before {
+		t.Errorf("%d, %d, %d", before, within, now())
 	}
 }
 

@@ -190,7 +190,7 @@ func endure(long time.Duration, clients int) error {
 	switch {
 	case r.FramesLost+r.EventsLost > 0 || r.Told < r.Refused:
 		return errors.New("events or frames were lost")
-	case r.Last-r.First > most:
+	case r.Most-r.First > most:
 		return errors.New("it takes more and more memory")
 	}
 	return nil

@@ -79,6 +79,7 @@ func playTurn(each time.Duration, clients int, with []string, long bool) (err er
 		}
 		defer func() { _ = t.tracer.Close() }()
 	}
+	defer reload.LittleGarbage()()
 	before := ownCPU()
 	if err := t.begin(); err != nil {
 		return err
