@@ -79,7 +79,7 @@ func (e *env) reloadCommand() *cli.Command {
 			&cli.PathFlag{Name: "cwd", Usage: "start it in `DIR`"},
 			&cli.StringFlag{Name: "uid", Usage: "start it as `USER`, a name or a number; takes root"},
 			&cli.StringFlag{Name: "trace", Value: "auto", Usage: "have the kernel tell why it resets: " + strings.Join(reloadTraces, ", ")},
-			boolFlag("packets", "", "keep the last packets of each connection that is lost, as a capture in --out; the tap costs the load some 10 % more CPU"),
+			boolFlag("packets", "", "keep the last packets of the connections that are lost, of the first 2000, as a capture in --out; the tap costs the load some 10 % more CPU"),
 			formatFlag(),
 			&cli.PathFlag{Name: "out", Usage: "write run.jsonl, and the captures of --packets, to `DIR`"},
 			&cli.PathFlag{Name: "bundle", Usage: "put the run into one `FILE`.tar.gz, as rpmig bundle does"},
@@ -161,6 +161,9 @@ func (e *env) reloadTo(c *cli.Context, cfg *reload.Config, terms *reload.Terms, 
 	}
 	if c.Bool("v") {
 		fmt.Fprintf(e.stderr, "rpmig: time: %v\n", outcome.Phases())
+	}
+	if n := outcome.Without(); n > 0 {
+		fmt.Fprintf(e.stderr, "rpmig: --packets keeps those of the first %d lost connections; %d more were lost\n", reload.PacketsOf, n)
 	}
 	for _, cell := range outcome.Cells(cfg, *terms, err) {
 		files := outcome.Files(*terms, cell.Mode)
@@ -302,9 +305,22 @@ func checkReload(c *cli.Context) error {
 		return reloadUsage(c, "rate", fmt.Errorf("%v is not between 1 and 1000000", r))
 	}
 	for _, pair := range [][2]string{{"rate", "clients"}, {"send", "http"}, {"expect", "http"}, {"client", "http"}, {"client", "send"},
-		{"client", "expect"}, {"client", "tls"}, {"send", "status"}, {"expect", "status"}} {
+		{"client", "expect"}, {"client", "tls"}, {"client", "status"}, {"client", "host"}, {"client", "keep-alive"}, {"client", "pipeline"},
+		{"send", "status"}, {"expect", "status"}} {
 		if c.IsSet(pair[0]) && c.IsSet(pair[1]) {
 			return &usageError{fmt.Sprintf("--%s and --%s contradict each other", pair[0], pair[1]), c.Command.HelpName + " --help"}
+		}
+	}
+	switch {
+	case c.Bool("pipeline") && c.Int("keep-alive") == 1:
+		return reloadUsage(c, "pipeline", errors.New("it takes more than one request on a connection: --keep-alive K"))
+	case c.IsSet("host") && !c.Bool("tls") && (c.IsSet("send") || c.IsSet("expect")):
+		return reloadUsage(c, "host", errors.New("what is sent has no Host header, and no TLS is spoken"))
+	case c.IsSet("stop") && !slices.Contains(c.StringSlice("reload"), "rolling"):
+		return reloadUsage(c, "stop", errors.New("it is for --reload rolling alone"))
+	case c.IsSet("cwd"):
+		if is, err := os.Stat(c.Path("cwd")); err != nil || !is.IsDir() {
+			return reloadUsage(c, "cwd", fmt.Errorf("%q is no directory", c.Path("cwd")))
 		}
 	}
 	for _, v := range c.StringSlice("env") {
