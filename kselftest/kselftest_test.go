@@ -37,6 +37,8 @@ var booting = strings.Fields(`64BIT X86_64 CC_OPTIMIZE_FOR_PERFORMANCE PRINTK TT
 var beyond = map[string]string{
 	"BPF_STREAM_PARSER":                  "the programs of the types sk_lookup and tc that name a socket, by a map of sockets",
 	"CGROUP_BPF":                         "BPF_STREAM_PARSER depends on it",
+	"CRYPTO_HMAC":                        "TCP-AO, which selects no algorithm",
+	"CRYPTO_SHA1":                        "TCP-AO, which selects no algorithm",
 	"DEBUG_INFO_BTF":                     "the trace by BPF, and SOCK_DESTROY by a program",
 	"DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT": "DEBUG_INFO_BTF depends on it",
 	"DEBUG_KERNEL":                       "DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT depends on it",

@@ -54,11 +54,23 @@ func (s signing) probe() error {
 		return err
 	}
 	defer unix.Close(fd)
-	err = s.set(fd, netip.AddrFrom4([4]byte{127, 0, 0, 1}), keyOfA)
-	if errors.Is(err, unix.ENOPROTOOPT) {
-		return &kernel.NotSupportedError{Reason: "this kernel has no " + s.long, Next: "boot a kernel that has " + s.config}
+	return s.lacking(s.set(fd, netip.AddrFrom4([4]byte{127, 0, 0, 1}), keyOfA))
+}
+
+// lacking tells an error that says what the kernel lacks from others. CONFIG_TCP_AO selects no algorithm, and one that is not there is
+// ENOENT (crypto_alloc_ahash in tcp_sigpool_alloc_ahash).
+func (s signing) lacking(err error) error {
+	no := &kernel.NotSupportedError{Reason: "this kernel has no " + s.long, Next: "boot a kernel that has " + s.config}
+	switch {
+	case errors.Is(err, unix.ENOPROTOOPT):
+		return no
+	case errors.Is(err, unix.ENOENT):
+		no.Reason += " by hmac(sha1)"
+		no.Next = "boot a kernel that has CONFIG_CRYPTO_HMAC and CONFIG_CRYPTO_SHA1"
+		return no
+	default:
+		return err
 	}
-	return err
 }
 
 // clientsUse gives the clients that connect from now on a key; empty: none.
