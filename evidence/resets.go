@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/rpmig/rpmig/capture"
 	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
@@ -18,8 +19,20 @@ func sentBy(e *trace.Event, r *result.Reset) bool {
 	return e.Src == r.From && e.Dst == r.To
 }
 
+// alike tells whether the event of a sent reset is of the kind of one on the wire. There are three (RFC 9293, section 3.5.2): a
+// segment with ACK is answered with a bare RST; one without, such as a SYN, with RST+ACK and the sequence number 0 (zero); and a
+// socket that is aborted sends RST+ACK with its next number. The flags of the answered segment are 0 where they are not known.
+func alike(e *trace.Event, r *result.Reset, zero bool) bool {
+	bare := r.Flavour == result.BareRST
+	if e.Answer && e.Flags != 0 && capture.Flags(e.Flags).Has(capture.ACK) != bare {
+		return false
+	}
+	return e.Answer == (bare || zero)
+}
+
 // explainResets joins each reset on the wire to the event that sent it: the kernel tells of it within microseconds, between
-// the same two ends. The ends that an event did not tell are the frame's.
+// the same two ends. Which is nearest does not tell: an abort is told of once its frame has been sent, and on loopback what the
+// client had in flight may have been answered by then. The ends that an event did not tell are the frame's.
 func (r *Record) explainResets(o *verdict.Observation) {
 	const apart = 0.05      // seconds; on a busy machine others may run between the two
 	var free []*trace.Event // of no reset yet
@@ -28,10 +41,16 @@ func (r *Record) explainResets(o *verdict.Observation) {
 			free = append(free, &r.events[i])
 		}
 	}
+	zero := map[int]bool{} // by the frame
+	for _, f := range r.flows {
+		for _, reset := range f.Resets() {
+			zero[reset.Number] = reset.Seq == 0
+		}
+	}
 	for i := range o.Wire.Resets {
 		reset, best, gap := &o.Wire.Resets[i], -1, apart
 		for k, e := range free {
-			if !sentBy(e, reset) {
+			if !sentBy(e, reset) || !alike(e, reset, zero[reset.Frame]) {
 				continue
 			}
 			if d := abs(r.at(e.Time) - reset.Time); d <= gap {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rpmig/rpmig/capture"
 	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/verdict"
@@ -124,6 +125,60 @@ func TestExplainEach(t *testing.T) {
 		record := Record{Start: start, events: tt.events, sent: map[int]trace.Event{}}
 		record.explainResets(o)
 		if got := [2]string{o.Wire.Resets[0].Reason, o.Wire.Resets[1].Reason}; got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestExplainByKind: an event explains a reset of its own kind alone, though another between the same ends is nearer in time.
+func TestExplainByKind(t *testing.T) {
+	const syn, ack = uint8(capture.SYN), uint8(capture.ACK)
+	start := time.Unix(1, 0)
+	abort := func(us int) trace.Event {
+		return trace.Event{
+			Time: start.Add(time.Duration(us) * time.Microsecond), Kind: trace.ResetSent, Src: server, Dst: peers[0], State: "CLOSE", Orphan: true,
+		}
+	}
+	answer := func(us int, flags uint8) trace.Event { // 0: the flags are not known
+		e := abort(us)
+		e.State, e.Orphan, e.Answer, e.Softirq, e.Flags = "LISTEN", false, true, true, flags
+		return e
+	}
+	type frame struct {
+		flags capture.Flags
+		seq   uint32
+	}
+	aborted, bare, refusal := frame{capture.RST | capture.ACK, 7}, frame{capture.RST, 7}, frame{capture.RST | capture.ACK, 0}
+	const closing, listener, none = result.ClosingListener, result.SurvivingListener, result.Owner("")
+	for _, tt := range []struct {
+		name   string
+		frames [2]frame // at 10 and 13 µs
+		events []trace.Event
+		want   [2]result.Owner
+	}{
+		{"what was in flight is answered before the abort is told of", [2]frame{aborted, bare}, []trace.Event{answer(12, ack), abort(15)}, [2]result.Owner{closing, listener}},
+		{"the same, where flags are not known", [2]frame{aborted, bare}, []trace.Event{answer(12, 0), abort(15)}, [2]result.Owner{closing, listener}},
+		{"only the answer is told of", [2]frame{aborted, bare}, []trace.Event{answer(11, ack)}, [2]result.Owner{none, listener}},
+		{"the same, where flags are not known", [2]frame{aborted, bare}, []trace.Event{answer(11, 0)}, [2]result.Owner{none, listener}},
+		{"only the abort is told of", [2]frame{bare, aborted}, []trace.Event{abort(10)}, [2]result.Owner{none, closing}},
+		{"only the answer to a SYN is told of", [2]frame{bare, refusal}, []trace.Event{answer(10, syn)}, [2]result.Owner{none, listener}},
+		{"only the answer to an ACK is told of", [2]frame{refusal, bare}, []trace.Event{answer(10, ack)}, [2]result.Owner{none, listener}},
+		{"an answer to a SYN, whose flags are not known", [2]frame{aborted, refusal}, []trace.Event{answer(10, 0)}, [2]result.Owner{none, listener}},
+	} {
+		o := &verdict.Observation{Trace: &verdict.Trace{}}
+		var flow capture.Flow
+		for i, f := range tt.frames {
+			at := time.Duration(10+3*i) * time.Microsecond
+			flow.Frames = append(flow.Frames, capture.Segment{
+				Frame: capture.Frame{Number: i + 1, Src: server, Dst: peers[0], Flags: f.flags, Seq: f.seq}, Role: capture.RoleReset,
+			})
+			o.Wire.Resets = append(o.Wire.Resets, result.Reset{
+				Time: at.Seconds(), Frame: i + 1, From: server, To: peers[0], Flavour: result.Flavour(flow.Resets()[i].Flavour),
+			})
+		}
+		record := Record{Start: start, flows: []capture.Flow{flow}, events: tt.events, sent: map[int]trace.Event{}}
+		record.explainResets(o)
+		if got := [2]result.Owner{o.Wire.Resets[0].Owner, o.Wire.Resets[1].Owner}; got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}

@@ -206,6 +206,16 @@ var table = []mutant{
 		test: "TestExplainEach",
 	},
 	{
+		name: "a reset is explained by an event of another kind, if that is nearer", file: "evidence/resets.go",
+		old: "!sentBy(e, reset) || !alike(e, reset, zero[reset.Frame])", new: "!sentBy(e, reset)",
+		test: "TestExplainByKind",
+	},
+	{
+		name: "which segment a reset answers does not count", file: "evidence/resets.go",
+		old: "capture.Flags(e.Flags).Has(capture.ACK) != bare", new: "capture.Flags(e.Flags).Has(capture.ACK) != bare && false",
+		test: "TestExplainByKind",
+	},
+	{
 		name: "one event explains several resets", file: "evidence/resets.go",
 		old: "free = slices.Delete(free, best, best+1)", new: "_ = slices.Delete(slices.Clone(free), best, best+1)",
 		test: "TestExplainEach",
