@@ -175,6 +175,9 @@ func decodeAny(data []byte, link layers.LinkType, info gopacket.CaptureInfo) (Fr
 		switch l := l.(type) {
 		case *layers.IPv4:
 			src, dst = l.SrcIP, l.DstIP
+			if isLast = false; len(l.Contents) == 0 { // gopacket keeps a header that it refuses, too
+				break
+			}
 			segment = int(binary.BigEndian.Uint16(l.Contents[2:])) - len(l.Contents)
 			isLast = l.Protocol == layers.IPProtocolTCP && l.FragOffset == 0 && l.Flags&layers.IPv4MoreFragments == 0
 		case *layers.IPv6:

@@ -143,6 +143,8 @@ func TestReaderOdd(t *testing.T) {
 	fragment := bytes.Clone(good)
 	fragment[14+6] |= 0x20 // more fragments
 	short := good[:14+20+4]
+	broken := bytes.Clone(good)
+	broken[14] = 0x40 // the IP header has no length
 	for _, tt := range []struct {
 		name                                   string
 		file                                   []byte
@@ -152,6 +154,7 @@ func TestReaderOdd(t *testing.T) {
 		{"nothing in it", capturePcap(t, layers.LinkTypeEthernet), 0, 0, 0, 0, io.EOF},
 		{"no TCP", capturePcap(t, layers.LinkTypeEthernet, append(arp, make([]byte, 28)...)), 0, 1, 0, 0, io.EOF},
 		{"a fragment", capturePcap(t, layers.LinkTypeEthernet, fragment, good), 1, 2, 0, 1, io.EOF},
+		{"a broken IP header", capturePcap(t, layers.LinkTypeEthernet, broken, good), 1, 2, 1, 0, io.EOF},
 		{"cut by -s", capturePcap(t, layers.LinkTypeEthernet, short, good), 1, 2, 1, 0, io.EOF},
 		{"of a user of its own", capturePcap(t, 147, good), 0, 1, 0, 0, ErrLinkType},
 		{"a number that nobody has", capturePcap(t, 9999, good), 0, 1, 0, 0, ErrLinkType},
