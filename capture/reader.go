@@ -31,6 +31,7 @@ type Reader struct {
 	link  layers.LinkType // of a pcap
 	bound *boundedGap
 	known map[layers.LinkType]bool
+	plain plain
 }
 
 // ErrNoCapture says that a file does not begin as a capture does.
@@ -117,7 +118,10 @@ func (c *Reader) Next() (Frame, error) {
 		if !c.knows(link) {
 			continue
 		}
-		frame, kind := decodeAny(data, link, info)
+		frame, kind, ok := c.plain.decode(data, link, info)
+		if !ok {
+			frame, kind = decodeAny(data, link, info)
+		}
 		switch kind {
 		case isTCP:
 			frame.Number, frame.Time = c.Packets, info.Timestamp
@@ -175,6 +179,9 @@ func decodeAny(data []byte, link layers.LinkType, info gopacket.CaptureInfo) (Fr
 		switch l := l.(type) {
 		case *layers.IPv4:
 			src, dst = l.SrcIP, l.DstIP
+			if isLast = false; len(l.Contents) == 0 { // gopacket keeps a header that it refuses, too
+				break
+			}
 			segment = int(binary.BigEndian.Uint16(l.Contents[2:])) - len(l.Contents)
 			isLast = l.Protocol == layers.IPProtocolTCP && l.FragOffset == 0 && l.Flags&layers.IPv4MoreFragments == 0
 		case *layers.IPv6:
@@ -198,25 +205,9 @@ func decodeAny(data []byte, link layers.LinkType, info gopacket.CaptureInfo) (Fr
 			break
 		}
 	}
-	// gopacket wants all of a header's options, and tcpdump -s cuts in their midst.
-	const fixed = 20
 	switch {
-	case len(head) >= fixed:
-		length := int(head[12]>>4) * 4
-		payload := segment - length
-		if segment < length { // what the sender has not cut yet has no length (BIG TCP, segmentation offload)
-			payload = len(head) - length + max(info.Length-len(data), 0)
-		}
-		if length < fixed || payload < 0 {
-			return Frame{}, isUndecodable
-		}
-		return Frame{
-			Src: addrPort(src, layers.TCPPort(binary.BigEndian.Uint16(head))), Dst: addrPort(dst, layers.TCPPort(binary.BigEndian.Uint16(head[2:]))),
-			Seq: binary.BigEndian.Uint32(head[4:]), Ack: binary.BigEndian.Uint32(head[8:]), Flags: Flags(head[13]),
-			Window: binary.BigEndian.Uint16(head[14:]), Payload: payload,
-		}, isTCP
 	case head != nil:
-		return Frame{}, isUndecodable
+		return segmentFrame(src, dst, head, segment, max(info.Length-len(data), 0))
 	case p.Layer(gopacket.LayerTypeFragment) != nil:
 		return Frame{}, isFragment
 	case src == nil && p.ErrorLayer() != nil && mayBeIP(p):
@@ -224,6 +215,62 @@ func decodeAny(data []byte, link layers.LinkType, info gopacket.CaptureInfo) (Fr
 	default:
 		return Frame{}, isOther
 	}
+}
+
+// segmentFrame builds a Frame from a TCP header, as far as it was captured, and the length of its segment. missing is how many bytes the
+// capture left out at the packet's end.
+func segmentFrame(src, dst, head []byte, segment, missing int) (Frame, kind) {
+	// gopacket wants all of a header's options, and tcpdump -s cuts in their midst.
+	const fixed = 20
+	if len(head) < fixed {
+		return Frame{}, isUndecodable
+	}
+	length := int(head[12]>>4) * 4
+	payload := segment - length
+	if segment < length { // what the sender has not cut yet has no length (BIG TCP, segmentation offload)
+		payload = len(head) - length + missing
+	}
+	if length < fixed || payload < 0 {
+		return Frame{}, isUndecodable
+	}
+	return Frame{
+		Src: addrPort(src, layers.TCPPort(binary.BigEndian.Uint16(head))), Dst: addrPort(dst, layers.TCPPort(binary.BigEndian.Uint16(head[2:]))),
+		Seq: binary.BigEndian.Uint32(head[4:]), Ack: binary.BigEndian.Uint32(head[8:]), Flags: Flags(head[13]),
+		Window: binary.BigEndian.Uint16(head[14:]), Payload: payload,
+	}, isTCP
+}
+
+// plain decodes TCP in IP in Ethernet, as decodeAny does and without its garbage: most captures hold little else.
+type plain struct {
+	ip4 layers.IPv4
+	ip6 layers.IPv6
+}
+
+// decode is false of a packet that is left to decodeAny: all that is not TCP right behind an IP header that is whole.
+func (p *plain) decode(data []byte, link layers.LinkType, info gopacket.CaptureInfo) (Frame, kind, bool) {
+	const header = 14 // of Ethernet
+	if link != layers.LinkTypeEthernet || len(data) < header {
+		return Frame{}, isOther, false
+	}
+	var src, dst, head []byte
+	var segment int
+	switch ip := data[header:]; layers.EthernetType(binary.BigEndian.Uint16(data[12:])) {
+	case layers.EthernetTypeIPv4:
+		if p.ip4.DecodeFromBytes(ip, gopacket.NilDecodeFeedback) != nil || p.ip4.NextLayerType() != layers.LayerTypeTCP {
+			return Frame{}, isOther, false
+		}
+		src, dst, head = p.ip4.SrcIP, p.ip4.DstIP, p.ip4.Payload
+		segment = int(binary.BigEndian.Uint16(ip[2:])) - len(p.ip4.Contents)
+	case layers.EthernetTypeIPv6:
+		if p.ip6.DecodeFromBytes(ip, gopacket.NilDecodeFeedback) != nil || p.ip6.NextHeader != layers.IPProtocolTCP {
+			return Frame{}, isOther, false
+		}
+		src, dst, head, segment = p.ip6.SrcIP, p.ip6.DstIP, p.ip6.Payload, int(p.ip6.Length)
+	default:
+		return Frame{}, isOther, false
+	}
+	frame, kind := segmentFrame(src, dst, head, segment, max(info.Length-len(data), 0))
+	return frame, kind, true
 }
 
 // mayBeIP tells whether a packet that could not be decoded as a whole was announced as IP.

@@ -143,6 +143,8 @@ func TestReaderOdd(t *testing.T) {
 	fragment := bytes.Clone(good)
 	fragment[14+6] |= 0x20 // more fragments
 	short := good[:14+20+4]
+	broken := bytes.Clone(good)
+	broken[14] = 0x40 // the IP header has no length
 	for _, tt := range []struct {
 		name                                   string
 		file                                   []byte
@@ -152,6 +154,7 @@ func TestReaderOdd(t *testing.T) {
 		{"nothing in it", capturePcap(t, layers.LinkTypeEthernet), 0, 0, 0, 0, io.EOF},
 		{"no TCP", capturePcap(t, layers.LinkTypeEthernet, append(arp, make([]byte, 28)...)), 0, 1, 0, 0, io.EOF},
 		{"a fragment", capturePcap(t, layers.LinkTypeEthernet, fragment, good), 1, 2, 0, 1, io.EOF},
+		{"a broken IP header", capturePcap(t, layers.LinkTypeEthernet, broken, good), 1, 2, 1, 0, io.EOF},
 		{"cut by -s", capturePcap(t, layers.LinkTypeEthernet, short, good), 1, 2, 1, 0, io.EOF},
 		{"of a user of its own", capturePcap(t, 147, good), 0, 1, 0, 0, ErrLinkType},
 		{"a number that nobody has", capturePcap(t, 9999, good), 0, 1, 0, 0, ErrLinkType},
@@ -203,6 +206,44 @@ type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
+// checkPlain holds the decoder of plain packets against that of any: what it takes, it reads alike.
+func checkPlain(t *testing.T, p *plain, data []byte, link layers.LinkType, info gopacket.CaptureInfo) (took bool) {
+	t.Helper()
+	got, gotKind, took := p.decode(data, link, info)
+	if !took {
+		return false
+	}
+	want, wantKind := decodeAny(data, link, info)
+	if diff := cmp.Diff(want, got, compareAddrPorts); diff != "" || gotKind != wantKind {
+		t.Errorf("% x: kind %d, want %d (-any +plain):\n%s", data, gotKind, wantKind, diff)
+	}
+	return true
+}
+
+// TestReaderPlain: plain packets are read without gopacket's decoder of all layers, as it would read them, wherever they are cut and
+// whatever any of their header's bytes is; others are left to it.
+func TestReaderPlain(t *testing.T) {
+	var p plain
+	for _, f := range []Frame{frame(client4, server4, PSH|ACK, 1, 1, 11), frame(client6, server6, RST, 1, 0, 0)} {
+		data := packet(t, f).Data
+		for i, l := range links(data, f.Src.Addr().Is6()) {
+			if took := checkPlain(t, &p, l.data, l.link, info(1, l.data)); took != (i == 0) {
+				t.Errorf("%v: %v/%d: taken: %v", f.Src, l.link, i, took)
+			}
+		}
+		for at := range data {
+			cut := info(1, data)
+			cut.CaptureLength = at
+			checkPlain(t, &p, data[:at], layers.LinkTypeEthernet, cut)
+			edited := bytes.Clone(data)
+			for b := range 256 {
+				edited[at] = byte(b)
+				checkPlain(t, &p, edited, layers.LinkTypeEthernet, info(1, edited))
+			}
+		}
+	}
+}
+
 // FuzzReader: whatever a capture holds, reading it ends, and no frame is more than the packet that it came in.
 func FuzzReader(f *testing.F) {
 	good := packet(f, frame(client4, server4, PSH|ACK, 1, 1, 11)).Data
@@ -225,6 +266,18 @@ func FuzzReader(f *testing.F) {
 				t.Errorf("%+v", frame)
 			}
 			last = frame.Number
+		}
+
+		if r, err = NewReader(bytes.NewReader(data)); err != nil {
+			t.Fatal(err)
+		}
+		var p plain
+		for {
+			data, info, err := r.source.ZeroCopyReadPacketData()
+			if err != nil {
+				return
+			}
+			checkPlain(t, &p, data, layers.LinkTypeEthernet, info)
 		}
 	})
 }
