@@ -188,7 +188,12 @@ func TestBrokenCells(t *testing.T) {
 				}
 			}
 			c := lab.PlayOne(t, tt.scenario, lab.Families()[0], tt.mode, tt.connections, tt.broken...)
-			if c.Status != tt.want || !strings.Contains(c.Reason, tt.reason) {
+			says := strings.Contains(c.Reason, tt.reason)
+			if tt.scenario.Name == storm.Name && tt.mode.Name == off.Name {
+				// Some storms have so few connections that a loss of next to none does not surely lie below the bound.
+				says = says || strings.Contains(c.Reason, "migrations that were done: want none, got ")
+			}
+			if c.Status != tt.want || !says {
 				t.Errorf("got %s: %s\nwant %s: …%s…\n%s", c.Status, c.Reason, tt.want, tt.reason, failed(c))
 			}
 		})
