@@ -179,7 +179,8 @@ func decodeAny(data []byte, link layers.LinkType, info gopacket.CaptureInfo) (Fr
 		switch l := l.(type) {
 		case *layers.IPv4:
 			src, dst = l.SrcIP, l.DstIP
-			if isLast = false; len(l.Contents) == 0 { // gopacket keeps a header that it refuses, too
+			if len(l.Contents) == 0 { // gopacket keeps a header that it refuses, too
+				isLast = false
 				break
 			}
 			segment = int(binary.BigEndian.Uint16(l.Contents[2:])) - len(l.Contents)

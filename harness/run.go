@@ -286,7 +286,7 @@ func (r *runner) playAgain(ctx context.Context, p *played) (again played, cut bo
 // This hides no failure that comes now and then. A void measurement has asserted nothing, neither that the kernel does as it should
 // nor that it does not: the judge refuses to say, because it was observed that the machine was late (verdict.Observation.IsVoid).
 // No other ERROR is played again, and no FAIL: a FAIL of the second must still be confirmed by a third, and what is void twice is
-// the ERROR that it was. That there was a first is told in the ledger and in each report.
+// the ERROR that it was. That there was a first is told in the ledger, and in each report that has room for more than verdicts.
 func (r *runner) measureAgain(ctx context.Context, p *played) (cut bool) {
 	if most, ok := r.again.take(); !ok {
 		p.Verdict.Reason += fmt.Sprintf("; not measured again, since the machine was too slow for more than %s",

@@ -64,6 +64,11 @@ func TestBrokenCells(t *testing.T) {
 	lab.NeedNamespace(t)
 	off, sysctl, bpf := modes(t, "off")[0], modes(t, "sysctl")[0], modes(t, "bpf")[0]
 	quiz1, quiz2, storm := scenario(t, "quiz1"), scenario(t, "quiz2"), scenario(t, "storm")
+	// The storm of the catalogue serves some 140 clients where all migrate, and may serve too few for a loss of next to none to be
+	// surely below the lower bound: it takes 131 of whom none is lost.
+	longStorm := storm
+	longStorm.Frames *= 2
+	longStorm.Play = func(l *lab.Lab) { l.Storm(8, 100, 3) }
 	play := func(play func(*lab.Lab)) lab.Scenario {
 		s := quiz1
 		s.Play = play
@@ -119,7 +124,7 @@ func TestBrokenCells(t *testing.T) {
 			"survivors talk: want 2 both ways, got 2 server to client: wait until what was sent has arrived: what is sent, and sent again, is not heard after 65536 bytes"},
 		{"the kernel does not migrate in a storm", storm, sysctl, 1, []lab.Fault{lab.KernelOf(off)},
 			result.Fail, "lost: want 0 to 10000 per million, got "},
-		{"the kernel migrates in a storm when it should not", storm, off, 1, []lab.Fault{lab.KernelOf(sysctl)},
+		{"the kernel migrates in a storm when it should not", longStorm, off, 1, []lab.Fault{lab.KernelOf(sysctl)},
 			result.Fail, "lost: want 100000 to 600000 per million, got "},
 		{"the capture lost frames of a storm", storm, sysctl, 1, []lab.Fault{lab.TinyRing},
 			result.Error, "the capture lost"},
@@ -188,12 +193,7 @@ func TestBrokenCells(t *testing.T) {
 				}
 			}
 			c := lab.PlayOne(t, tt.scenario, lab.Families()[0], tt.mode, tt.connections, tt.broken...)
-			says := strings.Contains(c.Reason, tt.reason)
-			if tt.scenario.Name == storm.Name && tt.mode.Name == off.Name {
-				// Some storms have so few connections that a loss of next to none does not surely lie below the bound.
-				says = says || strings.Contains(c.Reason, "migrations that were done: want none, got ")
-			}
-			if c.Status != tt.want || !says {
+			if c.Status != tt.want || !strings.Contains(c.Reason, tt.reason) {
 				t.Errorf("got %s: %s\nwant %s: …%s…\n%s", c.Status, c.Reason, tt.want, tt.reason, failed(c))
 			}
 		})

@@ -39,12 +39,14 @@ var keyDrops = []string{"TCPMD5NotFound", "TCPMD5Unexpected", "TCPMD5Failure"}
 // signing is a way to sign segments with a key.
 type signing struct {
 	long, config string
+	algorithm    string // that the kernel has to have besides, since config selects none; empty: config does
+	needs        string // what the algorithm takes
 	set          func(fd int, peer netip.Addr, key string) error
 }
 
 var (
-	md5Signing = signing{"TCP MD5 signatures", "CONFIG_TCP_MD5SIG", tcp.MD5Key}
-	aoSigning  = signing{"TCP-AO", "CONFIG_TCP_AO (Linux 6.7)", tcp.AOKey}
+	md5Signing = signing{long: "TCP MD5 signatures", config: "CONFIG_TCP_MD5SIG", set: tcp.MD5Key}
+	aoSigning  = signing{"TCP-AO", "CONFIG_TCP_AO (Linux 6.7)", "hmac(sha1)", "CONFIG_CRYPTO_HMAC and CONFIG_CRYPTO_SHA1", tcp.AOKey}
 )
 
 // probe tells whether sockets can have keys.
@@ -57,17 +59,15 @@ func (s signing) probe() error {
 	return s.lacking(s.set(fd, netip.AddrFrom4([4]byte{127, 0, 0, 1}), keyOfA))
 }
 
-// lacking tells an error that says what the kernel lacks from others. CONFIG_TCP_AO selects no algorithm, and one that is not there is
+// lacking tells an error that says what the kernel lacks from others: an option that it does not know, or an algorithm, which is
 // ENOENT (crypto_alloc_ahash in tcp_sigpool_alloc_ahash).
 func (s signing) lacking(err error) error {
-	no := &kernel.NotSupportedError{Reason: "this kernel has no " + s.long, Next: "boot a kernel that has " + s.config}
+	const boot = "boot a kernel that has "
 	switch {
 	case errors.Is(err, unix.ENOPROTOOPT):
-		return no
-	case errors.Is(err, unix.ENOENT):
-		no.Reason += " by hmac(sha1)"
-		no.Next = "boot a kernel that has CONFIG_CRYPTO_HMAC and CONFIG_CRYPTO_SHA1"
-		return no
+		return &kernel.NotSupportedError{Reason: "this kernel has no " + s.long, Next: boot + s.config}
+	case errors.Is(err, unix.ENOENT) && s.algorithm != "":
+		return &kernel.NotSupportedError{Reason: "this kernel has no " + s.algorithm + " for " + s.long, Next: boot + s.needs}
 	default:
 		return err
 	}

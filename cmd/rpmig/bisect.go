@@ -24,6 +24,9 @@ const (
 // asksBisect tells whether --bisect is on a command line, however it is spelled, and even where the rest of it cannot be read. Where
 // rpmig cannot run, it still must not end with a status that says that a kernel is bad.
 func asksBisect(args []string) bool {
+	if end := slices.Index(args, "--"); end >= 0 { // what follows is another's command line
+		args = args[:end]
+	}
 	return slices.ContainsFunc(args, func(arg string) bool {
 		name, value, given := strings.Cut(arg, "=")
 		on, err := strconv.ParseBool(value)

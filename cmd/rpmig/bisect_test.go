@@ -74,6 +74,7 @@ func TestBisectCannotRun(t *testing.T) {
 		{"runn quiz1 --bisect", bisectAbort},
 		{"run quiz1 --bisect=false --nosuch", result.ExitUsage},
 		{"run quiz1 --nosuch", result.ExitUsage},
+		{"reload --nosuch -- server --bisect", result.ExitUsage},
 	} {
 		e := env{args: strings.Fields(c.args), stdout: io.Discard, stderr: io.Discard, scenarios: scenarios.All()}
 		if got := run(t.Context(), e); got != c.want {

@@ -344,14 +344,13 @@ static __always_inline struct upid number_at(struct pid *pid, __u32 level)
 {
 	struct upid number = {};
 
-	// No array of the kernel's BTF has the length that this one has.
-	bpf_probe_read_kernel(&number, sizeof(number),
-			      (void *)__builtin_preserve_access_index(&pid->numbers) + level * sizeof(number));
+	// The array has as many elements as there are levels, whatever length its type has, so CO-RE finds its beginning alone.
+	bpf_probe_read_kernel(&number, sizeof(number), (void *)&pid->numbers + level * sizeof(number));
 	return number;
 }
 
-// The helper knows a thread only in the PID namespace that it is in, and it has a number in those above, too: in ours, where
-// it runs in a sandbox.
+// The helper knows a thread only where ours is the PID namespace that the thread is in. One in a namespace below ours, as of a
+// sandbox or a container, has a number in ours too. Zeros: ours does not show it.
 static __always_inline void put_thread(struct event *e)
 {
 	struct bpf_pidns_info thread = {};
