@@ -237,6 +237,38 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// TestStored: of cells that are in a file, some of which are redacted, there is the same bundle as of those in memory.
+func TestStored(t *testing.T) {
+	for _, redact := range []bool{false, true} {
+		src := source(t)
+		src.Redact = redact
+		want := pack(t, src)
+		var ledger bytes.Buffer
+		w, err := result.NewWriter(&ledger, src.Run.Header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range src.Run.Cells {
+			if err := w.Write(&src.Run.Cells[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.End(*src.Run.Ending); err != nil {
+			t.Fatal(err)
+		}
+		if src.Run, err = result.ReadStored(bytes.NewReader(ledger.Bytes()), int64(ledger.Len())); err != nil {
+			t.Fatal(err)
+		}
+		got := pack(t, src)
+		if !bytes.Equal(want, got) {
+			t.Errorf("redact %v: another bundle of stored cells", redact)
+		}
+		if _, err := Check(t.Context(), bytes.NewReader(got)); err != nil {
+			t.Errorf("redact %v: %v", redact, err)
+		}
+	}
+}
+
 // TestHostOfAModesName: a host that is called as a mode is takes no cell and no file with it.
 func TestHostOfAModesName(t *testing.T) {
 	src := source(t)

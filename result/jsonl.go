@@ -152,7 +152,7 @@ func ReadAll(r io.Reader) ([]*Run, error) {
 
 func readAll(r io.Reader) (runs []*Run, err error) {
 	var run *Run // the last of them
-	keep := keeper{}
+	keep := Keeper{}
 	err = scan(r, parseCell, func(h *Header) {
 		run = &Run{Header: *h}
 		runs = append(runs, run)
@@ -160,7 +160,7 @@ func readAll(r io.Reader) (runs []*Run, err error) {
 		if l.ending != nil {
 			run.Ending = l.ending
 		} else {
-			run.Cells = append(run.Cells, *keep.cell(l.cell))
+			run.Cells = append(run.Cells, *keep.Cell(l.cell))
 		}
 		return nil
 	})

@@ -2,10 +2,11 @@ package result
 
 import "slices"
 
-// keeper makes cells smaller that are kept: they say the same words by the hundred thousand, and what was decoded has room to spare.
-type keeper map[string]string
+// Keeper makes cells smaller that are kept: they say the same words by the hundred thousand, and what was decoded has room to spare.
+type Keeper map[string]string
 
-func (k keeper) cell(c *Cell) *Cell {
+// Cell returns the cell, which it has changed.
+func (k Keeper) Cell(c *Cell) *Cell {
 	const most = 1 << 15 // words, of a ledger in which they differ
 	if len(k) > most {
 		clear(k)
@@ -33,7 +34,7 @@ func (k keeper) cell(c *Cell) *Cell {
 }
 
 // words makes those that are the same share their bytes.
-func (k keeper) words(all ...*string) {
+func (k Keeper) words(all ...*string) {
 	for _, s := range all {
 		if *s == "" {
 			continue

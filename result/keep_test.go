@@ -16,8 +16,8 @@ func TestKeeper(t *testing.T) {
 		c.Tables = []Table{{Step: 1, Sockets: append(make([]Socket, 0, 99), Socket{State: string([]byte("SYN_RECV")), Name: "request"})}}
 		return c
 	}
-	keep := keeper{}
-	first, second := keep.cell(cell()), keep.cell(cell())
+	keep := Keeper{}
+	first, second := keep.Cell(cell()), keep.Cell(cell())
 	for _, c := range []*Cell{first, second} {
 		if !reflect.DeepEqual(cell(), c) {
 			t.Errorf("kept as %+v", c)
