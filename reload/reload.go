@@ -185,7 +185,7 @@ func Play(ctx context.Context, c Config) (*Outcome, error) {
 		return &r.out, context.Cause(ctx)
 	}
 	if r.server != nil {
-		r.out.Output = r.server.output.lines(20)
+		r.out.Output = r.server.output.lines()
 	}
 	var said *ServerError
 	if errors.As(err, &said) && said.Output == nil {
@@ -227,7 +227,7 @@ func (r *run) prepare() (err error) {
 	}
 	r.procs = newProcesses()
 	r.Load.Run = r.procs.client
-	r.modes = &switcher{port: r.Load.To.Port(), look: r.look}
+	r.modes = &switcher{look: r.look}
 	return nil
 }
 
@@ -355,10 +355,10 @@ func (r *run) shell(ctx context.Context, name, command string) error {
 		return context.Cause(ctx)
 	case <-limit.C:
 		r.procs.kill(one)
-		return &ServerError{What: fmt.Sprintf("%s: %q did not end within %v", name, command, r.Ready), Output: one.output.lines(20)}
+		return &ServerError{What: fmt.Sprintf("%s: %q did not end within %v", name, command, r.Ready), Output: one.output.lines()}
 	}
 	if one.status != 0 {
-		return &ServerError{What: fmt.Sprintf("%s: %q %s", name, command, one.fate()), Output: one.output.lines(20)}
+		return &ServerError{What: fmt.Sprintf("%s: %q %s", name, command, one.fate()), Output: one.output.lines()}
 	}
 	return nil
 }
