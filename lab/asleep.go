@@ -63,7 +63,7 @@ func (s *Listener) CloseInAccept(while func()) string {
 		return "nothing"
 	}
 	l.hold(child)
-	return l.read(child)
+	return l.read(child).String()
 }
 
 // AsleepInEpoll is AsleepInAccept in epoll_wait(2), which accepts nothing.

@@ -249,6 +249,9 @@ func (j *judgement) application() {
 	}
 	j.check(result.Application, "accepted", want, len(j.o.Accepted))
 	j.check(result.Application, "accepted with their data", want, j.lived)
+	if c := &j.checks[len(j.checks)-1]; !c.OK {
+		c.Got += j.o.readInstead()
+	}
 	var heard []string
 	for _, c := range j.o.Clients {
 		heard = append(heard, c.Says)
