@@ -406,8 +406,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Order is the modes of all cycles: each in a random order before any comes again, so that what drifts meets all alike.
-func Order(all []Mode, cycles int, seed uint64) []Mode {
+// orderOf is the modes of all cycles: each in a random order before any comes again, so that what drifts meets all alike.
+func orderOf(all []Mode, cycles int, seed uint64) []Mode {
 	random := rand.New(rand.NewPCG(seed, 0))
 	var order []Mode
 	for range cycles {
@@ -419,7 +419,7 @@ func Order(all []Mode, cycles int, seed uint64) []Mode {
 }
 
 func (r *run) cycles(ctx context.Context) error {
-	order := Order(r.Modes, r.Cycles, r.Seed)
+	order := orderOf(r.Modes, r.Cycles, r.Seed)
 	for i, mode := range order {
 		if _, skipped := r.out.Skipped[mode.Name]; skipped {
 			continue

@@ -26,7 +26,7 @@ func TestOrder(t *testing.T) {
 		}
 		return names
 	}
-	order := names(Order(all, 50, 1))
+	order := names(orderOf(all, 50, 1))
 	for block := range slices.Chunk(order, len(all)) {
 		for _, m := range all {
 			if !slices.Contains(block, m.Name) {
@@ -34,10 +34,10 @@ func TestOrder(t *testing.T) {
 			}
 		}
 	}
-	if !slices.Equal(order, names(Order(all, 50, 1))) {
+	if !slices.Equal(order, names(orderOf(all, 50, 1))) {
 		t.Error("the same seed, and another order")
 	}
-	if slices.Equal(order, names(Order(all, 50, 2))) {
+	if slices.Equal(order, names(orderOf(all, 50, 2))) {
 		t.Error("another seed, and the same order")
 	}
 	first := map[string]int{}

@@ -919,7 +919,7 @@ var table = []mutant{
 	},
 	{
 		name: "some cycles without a loss are enough to say that there is none", file: "reload/stats/decide.go",
-		old: "case len(off) >= Needed(small):", new: "case len(off) >= Needed(2*small):",
+		old: "case len(off) >= needed(small):", new: "case len(off) >= needed(2*small):",
 		test: "TestDecide",
 	},
 	{

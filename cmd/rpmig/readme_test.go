@@ -296,12 +296,12 @@ func TestNamedTests(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, page := range []string{"docs/FAULTS.md", "CONTRIBUTING.md"} {
-		named := regexp.MustCompile(`\bTest\w+`).FindAllString(readPage(t, page), -1)
+		named := regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w+`).FindAllString(readPage(t, page), -1)
 		if len(named) == 0 {
 			t.Errorf("%s names none", page)
 		}
 		for _, name := range named {
-			if !strings.Contains(tests.String(), "\nfunc "+name+"(t *testing.T)") {
+			if !strings.Contains(tests.String(), "\nfunc "+name+"(") {
 				t.Errorf("%s: there is no %s", page, name)
 			}
 		}

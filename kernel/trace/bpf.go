@@ -60,7 +60,7 @@ func openPrograms(o Options) (_ *programs, err error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("read the kernel's BTF: %w", err)
 	}
-	if _, err := Namespace(); errors.Is(err, unix.ENOPROTOOPT) { // a watch needs it
+	if _, err := namespace(); errors.Is(err, unix.ENOPROTOOPT) { // a watch needs it
 		return nil, &kernel.NotSupportedError{Reason: "this kernel's network namespaces have no cookie (Linux 5.14 gives them one)", Next: tracing.Instead}
 	} else if err != nil {
 		return nil, err

@@ -193,7 +193,7 @@ func (s *stage) reset(fd int) {
 
 // watch starts a watch of the stage's namespace.
 func (s *stage) watch(tr *Tracer) *Watch {
-	cookie, err := Namespace()
+	cookie, err := namespace()
 	must("namespace", err)
 	w, err := tr.Watch(cookie)
 	must("watch", err)

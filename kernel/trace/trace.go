@@ -159,8 +159,8 @@ type Watch struct {
 	stop   func() (*Recording, error)
 }
 
-// Namespace returns the cookie of the calling thread's network namespace (Linux 5.14).
-func Namespace() (cookie uint64, err error) {
+// namespace returns the cookie of the calling thread's network namespace (Linux 5.14).
+func namespace() (cookie uint64, err error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, fmt.Errorf("ask for the namespace's cookie: %w", err)
@@ -186,7 +186,7 @@ func (t *Tracer) WatchThread() (*Watch, error) {
 	if t.HostWide { // works without cookies, too
 		return t.Watch(0)
 	}
-	cookie, err := Namespace()
+	cookie, err := namespace()
 	if err != nil {
 		return nil, err
 	}
