@@ -63,7 +63,6 @@ func (f *Follower) Add(frame Frame) {
 	if f.open == nil {
 		f.open = map[[2]netip.AddrPort]*list.Element{}
 	}
-	frame.Data = nil // it is the reader's
 	ends := endsOf(frame)
 	e := f.open[ends]
 	if e != nil && e.Value.(*followed).startsAnew(frame) {

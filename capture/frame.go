@@ -51,8 +51,7 @@ type Frame struct {
 	Seq     uint32 // as on the wire
 	Ack     uint32 // as on the wire; undefined without ACK
 	Window  uint16 // as on the wire, not scaled
-	Payload int    // bytes of TCP payload on the wire
-	Data    []byte // the payload as captured, a part of the packet's data; shorter than Payload if the packet was cut
+	Payload int    // bytes of TCP payload on the wire, even if the packet was cut
 }
 
 // end returns the sequence number after the frame's last one. SYN and FIN take one each.
@@ -169,7 +168,6 @@ func (d *decoder) frame(p Packet) (Frame, kind) {
 		Ack:     d.tcp.Ack,
 		Window:  d.tcp.Window,
 		Payload: payload,
-		Data:    d.tcp.Payload,
 	}, isTCP
 }
 

@@ -151,8 +151,8 @@ func TestRing(t *testing.T) {
 				if len(flags) < len(want) || !slices.Equal(flags[:len(want)], want) {
 					t.Errorf("flags %q, want %q first", flags, want)
 				}
-				if data := flows[0].Frames[3]; string(data.Data) != "Hello World" || data.Role != RoleData {
-					t.Errorf("%v carries %q", data, data.Data)
+				if data := flows[0].Frames[3]; data.Payload != len("Hello World") || data.Role != RoleData {
+					t.Errorf("%v carries %d bytes", data, data.Payload)
 				}
 				if !flows[0].Established() {
 					t.Error("not established")

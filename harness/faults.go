@@ -32,10 +32,10 @@ type Faults interface {
 // faults finds out which cell has made the kernel report a fault of its own. Whichever cells were in play when it came are
 // suspects. A cell with which nothing else was or had been played is the one. Other suspects are played again, each alone; if the
 // report comes then, that cell is the one, and the others are cleared. If it comes for none of them, all are an ERROR: the kernel
-// has a fault, and nobody knows what of. So no cell answers for what another has done. A report that may be due to the machine
-// accuses nobody, however often it comes: the cell in whose time it came is an ERROR.
+// has a fault, and what brings it about is not known. So no cell answers for what another has done. A report that may be due to the
+// machine is no FAIL, however often it comes: the cell in whose time it came is an ERROR.
 type faults struct {
-	ask Faults // nil: nobody asks
+	ask Faults // nil: faults are not asked for
 
 	mu     sync.Mutex
 	inPlay map[*suspect]bool
@@ -105,7 +105,7 @@ func (f *faults) read() {
 	}
 }
 
-// began notes that a cell is in play. It returns nil where nobody asks.
+// began notes that a cell is in play. It returns nil where faults are not asked for.
 func (f *faults) began(c lab.Case, repeat int) *suspect {
 	if f.ask == nil {
 		return nil

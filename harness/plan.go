@@ -33,7 +33,7 @@ type Options struct {
 	Dropper     netns.Dropper
 	Again       netns.Dropper // of the repeats after the first; nil: the same
 	Progress    *Progress     // nil: there is no live line
-	Watch       Watch         // nil: nobody is told
+	Watch       Watch         // nil: none
 	Faults      Faults        // nil: the kernel is not asked for faults of its own
 	Shard       Shard         // the part of the plan that is played; the zero one is all of it
 }
@@ -63,7 +63,7 @@ func Select(all []lab.Scenario, list string) ([]lab.Scenario, error) {
 	return slices.DeleteFunc(slices.Clone(all), func(s lab.Scenario) bool { return !chosen[s.Name] }), nil
 }
 
-// slot is a cell of the plan: what is the same in each of its repeats.
+// plannedCell is a cell of the plan: what is the same in each of its repeats.
 type plannedCell struct {
 	lab.Case
 	order int    // within its group

@@ -212,7 +212,7 @@ func (r *runner) work(ctx context.Context, groups []group, places int) {
 type played struct {
 	lab.Played
 	order   int      // within its group
-	suspect *suspect // nil: nobody asks for the kernel's faults
+	suspect *suspect // nil: the kernel's faults are not asked for
 }
 
 func skipped(s plannedCell, repeat int) played {

@@ -13,7 +13,7 @@ import (
 // RaiseMemlock lifts the limit on locked memory where BPF counts towards it, as far as this user may. Linux 5.11 counts it
 // for the memory cgroup (commit d5299b67dd59). It must be called before BPF is loaded.
 var RaiseMemlock = sync.OnceFunc(func() {
-	if !Before(5, 11) {
+	if !before(5, 11) {
 		return
 	}
 	if unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}) == nil {
@@ -66,7 +66,7 @@ func (p BPFProgram) denied() error {
 		return err
 	}
 	var lim unix.Rlimit
-	if len(denied.Missing) == 0 && Before(5, 11) && unix.Getrlimit(unix.RLIMIT_MEMLOCK, &lim) == nil && lim.Cur != unix.RLIM_INFINITY {
+	if len(denied.Missing) == 0 && before(5, 11) && unix.Getrlimit(unix.RLIMIT_MEMLOCK, &lim) == nil && lim.Cur != unix.RLIM_INFINITY {
 		return &NotSupportedError{
 			Reason: fmt.Sprintf("load %s: it counts as locked memory before Linux 5.11, and the limit is %d KiB", p.Name, lim.Cur>>10),
 			Next:   "ulimit -l unlimited",

@@ -1,5 +1,5 @@
-// Package kernel reads the running kernel's SNMP counters and its socket tables, those of the calling thread's network
-// namespace.
+// Package kernel is what the running kernel says of itself: its counters and socket tables, those of the calling thread's network
+// namespace; its log and its version; and what this process may do, and its limits. It also has the kernel destroy sockets.
 package kernel
 
 import (

@@ -21,9 +21,9 @@ func Release() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// Before tells whether the running kernel's release is before a version. It is for what no probe can find out, since
+// before tells whether the running kernel's release is before a version. It is for what no probe can find out, since
 // distributions backport. A release that cannot be read is before none.
-func Before(major, minor int) bool { return running().before(major, minor) }
+func before(major, minor int) bool { return running().before(major, minor) }
 
 var running = sync.OnceValue(func() version { return parseRelease(Release()) })
 
@@ -52,7 +52,7 @@ func (v version) before(major, minor int) bool {
 // no softirq runs anywhere else on it (ksoftirqd_running), and ksoftirqd has the nice value 0. Threads that go before it keep
 // packets and TCP's timers waiting.
 func SetNice(nice int) error {
-	if Before(6, 5) {
+	if before(6, 5) {
 		nice = max(nice+10, 0)
 	}
 	if nice == 0 { // what the thread has from the user

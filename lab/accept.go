@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/tcp"
 	"github.com/rpmig/rpmig/verdict"
 )
@@ -85,24 +87,36 @@ func (s *Listener) AcceptSavedSYN() int {
 }
 
 // accepted notes a connection that a listener or a worker has accepted.
-func (l *Lab) accepted(by string, peer netip.AddrPort, data string, end serverEnd) {
+func (l *Lab) accepted(by string, peer netip.AddrPort, got received, end serverEnd) {
 	if slices.ContainsFunc(l.bystanders, func(c *client) bool { return c.local == peer }) {
 		return
 	}
-	ok := data == string(l.message()) || l.again && strings.HasPrefix(data, string(l.message()))
+	ok := got.why == "" && (got.data == string(l.message()) || l.again && strings.HasPrefix(got.data, string(l.message())))
+	instead := ""
+	if !ok {
+		instead = cmp.Or(got.why, result.Plural(len(got.data), "other byte", "other bytes"))
+	}
 	for _, c := range l.clients {
 		if c.local != peer {
 			continue
 		}
 		if c.accepted = true; ok {
-			l.survivors = append(l.survivors, survivor{accepted: len(l.obs.Accepted), client: c, read: len(data), serverEnd: end})
+			l.survivors = append(l.survivors, survivor{accepted: len(l.obs.Accepted), client: c, read: len(got.data), serverEnd: end})
 		}
 	}
-	l.obs.Accepted = append(l.obs.Accepted, verdict.Accepted{By: by, Peer: peer, Data: data, OK: ok})
+	l.obs.Accepted = append(l.obs.Accepted, verdict.Accepted{By: by, Peer: peer, OK: ok, Instead: instead})
 }
 
-// read returns what the client sent, or why that is not to be had.
-func (l *Lab) read(fd int) string {
+// received is what a server's end has read of what its client sent.
+type received struct {
+	data string
+	why  string // it is not all; empty: it is
+}
+
+func (r received) String() string { return cmp.Or(r.why, r.data) }
+
+// read reads what the client sent.
+func (l *Lab) read(fd int) received {
 	var data []byte
 	buf := make([]byte, min(64<<10, len(l.message())+1)) // one more than there should be
 	for len(data) < len(l.message()) {
@@ -110,18 +124,18 @@ func (l *Lab) read(fd int) string {
 		if err := l.wait(handshakeTimeout, fd, unix.POLLIN, "the data is there"); errors.Is(err, errCancelled) {
 			l.must(err)
 		} else if err != nil {
-			return err.Error()
+			return received{why: err.Error()}
 		}
 		n, err := unix.Read(fd, buf)
 		if err != nil {
-			return tcp.Errno(err)
+			return received{why: tcp.Errno(err)}
 		}
 		if n == 0 {
-			return fmt.Sprintf("EOF after %d bytes", len(data))
+			return received{why: fmt.Sprintf("EOF after %d bytes", len(data))}
 		}
 		data = append(data, buf[:n]...)
 	}
-	return string(data)
+	return received{data: string(data)}
 }
 
 // Accepted is how many connections the listeners of that name have accepted so far.

@@ -63,7 +63,7 @@ func (s *Listener) CloseInAccept(while func()) string {
 		return "nothing"
 	}
 	l.hold(child)
-	return l.read(child)
+	return l.read(child).String()
 }
 
 // AsleepInEpoll is AsleepInAccept in epoll_wait(2), which accepts nothing.
@@ -86,7 +86,7 @@ func (l *Lab) asleep(fd int, call func() error, while func()) string {
 	t := thread.Start(call)
 	defer t.End()
 	defer func() { l.noteStopped(t.Stopped()) }() // before it is ended
-	l.must(l.until(handshakeTimeout, "the thread sleeps", func() (bool, error) { return t.SleepsOn(fd) }))
+	l.awaitAsleep(t, fd)
 	while()
 	said := ""
 	l.must(l.until(handshakeTimeout, "the thread is woken, or sleeps", func() (bool, error) {
@@ -100,6 +100,11 @@ func (l *Lab) asleep(fd int, call func() error, while func()) string {
 		return sleeps, err
 	}))
 	return said
+}
+
+// awaitAsleep waits until a thread sleeps in a system call on a descriptor.
+func (l *Lab) awaitAsleep(t *thread.Thread, fd int) {
+	l.must(l.until(handshakeTimeout, "the thread sleeps", func() (bool, error) { return t.SleepsOn(fd) }))
 }
 
 // noteStopped takes note that a thread was stopped while it slept, for however short: its system call is not the one any more that
@@ -151,12 +156,12 @@ func (s *Listener) Shares(threads, clients int, byEpoll bool) []int {
 		defer func() { l.noteStopped(t.Stopped()) }()
 		all[i] = t
 		// One after another: the order in which they first wait tells.
-		l.must(l.until(handshakeTimeout, "the thread sleeps", func() (bool, error) { return t.SleepsOn(on[i]) }))
+		l.awaitAsleep(t, on[i])
 	}
 	counts := make([]int, threads)
 	for range clients {
 		for i, t := range all {
-			l.must(l.until(handshakeTimeout, "the thread sleeps", func() (bool, error) { return t.SleepsOn(on[i]) }))
+			l.awaitAsleep(t, on[i])
 		}
 		client, err := l.dial(l.cfg.Family.Dial)
 		l.must(err)

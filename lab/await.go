@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,35 +17,40 @@ import (
 // AwaitOutcomes waits until each connection has reached the accept queue of one of the listeners, or has been reset.
 func (l *Lab) AwaitOutcomes(listeners ...*Listener) {
 	l.step("wait until every connection is queued or reset")
-	if err := l.awaitDecided(outcomeTimeout, listeners...); errors.Is(err, errTimeout) {
-		l.obs.Undecided = err.Error()
-	} else {
-		l.must(err)
-	}
+	l.decided(l.awaitDecided(outcomeTimeout, listeners...))
 }
 
 // AwaitQueuedOrReset is AwaitOutcomes where the clients have closed, so that none of them can tell of its reset.
 func (l *Lab) AwaitQueuedOrReset(s *Listener) {
 	l.step("wait until every connection is queued or reset")
-	err := l.until(outcomeTimeout, fmt.Sprintf("all %d connections settled", len(l.clients)), func() (bool, error) {
+	l.decided(l.until(outcomeTimeout, fmt.Sprintf("all %d connections settled", len(l.clients)), func() (bool, error) {
 		n, err := tcp.AcceptQueue(s.fd)
 		return n+l.Counter(result.OutRsts) >= len(l.clients), err
-	})
+	}))
+}
+
+// decided notes how the wait for all connections ended: that one is decided by nothing is for the judge to see.
+func (l *Lab) decided(err error) {
 	if errors.Is(err, errTimeout) {
 		l.obs.Undecided = err.Error()
-	} else {
-		l.must(err)
+		return
 	}
+	l.must(err)
+}
+
+// await is a step that is the wait for a condition, and has its name.
+func (l *Lab) await(until until, limit time.Duration, condition string, holds func() (bool, error)) {
+	l.step("%s", condition)
+	l.must(until(limit, condition, holds))
 }
 
 // AwaitRefusals waits until every connection has found the accept queue full that many times, or has been reset.
 func (l *Lab) AwaitRefusals(times int) {
 	condition := result.Plural(times, "time the accept queue was full for each", "times the accept queue was full for each")
-	l.step("%s", condition)
-	l.must(l.until(outcomeTimeout, condition, func() (bool, error) {
+	l.await(l.until, outcomeTimeout, condition, func() (bool, error) {
 		c, err := l.counters()
 		return int(c["ListenOverflows"]+int64(times)*c[result.OutRsts]) >= times*l.cfg.Connections, err
-	}))
+	})
 }
 
 // CountRetries notes how many segments the clients' retransmission timers have sent again so far, for a case that is meant to
@@ -61,8 +67,7 @@ func (l *Lab) CountRetries() {
 // heard of what it has sent: an ACK, or a reset. It returns how many clients have.
 func (l *Lab) AwaitCountedOrHeard(atLeast int, names ...string) (heard int) {
 	condition := fmt.Sprintf("%s together are %d, or every client has an answer", strings.Join(names, ", "), atLeast)
-	l.step("%s", condition)
-	l.must(l.until(outcomeTimeout, condition, func() (bool, error) {
+	l.await(l.until, outcomeTimeout, condition, func() (bool, error) {
 		c, err := l.counters()
 		if err != nil {
 			return false, err
@@ -73,17 +78,16 @@ func (l *Lab) AwaitCountedOrHeard(atLeast int, names ...string) (heard int) {
 		}
 		heard, err = l.heard()
 		return dropped >= atLeast || heard == len(l.clients), err
-	}))
+	})
 	return heard
 }
 
 // AwaitHeard waits until each client has heard of what it has sent: an ACK, or a reset.
 func (l *Lab) AwaitHeard() {
-	l.step("every client has an answer")
-	l.must(l.until(outcomeTimeout, "every client has an answer", func() (bool, error) {
+	l.await(l.until, outcomeTimeout, "every client has an answer", func() (bool, error) {
 		heard, err := l.heard()
 		return heard == len(l.clients), err
-	}))
+	})
 }
 
 // heard is how many clients have nothing on its way that is not acknowledged; nor has one that was reset.
@@ -111,18 +115,16 @@ func (l *Lab) AwaitRequestsByTimer(n int) {
 }
 
 func (l *Lab) awaitRequests(until until, n int, enough func(left int) bool) {
-	condition := result.Plural(n, "request socket is left", "request sockets are left")
-	l.step("%s", condition)
-	l.must(until(outcomeTimeout, condition, func() (bool, error) {
+	l.await(until, outcomeTimeout, result.Plural(n, "request socket is left", "request sockets are left"), func() (bool, error) {
 		socks, err := l.sockets(kernel.SynRecv)
 		return enough(len(socks)), err
-	}))
+	})
 }
 
 // AwaitCounter waits until a counter of the namespace has reached a value. One that this kernel does not have never will: the
 // step is over then, and the judge says what that means.
 func (l *Lab) AwaitCounter(name string, atLeast int) {
-	l.awaitCounter(l.until, name, atLeast, func() (bool, error) {
+	l.await(l.until, outcomeTimeout, fmt.Sprintf("%s is %d", name, atLeast), func() (bool, error) {
 		c, err := l.counters()
 		n, known := c[name]
 		return !known || n >= int64(atLeast), err
@@ -132,7 +134,7 @@ func (l *Lab) AwaitCounter(name string, atLeast int) {
 // AwaitCounterByTimer is AwaitCounter where nothing but the SYN+ACK timer moves it. It never gets there once no request socket is
 // left for which that could fire, as where the kernel does not migrate what it should: the step is over then, too.
 func (l *Lab) AwaitCounterByTimer(name string, atLeast int) {
-	l.awaitCounter(l.untilTimer, name, atLeast, func() (bool, error) {
+	l.await(l.untilTimer, outcomeTimeout, fmt.Sprintf("%s is %d", name, atLeast), func() (bool, error) {
 		socks, err := l.sockets(kernel.SynRecv) // first: the timer counts before its request is gone
 		if err != nil {
 			return false, err
@@ -140,12 +142,6 @@ func (l *Lab) AwaitCounterByTimer(name string, atLeast int) {
 		c, err := l.counters()
 		return len(socks) == 0 || c[name] >= int64(atLeast), err
 	})
-}
-
-func (l *Lab) awaitCounter(until until, name string, atLeast int, there func() (bool, error)) {
-	condition := fmt.Sprintf("%s is %d", name, atLeast)
-	l.step("%s", condition)
-	l.must(until(outcomeTimeout, condition, there))
 }
 
 // AwaitTimer waits until the SYN+ACK timer has fired for each request of a listener that is closed: it has migrated, or
@@ -163,10 +159,8 @@ func (l *Lab) AwaitTimer(migrates bool, left int) {
 // them has migrated. Where a rule drops what the clients answer, each SYN+ACK is sent again then, which the request sockets tell;
 // else the kernel's count of migrations has to.
 func (l *Lab) AwaitSYNACKTimers() {
-	const condition = "the SYN+ACK timers have fired"
-	l.step(condition)
 	left := 0
-	l.must(l.untilTimer(outcomeTimeout, condition, func() (bool, error) {
+	l.await(l.untilTimer, outcomeTimeout, "the SYN+ACK timers have fired", func() (bool, error) {
 		socks, err := l.sockets(kernel.SynRecv)
 		if err != nil {
 			return false, err
@@ -177,7 +171,7 @@ func (l *Lab) AwaitSYNACKTimers() {
 		}
 		c, err := l.counters()
 		return left <= int(c[result.MigrateSuccess]), err
-	}))
+	})
 	if l.rule == nil {
 		return
 	}
@@ -194,10 +188,9 @@ func (l *Lab) AwaitSYNACKTimers() {
 }
 
 // AwaitFullWindows waits until each client has more to send than the server has room for: nothing is on its way, and
-// something is left. It returns how many bytes the server holds for the each connection, on average.
+// something is left. It returns how many bytes the server holds for each connection, on average.
 func (l *Lab) AwaitFullWindows() int {
-	l.step("all receive windows are full")
-	l.must(l.until(handshakeTimeout, "all receive windows are full", func() (bool, error) {
+	l.await(l.until, handshakeTimeout, "all receive windows are full", func() (bool, error) {
 		for _, c := range l.clients {
 			info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 			if err != nil || info.Unacked > 0 || info.Notsent_bytes == 0 {
@@ -205,7 +198,7 @@ func (l *Lab) AwaitFullWindows() int {
 			}
 		}
 		return true, nil
-	}))
+	})
 	socks, err := l.sockets(kernel.Established)
 	l.must(err)
 	unread := 0

@@ -28,7 +28,7 @@ type Settings struct {
 	TimeoutMul float64 // of deadlines
 	RealTimers bool    // the talk's kernel timers, not shorter ones; deadlines stretch with them
 	Strict     bool    // a known bug excuses nothing
-	// Started is when the run began: what the times of its cells count from; zero: nobody wants to know.
+	// Started is when the run began: what the times of its cells count from; zero: they have none.
 	Started time.Time
 	// Slow says that this machine is known not to keep up: nothing is asserted on time, and a case that it was too slow for is
 	// skipped.

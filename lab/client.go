@@ -50,7 +50,7 @@ func (l *Lab) Connect() {
 }
 
 // AwaitArrival waits until all that the clients have sent is acknowledged. Connect does not: what is on its way when the listener
-// closes meets whoever is there then.
+// closes meets the listeners that are there then.
 func (l *Lab) AwaitArrival() {
 	for _, c := range l.clients {
 		l.awaitArrival(c)

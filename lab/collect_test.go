@@ -9,6 +9,7 @@ import (
 
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/verdict"
 )
 
 // impatient plays a cell of one client that should be reset, and waits for little.
@@ -80,21 +81,25 @@ func TestAftercare(t *testing.T) {
 func TestAccepted(t *testing.T) {
 	peers := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2"), netip.MustParseAddrPort("127.0.0.1:3")}
 	for _, tt := range []struct {
-		data  string
-		again bool // clients have sent more than once
-		want  bool
+		data    string
+		why     string // it is not all
+		again   bool   // clients have sent more than once
+		instead string // empty: it is what the client sent
 	}{
-		{greeting, false, true}, {greeting[1:], false, false}, {greeting + "!", false, false}, {"", false, false},
-		{greeting, true, true}, {greeting + greeting, true, true}, {greeting[1:], true, false},
+		{greeting, "", false, ""}, {greeting, "", true, ""}, {greeting + greeting, "", true, ""},
+		{greeting[1:], "", false, "10 other bytes"}, {greeting[1:], "", true, "10 other bytes"},
+		{greeting + "!", "", false, "12 other bytes"}, {"", "ECONNRESET", false, "ECONNRESET"}, {greeting, "EOF", false, "EOF"},
 	} {
+		got, want := received{tt.data, tt.why}, verdict.Accepted{By: "A", Peer: peers[1], OK: tt.instead == "", Instead: tt.instead}
+
 		l := &Lab{again: tt.again, clients: []*client{{local: peers[0]}, {local: peers[1]}}, bystanders: []*client{{local: peers[2]}}}
-		l.accepted("A", peers[1], tt.data, serverEnd{})
-		l.accepted("A", peers[2], tt.data, serverEnd{})
-		if len(l.obs.Accepted) != 1 || l.obs.Accepted[0].OK != tt.want || l.obs.Accepted[0].Peer != peers[1] {
-			t.Errorf("%q, again: %t: %+v, want one of %v that is %t", tt.data, tt.again, l.obs.Accepted, peers[1], tt.want)
+		l.accepted("A", peers[1], got, serverEnd{})
+		l.accepted("A", peers[2], got, serverEnd{})
+		if len(l.obs.Accepted) != 1 || l.obs.Accepted[0] != want {
+			t.Errorf("%q, again: %t: %+v, want one %+v", got, tt.again, l.obs.Accepted, want)
 		}
-		if l.clients[0].accepted || !l.clients[1].accepted || (len(l.survivors) == 1) != tt.want {
-			t.Errorf("%q, again: %t: %d survivors; of the clients %t and %t were accepted", tt.data, tt.again, len(l.survivors), l.clients[0].accepted, l.clients[1].accepted)
+		if l.clients[0].accepted || !l.clients[1].accepted || (len(l.survivors) == 1) != want.OK {
+			t.Errorf("%q, again: %t: %d survivors; of the clients %t and %t were accepted", got, tt.again, len(l.survivors), l.clients[0].accepted, l.clients[1].accepted)
 		}
 	}
 }

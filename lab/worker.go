@@ -55,7 +55,7 @@ func (s *Listener) HandOverTo(w *Worker) {
 	got, err := w.hear()
 	l.must(err)
 	for _, a := range got.Accepted {
-		l.accepted(w.name, tcp.AddrPort(sa), string(a.Data), w.end())
+		l.accepted(w.name, tcp.AddrPort(sa), received{data: string(a.Data)}, w.end())
 	}
 }
 
@@ -66,7 +66,7 @@ func (w *Worker) Accept(count int) {
 	l.must(w.process.Tell(worker.Order{Do: "accept", Count: count, Bytes: len(l.message()), Timeout: l.scale(outcomeTimeout)}, -1))
 	got, err := w.hear()
 	for _, a := range got.Accepted {
-		l.accepted(w.name, a.Peer, string(a.Data), w.end())
+		l.accepted(w.name, a.Peer, received{data: string(a.Data)}, w.end())
 	}
 	l.must(err)
 }

@@ -199,10 +199,11 @@ func (j *judge) rate(r *result.Reload, m Mode) {
 	}
 }
 
-// explain counts the causes, and gives examples.
+// explain counts the causes, and gives examples. The causes of a mode are those of all that it has lost.
 func (j *judge) explain(r *result.Reload, m Mode) {
 	type key struct{ why, by string }
 	count := map[key]*result.LossCause{}
+	known := int64(0)
 	for _, l := range j.lost {
 		if j.Cycles[l.cycle].Mode.Name != m.Name {
 			continue
@@ -213,6 +214,7 @@ func (j *judge) explain(r *result.Reload, m Mode) {
 			count[k] = &result.LossCause{Why: l.name, Whose: l.whose, By: by}
 		}
 		count[k].Count++
+		known++
 		if len(r.Examples) < examples || count[k].Count == 1 { // of what is rare there is one, too
 			r.Examples = append(r.Examples, result.LostFlow{
 				At: (l.Ended - j.Load.From).Seconds(), Cycle: l.cycle + 1, Client: l.Local, Server: l.Remote,
@@ -224,6 +226,9 @@ func (j *judge) explain(r *result.Reload, m Mode) {
 		return cmp.Or(cmp.Compare(count[b].Count, count[a].Count), cmp.Compare(a.why, b.why), cmp.Compare(a.by, b.by))
 	}) {
 		r.Causes = append(r.Causes, *count[k])
+	}
+	if rest := r.Lost - known; rest > 0 {
+		r.Causes = append(r.Causes, result.LossCause{Why: unlisted.name, Whose: unlisted.whose, Count: rest})
 	}
 }
 

@@ -59,7 +59,6 @@ func (e *notHere) Error() string { return e.reason }
 
 // switcher puts one mode after the other in force.
 type switcher struct {
-	port    uint16
 	look    *looker
 	program *migrate.Program // nil: none was needed so far
 	mode    Mode             // in force

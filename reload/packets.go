@@ -327,7 +327,6 @@ func (o *Outcome) Beginning() time.Time { return time.Unix(0, int64(o.Load.From+
 type segment struct {
 	src, dst netip.AddrPort
 	flags    capture.Flags
-	payload  int // bytes, as far as the headers tell
 }
 
 // parseFrame reads the headers of an Ethernet frame that carries TCP. It refuses any other one, and one that was cut within its
@@ -340,7 +339,6 @@ func parseFrame(b []byte) (s segment, ok bool) {
 	kind := binary.BigEndian.Uint16(b[12:])
 	b = b[ethernet:]
 	var src, dst netip.Addr
-	var length int // of TCP's header and payload
 	switch {
 	case kind == ipv4 && len(b) >= 20 && b[9] == tcp:
 		header := int(b[0]&15) * 4
@@ -348,10 +346,10 @@ func parseFrame(b []byte) (s segment, ok bool) {
 			return s, false
 		}
 		src, dst = netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20]))
-		length, b = int(binary.BigEndian.Uint16(b[2:]))-header, b[header:]
+		b = b[header:]
 	case kind == ipv6 && len(b) >= 40 && b[6] == tcp:
 		src, dst = netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
-		length, b = int(binary.BigEndian.Uint16(b[4:])), b[40:]
+		b = b[40:]
 	default:
 		return s, false
 	}
@@ -360,6 +358,6 @@ func parseFrame(b []byte) (s segment, ok bool) {
 	}
 	s.src = netip.AddrPortFrom(src, binary.BigEndian.Uint16(b))
 	s.dst = netip.AddrPortFrom(dst, binary.BigEndian.Uint16(b[2:]))
-	s.flags, s.payload = capture.Flags(b[13]), length-int(b[12]>>4)*4
+	s.flags = capture.Flags(b[13])
 	return s, true
 }

@@ -49,7 +49,7 @@ func TestParseFrame(t *testing.T) {
 		for _, flags := range []capture.Flags{capture.SYN, capture.ACK | capture.PSH, capture.RST, capture.FIN | capture.ACK} {
 			b := frame(t, pair[0], pair[1], flags, "hello")
 			s, ok := parseFrame(b)
-			if want := (segment{pair[0], pair[1], flags, 5}); !ok || s != want {
+			if want := (segment{pair[0], pair[1], flags}); !ok || s != want {
 				t.Errorf("%+v, %t, want %+v", s, ok, want)
 			}
 		}

@@ -180,7 +180,7 @@ func (p *processes) client(ctx context.Context, command, env []string) (said str
 		<-one.ended
 	}
 	if one.status != 0 {
-		return strings.Join(one.output.lines(20), "\n"), errors.New(one.fate())
+		return strings.Join(one.output.lines(), "\n"), errors.New(one.fate())
 	}
 	return "", nil
 }
@@ -307,9 +307,10 @@ func (o *output) add(b []byte) {
 	}
 }
 
-// lines are the last lines, at most so many. It waits for the end of what ended processes have printed, but not for long: others may
+// lines are the last lines, at most twenty. It waits for the end of what ended processes have printed, but not for long: others may
 // have it open.
-func (o *output) lines(most int) []string {
+func (o *output) lines() []string {
+	const most = 20
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for deadline := time.Now().Add(200 * time.Millisecond); o.open > 0 && time.Now().Before(deadline); {

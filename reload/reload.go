@@ -185,7 +185,7 @@ func Play(ctx context.Context, c Config) (*Outcome, error) {
 		return &r.out, context.Cause(ctx)
 	}
 	if r.server != nil {
-		r.out.Output = r.server.output.lines(20)
+		r.out.Output = r.server.output.lines()
 	}
 	var said *ServerError
 	if errors.As(err, &said) && said.Output == nil {
@@ -227,7 +227,7 @@ func (r *run) prepare() (err error) {
 	}
 	r.procs = newProcesses()
 	r.Load.Run = r.procs.client
-	r.modes = &switcher{port: r.Load.To.Port(), look: r.look}
+	r.modes = &switcher{look: r.look}
 	return nil
 }
 
@@ -355,10 +355,10 @@ func (r *run) shell(ctx context.Context, name, command string) error {
 		return context.Cause(ctx)
 	case <-limit.C:
 		r.procs.kill(one)
-		return &ServerError{What: fmt.Sprintf("%s: %q did not end within %v", name, command, r.Ready), Output: one.output.lines(20)}
+		return &ServerError{What: fmt.Sprintf("%s: %q did not end within %v", name, command, r.Ready), Output: one.output.lines()}
 	}
 	if one.status != 0 {
-		return &ServerError{What: fmt.Sprintf("%s: %q %s", name, command, one.fate()), Output: one.output.lines(20)}
+		return &ServerError{What: fmt.Sprintf("%s: %q %s", name, command, one.fate()), Output: one.output.lines()}
 	}
 	return nil
 }
@@ -406,8 +406,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Order is the modes of all cycles: each in a random order before any comes again, so that what drifts meets all alike.
-func Order(all []Mode, cycles int, seed uint64) []Mode {
+// orderOf is the modes of all cycles: each in a random order before any comes again, so that what drifts meets all alike.
+func orderOf(all []Mode, cycles int, seed uint64) []Mode {
 	random := rand.New(rand.NewPCG(seed, 0))
 	var order []Mode
 	for range cycles {
@@ -419,7 +419,7 @@ func Order(all []Mode, cycles int, seed uint64) []Mode {
 }
 
 func (r *run) cycles(ctx context.Context) error {
-	order := Order(r.Modes, r.Cycles, r.Seed)
+	order := orderOf(r.Modes, r.Cycles, r.Seed)
 	for i, mode := range order {
 		if _, skipped := r.out.Skipped[mode.Name]; skipped {
 			continue

@@ -26,7 +26,7 @@ func TestOrder(t *testing.T) {
 		}
 		return names
 	}
-	order := names(Order(all, 50, 1))
+	order := names(orderOf(all, 50, 1))
 	for block := range slices.Chunk(order, len(all)) {
 		for _, m := range all {
 			if !slices.Contains(block, m.Name) {
@@ -34,10 +34,10 @@ func TestOrder(t *testing.T) {
 			}
 		}
 	}
-	if !slices.Equal(order, names(Order(all, 50, 1))) {
+	if !slices.Equal(order, names(orderOf(all, 50, 1))) {
 		t.Error("the same seed, and another order")
 	}
-	if slices.Equal(order, names(Order(all, 50, 2))) {
+	if slices.Equal(order, names(orderOf(all, 50, 2))) {
 		t.Error("another seed, and the same order")
 	}
 	first := map[string]int{}
@@ -187,6 +187,8 @@ func TestCells(t *testing.T) {
 			change: func(o *Outcome, _ *Terms) { o.Cycles[0].Resets, o.Load.Lost[0].Received = nil, 1 }},
 		"closed without a byte": {mode: sysctl, events: []trace.Event{queued}, want: result.Fail, why: closed.name,
 			change: func(o *Outcome, _ *Terms) { o.Load.Lost[0].End = load.EOF }},
+		"more than the load lists": {mode: sysctl, events: []trace.Event{queued}, want: result.Fail, why: inQueue.name,
+			change: func(o *Outcome, _ *Terms) { o.Load.Intervals[1].Counts[load.ResetBefore] = 9 }},
 		"reloads that do not end": {mode: sysctl, want: result.Fail, change: func(o *Outcome, _ *Terms) { o.Unending = "it stays" }},
 		"cannot be had":           {mode: bpf, want: result.Skip, change: func(o *Outcome, _ *Terms) { o.Skipped["bpf"] = "no" }},
 		"the program saw little":  {mode: bpf, want: result.Skip, change: func(o *Outcome, _ *Terms) { o.Cycles[0].Asked.SYN = 20 }},
@@ -213,6 +215,13 @@ func TestCells(t *testing.T) {
 			}
 			if why != tt.why {
 				t.Errorf("%q, want %q", why, tt.why)
+			}
+			caused := int64(0)
+			for _, cause := range c.Reload.Causes {
+				caused += cause.Count
+			}
+			if caused != c.Reload.Lost {
+				t.Errorf("%d lost, and causes of %d: %+v", c.Reload.Lost, caused, c.Reload.Causes)
 			}
 		})
 	}

@@ -273,10 +273,10 @@ func (w *reloading) over() (bool, error) {
 	still := at-w.Last >= w.Still
 	switch {
 	case w.command != nil && !running && w.command.status != 0:
-		return false, &ServerError{What: fmt.Sprintf("the reload %q %s", w.Text, w.command.fate()), Output: w.command.output.lines(20)}
+		return false, &ServerError{What: fmt.Sprintf("the reload %q %s", w.Text, w.command.fate()), Output: w.command.output.lines()}
 	case running && at > w.deadline():
 		w.procs.kill(w.command)
-		return false, &ServerError{What: fmt.Sprintf("the reload %q did not return within %v", w.Text, w.deadline()), Output: w.command.output.lines(20)}
+		return false, &ServerError{What: fmt.Sprintf("the reload %q did not return within %v", w.Text, w.deadline()), Output: w.command.output.lines()}
 	case w.Rolling && !w.ending && at > w.deadline():
 		return false, &ServerError{What: fmt.Sprintf("the new server of a rolling restart did not serve within %v", w.deadline())}
 	case running, w.Rolling && !w.ending:

@@ -40,6 +40,7 @@ var (
 	silent   = kind{"no reply in time", result.OfNobody}
 	untold   = kind{"a reset of which the kernel's trace tells nothing", result.OfNobody}
 	untraced = kind{"a reset, and there is no trace to tell why", result.OfNobody}
+	unlisted = kind{fmt.Sprintf("not looked into: more than %d ended alike", load.MaxListed), result.OfNobody}
 )
 
 // loss is a connection that was lost, and why.

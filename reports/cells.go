@@ -68,7 +68,7 @@ func (c *cells) eachOf(of func(result.Status) bool, do func(*result.Cell) error)
 	return nil
 }
 
-// kinds are those of a run, in the order of reports.
+// kindsOf returns the kinds of a run, in the order of reports.
 func kindsOf(run *result.Run) []*result.Kind {
 	kinds := slices.Clone(run.Kinds())
 	compareModes := modeOrder(&run.Header)

@@ -101,7 +101,7 @@ func causeLine(c result.LossCause) string {
 	return said
 }
 
-// lostLine is a lost connection in a line.
+// lossLine is a lost connection in a line.
 func lossLine(f result.LostFlow) string {
 	said := fmt.Sprintf("%s: %s > %s, cycle %d: %s (%s): %s", seconds(f.At), f.Client, f.Server, f.Cycle, f.End, f.Phase, f.Why)
 	var more []string

@@ -375,7 +375,6 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestVerboseExplains: -v tells of each cell what rpmig explain tells of it.
 // TestUpstream: what uname -r hides is said beside it.
 func TestUpstream(t *testing.T) {
 	run := mixed()
@@ -390,6 +389,7 @@ func TestUpstream(t *testing.T) {
 	}
 }
 
+// TestVerboseExplains: -v tells of each cell what rpmig explain tells of it.
 func TestVerboseExplains(t *testing.T) {
 	for name, run := range runs() {
 		for _, o := range []Options{{Verbose: true}, {Verbose: true, Color: true, Width: 40}} {

@@ -174,7 +174,7 @@ func (p *Pool) surely(times float64) (low, high float64) {
 	return surely(float64(p.Failed())*times/d, float64(p.Connections)*times/d)
 }
 
-// Against holds an interval against bounds. It is beyond them only as a whole, so that few connections accuse nobody.
+// Against holds an interval against bounds. It is beyond them only as a whole, so that few connections prove nothing.
 func Against(low, high, least, most float64) Bound {
 	switch {
 	case low > most || high < least:

@@ -52,7 +52,7 @@ program picks; back to server 1, which listens again; and to server 4 again.`,
 		},
 		migrate: func(l *lab.Lab, servers []*lab.Listener) {
 			l.Fact(selftestAsked, l.Share(int(l.Program().Asked().Established)))
-			selftestDance(l, servers)
+			selftestDance(servers)
 		},
 		expect: selftestDanced(migrates(result.RSTACK, 2)),
 	},
@@ -72,7 +72,7 @@ again; and to server 4 again.`,
 		},
 		migrate: func(l *lab.Lab, servers []*lab.Listener) {
 			l.Fact(selftestAsked, l.Share(int(l.Program().Asked().SYNRecv)))
-			selftestDance(l, servers)
+			selftestDance(servers)
 		},
 		expect: selftestDanced(migratesChildren),
 	},
@@ -129,7 +129,7 @@ the one that listens; a migrate program is asked.`,
 const selftestAsked = "the program was asked about"
 
 // selftestDance is what the selftest's migrate_dance does after the first four servers have been shut down.
-func selftestDance(l *lab.Lab, servers []*lab.Listener) {
+func selftestDance(servers []*lab.Listener) {
 	servers[1].Relisten()
 	servers[4].Shutdown(unix.SHUT_RDWR)
 	servers[4].Relisten()

@@ -249,6 +249,9 @@ func (j *judgement) application() {
 	}
 	j.check(result.Application, "accepted", want, len(j.o.Accepted))
 	j.check(result.Application, "accepted with their data", want, j.lived)
+	if c := &j.checks[len(j.checks)-1]; !c.OK {
+		c.Got += j.o.readInstead()
+	}
 	var heard []string
 	for _, c := range j.o.Clients {
 		heard = append(heard, c.Says)
@@ -280,7 +283,7 @@ func (j *judgement) stream() {
 	j.checks = append(j.checks, lossCheck("lost", j.exp.Loss, s.PerMillion, s))
 	j.check(result.Application, "replies that were cut short, or another's", 0, s.ClosedEarly+s.WrongReply)
 	j.absence = true
-	// Whoever saw a reset has one on the wire, and so may who saw the end of what the server sent: a FIN that comes first hides it
+	// A client that saw a reset has one on the wire, and so may one that saw the end of what the server sent: a FIN that comes first hides it
 	// (tcp_reset in CLOSE_WAIT). Others have none.
 	reset := s.InQueue + s.InHandshake
 	j.check(result.Agreement, "application and wire: clients reset, connections reset", upTo(s.OnWire(), reset, s.EmptyReply+s.ClosedEarly), reset)

@@ -129,8 +129,8 @@ func TestJudge(t *testing.T) {
 			delete(o.Wire.Answered, peers[1])
 		}, want: result.Fail, reason: "accepted: want 2, got 1"},
 		{name: "wrong data", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
-			o.Accepted[1].OK = false
-		}, want: result.Fail, reason: "accepted with their data: want 2, got 1"},
+			o.Accepted[1].OK, o.Accepted[1].Instead = false, "EOF after 3 bytes"
+		}, want: result.Fail, reason: "accepted with their data: want 2, got 1; of the others: 1 EOF after 3 bytes"},
 		{name: "a connection that is deaf once it has moved", lives: true, lived: true, change: func(o *Observation) {
 			o.Accepted[1].Talk = Deaf
 		}, want: result.Fail, reason: "survivors talk: want 2 both ways, got 1 both ways, 1 not: nothing gets through either way"},

@@ -11,8 +11,8 @@ type interval interface {
 	Surely() (low, high float64) // per million
 }
 
-// lossCheck holds a loss against what may be lost. It fails where the whole interval is beyond a bound: few connections accuse
-// nobody.
+// lossCheck holds a loss against what may be lost. It fails where the whole interval is beyond a bound: few connections are no
+// FAIL.
 func lossCheck(name string, may Range, perMillion float64, told interval) result.Check {
 	low, high := told.Surely()
 	return result.Check{
@@ -22,7 +22,7 @@ func lossCheck(name string, may Range, perMillion float64, told interval) result
 	}
 }
 
-// untold says what streams that are not beyond a bound do not tell: few connections excuse nobody either. It is empty where they
+// untold says what streams that are not beyond a bound do not tell: few connections are no proof of a PASS either. It is empty where they
 // are within the bounds, and where nothing may be lost and nothing was.
 func untold(may Range, p *result.Pool) string {
 	low, high := p.Surely()
@@ -48,8 +48,8 @@ func (j *judgement) streamed() string {
 }
 
 // Pool holds what this cell and the repeats before it have lost together against what may be lost. A cell that passes by itself
-// is a FAIL if they are beyond a bound: nothing else of a run that is made of cells could say so, and whoever reads a cell's
-// status, --until-fail, an exit code or a list of tests, need not know of pools. Pool tells whether the cell is a FAIL, by
+// is a FAIL if they are beyond a bound: nothing else of a run that is made of cells could say so, and what goes by a cell's
+// status (--until-fail, an exit code, a list of tests) need not know of pools. Pool tells whether the cell is a FAIL, by
 // itself or by this: the pool has been accused then, and the next cell should begin another.
 func (v *Verdict) Pool(may Range, s *result.Stream, p *result.Pool) bool {
 	if v.Status != result.Pass || p.Repeats < 2 {

@@ -72,11 +72,11 @@ type Rule struct {
 
 // Accepted is a connection that accept returned.
 type Accepted struct {
-	By   string // which listener or process
-	Peer netip.AddrPort
-	Data string // what recv returned, or its error
-	OK   bool   // Data is what the client sent
-	Talk string // what came of its talk once the case was over: BothWays, another of those words, or what went wrong
+	By      string // which listener or process
+	Peer    netip.AddrPort
+	OK      bool   // recv returned what the client sent
+	Instead string // what it returned, or its error, where that is not what the client sent
+	Talk    string // what came of its talk once the case was over: BothWays, another of those words, or what went wrong
 }
 
 // Talked tells whether each side that had something to say was heard.
@@ -157,6 +157,20 @@ func (o *Observation) lived() int {
 		}
 	}
 	return n
+}
+
+// readInstead tells what was read of connections that were accepted without what their client sent: behind how many there are.
+func (o *Observation) readInstead() string {
+	var read []string
+	for _, a := range o.Accepted {
+		if !a.OK {
+			read = append(read, a.Instead)
+		}
+	}
+	if read == nil {
+		return ""
+	}
+	return "; of the others: " + tally(read)
 }
 
 // Connections counts the clients by what became of them.

@@ -56,7 +56,7 @@ func arm64Image(release string) []byte {
 	return b
 }
 
-// module is an ELF file with a section .modinfo.
+// koFile is a module: an ELF file with a section .modinfo.
 func koFile(t testing.TB, modinfo string) []byte {
 	t.Helper()
 	return elfFile(t, elf.ET_REL, elf.EM_X86_64, 0, modinfo)

@@ -28,7 +28,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -37,7 +36,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/bench/tool"
 	"github.com/rpmig/rpmig/result"
@@ -62,23 +60,12 @@ func main() {
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
-	defer stop()
-	var status int
-	var err error
-	if *history != "" {
-		status, err = p.bisect(ctx, *history)
-	} else {
-		status, err = p.run(ctx, *out, *only)
-	}
-	if ctx.Err() != nil {
-		status, err = 2, errors.New("interrupted")
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "kernels: error: %v\n", err)
-	}
-	stop()
-	os.Exit(status)
+	tool.Main("kernels", func(ctx context.Context) (int, error) {
+		if *history != "" {
+			return p.bisect(ctx, *history)
+		}
+		return p.run(ctx, *out, *only)
+	})
 }
 
 // player builds kernels, and plays rpmig in them.

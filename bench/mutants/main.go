@@ -22,7 +22,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -107,14 +106,7 @@ func main() {
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
-	defer stop()
-	status, err := p.run(ctx, *out, *only)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "mutants: error: %v\n", err)
-	}
-	stop()
-	os.Exit(status)
+	tool.Main("mutants", func(ctx context.Context) (int, error) { return p.run(ctx, *out, *only) })
 }
 
 // run plays the rows, and returns the exit status.
@@ -150,14 +142,11 @@ func (p *player) run(ctx context.Context, out, only string) (status int, err err
 
 	fmt.Fprintf(os.Stderr, "mutants: the tree as it is: what %d rows name has to be green\n", len(rows))
 	if err := p.baseline(ctx, rows); err != nil {
-		if ctx.Err() != nil {
-			return 2, errors.New("interrupted")
-		}
 		return 2, fmt.Errorf("the tree as it is: %w", err)
 	}
 	outcomes := p.all(ctx, rows)
-	if ctx.Err() != nil {
-		return 2, errors.New("interrupted")
+	if err := ctx.Err(); err != nil {
+		return 2, err
 	}
 	for i := range rows {
 		problem, s := rows[i].wrong(outcomes[i])

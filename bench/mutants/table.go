@@ -482,7 +482,7 @@ var table = []mutant{
 	// lab
 	{
 		name: "whatever was read counts as what the client sent", file: "lab/accept.go",
-		old: "ok := data == string(l.message()) || l.again", new: "ok := data != \"\" || l.again",
+		old: "got.data == string(l.message()) || l.again", new: "got.data != \"\" || l.again",
 		test: "TestAccepted",
 	},
 	{
@@ -798,6 +798,11 @@ var table = []mutant{
 
 	// reload
 	{
+		name: "what was lost beyond the list has no cause", file: "reload/judge.go",
+		old: "rest > 0 {", new: "rest > 1_000_000 {",
+		test: "TestCells",
+	},
+	{
 		name: "a cell has the pause of another mode", file: "reload/judge.go",
 		old: "if n.Name == m.Name && n.Reload {", new: "if n.Reload {",
 		test: "TestCellInFull",
@@ -859,7 +864,7 @@ var table = []mutant{
 	},
 	{
 		name: "a reset inside connect is taken for one that comes later", file: "reload/load/talk.go",
-		old: "case !c.connected:\n\t\te.end", new: "case c.sent < 0:\n\t\te.end",
+		old: "case !c.connected:\n\t\te.end", new: "case c.got < 0:\n\t\te.end",
 		test: "TestEnds",
 	},
 	{
@@ -914,7 +919,7 @@ var table = []mutant{
 	},
 	{
 		name: "some cycles without a loss are enough to say that there is none", file: "reload/stats/decide.go",
-		old: "case len(off) >= Needed(small):", new: "case len(off) >= Needed(2*small):",
+		old: "case len(off) >= needed(small):", new: "case len(off) >= needed(2*small):",
 		test: "TestDecide",
 	},
 	{
@@ -981,6 +986,11 @@ var table = []mutant{
 		name: "a range holds what is above it", file: "verdict/expectation.go",
 		old: "return r.Min <= x && x <= r.Max", new: "return r.Min <= x",
 		test: "TestFacts|TestStream",
+	},
+	{
+		name: "what a server has read instead is not told", file: "verdict/judge.go",
+		old: "c.Got += j.o.readInstead()", new: "c.Got += \"\"",
+		test: "TestJudge",
 	},
 	{
 		name: "a machine that is too slow excuses what is never freed", file: "verdict/judge.go",

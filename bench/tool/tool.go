@@ -4,8 +4,10 @@ package tool
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -13,6 +15,20 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// Main runs a tool, and exits with the status that it returns: 2 where a signal has ended it. Its error is printed.
+func Main(name string, run func(context.Context) (status int, err error)) {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	status, err := run(ctx)
+	if ctx.Err() != nil {
+		status, err = 2, errors.New("interrupted")
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: error: %v\n", name, err)
+	}
+	stop()
+	os.Exit(status)
+}
 
 // ModuleRoot finds the folder with the go.mod, in the working folder or above.
 func ModuleRoot() (string, error) {

@@ -209,15 +209,7 @@ func TestExplainAgreesWithTheTrace(t *testing.T) {
 	if out, err := exec.Command(rpmigPath(t), "run", which, "--family=ipv4,ipv6", "--migrate=off,sysctl", "--out", dir, "-q").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	f, err := os.Open(filepath.Join(dir, ledgerName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	run, err := result.Read(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	run := readRun(t, dir)
 	told := map[result.Owner]int{}
 	for i := range run.Cells {
 		c := &run.Cells[i]

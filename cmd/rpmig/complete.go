@@ -16,6 +16,7 @@ import (
 	"github.com/rpmig/rpmig/lab"
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
+	"github.com/rpmig/rpmig/reports"
 )
 
 // filesToo is printed where the name of a file may stand.
@@ -232,7 +233,11 @@ func optionValues(command, option string) []fitting {
 		if command == "compare" {
 			return plainWords(compareFormats())
 		}
-		return plainWords(formatNames())
+		var fit []fitting
+		for _, f := range reports.Formats() {
+			fit = append(fit, fitting{f.Name, f.Doc})
+		}
+		return fit
 	case "drop":
 		return plainWords(netns.DropBackends)
 	case "fetch":

@@ -281,8 +281,8 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// TestFaults: docs/FAULTS.md names tests that there are.
-func TestFaults(t *testing.T) {
+// TestNamedTests: there are the tests that are named in these pages.
+func TestNamedTests(t *testing.T) {
 	var tests strings.Builder
 	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
@@ -295,13 +295,30 @@ func TestFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile(`\bTest\w+`).FindAllString(readPage(t, filepath.Join("docs", "FAULTS.md")), -1)
-	if len(named) == 0 {
-		t.Error("it names none")
+	for _, page := range []string{"docs/FAULTS.md", "CONTRIBUTING.md"} {
+		named := regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w+`).FindAllString(readPage(t, page), -1)
+		if len(named) == 0 {
+			t.Errorf("%s names none", page)
+		}
+		for _, name := range named {
+			if !strings.Contains(tests.String(), "\nfunc "+name+"(") {
+				t.Errorf("%s: there is no %s", page, name)
+			}
+		}
 	}
-	for _, name := range named {
-		if !strings.Contains(tests.String(), "\nfunc "+name+"(t *testing.T)") {
-			t.Errorf("there is no %s", name)
+}
+
+// TestNamedCode: what CONTRIBUTING.md says is in a file is declared there.
+func TestNamedCode(t *testing.T) {
+	const page = "CONTRIBUTING.md"
+	named := regexp.MustCompile("`(\\w+)` in\\s+\\[[^\\]]+\\]\\(([^)]+)\\)").FindAllStringSubmatch(readPage(t, page), -1)
+	if len(named) < 5 {
+		t.Errorf("only %v", named)
+	}
+	for _, m := range named {
+		declared := regexp.MustCompile(`(?m)^(func (\([^)]*\) )?|type |var |const )` + m[1] + `\b`)
+		if !declared.MatchString(readPage(t, m[2])) {
+			t.Errorf("%s: there is no %s in %s", page, m[1], m[2])
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rpmig/rpmig/evidence"
+	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/reports"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/vm"
@@ -348,7 +349,7 @@ func lostCell(id, why string, died bool) (*result.Cell, error) {
 	if died {
 		c.Status = result.Fail
 	}
-	if c.Mode == "off" {
+	if c.Mode == migrate.Off().Name {
 		c.Control = result.IsControl
 	}
 	return c, nil

@@ -60,7 +60,7 @@ func openPrograms(o Options) (_ *programs, err error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("read the kernel's BTF: %w", err)
 	}
-	if _, err := Namespace(); errors.Is(err, unix.ENOPROTOOPT) { // a watch needs it
+	if _, err := namespace(); errors.Is(err, unix.ENOPROTOOPT) { // a watch needs it
 		return nil, &kernel.NotSupportedError{Reason: "this kernel's network namespaces have no cookie (Linux 5.14 gives them one)", Next: tracing.Instead}
 	} else if err != nil {
 		return nil, err
@@ -373,7 +373,7 @@ func (w *bpfWatch) stop() (r *Recording, records []byte, err error) {
 	if err := errors.Join(err, t.objs.Watches.Lookup(w.cookie, &counted), t.objs.Watches.Delete(w.cookie)); err != nil {
 		return nil, nil, err
 	}
-	return &Recording{Lost: int(counted.Lost), Missed: int(misses - w.misses), Missing: t.missing}, w.records, nil
+	return &Recording{Lost: int(counted.Lost), missed: int(misses - w.misses), Missing: t.missing}, w.records, nil
 }
 
 // misses counts the events for which the kernel did not run a program (Linux 5.12; 0 before). It is 0 unless

@@ -193,7 +193,7 @@ func (s *stage) reset(fd int) {
 
 // watch starts a watch of the stage's namespace.
 func (s *stage) watch(tr *Tracer) *Watch {
-	cookie, err := Namespace()
+	cookie, err := namespace()
 	must("namespace", err)
 	w, err := tr.Watch(cookie)
 	must("watch", err)
@@ -216,10 +216,10 @@ func stop(t *testing.T, w *Watch) (r *Recording, whole bool) {
 	if r.Lost > 0 {
 		t.Errorf("%d events were lost", r.Lost)
 	}
-	if r.Missed > 0 {
-		t.Logf("the kernel kept %d events from the programs", r.Missed)
+	if r.missed > 0 {
+		t.Logf("the kernel kept %d events from the programs", r.missed)
 	}
-	return r, r.Missed == 0
+	return r, r.missed == 0
 }
 
 // own returns what Claim needs to know about a take.
@@ -839,7 +839,7 @@ func TestLostRights(t *testing.T) {
 				s.refused(families[0].listen)
 				r, err := w.Stop()
 				said("Stop", err)
-				if err == nil && r.Missed == 0 && len((&take{events: r.Events}).find(ResetSent, nil)) != 1 {
+				if err == nil && r.missed == 0 && len((&take{events: r.Events}).find(ResetSent, nil)) != 1 {
 					t.Errorf("the watch goes on, and recorded %v", r.Events)
 				}
 				w, err = tr.Watch(w.cookie)

@@ -120,7 +120,7 @@ func recordTwice(t *testing.T, ourPorts, theirPorts string, f func(*stage)) *twi
 			}
 			maybe.Claim((&take{frames: got.frames, tid: unix.Gettid()}).own())
 			got.bpf, got.host = exact.Events, maybe.Events
-			whole = maybe.Lost == 0 && exact.Lost == 0 && exact.Missed == 0 && exact.Untraced(after) == 0
+			whole = maybe.Lost == 0 && exact.Lost == 0 && exact.missed == 0 && exact.Untraced(after) == 0
 		})
 		if stop(); err != nil {
 			t.Fatal(err)

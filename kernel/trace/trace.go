@@ -54,7 +54,7 @@ type Options struct {
 	Without []string
 	Tracefs bool // perf events, even if BPF works
 	Stacks  bool // set Event.Stack; not with Tracefs
-	misses  bool // count Recording.Missed, which costs each watch a dozen system calls
+	misses  bool // count Recording.missed, which costs each watch a dozen system calls
 	noTAI   bool // use the clock of kernels before 6.1
 	noBTF   bool // as if the kernel had no BTF
 }
@@ -159,8 +159,8 @@ type Watch struct {
 	stop   func() (*Recording, error)
 }
 
-// Namespace returns the cookie of the calling thread's network namespace (Linux 5.14).
-func Namespace() (cookie uint64, err error) {
+// namespace returns the cookie of the calling thread's network namespace (Linux 5.14).
+func namespace() (cookie uint64, err error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, fmt.Errorf("ask for the namespace's cookie: %w", err)
@@ -186,7 +186,7 @@ func (t *Tracer) WatchThread() (*Watch, error) {
 	if t.HostWide { // works without cookies, too
 		return t.Watch(0)
 	}
-	cookie, err := Namespace()
+	cookie, err := namespace()
 	if err != nil {
 		return nil, err
 	}
@@ -207,10 +207,10 @@ type Recording struct {
 	// host the kernel has counted but not recorded, for whatever reason. If any are lost, the absence of an event is no
 	// evidence.
 	Lost int
-	// Missed is how many events of the whole host the kernel did not run a program for, because the same program was running
+	// missed is how many events of the whole host the kernel did not run a program for, because the same program was running
 	// on the same CPU already, as when a timer interrupts a system call. It is unknown which namespaces they belong to, and
 	// most belong to others. So they are counted only for tests; Untraced tells about resets and retransmissions.
-	Missed int
+	missed int
 	// Missing and HostWide are the Tracer's.
 	Missing  []string
 	HostWide bool

@@ -9,10 +9,12 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
+// MaxListed is how many lost connections of each End Report.Lost has.
+const MaxListed = 10_000
+
 const (
 	ringSize  = 1 << 17 // entries that may still be told which interval they belong to: 4 MiB
 	maxSlices = 8192    // then pairs of them are merged
-	maxListed = 10_000  // lost connections, of each End
 	maxStalls = 1000
 	longStall = time.Second // see Report.Stalls
 	chunk     = 512         // entries that are settled while the engine waits: some 20 µs
@@ -132,8 +134,7 @@ func (b *book) add(e entry) {
 
 // list keeps a lost connection, whose end has been judged.
 func (b *book) list(l Lost) {
-	if b.listed[l.End]++; b.listed[l.End] > maxListed {
-		b.r.Unlisted++
+	if b.listed[l.End]++; b.listed[l.End] > MaxListed {
 		return
 	}
 	b.r.Lost = append(b.r.Lost, l)
@@ -207,11 +208,9 @@ func (b *book) belongs(in int, began time.Duration) int {
 func (b *book) mark(at time.Duration, label Label) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	last := &b.r.Intervals[len(b.r.Intervals)-1]
-	if at < last.From || at < b.settled || b.r.To != 0 {
+	if at < b.r.Intervals[len(b.r.Intervals)-1].From || at < b.settled || b.r.To != 0 {
 		return ErrPast
 	}
-	last.To = at
 	b.begin(at, label)
 	for b.tail < b.head && b.ring[b.tail%ringSize].at < at {
 		for range chunk {
@@ -235,7 +234,6 @@ func (b *book) finish() {
 	b.r.To = clock.now()
 	b.current = len(b.r.Intervals) - 1
 	b.silence(b.r.To, !b.touched(b.lastReply))
-	b.r.Intervals[b.current].To = b.r.To
 	b.closeSlice()
 }
 

@@ -41,7 +41,7 @@ type conn struct {
 	source     int32
 	ask        int32 // which of the requests is sent
 	unsent     []byte
-	sent, got  int64
+	got        int64
 	replies    int32
 	p          parser
 }
@@ -94,7 +94,6 @@ func newEpoll(c *Config, told *atomic.Int32) (*epoll, error) {
 func (e *epoll) run(b *book) error {
 	defer unix.Close(e.fd)
 	e.book = b
-	used := threadCPU()
 	var err error
 	for told := e.told.Load(); err == nil && (told == running || told == stopping && e.busy > 0); told = e.told.Load() {
 		err = e.round()
@@ -102,7 +101,6 @@ func (e *epoll) run(b *book) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.r.Unfinished = e.busy
-	e.r.CPU = threadCPU() - used
 	for i := range e.conns {
 		if c := &e.conns[i]; c.open {
 			closeSocket(int(c.fd))

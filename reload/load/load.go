@@ -70,13 +70,13 @@ type Label struct {
 	Reload bool
 }
 
-// Interval is a part of the run, between two marks, and what ended in it.
+// Interval is a part of the run, from one mark to the next, and what ended in it.
 type Interval struct {
 	Label
-	From, To time.Duration // CLOCK_MONOTONIC; To is 0 while it lasts
-	Counts   Counts
-	Replies  int64         // right ones
-	Pause    time.Duration // the longest time without a right reply
+	From    time.Duration // CLOCK_MONOTONIC
+	Counts  Counts
+	Replies int64         // right ones
+	Pause   time.Duration // the longest time without a right reply
 }
 
 // Latency is histograms in microseconds, exact to two digits, of connections that no stall of the generator has touched.
@@ -103,15 +103,13 @@ type Report struct {
 	Latency    map[Label]Latency // what intervals with the same label have together
 	Slice      time.Duration     // the width of the slices
 	Slices     []Slice           // from From
-	Lost       []Lost            // by when they ended; at most 10000 of each End
-	Unlisted   int64             // how many lost ones are not in Lost for that limit
+	Lost       []Lost            // by when they ended; at most MaxListed of each End: Counts has all
 	// Stalls are the generator's own. A stall voids the connections that it touched and can have lost: those that timed out, and
 	// those whose request was not sent before it. One of a second or more voids each that it touched, unless it was OK. Arrivals
 	// that fall into a stall are void, so that they do not come all at once after it.
 	Stalls     []Stall // the first 1000
 	Stalled    time.Duration
-	NotStarted int64         // of the void ones: arrivals in a stall, and those without room, descriptor or port
-	CPU        time.Duration // what the generator's thread has used; with TLS or a command, it is not known, and 0
+	NotStarted int64 // of the void ones: arrivals in a stall, and those without room, descriptor or port
 }
 
 // Errors that a caller may want to tell apart.

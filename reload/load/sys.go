@@ -104,15 +104,6 @@ func epollWait(epoll int, events []unix.EpollEvent, limit time.Duration) (int, u
 	return int(n), e
 }
 
-// threadCPU is what the calling thread has used.
-func threadCPU() time.Duration {
-	var u unix.Rusage
-	if unix.Getrusage(unix.RUSAGE_THREAD, &u) != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 // tryBind tells whether clients can have an address.
 func tryBind(s *sockaddr) error {
 	fd, e := newSocket(s.family())

@@ -43,7 +43,6 @@ func (e *epoll) write(i int32) bool {
 		n, errno := send(int(c.fd), c.unsent)
 		switch errno {
 		case 0:
-			c.sent += int64(n)
 			c.unsent = c.unsent[n:]
 			if !c.connected {
 				c.connects(e.now())
@@ -186,8 +185,8 @@ func (e *epoll) end(i int32, end End, errno unix.Errno, detail string) {
 
 func (e *epoll) lost(c *conn, now time.Duration, end End, errno unix.Errno, detail string) Lost {
 	l := Lost{
-		Began: c.began, Ended: now, Remote: e.c.To, End: end, Errno: errno, Phase: Receiving,
-		Sent: c.sent, Received: c.got, Replies: int(c.replies), Detail: detail, asked: c.asked,
+		Ended: now, Remote: e.c.To, End: end, Errno: errno, Phase: Receiving,
+		Received: c.got, Replies: int(c.replies), Detail: detail, asked: c.asked,
 	}
 	if !c.connected {
 		l.Phase = Connecting

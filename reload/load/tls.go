@@ -26,7 +26,7 @@ func (c counted) Read(b []byte) (int, error) {
 
 // talk is one connection that speaks TLS.
 func (w *workers) talk(began time.Duration) (ok bool) {
-	m := &meeting{Lost: Lost{Began: began, asked: began, Phase: Connecting}}
+	m := &meeting{Lost: Lost{asked: began, Phase: Connecting}}
 	due := time.Now().Add(w.c.Timeout)
 	raw, err := w.dial(m, due)
 	if err != nil {
@@ -37,7 +37,7 @@ func (w *workers) talk(began time.Duration) (ok bool) {
 	over := func() { _ = raw.Close() }
 	defer over()
 	defer context.AfterFunc(w.ctx, over)()
-	m.connected, m.connect = true, max(1, microseconds(clock.now()-began))
+	m.connect = max(1, microseconds(clock.now()-began))
 	m.Phase = Handshaking
 	c := tls.Client(counted{raw, m}, w.c.TLS)
 	end, err := w.converse(m, raw, c, due)
@@ -107,9 +107,7 @@ func (w *workers) converse(m *meeting, raw net.Conn, c *tls.Conn, due time.Time)
 		if i > 0 {
 			m.asked = clock.now()
 		}
-		n, err := c.Write(ask)
-		m.Sent += int64(n)
-		if err != nil {
+		if _, err := c.Write(ask); err != nil {
 			return 0, err
 		}
 		m.Phase, m.sentAll = Receiving, true

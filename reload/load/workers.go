@@ -214,10 +214,9 @@ func (w *workers) rest() {
 // meeting is a connection, or a command, while it lasts.
 type meeting struct {
 	Lost
-	connected bool
-	connect   int64 // µs
-	late      bool
-	sentAll   bool
+	connect int64 // µs
+	late    bool
+	sentAll bool
 }
 
 // replied writes down a right reply that is not the last.

@@ -40,7 +40,7 @@ func Decide(off, on Sample, seed uint64) Decision {
 	d := Decision{Off: off.Total(), On: on.Total(), Cycles: [2]int{len(off), len(on)}, P: 1}
 	switch {
 	case len(off) == 0 || len(on) == 0:
-		d.More = Needed(small)
+		d.More = needed(small)
 	case d.Off.kernel() == 0 && d.On.kernel() == 0:
 		d.withoutKernel(off, on)
 	default:
@@ -63,10 +63,10 @@ func (d *Decision) withoutKernel(off, on Sample) {
 	case lossy > 0: // as many more again as it takes
 		n := len(off) + len(on)
 		d.More = ((certain-lossy)*n + 2*lossy - 1) / (2 * lossy)
-	case len(off) >= Needed(small):
+	case len(off) >= needed(small):
 		d.Answer = NothingLost
 	default:
-		d.More = Needed(small) - len(off)
+		d.More = needed(small) - len(off)
 	}
 }
 

@@ -167,8 +167,8 @@ func Bound(n int) float64 {
 	return 1 - math.Pow(Risk, 1/float64(n))
 }
 
-// Needed is after how many reloads without a loss the Bound is no higher than this.
-func Needed(bound float64) int { return int(math.Ceil(math.Log(Risk) / math.Log1p(-bound))) }
+// needed is after how many reloads without a loss the Bound is no higher than this.
+func needed(bound float64) int { return int(math.Ceil(math.Log(Risk) / math.Log1p(-bound))) }
 
 func sum(all []int64) (total int64) {
 	for _, n := range all {

@@ -177,7 +177,7 @@ func TestBound(t *testing.T) {
 		}
 	}
 	for _, bound := range []float64{0.5, 0.1, 0.03, 0.001} {
-		if n := Needed(bound); Bound(n) > bound || Bound(n-1) <= bound {
+		if n := needed(bound); Bound(n) > bound || Bound(n-1) <= bound {
 			t.Errorf("%d reloads for %v: %v, and one less %v", n, bound, Bound(n), Bound(n-1))
 		}
 	}
