@@ -283,7 +283,7 @@ func (j *judge) decide(c *result.Cell, m Mode, err error) {
 	case j.Unending != "":
 		c.Status, c.Reason = result.Fail, j.Unending
 	case r.Connections == 0 && r.Void == 0:
-		c.Status, c.Reason = result.Error, "no connection came to its end in a cycle: all wait for replies (a shorter --timeout, or a longer --still, shows what becomes of them)"
+		c.Status, c.Reason = result.Error, "no connection came to its end in a cycle: all wait for replies, or there are too few"
 	case r.Connections == 0:
 		c.Status, c.Reason = result.Error, "every connection was void: the load generator did not get to run"
 	default:

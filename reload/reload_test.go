@@ -3,6 +3,7 @@ package reload
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"runtime/debug"
 	"slices"
@@ -246,6 +247,37 @@ func TestWarmUpVoid(t *testing.T) {
 	}}}
 	err := r.underLoad(t.Context())
 	if err == nil || errors.As(err, new(*ServerError)) || !strings.Contains(err.Error(), "did not get to run") {
+		t.Error(err)
+	}
+}
+
+// TestWarmUpHangs: a connection that hangs without any reload is no loss of the first one.
+func TestWarmUpHangs(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for i := 0; ; i++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if i == 1 {
+				defer c.Close()
+				continue
+			}
+			_, _ = c.Write([]byte("x"))
+			_ = c.Close()
+		}
+	}()
+	r := &run{losing: map[ends]bool{}, Config: Config{WarmUp: 10 * time.Millisecond, Ready: 10 * time.Second, Load: load.Config{
+		To: l.Addr().(*net.TCPAddr).AddrPort(), Clients: 2, Timeout: 500 * time.Millisecond, Pause: time.Minute, Stall: time.Minute,
+		Request: load.Request{Expect: []byte("x")},
+	}}}
+	err = r.underLoad(t.Context())
+	if !errors.As(err, new(*ServerError)) || !strings.Contains(err.Error(), "without any reload, 1 of ") {
 		t.Error(err)
 	}
 }

@@ -211,8 +211,9 @@ func (e *Engine) Counts() Counts { return e.b.sum() }
 // Lost are Report.Lost from an index on, so far, without their Interval.
 func (e *Engine) Lost(from int) []Lost { return e.b.lost(from) }
 
-// Seen is until when the engine has noticed what became of its connections: a loss of before that is in the report. Where the machine
-// holds the engine up it may lie well behind; with TLS and with commands it is when the oldest open connection began.
+// Seen is until when the engine has noticed what became of its connections: a loss of before that is in the report. It is no later than
+// when the connection that waits longest for a reply began to wait, or, with TLS and with commands, began; and where the machine holds
+// the engine up it may lie well behind.
 func (e *Engine) Seen() time.Duration { return e.p.seen() }
 
 // Stop begins no more connections, waits up to a limit for those that are open, and returns the report. It may be called again.
