@@ -105,8 +105,9 @@ type Report struct {
 	Slices     []Slice           // from From
 	Lost       []Lost            // by when they ended; at most 10000 of each End
 	Unlisted   int64             // how many lost ones are not in Lost for that limit
-	// Stalls are the generator's own. A stall voids the connections that it touched and can have lost: those that timed out, and
-	// those whose request was not sent before it. One of a second or more voids each that it touched, unless it was OK. Arrivals
+	// Stalls are the generator's own. A stall voids the connections that it touched and can have lost: those whose request was not sent
+	// before it, and those that timed out where stalls took more than a tenth of the Timeout. Those timed out else, however busy the
+	// machine is: a server that never replies is not excused. One of a second or more voids each that it touched, unless it was OK. Arrivals
 	// that fall into a stall are void, so that they do not come all at once after it.
 	Stalls     []Stall // the first 1000
 	Stalled    time.Duration
