@@ -190,6 +190,20 @@ func TestCells(t *testing.T) {
 				o.Cycles[0].Resets = []trace.Event{stray, o.Cycles[0].Resets[0]}
 				o.Load.Lost[0].Ended += time.Second
 			}},
+		"a segment in flight is answered before the abort is told of": {mode: sysctl, events: []trace.Event{killed}, want: result.Fail, why: aborted.name,
+			change: func(o *Outcome, _ *Terms) {
+				stray := o.Cycles[0].Resets[0]
+				stray.Time, stray.State, stray.Answer, stray.Softirq = stray.Time.Add(-3*time.Microsecond), "LISTEN", true, true
+				o.Cycles[0].Resets = append(o.Cycles[0].Resets, stray)
+			}},
+		"two answers: the first is that of its socket": {mode: sysctl, events: []trace.Event{killed}, want: result.Fail, why: aborted.name,
+			change: func(o *Outcome, _ *Terms) {
+				stray := &o.Cycles[0].Resets[0]
+				stray.State, stray.Answer, stray.Softirq = "", true, true
+				own := *stray
+				own.State, own.Time = "FIN_WAIT2", own.Time.Add(-time.Millisecond)
+				o.Cycles[0].Resets = append(o.Cycles[0].Resets, own)
+			}},
 		"a reset of its ports before it began": {mode: sysctl, events: []trace.Event{queued}, want: result.Fail, why: inQueue.name,
 			change: func(o *Outcome, _ *Terms) {
 				earlier := o.Cycles[0].Resets[0]

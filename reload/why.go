@@ -139,8 +139,9 @@ func (l *loss) explain(o *Outcome, traced bool) {
 	}
 }
 
-// reset is the event of the server's reset that ended a connection: the first between the same two ends in its time. What the client
-// had in flight by then may have been answered with another, which says of no socket or of a listener what is true of neither.
+// reset is the event of the server's reset that ended a connection: between the same two ends, in its time. Of several it is the one
+// that answers no segment, and then the first: what the client had in flight when its connection was aborted may have been answered
+// by nobody's socket or a listener's, microseconds before the kernel tells of the abort.
 func (c *Cycle) reset(l load.Lost, offset time.Duration) *trace.Event {
 	const (
 		apart = 2 * time.Second       // the client may have been kept from looking
@@ -153,7 +154,7 @@ func (c *Cycle) reset(l load.Lost, offset time.Duration) *trace.Event {
 		if e.Src != l.Remote || e.Dst != l.Local || ended.Sub(e.Time).Abs() >= apart || began.Sub(e.Time) > off {
 			continue
 		}
-		if first == nil || e.Time.Before(first.Time) {
+		if first == nil || first.Answer && !e.Answer || first.Answer == e.Answer && e.Time.Before(first.Time) {
 			first = e
 		}
 	}
