@@ -136,6 +136,54 @@ func TestLostFrames(t *testing.T) {
 	}
 }
 
+// TestReadCapture: what is counted of a connection's segments, each by itself.
+func TestReadCapture(t *testing.T) {
+	type sent = func(time.Time) capture.Packet
+	client := func(flags capture.Flags, seq, ack uint32, data string) sent {
+		return func(at time.Time) capture.Packet { return packet(t, at, peers[0], server, flags, seq, ack, data) }
+	}
+	from := func(flags capture.Flags, seq uint32, data string) sent {
+		return func(at time.Time) capture.Packet { return packet(t, at, server, peers[0], flags, seq, 1001, data) }
+	}
+	const push = capture.PSH | capture.ACK
+	says, more, answer := client(push, 1001, 2001, "x"), client(push, 1002, 2002, "y"), from(push, 2001, "z")
+	syn, synack := client(capture.SYN, 1000, 0, ""), from(capture.SYN|capture.ACK, 2000, "")
+	for _, tt := range []struct {
+		name              string
+		more              []sent
+		answered, replied bool
+		syns, synacks     int
+		rule              int // segments that the rule could have dropped by the 5th millisecond
+	}{
+		{"nothing more", nil, false, false, 0, 0, 1},
+		{"the client speaks", []sent{says}, false, false, 0, 0, 2},
+		{"and is acknowledged", []sent{says, from(capture.ACK, 2001, "")}, false, false, 0, 0, 2},
+		{"and is answered", []sent{says, answer}, true, false, 0, 0, 2},
+		{"and acknowledges that", []sent{says, answer, client(capture.ACK, 1002, 2002, "")}, true, false, 0, 0, 3},
+		{"and speaks again", []sent{says, answer, more}, true, true, 0, 0, 3},
+		{"a SYN again", []sent{syn}, false, false, 1, 0, 1},
+		{"a SYN+ACK again, and again", []sent{synack, synack}, false, false, 0, 2, 1},
+		{"too late for the rule", []sent{says, answer, more, client(push, 1003, 2002, "late")}, true, true, 0, 0, 3},
+	} {
+		o := &verdict.Observation{Rule: &verdict.Rule{At: 0.005}}
+		(&Record{Start: time.Unix(100, 0)}).ReadCapture(&capture.Recording{Packets: handshake(t, peers[0], tt.more...)}, o)
+		w := o.Wire
+		if w.Answered[peers[0]] != tt.answered || w.Replied[peers[0]] != tt.replied || w.SYNsAgain != tt.syns || w.SYNACKsAgain != tt.synacks || o.Rule.Sent != tt.rule {
+			t.Errorf("%s: %+v, and %d for the rule", tt.name, w, o.Rule.Sent)
+		}
+	}
+}
+
+// TestRuleAt: the rule was in from the beginning of a span to its end, or to this day.
+func TestRuleAt(t *testing.T) {
+	r := &Record{Rule: []Span{{From: 1, Until: 2}, {From: 3}}}
+	for at, want := range map[float64]bool{0.5: false, 1: true, 1.5: true, 2: false, 2.5: false, 3: true, 100: true} {
+		if r.ruleAt(at) != want {
+			t.Errorf("at %g: %t", at, !want)
+		}
+	}
+}
+
 // TestStreamLoss: the flavour of a connection's first reset tells where it was lost, and another one tells nothing.
 func TestStreamLoss(t *testing.T) {
 	const bare = capture.RST

@@ -109,11 +109,14 @@ func TestExplainEach(t *testing.T) {
 			Time: start.Add(time.Duration(ms) * time.Millisecond), Kind: trace.ResetSent, Src: server, Dst: peers[0], State: "CLOSE", Reason: reason,
 		}
 	}
+	another, elsewhere := event(0, "OTHER"), event(0, "ELSE")
+	another.Dst, elsewhere.Src = peers[1], netip.AddrPortFrom(server.Addr(), 81)
 	for _, tt := range []struct {
 		name   string
 		events []trace.Event
 		want   [2]string // the reasons of the resets
 	}{
+		{"of another client, and of another server", []trace.Event{another, elsewhere}, [2]string{}},
 		{"each has one", []trace.Event{event(0, "FIRST"), event(20, "SECOND")}, [2]string{"FIRST", "SECOND"}},
 		{"one for both", []trace.Event{event(0, "FIRST")}, [2]string{"FIRST", ""}},
 		{"none", nil, [2]string{}},

@@ -255,8 +255,19 @@ func (r *runner) playAt(at *place, c lab.Case, repeat int) played {
 
 // confirm plays a cell that was a FAIL again, alone, and notes what it came to. It tells whether the run was cancelled
 // meanwhile.
+//
+// What is void has neither confirmed it nor come out otherwise: then it is played once more. The FAIL still takes two plays that
+// were not held up, and no third is played after one that says something.
 func (r *runner) confirm(ctx context.Context, p *played) (cut bool) {
 	again, cut := r.playAgain(ctx, p)
+	if !cut && again.IsVoid() {
+		if _, ok := r.again.take(); ok {
+			void := again.Verdict.Reason
+			if again, cut = r.playAgain(ctx, p); !cut {
+				again.Verdict.Reason += "; before that it was void: " + void
+			}
+		}
+	}
 	if cut {
 		return true
 	}

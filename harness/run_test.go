@@ -264,7 +264,10 @@ func TestMeasuredAgain(t *testing.T) {
 		{name: "late twice", plays: "llr", want: result.Error, void: result.Error, count: 2, reason: "too slow for this case: the cell's thread did not run for"},
 		{name: "late, then a FAIL", plays: "lw", want: result.Fail, void: result.Error, confirmed: result.Fail, count: 3},
 		{name: "late, then a FAIL that does not come again", plays: "lwr", want: result.Error, void: result.Error, confirmed: result.Pass, count: 3, reason: "not confirmed"},
-		{name: "a FAIL, then late", plays: "wl", want: result.Error, confirmed: result.Error, count: 2, reason: "not confirmed"},
+		{name: "a FAIL, then late twice", plays: "wl", want: result.Error, confirmed: result.Error, count: 3, reason: "not confirmed"},
+		{name: "a FAIL, then late, then a FAIL", plays: "wlw", want: result.Fail, confirmed: result.Fail, count: 3},
+		{name: "a FAIL, then late, then right", plays: "wlr", want: result.Error, confirmed: result.Pass, count: 3, reason: "before that it was void: too slow for this case"},
+		{name: "a FAIL, then right", plays: "wrw", want: result.Error, confirmed: result.Pass, count: 2, reason: "not confirmed"},
 		{name: "late, and each cell is played once", plays: "lr", noConfirm: true, want: result.Error, count: 1, reason: "too slow for this case"},
 		{name: "late once on a slow machine", plays: "lr", slow: true, want: result.Pass, void: result.Skip, count: 2},
 		{name: "late twice on a slow machine", plays: "llr", slow: true, want: result.Skip, void: result.Skip, count: 2, reason: "too slow for this case"},
@@ -307,6 +310,18 @@ func TestMeasuredAgain(t *testing.T) {
 	}
 	if again != harness.FewReplays || left != 2 {
 		t.Errorf("%d were measured again, and %d were not", again, left)
+	}
+	// A FAIL whose confirmation is void is played once more as long as there are any left.
+	s, count := lateScenario(t, strings.Repeat("wll", harness.FewReplays)+"wlwl")
+	for _, c := range run(t, harness.Options{
+		Scenarios: []lab.Scenario{s}, Families: lab.Families()[:1], Modes: modes(t, "off"), Repeat: harness.FewReplays + 2, Parallel: 1,
+	}) {
+		if c.Status != result.Error || c.Confirmed == nil || c.Confirmed.Status != result.Error {
+			t.Errorf("%s: %s: %s", c.ID(), c.Status, c.Reason)
+		}
+	}
+	if want := int32(3*harness.FewReplays + 2*2); count() != want {
+		t.Errorf("%d plays, want %d", count(), want)
 	}
 }
 

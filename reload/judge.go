@@ -235,13 +235,20 @@ func (j *judge) explain(r *result.Reload, m Mode) {
 // verdict says what migration is worth to the server, in a sentence, and how many more cycles of each mode it takes to tell.
 func (j *judge) verdict(m Mode) (said string, more int) {
 	changed := slices.ContainsFunc(j.Cycles, Cycle.changed)
-	closed := slices.ContainsFunc(j.Cycles, Cycle.closed)
+	of := map[result.Whose]bool{}
+	for _, l := range j.lost {
+		of[l.whose] = true
+	}
+	// One that is shut down and listens again is the same listener to who looks now and then. The trace knows better.
+	closed := slices.ContainsFunc(j.Cycles, Cycle.closed) || of[result.OfKernel] || of[result.OfRace]
 	switch {
 	case len(j.played(m.Name)) == 0:
 		return "", 0
+	case !closed && of[result.OfNobody]:
+		return "migration can hardly help: no listener was seen to close", 0
 	case !closed && j.totalLost() > 0:
 		return "migration does not help: no listener was closed, so that what is lost is the application's", 0
-	case !changed:
+	case !changed && !closed:
 		return "the listeners did not change: nothing to lose by closing", 0
 	case !closed:
 		return "migration does not apply: the listeners were kept or passed on, and none was closed", 0
@@ -278,10 +285,12 @@ func (j *judge) decide(c *result.Cell, m Mode, err error) {
 	case m.Program && c.Program.SYN*2 < uint64(r.Connections):
 		c.Status = result.Skip
 		c.Reason = fmt.Sprintf("the program saw %d of %d connections arrive: its group is not the one that they reach", c.Program.SYN, r.Connections)
-	case r.Connections == 0:
-		c.Status, c.Reason = result.Error, "every connection was void: the load generator did not get to run"
 	case j.Unending != "":
 		c.Status, c.Reason = result.Fail, j.Unending
+	case r.Connections == 0 && r.Void == 0:
+		c.Status, c.Reason = result.Error, "no connection came to its end in a cycle: all wait for replies, or there are too few"
+	case r.Connections == 0:
+		c.Status, c.Reason = result.Error, "every connection was void: the load generator did not get to run"
 	default:
 		j.weigh(c, m)
 	}

@@ -153,15 +153,17 @@ func TestVerdict(t *testing.T) {
 		lost            []trace.Event
 		want            string
 	}{
-		"unchanged":             {modes[1], false, false, nil, "the listeners did not change"},
-		"passed on":             {modes[1], true, false, nil, kept},
-		"passed on, in off":     {modes[0], true, false, nil, kept},
-		"passed on, and lossy":  {modes[1], true, false, []trace.Event{killed}, "no listener was closed, so that what is lost is the application's"},
-		"closed, and lossy":     {modes[1], true, true, []trace.Event{killed}, "cannot tell"},
-		"closed, in off":        {modes[0], true, true, []trace.Event{killed}, ""},
-		"closed, nothing lost":  {modes[1], true, true, nil, "cannot tell"},
-		"unchanged, and lossy":  {modes[1], false, false, []trace.Event{killed}, "no listener was closed"},
-		"a mode of no cycle is": {modes[2], true, true, nil, ""},
+		"unchanged":                        {modes[1], false, false, nil, "the listeners did not change"},
+		"passed on":                        {modes[1], true, false, nil, kept},
+		"passed on, in off":                {modes[0], true, false, nil, kept},
+		"passed on, and lossy":             {modes[1], true, false, []trace.Event{killed}, "no listener was closed, so that what is lost is the application's"},
+		"closed, and lossy":                {modes[1], true, true, []trace.Event{killed}, "cannot tell"},
+		"closed, in off":                   {modes[0], true, true, []trace.Event{killed}, ""},
+		"closed, nothing lost":             {modes[1], true, true, nil, "cannot tell"},
+		"unchanged, and lossy":             {modes[1], false, false, []trace.Event{killed}, "no listener was closed"},
+		"shut down, and listens again":     {modes[1], false, false, []trace.Event{queued}, "cannot tell"},
+		"a reset of which nothing is told": {modes[1], false, false, []trace.Event{{State: "CLOSE", Orphan: true, Softirq: true, Stack: &trace.Stack{}}}, "no listener was seen to close"},
+		"a mode of no cycle is":            {modes[2], true, true, nil, ""},
 	} {
 		played := tt.mode
 		if tt.mode.Name == "bpf" {
@@ -203,6 +205,32 @@ func TestFailures(t *testing.T) {
 		}
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+	}
+}
+
+// TestNothingEnded: where no connection came to its end, that is said, and that the load did not run is said of void ones alone.
+func TestNothingEnded(t *testing.T) {
+	for name, tt := range map[string]struct {
+		counts load.Counts
+		want   string
+	}{
+		"all wait": {load.Counts{}, "no connection came to its end"},
+		"all void": {load.Counts{load.Void: 3}, "the load generator did not get to run"},
+	} {
+		o := outcome(modes[1])
+		o.Load.Intervals[1].Counts = tt.counts
+		if c := o.Cells(&Config{Modes: modes[1:2]}, Terms{}, nil)[0]; c.Status != result.Error || !strings.Contains(c.Reason, tt.want) {
+			t.Errorf("%s: %s: %s", name, c.Status, c.Reason)
+		}
+	}
+}
+
+// TestNotMigrations: what migration is not there for is never the kernel's part of a loss.
+func TestNotMigrations(t *testing.T) {
+	for _, k := range []kind{nobody, overflow, aborted, closed, wrong} {
+		if k.whose != result.OfApplication {
+			t.Errorf("%q is of the %s", k.name, k.whose)
 		}
 	}
 }

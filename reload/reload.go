@@ -384,6 +384,10 @@ func (r *run) warmUp(ctx context.Context) error {
 			return err
 		}
 	}
+	// One that hangs would count in a cycle when its time is over.
+	if err := r.catchUp(ctx); err != nil {
+		return err
+	}
 	report := r.engine.Snapshot()
 	if report.Counts.Lost() > 0 {
 		return &ServerError{
@@ -501,7 +505,7 @@ func (r *run) cycle(ctx context.Context, mode Mode) (err error) {
 }
 
 // catchUp waits until the load has noticed all that became of its connections up to now: on a busy machine it may do so late, and
-// would count a loss in the mode that comes next. A connection that hangs comes to its end meanwhile.
+// would count a loss in the mode that comes next. So would a connection that hangs: it comes to its end meanwhile.
 func (r *run) catchUp(ctx context.Context) error {
 	now := load.Now()
 	for deadline := time.Now().Add(r.Load.Timeout + time.Second); r.engine.Seen() < now && time.Now().Before(deadline); {

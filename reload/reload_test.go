@@ -3,6 +3,7 @@ package reload
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"runtime/debug"
 	"slices"
@@ -100,6 +101,7 @@ func TestKindOf(t *testing.T) {
 		"another stack in a softirq":  {trace.Event{State: "CLOSE", Orphan: true, Softirq: true, Stack: &trace.Stack{"tcp_write_timeout", "tcp_write_timer"}}, untold},
 		"the stack of a close":        {trace.Event{State: "CLOSE", Orphan: true, Softirq: true, Stack: &trace.Stack{"inet_child_forget", "inet_csk_listen_stop", "tcp_close"}}, inQueue},
 		"the next one closes, too":    {trace.Event{State: "CLOSE", Orphan: true, Stack: &trace.Stack{"inet_child_forget", "inet_csk_reqsk_queue_add", "inet_csk_listen_stop"}}, raceA},
+		"tcp_abort_on_overflow":       {trace.Event{State: "LISTEN", Answer: true, Softirq: true, Reason: "INVALID_SYN"}, overflow},
 		"close with unread data":      {trace.Event{State: "CLOSE", Reason: "TCP_ABORT_ON_CLOSE"}, aborted},
 		"SO_LINGER of 0":              {trace.Event{State: "CLOSE", Reason: "TCP_STATE"}, aborted},
 		"data after the close":        {trace.Event{State: "FIN_WAIT2", Orphan: true, Answer: true, Softirq: true, Reason: "TCP_ABORT_ON_DATA"}, aborted},
@@ -181,6 +183,39 @@ func TestCells(t *testing.T) {
 			change: func(o *Outcome, t *Terms) { t.Untraced, o.Cycles[0].Resets = "no", nil }},
 		"another's reset": {mode: sysctl, events: []trace.Event{queued}, want: result.Fail, why: untold.name,
 			change: func(o *Outcome, _ *Terms) { o.Cycles[0].Resets[0].Dst = server }},
+		"a segment in flight is answered, too": {mode: sysctl, events: []trace.Event{killed}, want: result.Fail, why: aborted.name,
+			change: func(o *Outcome, _ *Terms) { // and the client looks late
+				stray := o.Cycles[0].Resets[0]
+				stray.Time, stray.State, stray.Answer, stray.Softirq, stray.PID = stray.Time.Add(time.Millisecond), "", true, true, 0
+				o.Cycles[0].Resets = []trace.Event{stray, o.Cycles[0].Resets[0]}
+				o.Load.Lost[0].Ended += time.Second
+			}},
+		"a segment in flight is answered before the abort is told of": {mode: sysctl, events: []trace.Event{killed}, want: result.Fail, why: aborted.name,
+			change: func(o *Outcome, _ *Terms) {
+				stray := o.Cycles[0].Resets[0]
+				stray.Time, stray.State, stray.Answer, stray.Softirq = stray.Time.Add(-3*time.Microsecond), "LISTEN", true, true
+				o.Cycles[0].Resets = append(o.Cycles[0].Resets, stray)
+			}},
+		"two answers: the first is that of its socket": {mode: sysctl, events: []trace.Event{killed}, want: result.Fail, why: aborted.name,
+			change: func(o *Outcome, _ *Terms) {
+				stray := &o.Cycles[0].Resets[0]
+				stray.State, stray.Answer, stray.Softirq = "", true, true
+				own := *stray
+				own.State, own.Time = "FIN_WAIT2", own.Time.Add(-time.Millisecond)
+				o.Cycles[0].Resets = append(o.Cycles[0].Resets, own)
+			}},
+		"a reset of its ports before it began": {mode: sysctl, events: []trace.Event{queued}, want: result.Fail, why: inQueue.name,
+			change: func(o *Outcome, _ *Terms) {
+				earlier := o.Cycles[0].Resets[0]
+				earlier.Time, earlier.State = earlier.Time.Add(-time.Second), ""
+				o.Cycles[0].Resets = append(o.Cycles[0].Resets, earlier)
+				o.Load.Lost[0].Began = o.Load.Lost[0].Ended - 500*time.Millisecond
+			}},
+		"refused": {mode: sysctl, events: []trace.Event{queued}, want: result.Fail, why: nobody.name,
+			change: func(o *Outcome, _ *Terms) { o.Load.Lost[0].End = load.Refused }},
+		"reloads that do not end, and nothing else does": {mode: sysctl, want: result.Fail, change: func(o *Outcome, _ *Terms) {
+			o.Unending, o.Load.Intervals[1].Counts = "it stays", load.Counts{}
+		}},
 		"a reset of long ago": {mode: sysctl, events: []trace.Event{queued}, want: result.Fail, why: untold.name,
 			change: func(o *Outcome, _ *Terms) { o.Cycles[0].Resets[0].Time = time.Unix(0, 0) }},
 		"it has sent something": {mode: sysctl, events: []trace.Event{queued}, want: result.Fail, why: aborted.name,
@@ -239,6 +274,37 @@ func TestWarmUpVoid(t *testing.T) {
 	}
 }
 
+// TestWarmUpHangs: a connection that hangs without any reload is no loss of the first one.
+func TestWarmUpHangs(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for i := 0; ; i++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if i == 1 {
+				defer c.Close()
+				continue
+			}
+			_, _ = c.Write([]byte("x"))
+			_ = c.Close()
+		}
+	}()
+	r := &run{losing: map[ends]bool{}, Config: Config{WarmUp: 10 * time.Millisecond, Ready: 10 * time.Second, Load: load.Config{
+		To: l.Addr().(*net.TCPAddr).AddrPort(), Clients: 2, Timeout: 500 * time.Millisecond, Pause: time.Minute, Stall: time.Minute,
+		Request: load.Request{Expect: []byte("x")},
+	}}}
+	err = r.underLoad(t.Context())
+	if !errors.As(err, new(*ServerError)) || !strings.Contains(err.Error(), "without any reload, 1 of ") {
+		t.Error(err)
+	}
+}
+
 // TestLittleGarbage: during a load of plain TCP little garbage lies, and afterwards as much as before.
 func TestLittleGarbage(t *testing.T) {
 	now := func() int {
@@ -258,21 +324,27 @@ func TestLittleGarbage(t *testing.T) {
 // TestStay: a listener of before that only old processes hold, beside newer ones, three reloads in a row.
 func TestStay(t *testing.T) {
 	for name, tt := range map[string]struct {
-		now  []holder
-		want bool
+		before, now []holder
+		want        bool
 	}{
-		"the old one stays":          {[]holder{{1, 10}, {2, 20}}, true},
-		"it has gone":                {[]holder{{2, 20}}, false},
-		"a new process has it":       {[]holder{{1, 10}, {2, 10}, {2, 20}}, false},
-		"nothing newer: it was kept": {[]holder{{1, 10}}, false},
+		"the old one stays":          {[]holder{{1, 10}}, []holder{{1, 10}, {2, 20}}, true},
+		"it has gone":                {[]holder{{1, 10}}, []holder{{2, 20}}, false},
+		"a new process has it":       {[]holder{{1, 10}}, []holder{{1, 10}, {2, 10}, {2, 20}}, false},
+		"nothing newer: it was kept": {[]holder{{1, 10}}, []holder{{1, 10}}, false},
+		"one of two is replaced":     {[]holder{{1, 10}, {1, 11}}, []holder{{1, 10}, {1, 20}}, false},
 	} {
 		r := &run{stuck: map[uint32]int{}, out: Outcome{Names: map[int]string{1: "old"}}}
-		before := &holding{inodes: []uint32{10}, holders: []holder{{1, 10}}}
-		now := &holding{holders: tt.now}
-		for _, h := range tt.now {
-			now.inodes = append(now.inodes, h.inode)
+		holding := func(all []holder) *holding {
+			h := &holding{holders: all}
+			for _, one := range all {
+				if !slices.Contains(h.inodes, one.inode) {
+					h.inodes = append(h.inodes, one.inode)
+				}
+			}
+			return h
 		}
-		r.now = now
+		before := holding(tt.before)
+		r.now = holding(tt.now)
 		for i := range 3 {
 			if r.out.Unending != "" {
 				t.Errorf("%s: after %d reloads it is %q", name, i, r.out.Unending)

@@ -326,8 +326,8 @@ func (r *run) note(h *holding) {
 	}
 }
 
-// stay counts the listeners of before that only processes of before hold, though newer ones are there: three times in a row, and
-// the reloads do not end.
+// stay counts the listeners of before that only processes of before hold, though newer ones are there and there are more than before:
+// three times in a row, and the reloads do not end. A server may well replace some of its listeners and keep the others.
 func (w *reloading) stay() {
 	const enough = 3
 	old := w.before.pids()
@@ -339,7 +339,7 @@ func (w *reloading) stay() {
 			}
 		}
 		fresh := slices.ContainsFunc(holders, func(pid int) bool { return !slices.Contains(old, pid) })
-		if len(holders) == 0 || fresh || len(w.now.newer(w.before)) == 0 {
+		if len(holders) == 0 || fresh || len(w.now.inodes) <= len(w.before.inodes) {
 			delete(w.stuck, inode)
 			continue
 		}

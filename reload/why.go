@@ -28,7 +28,9 @@ type kind struct {
 var (
 	inQueue     = kind{"in the accept queue of a listener that closed", result.OfKernel}
 	inHandshake = kind{"in the handshake, for a listener that had closed", result.OfKernel}
-	nobody      = kind{"refused: nobody listened", result.OfKernel}
+	nobody      = kind{"refused: nobody listened", result.OfApplication}
+	// tcp_check_req, where net.ipv4.tcp_abort_on_overflow is 1: no listener need have closed for that.
+	overflow = kind{"in the handshake: the accept queue was full, and tcp_abort_on_overflow is set", result.OfApplication}
 	// The listener that was picked for it closed before it was there (inet_csk_complete_hashdance). Counted as a failed migration.
 	raceA = kind{"race A: the listener that was picked closed as well", result.OfRace}
 	// The last ACK was being handled, with its own listener, when that closed (inet_csk_reqsk_queue_add, inet_child_forget): nobody
@@ -138,27 +140,33 @@ func (l *loss) explain(o *Outcome, traced bool) {
 	}
 }
 
-// reset is the event of the server's reset that ended a connection: between the same two ends, and the nearest in time.
+// reset is the event of the server's reset that ended a connection: between the same two ends, in its time. Of several it is the one
+// that answers no segment, and then the first: what the client had in flight when its connection was aborted may have been answered
+// by nobody's socket or a listener's, microseconds before the kernel tells of the abort.
 func (c *Cycle) reset(l load.Lost, offset time.Duration) *trace.Event {
-	const apart = 2 * time.Second // the client may have been kept from looking
-	var best *trace.Event
-	ended := time.Unix(0, int64(l.Ended+offset))
-	nearest := time.Duration(apart)
+	const (
+		apart = 2 * time.Second       // the client may have been kept from looking
+		off   = 10 * time.Millisecond // by which the clocks may differ
+	)
+	var first *trace.Event
+	began, ended := time.Unix(0, int64(l.Began+offset)), time.Unix(0, int64(l.Ended+offset))
 	for i := range c.Resets {
 		e := &c.Resets[i]
-		if e.Src != l.Remote || e.Dst != l.Local {
+		if e.Src != l.Remote || e.Dst != l.Local || ended.Sub(e.Time).Abs() >= apart || began.Sub(e.Time) > off {
 			continue
 		}
-		if d := ended.Sub(e.Time).Abs(); d < nearest {
-			best, nearest = e, d
+		if first == nil || first.Answer && !e.Answer || first.Answer == e.Answer && e.Time.Before(first.Time) {
+			first = e
 		}
 	}
-	return best
+	return first
 }
 
 // kindOf tells why the kernel sent a reset. The reasons are those of include/net/rstreason.h.
 func kindOf(e *trace.Event) kind {
 	switch {
+	case e.State == "LISTEN" && e.Reason == "INVALID_SYN":
+		return overflow
 	case e.State == "" || e.State == "LISTEN":
 		return inHandshake // it answers a segment that no connection was left for
 	case e.Answer:

@@ -93,7 +93,7 @@ type Whose string
 const (
 	OfKernel      Whose = "kernel"      // what migration is there for
 	OfRace        Whose = "race"        // the kernel's, which migration cannot keep from happening
-	OfApplication Whose = "application" // the server had accepted it
+	OfApplication Whose = "application" // the server had accepted it, or was in no position to
 	OfNobody      Whose = "unknown"
 )
 

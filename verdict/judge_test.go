@@ -598,3 +598,62 @@ func TestFault(t *testing.T) {
 		}
 	}
 }
+
+// TestUnasked: what the case does not say decides nothing.
+func TestUnasked(t *testing.T) {
+	for name, tt := range map[string]struct {
+		lives  bool
+		change func(*Expectation, *Observation)
+		want   result.Status
+		reason string
+	}{
+		"lives without migration": {true, func(e *Expectation, o *Observation) {
+			e.Migrations, e.Counted[result.MigrateSuccess], o.Counters[result.MigrateSuccess] = 0, 0, 0
+		}, result.Pass, "without migration"},
+		"lives without migration, and does not": {true, func(e *Expectation, o *Observation) {
+			e.Migrations, e.Counted[result.MigrateSuccess] = 0, 0
+			*o = *observed(false)
+			o.SysctlTaken = true
+		}, result.Fail, "accepted: want 2, got 0"},
+		"lost, and counted as migrated": {false, func(e *Expectation, o *Observation) {
+			delete(e.Counted, result.MigrateSuccess)
+			o.Counters[result.MigrateSuccess] = 1
+		}, result.Fail, "the kernel miscounts: survivors, and TCPMigrateReqSuccess: want 0, got 1"},
+		"a program that is not to be asked, and migrations that fail without it": {false, func(e *Expectation, o *Observation) {
+			o.Program, e.Counted[result.MigrateFailure], o.Counters[result.MigrateFailure] = &result.Program{SYN: 2}, 1, 2
+		}, result.Pass, ""},
+		"slow, and nothing is left": {true, func(_ *Expectation, o *Observation) {
+			o.PostCheck, o.Wire.SYNACKsAgain, o.Accepted = &PostCheck{}, 2, nil
+		}, result.Error, "too slow for this case"},
+		"a trace of the whole host, and an event that may be another's": {false, func(_ *Expectation, o *Observation) {
+			o.Trace = &Trace{Trace: result.Trace{HostWide: true}, Sure: map[int]bool{6: true}}
+			o.Wire.Resets[0].Owner, o.Wire.Resets[1].Owner = result.SurvivingListener, result.NoSocket
+		}, result.Pass, ""},
+		"a trace of the whole host, and an event that is not there": {false, func(_ *Expectation, o *Observation) {
+			o.Trace = &Trace{Trace: result.Trace{HostWide: true}, Sure: map[int]bool{6: true, 7: true}}
+			o.Wire.Resets[0].Owner = result.SurvivingListener
+		}, result.Pass, ""},
+		"a trace of the whole host, and no event at all": {false, func(_ *Expectation, o *Observation) {
+			o.Trace = &Trace{Trace: result.Trace{HostWide: true}}
+		}, result.Pass, ""},
+		"a trace of the whole host, and an event that is surely the cell's": {false, func(_ *Expectation, o *Observation) {
+			o.Trace = &Trace{Trace: result.Trace{HostWide: true}, Sure: map[int]bool{6: true, 7: true}}
+			o.Wire.Resets[0].Owner, o.Wire.Resets[1].Owner = result.SurvivingListener, result.NoSocket
+		}, result.Fail, "resets are of: want 2 surviving listener, got 1 no socket, 1 surviving listener"},
+	} {
+		e, o := expect(tt.lives), observed(tt.lives)
+		tt.change(&e, o)
+		if v := Judge(e, o, nil, false); v.Status != tt.want || !strings.Contains(v.Reason, tt.reason) {
+			t.Errorf("%s: %s: %s", name, v.Status, v.Reason)
+		}
+	}
+}
+
+// TestOrAll: of what is odd the first three are named, and the others counted.
+func TestOrAll(t *testing.T) {
+	for want, n := range map[string]int{"all": 0, "a; b; c": 3, "a; b; c; and 2 more": 5} {
+		if got := orAll([]string{"a", "b", "c", "d", "e"}[:n]); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+}

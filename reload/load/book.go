@@ -17,6 +17,8 @@ const (
 	maxSlices = 8192    // then pairs of them are merged
 	maxStalls = 1000
 	longStall = time.Second // see Report.Stalls
+	fewStalls = 256         // the last ones, for stalledSince: 12.8 s or more
+	patient   = 10          // of the time that a reply may take one such part may be stalls
 	chunk     = 512         // entries that are settled while the engine waits: some 20 µs
 )
 
@@ -45,7 +47,8 @@ type book struct {
 	current    int           // the interval of that
 	replyAt    time.Duration // the last right reply that was settled
 
-	stall               time.Duration // what is one
+	stall, timeout      time.Duration // what is one, and Config.Timeout
+	last                []Stall       // the last fewStalls
 	beatAt              time.Duration
 	lastStall, lastLong Stall
 
@@ -61,7 +64,7 @@ type book struct {
 func newBook(c *Config) *book {
 	now := clock.now()
 	b := &book{
-		ring: make([]entry, ringSize), stall: c.Stall, beatAt: now, settled: now, replyAt: now, lastReply: now,
+		ring: make([]entry, ringSize), stall: c.Stall, beatAt: now, timeout: c.Timeout, settled: now, replyAt: now, lastReply: now,
 		most: microseconds(max(2*c.Timeout, time.Minute)),
 	}
 	b.sliceTime = b.histogram()
@@ -91,6 +94,10 @@ func (b *book) beat(now time.Duration) {
 		b.r.Stalls = append(b.r.Stalls, gap)
 	}
 	b.lastStall = gap
+	if len(b.last) == fewStalls {
+		b.last = append(b.last[:0], b.last[1:]...)
+	}
+	b.last = append(b.last, gap)
 	if now-gap.From >= longStall {
 		b.lastLong = gap
 	}
@@ -99,13 +106,26 @@ func (b *book) beat(now time.Duration) {
 // touched tells whether there was a stall since a time.
 func (b *book) touched(since time.Duration) bool { return b.lastStall.To > since }
 
-// judge is the end of a connection that began at some time: void, if a stall can have been the reason. Late is one whose request
-// had not been sent when there was a stall.
-func (b *book) judge(end End, began time.Duration, late bool) End {
-	if end.Lost() && (b.lastLong.To > began || b.touched(began) && (late || end == Timeout)) {
-		return Void
+// stalledSince is how long the generator has not run since a time.
+func (b *book) stalledSince(at time.Duration) (sum time.Duration) {
+	for _, s := range b.last {
+		sum += max(s.To-max(s.From, at), 0)
 	}
-	return end
+	return sum
+}
+
+// judge is the end of a connection that began at some time: void, if a stall can have been the reason. Late is one whose request
+// had not been sent when there was a stall. A reply is not missed for short stalls, as what came in one is read before the time is
+// looked at; but a machine that keeps the generator from running for a good part of the time does so to the server.
+func (b *book) judge(end End, began time.Duration, late bool) End {
+	switch {
+	case !end.Lost():
+		return end
+	case b.lastLong.To > began, b.touched(began) && late, end == Timeout && b.stalledSince(began) > b.timeout/patient:
+		return Void
+	default:
+		return end
+	}
 }
 
 // add writes an entry down, which is not before the last.

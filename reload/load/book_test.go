@@ -118,9 +118,11 @@ func TestJudge(t *testing.T) {
 		{"a reset", Stall{100 * ms, 200 * ms}, 0, false, ResetBefore, ResetBefore},
 		{"refused", Stall{100 * ms, 200 * ms}, 0, false, Refused, Refused},
 		{"a reset of what was sent late", Stall{100 * ms, 200 * ms}, 0, true, ResetBefore, Void},
-		{"timed out", Stall{100 * ms, 200 * ms}, 0, false, Timeout, Void},
-		{"timed out, and began in it", Stall{100 * ms, 200 * ms}, 150 * ms, false, Timeout, Void},
-		{"timed out, and began after it", Stall{100 * ms, 200 * ms}, 200 * ms, false, Timeout, Timeout},
+		{"timed out", Stall{100 * ms, 201 * ms}, 0, false, Timeout, Void},
+		{"timed out, and it was short", Stall{100 * ms, 200 * ms}, 0, false, Timeout, Timeout},
+		{"timed out, and began in it", Stall{100 * ms, 300 * ms}, 150 * ms, false, Timeout, Void},
+		{"timed out, and began near its end", Stall{100 * ms, 300 * ms}, 200 * ms, false, Timeout, Timeout},
+		{"timed out, and began after it", Stall{100 * ms, 300 * ms}, 300 * ms, false, Timeout, Timeout},
 		{"a second", Stall{100 * ms, 1100 * ms}, 0, false, ResetBefore, Void},
 		{"a second, and began after it", Stall{100 * ms, 1100 * ms}, 1100 * ms, true, ResetBefore, ResetBefore},
 		{"served", Stall{100 * ms, 1100 * ms}, 0, true, OK, OK},
@@ -128,12 +130,30 @@ func TestJudge(t *testing.T) {
 		b := testBook()
 		b.beat(test.stall.From)
 		if test.stall.From > b.stall {
-			b.r.Stalls, b.lastStall, b.lastLong = nil, Stall{}, Stall{}
+			b.r.Stalls, b.last, b.lastStall, b.lastLong = nil, nil, Stall{}, Stall{}
 		}
 		b.beat(test.stall.To)
 		if got := b.judge(test.end, test.began, test.late); got != test.wants {
 			t.Errorf("%s: %v, want %v", test.name, got, test.wants)
 		}
+	}
+}
+
+// TestStalledSince: stalls add up, and only the last are remembered.
+func TestStalledSince(t *testing.T) {
+	b := testBook()
+	for at := time.Duration(0); len(b.last) < fewStalls; at += 60 * ms {
+		b.beat(at)
+	}
+	end := b.beatAt
+	for _, test := range []struct{ since, want time.Duration }{{0, fewStalls * 60 * ms}, {end - 150*ms, 150 * ms}, {end, 0}} {
+		if got := b.stalledSince(test.since); got != test.want {
+			t.Errorf("since %v: %v, want %v", test.since, got, test.want)
+		}
+	}
+	b.beat(end + 60*ms)
+	if got := b.stalledSince(0); got != fewStalls*60*ms || len(b.last) != fewStalls {
+		t.Errorf("%v, of %d stalls", got, len(b.last))
 	}
 }
 

@@ -27,7 +27,7 @@ func (s *said) Write(b []byte) (int, error) {
 
 // command is a client that is a command.
 func (w *workers) command(began time.Duration) (ok bool) {
-	m := &meeting{Lost: Lost{asked: began}, sentAll: true}
+	m := &meeting{Lost: Lost{Began: began, asked: began}, sentAll: true}
 	ctx, cancel := context.WithTimeout(w.ctx, w.c.Timeout)
 	defer cancel()
 	run := w.c.Run

@@ -96,18 +96,18 @@ func (p Phase) String() string {
 
 // Lost is a connection that was lost.
 //
-// With Config.Command, only Ended, End, Interval and Detail are known.
+// With Config.Command, only Began, Ended, End, Interval and Detail are known.
 type Lost struct {
-	Ended    time.Duration  // CLOCK_MONOTONIC
-	Local    netip.AddrPort // the client's address; its port is 0 where it is not known: of TLS that did not get to connect
-	Remote   netip.AddrPort
-	End      End
-	Phase    Phase
-	Errno    unix.Errno // what the system said; 0 for EOF, Timeout and WrongReply
-	Received int64      // bytes that came, as TCP counts them. One of them proves that the server had accepted the connection
-	Replies  int        // whole ones, of Config.Requests
-	Interval int        // index in Report.Intervals
-	Detail   string     // the beginning of a wrong reply; what TLS or the command said
+	Began, Ended time.Duration  // CLOCK_MONOTONIC; with a rate, it began when it should have
+	Local        netip.AddrPort // the client's address; its port is 0 where it is not known: of TLS that did not get to connect
+	Remote       netip.AddrPort
+	End          End
+	Phase        Phase
+	Errno        unix.Errno // what the system said; 0 for EOF, Timeout and WrongReply
+	Received     int64      // bytes that came, as TCP counts them. One of them proves that the server had accepted the connection
+	Replies      int        // whole ones, of Config.Requests
+	Interval     int        // index in Report.Intervals
+	Detail       string     // the beginning of a wrong reply; what TLS or the command said
 
 	asked time.Duration // when its last request was due; of the first, when the connection was
 }

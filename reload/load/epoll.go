@@ -60,7 +60,7 @@ type epoll struct {
 	lists   [numLists]list
 	busy    int64        // how many are open
 	arrived int64        // of an open loop
-	looked  atomic.Int64 // when it last began to look at all that had come
+	looked  atomic.Int64 // see seen
 	events  [maxEvents]unix.EpollEvent
 	buffer  [bufferSize]byte
 }
@@ -134,12 +134,16 @@ func (e *epoll) round() error {
 		e.begin(now)
 	}
 	if errno == 0 && n < maxEvents {
+		if first := e.lists[waiting].first; first >= 0 {
+			began = min(began, e.conns[first].due-e.c.Timeout)
+		}
 		e.looked.Store(int64(began))
 	}
 	return nil
 }
 
-// seen is when it last looked at all connections: each open one is watched whenever it waits.
+// seen is when it last looked at all connections, or since when the one that waits longest for a reply does: what becomes of that is
+// not known.
 func (e *epoll) seen() time.Duration { return time.Duration(e.looked.Load()) }
 
 // now says that the engine runs.

@@ -99,6 +99,11 @@ func TestSeen(t *testing.T) {
 		}
 	}
 	soon("it looks", func() bool { return e.Seen() > 0 })
+	hanging := Now() // for ever, as far as the engine knows
+	time.Sleep(5 * tick)
+	if seen := e.Seen(); seen >= hanging {
+		t.Errorf("it has seen what becomes of connections that hang, %v before they end", seen-hanging)
+	}
 	func() {
 		e.b.mu.Lock() // what an engine that the machine holds up does: nothing
 		defer e.b.mu.Unlock()

@@ -196,8 +196,8 @@ func TestEnds(t *testing.T) {
 					if l.Remote != at || !strings.HasPrefix(l.Local.Addr().String(), "127.0.1.") || l.Local.Port() == 0 {
 						return fmt.Errorf("from %v to %v", l.Local, l.Remote)
 					}
-					if l.Ended < r.From || l.Ended > r.To {
-						return fmt.Errorf("at %v in a run from %v to %v", l.Ended, r.From, r.To)
+					if l.Began < r.From || l.Ended < l.Began || l.Ended > r.To {
+						return fmt.Errorf("from %v to %v in a run from %v to %v", l.Began, l.Ended, r.From, r.To)
 					}
 				}
 				if int64(len(r.Lost)) != r.Counts.Lost() {

@@ -104,8 +104,9 @@ type Report struct {
 	Slice      time.Duration     // the width of the slices
 	Slices     []Slice           // from From
 	Lost       []Lost            // by when they ended; at most MaxListed of each End: Counts has all
-	// Stalls are the generator's own. A stall voids the connections that it touched and can have lost: those that timed out, and
-	// those whose request was not sent before it. One of a second or more voids each that it touched, unless it was OK. Arrivals
+	// Stalls are the generator's own. A stall voids the connections that it touched and can have lost: those whose request was not sent
+	// before it, and those that timed out where stalls took more than a tenth of the Timeout. Those timed out else, however busy the
+	// machine is: a server that never replies is not excused. One of a second or more voids each that it touched, unless it was OK. Arrivals
 	// that fall into a stall are void, so that they do not come all at once after it.
 	Stalls     []Stall // the first 1000
 	Stalled    time.Duration
@@ -209,8 +210,9 @@ func (e *Engine) Counts() Counts { return e.b.sum() }
 // Lost are Report.Lost from an index on, so far, without their Interval.
 func (e *Engine) Lost(from int) []Lost { return e.b.lost(from) }
 
-// Seen is until when the engine has noticed what became of its connections: a loss of before that is in the report. Where the machine
-// holds the engine up it may lie well behind; with TLS and with commands it is when the oldest open connection began.
+// Seen is until when the engine has noticed what became of its connections: a loss of before that is in the report. It is no later than
+// when the connection that waits longest for a reply began to wait, or, with TLS and with commands, began; and where the machine holds
+// the engine up it may lie well behind.
 func (e *Engine) Seen() time.Duration { return e.p.seen() }
 
 // Stop begins no more connections, waits up to a limit for those that are open, and returns the report. It may be called again.

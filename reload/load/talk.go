@@ -185,7 +185,7 @@ func (e *epoll) end(i int32, end End, errno unix.Errno, detail string) {
 
 func (e *epoll) lost(c *conn, now time.Duration, end End, errno unix.Errno, detail string) Lost {
 	l := Lost{
-		Ended: now, Remote: e.c.To, End: end, Errno: errno, Phase: Receiving,
+		Began: c.began, Ended: now, Remote: e.c.To, End: end, Errno: errno, Phase: Receiving,
 		Received: c.got, Replies: int(c.replies), Detail: detail, asked: c.asked,
 	}
 	if !c.connected {

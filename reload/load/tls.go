@@ -26,7 +26,7 @@ func (c counted) Read(b []byte) (int, error) {
 
 // talk is one connection that speaks TLS.
 func (w *workers) talk(began time.Duration) (ok bool) {
-	m := &meeting{Lost: Lost{asked: began, Phase: Connecting}}
+	m := &meeting{Lost: Lost{Began: began, asked: began, Phase: Connecting}}
 	due := time.Now().Add(w.c.Timeout)
 	raw, err := w.dial(m, due)
 	if err != nil {
