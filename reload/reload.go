@@ -161,8 +161,9 @@ type run struct {
 	engine    *load.Engine
 	marks     int // how many intervals have begun
 	counting  *kernel.Counting
-	told      int           // how many losses are known
-	losing    map[ends]bool // whose they are
+	lost      func(from int) []load.Lost // the engine's
+	told      int                        // how many losses are known
+	losing    map[ends]bool              // whose they are
 }
 
 // Play plays it. The Outcome is nil only with an error. An error is a ServerError where it is the server's doing; where the context
@@ -291,8 +292,9 @@ func (r *run) underLoad(ctx context.Context) (err error) {
 	if r.engine, err = load.Start(ctx, r.Load); err != nil {
 		return err
 	}
+	r.lost = r.engine.Lost
 	if r.Packets {
-		r.out.packets, err = keepPackets(r.Load.To.Port(), r.engine.Lost)
+		r.out.packets, err = keepPackets(r.Load.To.Port(), r.lost)
 	}
 	if err == nil {
 		err = r.warmUp(ctx)
@@ -499,8 +501,7 @@ func (r *run) cycle(ctx context.Context, mode Mode) (err error) {
 	}
 	c.Asked = migrate.Asked{SYN: now.SYN - asked.SYN, Named: now.Named - asked.Named,
 		Established: now.Established - asked.Established, SYNRecv: now.SYNRecv - asked.SYNRecv, NewSYNRecv: now.NewSYNRecv - asked.NewSYNRecv}
-	r.forget() // a loss of this cycle may not be told yet
-	r.out.Cycles = append(r.out.Cycles, c)
+	r.record(c)
 	return r.modes.settle()
 }
 
@@ -584,9 +585,15 @@ func (r *run) watch(c *Cycle) (stop func() error, err error) {
 	}, nil
 }
 
+// record adds a cycle. A loss of it may not be told yet; those of the one before are.
+func (r *run) record(c Cycle) {
+	r.forget()
+	r.out.Cycles = append(r.out.Cycles, c)
+}
+
 // forget forgets the resets of the last cycle that are of no loss: connections that were served can end so, too.
 func (r *run) forget() {
-	for _, l := range r.engine.Lost(r.told) {
+	for _, l := range r.lost(r.told) {
 		r.told++
 		r.losing[ends{l.Local, l.Remote}] = true
 	}

@@ -141,14 +141,16 @@ var (
 	killed = trace.Event{State: "CLOSE", Reason: "TCP_ABORT_ON_CLOSE", PID: 7}
 )
 
-// TestForget: of the resets, those of lost connections are kept.
-func TestForget(t *testing.T) {
+// TestRecord: once the next cycle is over, of the resets of one those of lost connections are kept, as a run would grow with all others.
+func TestRecord(t *testing.T) {
 	o := outcome(modes[1], queued, raced, killed)
-	lost := map[ends]bool{}
-	for _, l := range o.Load.Lost[:2] {
-		lost[ends{l.Local, l.Remote}] = true
+	r := &run{losing: map[ends]bool{}, lost: func(from int) []load.Lost { return o.Load.Lost[:2][from:] }}
+	r.record(o.Cycles[0])
+	if n := len(r.out.Cycles[0].Resets); n != 3 {
+		t.Errorf("%d resets of a cycle whose losses may not be told yet, want 3", n)
 	}
-	o.Cycles[0].forget(lost)
+	r.record(Cycle{})
+	o.Cycles[0] = r.out.Cycles[0]
 	var got []kind
 	for _, l := range o.losses(true) {
 		got = append(got, l.kind)

@@ -57,7 +57,7 @@ type htmlPage struct {
 	Summary       string
 	Statuses      []result.Status // that occur
 	Modes         []string
-	ModeDocs      []result.Mode
+	ModeDocs      []result.Mode // of these, what the ledger says
 	Sections      []*htmlSection
 	Cases         []*htmlCase   // what is not PASS, worst first
 	Lean          bool          // too many cells for each to be on the page as text
@@ -171,6 +171,10 @@ func (p *htmlPage) write(w io.Writer) error {
 	}
 	return nil
 }
+
+// inline is a script or a style as it stands between its tags: without space at its ends, which vnu leaves out where it holds what a
+// policy allows against what is there.
+func inline(s string) string { return strings.TrimSpace(s) }
 
 // policy forbids all that the page does not need; the network is part of it.
 func policy(js, css string) string {

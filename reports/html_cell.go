@@ -25,6 +25,12 @@ type htmlDetails struct {
 	Counters template.HTML
 }
 
+// AlsoFailed are the checks that do not hold, but for the first.
+func (h *htmlCell) AlsoFailed() []result.Check {
+	failed := h.Failed()
+	return failed[min(1, len(failed)):]
+}
+
 // htmlStage is a stop of the slider: a step, and what has changed in the socket tables once it is over.
 type htmlStage struct {
 	Name, At string

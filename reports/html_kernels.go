@@ -30,10 +30,11 @@ func newHTMLPage(all []*kernelRun) *htmlPage {
 	if len(all) > 1 {
 		css += kernelsCSS
 	}
+	css, js := inline(css), inline(pageJS)
 	p := &htmlPage{
 		reloads: map[string]bool{},
-		Summary: result.Summary(runsOf(all)), ModeDocs: h.Modes, DoubtSentence: doubt,
-		CSS: template.CSS(css), JS: template.JS(pageJS), Policy: policy(pageJS, css),
+		Summary: result.Summary(runsOf(all)), DoubtSentence: doubt,
+		CSS: template.CSS(css), JS: template.JS(js), Policy: policy(js, css),
 	}
 	for _, s := range result.Statuses() {
 		if slices.ContainsFunc(all, func(k *kernelRun) bool { return k.Count(s) > 0 }) {
@@ -44,6 +45,7 @@ func newHTMLPage(all []*kernelRun) *htmlPage {
 		p.add(run)
 	}
 	slices.SortFunc(p.Modes, modeOrder(h))
+	p.ModeDocs = slices.DeleteFunc(slices.Clone(h.Modes), func(m result.Mode) bool { return !slices.Contains(p.Modes, m.Name) })
 	cells := 0
 	for _, k := range all {
 		cells += k.Len()

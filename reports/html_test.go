@@ -438,7 +438,7 @@ func htmlRuns() map[string]*result.Run {
 	return all
 }
 
-var chunks = regexp.MustCompile(`<script type="text/plain">([^<]*)</script>`)
+var chunks = regexp.MustCompile(`<template>([^<]*)</template>`)
 
 // unfold returns the page with what is packed in it in its place, as a browser that opened everything has it.
 func unfold(t *testing.T, page string) string {
@@ -470,7 +470,7 @@ type element struct {
 // the page is: a tag that is not closed is an error.
 func parseHTML(t *testing.T, page string) (elements []element, text string) {
 	t.Helper()
-	page = strings.NewReplacer(pageJS, "", pageCSS, "").Replace(page)
+	page = strings.NewReplacer(inline(pageJS), "", inline(pageCSS), "").Replace(page)
 	// XML wants a value for every attribute; HTML does not.
 	page = regexp.MustCompile(`\s(hidden|open|checked)([\s>])`).ReplaceAllString(page, ` $1=""$2`)
 	page = strings.TrimPrefix(page, "<!doctype html>")

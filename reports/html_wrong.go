@@ -22,6 +22,8 @@ type htmlCase struct {
 	More      int // cells without a link
 	First     *htmlParted
 	Reason    string // where no check failed
+	Happened  string // in the first cell; empty: the bug, or the reason, says it
+	Verdict   string // on that, where it is not just the first check
 	Bugs      []htmlBug
 	Confirmed *result.Replay
 	Reload    bool   // of a server of the user's own: no known bug was looked for
@@ -99,8 +101,14 @@ func (d *htmlDrawer) newCase(c *result.Cell, anchor string) *htmlCase {
 		Status: c.Status, Scenario: c.Scenario, Title: about.Title(c.Scenario), Reason: c.Reason, Bugs: bugsOf(about, c.Bug),
 		Confirmed: c.Confirmed, Reload: c.Reload != nil, Again: again(about, c), First: partedOf(c, anchor),
 	}
-	if c.Status == result.Skip {
+	switch {
+	case c.Status == result.Skip:
 		next.Title, next.First = "", nil
+	case c.Connections.Staged > 0 && c.Bug == "":
+		next.Happened, _ = d.stories.Outcome(c)
+	}
+	if next.First != nil && !strings.Contains(c.Reason, next.First.String()) {
+		next.Verdict = printable(c.Reason)
 	}
 	return next
 }

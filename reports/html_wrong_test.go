@@ -26,27 +26,32 @@ func faulty() *result.Run {
 			c.Status, c.Bug, c.Reason = result.XFail, "CVE-1", "CVE-1: limit: want 5, got 10"
 			c.Checks = append(c.Checks, result.Check{Name: "limit", Witness: result.Scenario, Want: "5", Got: "10", Step: 3})
 		case c.Scenario == "quiz1" && c.Mode != "off":
-			c.Status, c.Reason, c.Confirmed = result.Fail, "accepted: want 1, got 0", &result.Replay{Status: result.Fail}
+			c.Status, c.Reason, c.Confirmed = result.Fail, "taken, and nothing migrated", &result.Replay{Status: result.Fail}
 			c.Checks = append([]result.Check{{Name: "accepted", Witness: result.Application, Want: "1", Got: "0", Step: 5}}, c.Checks...)
+			c.Checks = append(c.Checks, result.Check{Name: "resets", Witness: result.Wire, Want: "none", Got: "one"})
 		}
 	}
 	return run
 }
 
 // TestHTMLCases: the page begins with what is not PASS, the worst first, and says of each what was seen, where that began, which
-// bug it is, which releases have that, and how to play it again.
+// bug it is, which releases have that, and how to play it again. What happened, and a verdict that is more than the first check,
+// stand where no bug explains it.
 func TestHTMLCases(t *testing.T) {
 	page := render(t, "html", faulty(), Options{})
 	_, all, _ := strings.Cut(page, "<h2>What is not PASS</h2>")
 	all, _, _ = strings.Cut(all, `<h2 id="matrix">`)
 	_, text := parseHTML(t, "<main>"+all+"</main>")
 	text = strings.Join(strings.Fields(text), " ")
-	want := "✗ 2 FAIL quiz1 connections in the accept queue accepted (application)want 1got 0since step 5 of 6, at 0.0008 s: close A " +
-		"No known bug explains it. Played again, alone, it was FAIL too. ipv4 sysctl ipv4 bpf " +
+	want := "✗ 2 FAIL quiz1 connections in the accept queue ipv4 sysctl ipv4 bpf " +
+		"accepted (application)want 1got 0since step 5 of 6, at 0.0008 s: close A " +
+		"What happened in the first. The connection lived: the kernel moved what the closing listener held to another listener " +
+		"(TCPMigrateReqSuccess +1), whose accept() returned it. Verdict. taken, and nothing migrated " +
+		"No known bug explains it. Played again, alone, it was FAIL too. " +
 		"To play it again: rpmig run quiz1 --family=ipv4 --migrate=sysctl -v " +
-		"△ XFAIL quiz2 handshakes limit (scenario)want 5got 10since step 3 of 9, at 0.0671 s: 1 client connects and sends \"Hello World\" " +
+		"△ XFAIL quiz2 handshakes ipv4 bpf limit (scenario)want 5got 10since step 3 of 9, at 0.0671 s: 1 client connects and sends \"Hello World\" " +
 		"Known bug CVE-1. the limit is not kept. In Linux since 5.14, fixed in 6.12.86, 6.18.45 and in what came after. " +
-		"This kernel, 6.18.44, has it, by its version.https://example.org/CVE-1 ipv4 bpf " +
+		"This kernel, 6.18.44, has it, by its version.https://example.org/CVE-1 " +
 		"To play it again: rpmig run quiz2 --family=ipv4 --migrate=bpf -v ○ SKIP not here quiz2 ipv4 off"
 	if diff := cmp.Diff(want, text); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -59,6 +64,21 @@ func TestHTMLCases(t *testing.T) {
 		}
 	}
 	sound(t, page)
+	// Of a cell the first check that failed stands by itself, and what failed besides is folded; its row says what it came to.
+	_, cell, _ := strings.Cut(page, `id="cell=quiz1/ipv4/bpf/1">`)
+	cell, _, _ = strings.Cut(cell, "</article>")
+	before, folded, _ := strings.Cut(cell, `<details class="also"><summary>1 more check does not hold</summary>`)
+	if folded, _, _ = strings.Cut(folded, "</details>"); !strings.Contains(before, "<b>accepted</b>") || strings.Contains(before, "<b>resets</b>") ||
+		!strings.Contains(folded, "<b>resets</b>") || strings.Contains(folded, "<b>accepted</b>") {
+		t.Errorf("want the first check that failed, and folded the other:\n%s", cell)
+	}
+	if _, row, _ := strings.Cut(page, `id="row=quiz1/ipv4"`); strings.Count(row[:strings.Index(row, "</summary>")], `<span class="badge fail">`) != 2 ||
+		strings.Contains(row[:strings.Index(row, "</summary>")], `<span class="badge pass">`) {
+		t.Error("a row that is closed does not say which of its modes are FAIL, and that alone")
+	}
+	if strings.Contains(page, "<b>bpf-drop</b>: ") || !strings.Contains(page, "<b>sysctl</b>: ") {
+		t.Error("modes that are on the page are explained, and no others")
+	}
 	if strings.Contains(render(t, "html", quizzes(), Options{}), "What is not PASS") {
 		t.Error("a run that is all PASS has such a list")
 	}

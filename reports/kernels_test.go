@@ -109,7 +109,7 @@ func renderAll(t *testing.T, format string, runs []*result.Run, o Options) strin
 
 func TestKernelsGolden(t *testing.T) {
 	const dir = "/tmp/rpmig-2291"
-	packed := regexp.MustCompile(`(?s)(<style>|<script[^>]*>).*?(</style>|</script>)`)
+	packed := regexp.MustCompile(`(?s)(<style>|<script>|<template>).*?(</style>|</script>|</template>)`)
 	policy := regexp.MustCompile(`'sha256-[^']*'`)
 	for _, f := range Formats() {
 		t.Run(f.Name, func(t *testing.T) {

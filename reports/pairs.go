@@ -98,7 +98,7 @@ func RenderPairs(w io.Writer, p *Pairs) error {
 		}
 		page.Sections = append(page.Sections, section)
 	}
-	style := strings.Join(css, "\n")
+	style := inline(strings.Join(css, "\n"))
 	page.CSS, page.Policy = template.CSS(style), policy("", style)
 	if err := pairsTemplate().Execute(w, page); err != nil {
 		return fmt.Errorf("write html: %w", err)

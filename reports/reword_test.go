@@ -103,7 +103,7 @@ var (
 
 // tags leaves of a page or a drawing all but what is read.
 func tags(s string) string {
-	s = strings.NewReplacer(pageJS, "", pageCSS, "").Replace(s)
+	s = strings.NewReplacer(inline(pageJS), "", inline(pageCSS), "").Replace(s)
 	return betweenTags.ReplaceAllString(textual.ReplaceAllString(s, ""), ">\n<")
 }
 

@@ -913,6 +913,16 @@ var table = []mutant{
 		test: "TestReloadLate", in: "cmd/rpmig",
 	},
 	{
+		name: "the resets of connections that were served pile up, cycle by cycle", file: "reload/reload.go",
+		old: "func (r *run) record(c Cycle) {\n\tr.forget()", new: "func (r *run) record(c Cycle) {",
+		test: "TestRecord",
+	},
+	{
+		name: "a load leaves garbage of eight times the heap", file: "reload/reload.go",
+		old: "defer LittleGarbage()()", new: "",
+		test: "TestReloadLittleGarbage", in: "cmd/rpmig",
+	},
+	{
 		name: "loss that is no less with migration counts as removed", file: "reload/stats/decide.go",
 		old: "case !less:", new: "case !less && d.P < 0:",
 		test: "TestDecide",

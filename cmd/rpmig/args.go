@@ -14,7 +14,7 @@ import (
 
 // interleave lets flags stand before or after a command and its arguments. The library stops reading flags at the first
 // argument and would run with their defaults, so they are put in front of it here; the name of a subcommand stays first.
-// "help X" is "X --help".
+// "help X" is "X --help", and the help of what is no subcommand, such as a pattern of scenarios, is the command's.
 func interleave(app *cli.App, args []string) []string {
 	switch {
 	case len(args) == 0:
@@ -30,6 +30,7 @@ func interleave(app *cli.App, args []string) []string {
 	}
 	cmd := app.Command(args[at])
 	var flags, rest []string
+	help := false
 	args = slices.Concat(args[:at], args[at+1:])
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
@@ -39,6 +40,7 @@ func interleave(app *cli.App, args []string) []string {
 			i = len(args)
 		case isFlag(arg):
 			flags = append(flags, arg)
+			help = help || slices.Contains(cli.HelpFlag.Names(), strings.TrimLeft(arg, "-"))
 			if takesValue(cmd, arg) && i+1 < len(args) {
 				i++
 				flags = append(flags, args[i])
@@ -53,6 +55,8 @@ func interleave(app *cli.App, args []string) []string {
 	out := []string{cmd.Name}
 	if len(rest) > 0 && subcommand(cmd, rest[0]) != nil {
 		out, rest = append(out, rest[0]), rest[1:]
+	} else if help {
+		rest = nil
 	}
 	out = append(out, flags...)
 	if len(rest) > 0 {
@@ -84,12 +88,14 @@ func takesValue(cmd *cli.Command, arg string) bool {
 	return false
 }
 
+var noOption = regexp.MustCompile(`^flag provided but not defined: -(.*)$`)
+
 // libraryWords are what package flag says of a bad command line, and what rpmig says.
 var libraryWords = []struct {
 	pattern *regexp.Regexp
 	say     func(groups []string) string
 }{
-	{regexp.MustCompile(`^flag provided but not defined: -(.*)$`), func(g []string) string {
+	{noOption, func(g []string) string {
 		return "there is no option " + dashed(g[1])
 	}},
 	{regexp.MustCompile(`^flag needs an argument: -(.*)$`), func(g []string) string {
@@ -115,13 +121,22 @@ func dashed(name string) string {
 }
 
 func badUsage(c *cli.Context, err error, _ bool) error {
-	what := err.Error()
+	what, meant := err.Error(), ""
 	for _, w := range libraryWords {
 		if groups := w.pattern.FindStringSubmatch(what); groups != nil {
 			what = w.say(groups)
 		}
 	}
-	return &usageError{what, strings.TrimSpace(c.Command.HelpName) + " --help"}
+	if name := noOption.FindStringSubmatch(err.Error()); name != nil {
+		var long []string
+		for _, f := range c.Command.VisibleFlags() {
+			long = append(long, f.Names()[0])
+		}
+		if near := closest(name[1], long); near != "" {
+			meant = "did you mean " + dashed(near) + "? "
+		}
+	}
+	return &usageError{what, meant + strings.TrimSpace(c.Command.HelpName) + " --help"}
 }
 
 // quote makes one word of a text in a shell.

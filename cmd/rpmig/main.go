@@ -179,7 +179,7 @@ func (e *env) app() *cli.App {
 		ExitErrHandler:            func(*cli.Context, error) {}, // run maps errors itself
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
-				return &usageError{fmt.Sprintf("no command %q", c.Args().First()), "rpmig --help"}
+				return e.noCommand(c.App, c.Args().First())
 			}
 			return cli.ShowAppHelp(c)
 		},

@@ -78,7 +78,7 @@ func (e *env) reloadCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "env", Usage: "set `NAME=VALUE` for it"},
 			&cli.PathFlag{Name: "cwd", Usage: "start it in `DIR`"},
 			&cli.StringFlag{Name: "uid", Usage: "start it as `USER`, a name or a number; takes root"},
-			&cli.StringFlag{Name: "trace", Value: "auto", Usage: "have the kernel tell why it resets: " + strings.Join(reloadTraces, ", ")},
+			&cli.StringFlag{Name: "trace", Value: "auto", Usage: "have the kernel tell by `HOW` why it resets: " + strings.Join(reloadTraces, ", ")},
 			boolFlag("packets", "", "keep the last packets of the connections that are lost, of the first 2000, as a capture in --out; the tap costs the load some 10 % more CPU"),
 			formatFlag(),
 			&cli.PathFlag{Name: "out", Usage: "write run.jsonl, and the captures of --packets, to `DIR`"},

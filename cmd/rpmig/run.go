@@ -85,7 +85,7 @@ func runFlags(family string) []cli.Flag {
 		&cli.IntFlag{Name: "connections", Aliases: []string{"n"}, DefaultText: "as the scenario says", Usage: "stage `N` connections at once"},
 		&cli.IntFlag{Name: "port", Value: 80, Usage: "the listeners' `PORT`, inside the namespace"},
 		&cli.StringFlag{Name: "drop", Value: "auto", Usage: "drop the ACK with `BACKEND`: " + strings.Join(netns.DropBackends, ", ") + "; auto is iptables where it works, but nftables for many scenarios and for repeats after the first"},
-		&cli.StringFlag{Name: "trace", Value: "auto", Usage: "record why the kernel resets and drops, and the socket tables: " + strings.Join(traces, ", ") + "; auto leaves it out under --repeat, but for a --bundle; tracefs does without BPF, one cell at a time, and auto has it for one scenario where BPF cannot be had"},
+		&cli.StringFlag{Name: "trace", Value: "auto", Usage: "record by `HOW` why the kernel resets and drops, and the socket tables: " + strings.Join(traces, ", ") + "; auto leaves it out under --repeat, but for a --bundle; tracefs does without BPF, one cell at a time, and auto has it for one scenario where BPF cannot be had"},
 		boolFlag("no-control", "", "do not play the off cell beside other modes"),
 		&cli.IntFlag{Name: "repeat", Value: 1, Usage: "play each cell `N` times"},
 		boolFlag("until-fail", "", "stop at the first FAIL or ERROR; without --repeat, go on until there is one"),

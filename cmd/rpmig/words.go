@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/lab"
 )
@@ -29,8 +31,33 @@ func selectScenarios(all []lab.Scenario, list string) ([]lab.Scenario, error) {
 // tcpOnly is what to say of other protocols. The kernel asks reuseport_migrate_sock for TCP alone.
 const tcpOnly = "rpmig is about TCP only: no connection waits in a UDP socket, so that there is nothing to migrate; "
 
+// noCommand says that a word is no command, and what to do instead.
+func (e *env) noCommand(app *cli.App, word string) error {
+	hint := "rpmig --help"
+	var names []string
+	for _, c := range app.VisibleCommands() {
+		names = append(names, c.Name)
+	}
+	if _, err := harness.Select(e.scenarios, word); err == nil {
+		hint = "rpmig run " + quote(word)
+	} else if other := otherThing(word); other != "" {
+		hint = other
+	} else if near := closest(word, names); near != "" {
+		hint = "did you mean " + near + "? " + hint
+	}
+	return &usageError{fmt.Sprintf("no command %q", word), hint}
+}
+
 // insteadOf is the hint for a word that is no scenario.
 func insteadOf(word string, all []lab.Scenario) string {
+	if other := otherThing(word); other != "" {
+		return other
+	}
+	return nearest(strings.ToLower(word), all) + "rpmig list"
+}
+
+// otherThing is the hint for a word that names what rpmig does not play, or what another command takes; empty: it does neither.
+func otherThing(word string) string {
 	lower := strings.ToLower(word)
 	for _, kind := range []struct {
 		is   func(string) bool
@@ -46,7 +73,7 @@ func insteadOf(word string, all []lab.Scenario) string {
 			return kind.hint
 		}
 	}
-	return nearest(lower, all) + "rpmig list"
+	return ""
 }
 
 // captureHint is for who gives rpmig a capture.
@@ -76,16 +103,15 @@ func nearest(word string, all []lab.Scenario) string {
 	if len(word) < tooShort || strings.ContainsAny(word, `*?[\`) {
 		return ""
 	}
-	best, least := "", max(2, len(word)/4)+1
 	longer := 0
+	var names []string
 	for _, s := range all {
-		if d := distance(word, s.Name); d < least {
-			best, least = s.Name, d
-		}
+		names = append(names, s.Name)
 		if match, err := path.Match(word+"*", s.Name); err == nil && match {
 			longer++
 		}
 	}
+	best := closest(word, names)
 	switch {
 	case longer > 1 || longer == 1 && best == "":
 		return fmt.Sprintf("did you mean '%s*'? ", word)
@@ -94,6 +120,17 @@ func nearest(word string, all []lab.Scenario) string {
 	default:
 		return ""
 	}
+}
+
+// closest is the name that is most like a word; empty where none is like it.
+func closest(word string, names []string) string {
+	best, least := "", min(max(2, len(word)/4)+1, len(word))
+	for _, name := range names {
+		if d := distance(word, name); d < least {
+			best, least = name, d
+		}
+	}
+	return best
 }
 
 // distance is how many bytes must be left out, put in, replaced, or swapped with their neighbour, to make one word of the other.

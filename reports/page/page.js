@@ -10,7 +10,7 @@
     const scenario = row.parentElement;
     if (!unpacked.has(scenario)) {
       unpacked.set(scenario, (async () => {
-        const packed = Uint8Array.from(atob(scenario.querySelector(":scope > script").textContent), (c) => c.charCodeAt(0));
+        const packed = Uint8Array.from(atob(scenario.querySelector(":scope > template").content.textContent), (c) => c.charCodeAt(0));
         const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
         const parts = document.createElement("template");
         parts.innerHTML = await new Response(stream).text();
@@ -119,7 +119,13 @@
     for (let d = target.closest("details"); d; d = d.parentElement.closest("details")) d.open = true;
     await visible(target.closest("details") ?? target);
     const step = rest.find((o) => /^step=\d+$/.test(o));
-    if (step && target.matches(".cell")) walk(target, Number(step.slice(5)) - 1);
+    const slider = step && target.querySelector(".walk input[type=range]"); // of a cell
+    if (slider) {
+      walk(target, Number(step.slice(5)) - 1);
+      slider.closest(".walk").scrollIntoView();
+      slider.focus({ preventScroll: true });
+      return;
+    }
     target.scrollIntoView();
     if (target.matches(".cell")) {
       target.tabIndex = -1;
