@@ -56,6 +56,23 @@ func TestSave(t *testing.T) {
 		if info, err := os.Stat(name); err != nil || info.Mode() != 0o644 {
 			t.Errorf("the mode is %v: %v", info.Mode(), err)
 		}
+		pipe, link := filepath.Join(dir, "pipe"), filepath.Join(dir, "link") // as /dev/full and /dev/stdout are
+		if err := errors.Join(unix.Mkfifo(pipe, 0o600), os.Symlink(pipe, link)); err != nil {
+			t.Fatal(err)
+		}
+		for _, special := range []string{link, pipe} {
+			was, err := os.Lstat(special)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := Save(t.Context(), special, true, src); !errors.Is(err, ErrNotPlain) {
+				t.Errorf("over %s: %v", special, err)
+			}
+			if is, err := os.Lstat(special); err != nil || !os.SameFile(is, was) {
+				t.Errorf("%s was replaced: %v", special, err)
+			}
+			_ = os.Remove(special)
+		}
 		if err := Save(t.Context(), filepath.Join(dir, "gone", "c"), false, src); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("in a folder that is gone: %v", err)
 		}
