@@ -194,9 +194,12 @@ func (e *env) app() *cli.App {
 	}
 	app.OnUsageError = badUsage
 	for _, c := range app.Commands {
-		if action := c.Action; slices.Contains(printing, c.Name) {
-			c.Action = func(c *cli.Context) error {
-				return unlessEnded(c.Context, func() error { return action(c) })
+		if slices.Contains(printing, c.Name) {
+			for _, c := range append(c.Subcommands, c) {
+				action := c.Action
+				c.Action = func(c *cli.Context) error {
+					return unlessEnded(c.Context, func() error { return action(c) })
+				}
 			}
 		}
 		c.OnUsageError = badUsage
