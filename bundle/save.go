@@ -88,6 +88,23 @@ func openNameless(dir string) (*os.File, error) {
 	return os.OpenFile(dir, unix.O_TMPFILE|os.O_RDWR, 0o600)
 }
 
+// Temp makes a file without a name where temporary files are: the kernel takes it back however this process ends. Not every file
+// system has such files; there it has a name for a moment.
+func Temp() (*os.File, error) {
+	dir := os.TempDir()
+	if f, err := nameless(dir); err == nil {
+		return f, nil
+	}
+	f, err := os.CreateTemp(dir, hiddenName+"*")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // newDraft makes one in the folder. Not every file system has files without a name; there it has one, which only SIGKILL
 // leaves behind.
 func newDraft(dir string) (*draft, error) {

@@ -149,19 +149,21 @@ func names(t *testing.T, dir string) []string {
 	return names
 }
 
-// TestSpool: nothing stays behind of a spool, also where files have names.
-func TestSpool(t *testing.T) {
-	dir := t.TempDir()
-	t.Setenv("TMPDIR", dir)
-	f, err := spool(func(string) (*os.File, error) { return nil, unix.EOPNOTSUPP })
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	if _, err := f.WriteString("x"); err != nil {
-		t.Error(err)
-	}
-	if all := names(t, dir); len(all) > 0 {
-		t.Errorf("left: %q", all)
-	}
+// TestTemp: nothing stays behind of a temporary file, also where files have names.
+func TestTemp(t *testing.T) {
+	onEveryFileSystem(t, func(t *testing.T) {
+		dir := t.TempDir()
+		t.Setenv("TMPDIR", dir)
+		f, err := Temp()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = f.Close() }()
+		if _, err := f.WriteString("x"); err != nil {
+			t.Error(err)
+		}
+		if all := names(t, dir); len(all) > 0 {
+			t.Errorf("left: %q", all)
+		}
+	})
 }

@@ -102,8 +102,11 @@ func (e *env) checkBundle(c *cli.Context, name string) error {
 	var usage *usageError
 	var access *fs.PathError
 	var replay *bundle.ReplayError
+	var none *bundle.NoArchiveError
 	switch {
 	case err == nil:
+	case errors.As(err, &none) && len(none.Head) > 0:
+		return kindOfFile(none.Head).refused(name, "bundle")
 	case errors.As(err, &usage):
 		return err
 	case errors.As(err, &access):
