@@ -118,7 +118,7 @@ func Write(ctx context.Context, w io.Writer, src Source) (err error) {
 	if err := p.head(); err != nil {
 		return err
 	}
-	ledger, err := spool(openNameless)
+	ledger, err := Temp()
 	if err != nil {
 		return err
 	}
@@ -263,19 +263,6 @@ func pourFile(f *os.File) func(w io.Writer) error {
 		_, err := io.Copy(w, f)
 		return err
 	}
-}
-
-// spool makes a file without a name where temporary files are, by the function or, where that fails, in another way.
-func spool(open func(dir string) (*os.File, error)) (*os.File, error) {
-	dir := os.TempDir()
-	if f, err := open(dir); err == nil {
-		return f, nil
-	}
-	f, err := os.CreateTemp(dir, hiddenName+"*")
-	if err != nil {
-		return nil, err
-	}
-	return f, os.Remove(f.Name())
 }
 
 // cell adds what the run has left of a cell, and names it as the bundle does.

@@ -441,7 +441,7 @@ func TestHostileLedger(t *testing.T) {
 		c.Counters = map[string]int64{poison: 1}
 		c.Checks = []result.Check{{Name: poison, Witness: poison, Want: poison, Got: poison, OK: c.Status == result.Pass}}
 		c.Steps = []result.Step{{Name: poison}}
-		c.Flow = []result.Segment{{Role: poison, Dropped: true, Text: poison, Note: poison}}
+		c.Flow = []result.Segment{{Frame: 1, Role: poison, Dropped: true, Text: poison, Note: poison}}
 		c.Resets[0].Reason, c.Resets[0].State, c.Resets[0].Owner, c.Resets[0].Flavour = poison, poison, poison, poison
 		c.Events = []result.Event{{Kind: poison, Reason: poison, State: poison, Old: poison}}
 		c.Trace = &result.Trace{Missing: []string{poison}}
@@ -498,11 +498,11 @@ func TestCheckRefusesBombs(t *testing.T) {
 		t.Fatal(err)
 	}
 	bomb := packed(t, io.MultiReader(&head, io.LimitReader(zeros{}, most+4096)))
-	if _, err := unpack(bytes.NewReader(bomb), most); !errors.Is(err, errTooBig) {
+	if _, err := readBundle(bytes.NewReader(bomb), most); !errors.Is(err, errTooBig) {
 		t.Errorf("a bomb of %d bytes: %v", len(bomb), err)
 	}
 	// Behind the end of the archive, where no file is.
-	if _, err := unpack(bytes.NewReader(packed(t, io.LimitReader(zeros{}, most+1))), most); !errors.Is(err, errTooBig) {
+	if _, err := readBundle(bytes.NewReader(packed(t, io.LimitReader(zeros{}, most+1))), most); !errors.Is(err, errTooBig) {
 		t.Errorf("a bomb behind the archive: %v", err)
 	}
 	// A file that says it is larger than what follows of it.

@@ -68,7 +68,7 @@ func TestCaptureOfAnother(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			name := cell.Folder() + "/" + captureFile
-			a, err := unpack(bytes.NewReader(data), MaxBytes)
+			a, err := readBundle(bytes.NewReader(data), MaxBytes)
 			if err != nil {
 				t.Fatal(err)
 			}

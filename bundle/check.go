@@ -39,9 +39,9 @@ type Checked struct {
 //   - a capture that cannot be read, or that has not the frames which the ledger names;
 //   - a file that does not belong in a bundle.
 //
-// It may be compressed by gzip or zstd or not at all, and in a folder.
+// It may be compressed by whatever package unpack reads or not at all, and in a folder.
 func Check(ctx context.Context, r io.Reader) (*Checked, error) {
-	a, err := unpack(&interruptible{ctx, r}, MaxBytes)
+	a, err := readBundle(&interruptible{ctx, r}, MaxBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +98,16 @@ type contents struct {
 	repack   []string // as in Checked
 }
 
+// NoArchiveError says that what was to be a bundle is no tar file.
+type NoArchiveError struct {
+	Head []byte // what it begins with, unpacked
+}
+
+func (*NoArchiveError) Error() string { return "not a bundle: no tar file" }
+
+// headLen is how many bytes a NoArchiveError has, if there are as many: a block of a tar file.
+const headLen = 512
+
 // ledger is what came of reading one.
 type ledger struct {
 	run *result.Run
@@ -110,14 +120,20 @@ func newContents() *contents {
 	}
 }
 
-// unpack reads the archive, no more than so many bytes of it whatever it says of itself.
-func unpack(r io.Reader, most int64) (*contents, error) {
+// readBundle reads the archive, no more than so many bytes of it whatever it says of itself.
+func readBundle(r io.Reader, most int64) (*contents, error) {
 	a := newContents()
 	plain, left, err := a.decompress(bufio.NewReader(r))
 	if err != nil {
 		return nil, fmt.Errorf("not a bundle: %w", short(err))
 	}
-	if err := a.archive(&bounded{r: plain, left: most}); err != nil {
+	head, broken := plain.Peek(headLen)
+	head = bytes.Clone(head)
+	err = a.archive(&bounded{r: plain, left: most})
+	switch none := len(a.order)+len(a.folders) == 0; {
+	case none && (broken == nil || errors.Is(broken, io.EOF)) && (err == nil || errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF)):
+		return nil, &NoArchiveError{head}
+	case err != nil:
 		return nil, err
 	}
 	// Behind the sum of the whole is nothing.

@@ -3,7 +3,6 @@ package bundle
 import (
 	"archive/tar"
 	"bufio"
-	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -14,20 +13,16 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
+	"github.com/rpmig/rpmig/unpack"
 )
 
 // What rpmig does not write and other tools do, in words.
 const (
-	byZstd   = "zstd"
 	byGzip   = "another gzip"
 	byNone   = "not compressed"
 	byTar    = "another tar"
 	inFolder = "unpacked into a folder"
 )
-
-// zstdWindow is how far back zstd may look, in bytes: as far as --ultra makes it.
-const zstdWindow = 128 << 20
 
 // CheckFolder is Check of a bundle that was unpacked.
 func CheckFolder(ctx context.Context, files fs.FS) (*Checked, error) {
@@ -70,34 +65,30 @@ func CheckFolder(ctx context.Context, files fs.FS) (*Checked, error) {
 	return a.check(ctx)
 }
 
-// decompress reads what gzip or zstd has packed, or a plain tar file. left tells whether something follows.
-func (a *contents) decompress(packed *bufio.Reader) (plain io.Reader, left func() bool, err error) {
-	const ustarAt, ustar = 257, "ustar" // tar(5)
-	head, _ := packed.Peek(ustarAt + len(ustar))
-	none := func() bool { return false }
-	switch {
-	case bytes.HasPrefix(head, []byte("\x28\xb5\x2f\xfd")):
-		a.note(byZstd)
-		// One at a time starts no goroutine, so that there is nothing to close. It reads to the end.
-		zip, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(zstdWindow))
-		return zip, none, err
-	case bytes.HasSuffix(head, []byte(ustar)):
-		a.note(byNone)
-		return packed, none, nil
-	}
-	zip, err := gzip.NewReader(packed) // takes no more than it needs from an io.ByteReader
+// decompress reads what was packed, or a plain tar file. left tells whether something follows.
+func (a *contents) decompress(packed *bufio.Reader) (plain *bufio.Reader, left func() bool, err error) {
+	r, by, err := unpack.Reader(packed)
 	if err != nil {
 		return nil, nil, err
 	}
-	zip.Multistream(false)
-	const unknownOS = 255 // RFC 1952; the gzip of Go writes no other
-	if h := zip.Header; h.OS != unknownOS || !h.ModTime.IsZero() || h.Name != "" {
-		a.note(byGzip)
+	left = func() bool { return false } // it is read to its end
+	switch zip, isGzip := r.(*gzip.Reader); {
+	case isGzip:
+		zip.Multistream(false) // it takes no more than it needs from an io.ByteReader
+		const unknownOS = 255  // RFC 1952; the gzip of Go writes no other
+		if h := zip.Header; h.OS != unknownOS || !h.ModTime.IsZero() || h.Name != "" {
+			a.note(byGzip)
+		}
+		left = func() bool {
+			_, err := packed.ReadByte()
+			return !errors.Is(err, io.EOF)
+		}
+	case by == "":
+		a.note(byNone)
+	default:
+		a.note(by)
 	}
-	return zip, func() bool {
-		_, err := packed.ReadByte()
-		return !errors.Is(err, io.EOF)
-	}, nil
+	return bufio.NewReader(r), left, nil
 }
 
 // note takes down that the bundle is not as rpmig has written it.

@@ -76,7 +76,7 @@ var repacks = []struct {
 		zip.OS = 3 // Unix
 		return checkBytes(t, through(t, zip, &b, unpacked(t, archive(t, all))))
 	}},
-	{"zstd", []string{byZstd}, func(t *testing.T, all []member) (*Checked, error) {
+	{"zstd", []string{"zstd"}, func(t *testing.T, all []member) (*Checked, error) {
 		var b bytes.Buffer
 		zip, err := zstd.NewWriter(&b)
 		if err != nil {

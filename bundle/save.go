@@ -13,9 +13,9 @@ import (
 )
 
 // Save writes a bundle to a file that is there as a whole or not at all. Only with force is one written over; else the
-// error is fs.ErrExist.
+// error is fs.ErrExist. What is there and no plain file, such as a device, is never replaced: the error is ErrNotPlain.
 func Save(ctx context.Context, name string, force bool, src Source) error {
-	if err := free(name, force); err != nil {
+	if err := Free(name, force); err != nil {
 		return err
 	}
 	d, err := newDraft(filepath.Dir(name))
@@ -38,17 +38,28 @@ func Save(ctx context.Context, name string, force bool, src Source) error {
 	if err := errors.Join(d.f.Chmod(0o644), d.f.Sync()); err != nil {
 		return err
 	}
-	if err := free(name, force); err != nil {
+	if err := Free(name, force); err != nil {
 		return err
 	}
 	return d.publish(name, force)
 }
 
-func free(name string, force bool) error {
-	if _, err := os.Lstat(name); err == nil && !force {
-		return &fs.PathError{Op: "write", Path: name, Err: fs.ErrExist}
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// ErrNotPlain says that a bundle cannot be written to what is no plain file.
+var ErrNotPlain = errors.New("no plain file")
+
+// Free tells whether Save would write to a file of that name.
+func Free(name string, force bool) error {
+	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
 		return err
+	}
+	if !force {
+		return &fs.PathError{Op: "write", Path: name, Err: fs.ErrExist}
+	}
+	// Also behind a link: /dev/stdout is one, and its name would be taken away from all.
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return &fs.PathError{Op: "write", Path: name, Err: ErrNotPlain}
 	}
 	return nil
 }
@@ -75,6 +86,23 @@ func openNameless(dir string) (*os.File, error) {
 		return nil, err
 	}
 	return os.OpenFile(dir, unix.O_TMPFILE|os.O_RDWR, 0o600)
+}
+
+// Temp makes a file without a name where temporary files are: the kernel takes it back however this process ends. Not every file
+// system has such files; there it has a name for a moment.
+func Temp() (*os.File, error) {
+	dir := os.TempDir()
+	if f, err := nameless(dir); err == nil {
+		return f, nil
+	}
+	f, err := os.CreateTemp(dir, hiddenName+"*")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // newDraft makes one in the folder. Not every file system has files without a name; there it has one, which only SIGKILL

@@ -56,6 +56,23 @@ func TestSave(t *testing.T) {
 		if info, err := os.Stat(name); err != nil || info.Mode() != 0o644 {
 			t.Errorf("the mode is %v: %v", info.Mode(), err)
 		}
+		pipe, link := filepath.Join(dir, "pipe"), filepath.Join(dir, "link") // as /dev/full and /dev/stdout are
+		if err := errors.Join(unix.Mkfifo(pipe, 0o600), os.Symlink(pipe, link)); err != nil {
+			t.Fatal(err)
+		}
+		for _, special := range []string{link, pipe} {
+			was, err := os.Lstat(special)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := Save(t.Context(), special, true, src); !errors.Is(err, ErrNotPlain) {
+				t.Errorf("over %s: %v", special, err)
+			}
+			if is, err := os.Lstat(special); err != nil || !os.SameFile(is, was) {
+				t.Errorf("%s was replaced: %v", special, err)
+			}
+			_ = os.Remove(special)
+		}
 		if err := Save(t.Context(), filepath.Join(dir, "gone", "c"), false, src); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("in a folder that is gone: %v", err)
 		}
@@ -132,19 +149,21 @@ func names(t *testing.T, dir string) []string {
 	return names
 }
 
-// TestSpool: nothing stays behind of a spool, also where files have names.
-func TestSpool(t *testing.T) {
-	dir := t.TempDir()
-	t.Setenv("TMPDIR", dir)
-	f, err := spool(func(string) (*os.File, error) { return nil, unix.EOPNOTSUPP })
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	if _, err := f.WriteString("x"); err != nil {
-		t.Error(err)
-	}
-	if all := names(t, dir); len(all) > 0 {
-		t.Errorf("left: %q", all)
-	}
+// TestTemp: nothing stays behind of a temporary file, also where files have names.
+func TestTemp(t *testing.T) {
+	onEveryFileSystem(t, func(t *testing.T) {
+		dir := t.TempDir()
+		t.Setenv("TMPDIR", dir)
+		f, err := Temp()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = f.Close() }()
+		if _, err := f.WriteString("x"); err != nil {
+			t.Error(err)
+		}
+		if all := names(t, dir); len(all) > 0 {
+			t.Errorf("left: %q", all)
+		}
+	})
 }

@@ -30,8 +30,9 @@ func (e *ContradictionError) Hint() string {
 //   - a PASS with a check that did not hold, and a FAIL or XFAIL without one;
 //   - an XFAIL that names no known bug, and a known bug of a cell that was not judged;
 //   - a SKIP that was played;
-//   - a check of two numbers that holds where they differ, or does not where they are the same;
-//   - connections that do not add up, and a stream or a reset that is not among them;
+//   - a check that holds though it got something else than it wanted, or does not though it got that, see Check.exact;
+//   - connections that do not add up, and a stream that is not among them;
+//   - a reset or a segment in a frame that is not there, two resets in one frame, and a reset in a step that is not there;
 //   - a FAIL, XFAIL or PASS that came to something else when it was played again;
 //   - a void measurement that has concluded something: what is played again for another reason than that would hide a failure.
 //
@@ -56,9 +57,21 @@ func (c *Cell) countsAgainst() string {
 	case s != nil && c.Status != Error && (s.Connections != n.Staged || s.Failed() != n.Lost):
 		return fmt.Sprintf("its stream has lost %d of %d connections, and it %d of %d", s.Failed(), s.Connections, n.Lost, n.Staged)
 	}
+	resets := make(map[int]bool, len(c.Resets))
 	for _, r := range c.Resets {
-		if r.Frame < 1 || r.Frame > c.Capture.Packets {
+		switch {
+		case r.Frame < 1 || r.Frame > c.Capture.Packets:
 			return fmt.Sprintf("a reset in frame %d of %d", r.Frame, c.Capture.Packets)
+		case resets[r.Frame]:
+			return fmt.Sprintf("two resets in frame %d", r.Frame)
+		case r.Step < 0 || r.Step > len(c.Steps) && len(c.Steps) > 0:
+			return fmt.Sprintf("a reset during step %d of %d", r.Step, len(c.Steps))
+		}
+		resets[r.Frame] = true
+	}
+	for _, f := range c.Flow {
+		if f.Frame < 1 || f.Frame > c.Capture.Packets {
+			return fmt.Sprintf("a segment in frame %d of %d", f.Frame, c.Capture.Packets)
 		}
 	}
 	return ""
@@ -67,11 +80,16 @@ func (c *Cell) countsAgainst() string {
 // checksAgainst says which check cannot be.
 func (c *Cell) checksAgainst() string {
 	for _, k := range c.Checks {
-		if whole(k.Want) && whole(k.Got) && k.OK != (k.Want == k.Got) { // of others, what is wanted may be a range
+		if same := k.Want == k.Got; same && !k.OK || !same && k.OK && k.exact() {
 			return fmt.Sprintf("a check that %s: %s", map[bool]string{true: "held", false: "did not hold"}[k.OK], k)
 		}
 	}
 	return ""
+}
+
+// exact tells whether a check wants one thing alone. What a server may lose and what a scenario finds out may be a range.
+func (k *Check) exact() bool {
+	return k.Witness != Application && k.Witness != Scenario || whole(k.Want) && whole(k.Got)
 }
 
 func whole(s string) bool {
@@ -131,8 +149,8 @@ func (p *plan) plays(scenario string) bool {
 	return found
 }
 
-// take refuses a cell that the run has not played: one more than were planned, one of a scenario or a mode that there is none of, or
-// one that is there already.
+// take refuses a cell that the run has not played: one more than were planned, one of a scenario or a mode that there is none of,
+// one with a bug that is not known, or one that is there already.
 func (p *plan) take(c *Cell) error {
 	against := func(format string, args ...any) error {
 		return &ContradictionError{Cell: c.ID(), Says: fmt.Sprintf(format, args...)}
@@ -145,6 +163,8 @@ func (p *plan) take(c *Cell) error {
 		return against("the header has no scenario %q", c.Scenario)
 	case len(h.Modes) > 0 && !slices.ContainsFunc(h.Modes, func(m Mode) bool { return m.Name == c.Mode }):
 		return against("the header has no mode %q", c.Mode)
+	case len(h.Bugs) > 0 && c.Bug != "" && !slices.ContainsFunc(h.Bugs, func(b Bug) bool { return b.ID == c.Bug }):
+		return against("the header has no bug %q", c.Bug)
 	case !p.seen.add(c):
 		return against("it is there already")
 	}

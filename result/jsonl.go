@@ -122,9 +122,9 @@ func filled(c Cell) Cell {
 	return c
 }
 
-// Read reads a ledger. A last line that was cut short, because the process was killed while writing it, is dropped: the
-// Run holds what came before and its Missing counts the rest. Fields that this version does not know are ignored, and so are empty
-// lines behind the header.
+// Read reads a ledger. A last line that was cut short, because the process was killed while writing it or because the end of a packed
+// file is missing, is dropped: the Run holds what came before and its Missing counts the rest. Fields that this version does not know
+// are ignored, and so are empty lines.
 //
 // Read returns a *SchemaError if the ledger was written by a newer rpmig, ErrSeveral if the text is more than one, and a
 // *ContradictionError if it says what no run does: see consistent and plan. All other errors in the text name the line.
@@ -203,7 +203,9 @@ func scan(r io.Reader, parse func(text []byte, schema int) (*Cell, error), begin
 			c, err := parse(lines.text, schema)
 			if err != nil {
 				h, err := lines.header(err)
-				if err != nil {
+				if err != nil && lines.isCutLast() {
+					break
+				} else if err != nil {
 					return err
 				}
 				start(h)
@@ -287,6 +289,9 @@ func parseHeader(line []byte, n int) (*Header, error) {
 	if h.Cells < 0 {
 		return nil, fmt.Errorf("line %d: cells is negative: %d", n, h.Cells)
 	}
+	if s := h.Shard; s != nil && (s.Index < 1 || s.Index > s.Of || s.Planned < h.Cells) {
+		return nil, fmt.Errorf("line %d: it cannot be that shard %s has %d of %s", n, s, h.Cells, Plural(s.Planned, "cell", "cells"))
+	}
 	if h.Schema == 1 {
 		h.upgrade()
 	}
@@ -367,6 +372,9 @@ func validate(c *Cell) error {
 		if f.value < 0 {
 			return fmt.Errorf("%s: %s is negative: %d", c.ID(), f.field, f.value)
 		}
+	}
+	if c.At < 0 || c.Elapsed < 0 {
+		return fmt.Errorf("%s: it began after %g s, and took %g s", c.ID(), c.At, c.Elapsed)
 	}
 	return nil
 }

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	_ "embed"
 	"errors"
+	"io"
 	"math"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -185,10 +188,40 @@ func TestReadForgives(t *testing.T) {
 		"zeros after a part":      head + cell + cell[:50] + "\x00\x00\x00",
 		"carriage returns":        strings.ReplaceAll(head+cell, "\n", "\r\n"),
 		"zeros without a newline": head + strings.TrimSuffix(cell, "\n") + "\x00",
+		"empty lines in front":    "\n \r\n" + head + cell,
+		"a newline after a part":  head + cell + cell[:50] + "\n",
+		"more after a part":       head + cell + cell[:50] + "\r\n \n\x00\x00",
+		"a newline in a text":     head + cell + `{"scenario":"qui` + "\n",
 	} {
 		run, err := Read(strings.NewReader(text))
 		if err != nil || len(run.Cells) != 1 || run.Missing() != 1 {
 			t.Errorf("%s: got %+v, %v", name, run, err)
+		}
+	}
+}
+
+// TestReadBroken: the end of a packed file may be missing, and takes no whole cell away. What the disk cannot read is told.
+func TestReadBroken(t *testing.T) {
+	text := ledger(t, header(2), passed())
+	for _, tt := range []struct {
+		name, text string
+		err        error
+		want       string
+	}{
+		{"packed, in a line", text + `{"scenario":"qui`, io.ErrUnexpectedEOF, ""},
+		{"packed, between lines", text, io.ErrUnexpectedEOF, ""},
+		{"packed, in the header", text[:50], io.ErrUnexpectedEOF, "no header"},
+		{"packed, before it", "", io.ErrUnexpectedEOF, "line 1: unexpected EOF"},
+		{"disk, in a line", text + `{"scenario":"qui`, syscall.EIO, "input/output error"},
+		{"disk, between lines", text, syscall.EIO, "line 3: input/output error"},
+		{"disk, behind a part", text + `{"scenario":"qui` + "\n", syscall.EIO, "line 3: "},
+	} {
+		run, err := Read(io.MultiReader(strings.NewReader(tt.text), iotest.ErrReader(tt.err)))
+		switch {
+		case tt.want == "" && (err != nil || len(run.Cells) != 1 || run.Missing() != 1):
+			t.Errorf("%s: %+v, %v", tt.name, run, err)
+		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+			t.Errorf("%s: want %q, got %v", tt.name, tt.want, err)
 		}
 	}
 }
@@ -206,6 +239,17 @@ func TestReadRefuses(t *testing.T) {
 		{"empty file", "", "line 1: no header"},
 		{"no header", cell, "line 1: no header"},
 		{"header cut short", head[:20], "line 1: no header"},
+		{"header cut short behind an empty line", "\n" + head[:20], "line 2: no header"},
+		{"nothing but lines", "\n\n", "no header: the file is empty"},
+		{"cut short behind one that is", head + cell[:50] + "\n" + cell[:60], "line 2: "},
+		{"garbage and a newline at the end", head + cell + "garbage\n", "line 3: "},
+		{"a header cut short, and a newline", head + cell + head[:50] + "\n", "line 3: "},
+		{"a long line behind one that was cut", head + cell[:50] + "\n" + strings.Repeat(" ", maxLine+1), "line 2: "},
+		{"shard 0", strings.Replace(head, `"cells":2`, `"cells":2,"shard":{"index":0,"of":2,"planned":4}`, 1), "line 1: it cannot be that shard 0/2 has 2 of 4 cells"},
+		{"shard 3 of 2", strings.Replace(head, `"cells":2`, `"cells":2,"shard":{"index":3,"of":2,"planned":4}`, 1), "shard 3/2"},
+		{"more than all shards", strings.Replace(head, `"cells":2`, `"cells":2,"shard":{"index":2,"of":2,"planned":1}`, 1), "has 2 of 1 cell"},
+		{"negative time", change(`"elapsed":0.231`, `"elapsed":-0.231`), "it began after 0.5 s, and took -0.231 s"},
+		{"before the run", change(`"at":0.5`, `"at":-0.5`), "it began after -0.5 s"},
 		{"foreign file", "GET / HTTP/1.1\n", "line 1: no header"},
 		{"schema 0", `{"schema":0}` + "\n", "line 1: no header"},
 		{"negative plan", `{"schema":1,"cells":-1}` + "\n", "line 1: cells is negative"},

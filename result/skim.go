@@ -79,7 +79,8 @@ func skimAll(r io.Reader, each func(runs []*Run, l *line) error) (runs []*Run, e
 // lines are those of ledgers that hold something, up to one that was cut short.
 type lines struct {
 	scan *bufio.Scanner
-	n    int // of the line, counted from 1
+	n    int  // of the line, counted from 1
+	some bool // there was one
 	text []byte
 	at   int64 // where it begins, in bytes
 	end  int64 // of what was read
@@ -99,30 +100,58 @@ func (l *lines) next() bool {
 		l.n++
 		l.text = l.scan.Bytes()
 		l.at, l.end = l.end, l.end+int64(len(l.text))
-		if l.n == 1 {
-			return true
-		}
-		if !bytes.HasSuffix(l.text, []byte("\n")) {
+		whole := bytes.HasSuffix(l.text, []byte("\n"))
+		if !whole {
 			l.text = bytes.TrimRight(l.text, "\x00") // what a power cut leaves of what was not yet on the disk
 		}
 		switch {
 		case len(bytes.TrimSpace(l.text)) == 0: // an editor's, or one that was pasted in
-			continue
-		case cutShort(l.text):
-			if bytes.HasPrefix(bytes.TrimSpace(l.text), []byte(`{"schema":`)) { // a run began of which nothing is known
+		case l.some && !whole && cutShort(l.text):
+			if isHeader(l.text) { // a run began of which nothing is known
 				l.err = fmt.Errorf("line %d: the header of another run, cut short", l.n)
 			}
+			l.rest()
 			return false
+		default:
+			l.some = true
+			return true
 		}
-		return true
 	}
-	if err := l.scan.Err(); errors.Is(err, bufio.ErrTooLong) {
-		l.err = fmt.Errorf("line %d: longer than %d MiB", l.n+1, maxLine>>20)
-	} else if err != nil {
-		l.err = fmt.Errorf("line %d: %w", l.n+1, err)
-	}
+	l.unread()
 	return false
 }
+
+// rest tells whether nothing but white space is left, and sets the error of what could not be read.
+func (l *lines) rest() bool {
+	for l.scan.Scan() {
+		if len(bytes.Trim(l.scan.Bytes(), "\x00 \t\r\n")) > 0 {
+			return false
+		}
+	}
+	l.unread()
+	return l.err == nil
+}
+
+// unread sets the error of what could not be read, once the scanner has ended.
+func (l *lines) unread() {
+	err := l.scan.Err()
+	switch {
+	case err == nil || l.err != nil:
+	case errors.Is(err, io.ErrUnexpectedEOF) && l.some: // of a packed file
+	case errors.Is(err, bufio.ErrTooLong):
+		l.err = fmt.Errorf("line %d: longer than %d MiB", l.n+1, maxLine>>20)
+	default:
+		l.err = fmt.Errorf("line %d: %w", l.n+1, err)
+	}
+}
+
+// isCutLast tells whether the line was cut short, and got a newline afterwards, and nothing is behind it.
+func (l *lines) isCutLast() bool {
+	return cutShort(bytes.TrimRight(l.text, "\r\n")) && !isHeader(l.text) && l.rest()
+}
+
+// isHeader tells whether a line begins as a header does.
+func isHeader(text []byte) bool { return bytes.HasPrefix(bytes.TrimSpace(text), []byte(`{"schema":`)) }
 
 // header reads the header of the next run on a line that is no cell, which the error says; it is of what the line is taken for.
 func (l *lines) header(noCell error) (*Header, error) {
@@ -244,8 +273,8 @@ func counter(object []byte, name string) (int64, bool) {
 	return n, found
 }
 
-// allHeld tells of a JSON array of checks whether each held, as a look at it says, and whether none wanted another number than it got. It is
-// false of what it does not understand.
+// allHeld tells of a JSON array of checks whether each held, as a look at it says, and got what it wanted. It is false of what it does not
+// understand.
 func allHeld(checks []byte) bool {
 	text := trimSpace(checks)
 	if len(text) == 0 || text[0] != '[' {
@@ -267,7 +296,7 @@ func allHeld(checks []byte) bool {
 			case "ok":
 				held = string(value) == "true"
 			}
-		}) || !held || !bytes.Equal(want, got) && isNumber(want) && isNumber(got) {
+		}) || !held || !bytes.Equal(want, got) {
 			return false
 		}
 		if text = trimSpace(text[n:]); len(text) > 0 && text[0] == ',' {
@@ -275,11 +304,6 @@ func allHeld(checks []byte) bool {
 		}
 	}
 	return len(text) == 1
-}
-
-// isNumber tells whether a JSON string is digits alone.
-func isNumber(value []byte) bool {
-	return len(value) > 2 && !slices.ContainsFunc(value[1:len(value)-1], func(b byte) bool { return b < '0' || b > '9' })
 }
 
 // walkObject tells of each key of a JSON object, as it is written, and its value. It is false where it meets what it does not

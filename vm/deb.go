@@ -2,7 +2,7 @@ package vm
 
 import (
 	"archive/tar"
-	"compress/gzip"
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -11,10 +11,10 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
-	"github.com/xi2/xz"
+	"github.com/rpmig/rpmig/unpack"
 )
 
 // The bounds of what a package may unpack to. Debian's largest kernels have some 5000 files, of 120 MiB.
@@ -22,8 +22,7 @@ const (
 	mostKept    = 1 << 30 // bytes that are written
 	mostListed  = 4 << 30 // bytes of all files in it
 	mostFiles   = 100_000
-	mostControl = 1 << 20   // bytes of the package's own description
-	mostWindow  = 128 << 20 // bytes that a compressor may look back: as zstd --ultra -22, of which kernels are made
+	mostControl = 1 << 20 // bytes of the package's own description
 )
 
 // keptFiles are the files of a kernel's package that a run needs. Of the modules these are the kinds that carry packets and
@@ -94,25 +93,10 @@ func (u *untilDone) Read(p []byte) (int, error) {
 
 // withTar reads an archive that is compressed as the end of its name says (deb(5)).
 func withTar(r io.Reader, kind string, read func(*tar.Reader) error) error {
-	var plain io.Reader
-	var err error
-	switch kind {
-	case "":
-		plain = r
-	case ".gz":
-		plain, err = gzip.NewReader(r)
-	case ".xz":
-		plain, err = xz.NewReader(r, mostWindow)
-	case ".zst":
-		var z *zstd.Decoder
-		z, err = zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(mostWindow))
-		if err == nil {
-			defer z.Close()
-			plain = z
-		}
-	default:
+	if !slices.Contains([]string{"", ".gz", ".xz", ".zst"}, kind) {
 		return fmt.Errorf("compressed as %q, and xz, zst and gz are known", kind)
 	}
+	plain, _, err := unpack.Reader(bufio.NewReader(r))
 	if err != nil {
 		return err
 	}

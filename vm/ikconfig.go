@@ -15,7 +15,7 @@ func ikconfig(b []byte) []byte {
 	if has(b, 0x202, "HdrS") {
 		b = payload(b)
 	}
-	b, err := unpack(b, most)
+	b, err := unpacked(b, most)
 	if err != nil && len(b) == 0 { // what follows a kernel in its payload is no error: there is its length
 		return nil
 	}
@@ -29,7 +29,7 @@ func ikconfig(b []byte) []byte {
 		return nil
 	}
 	const mostConfig = 4 << 20
-	config, err := unpack(b[:end], mostConfig)
+	config, err := unpacked(b[:end], mostConfig)
 	if err != nil || !bytes.Contains(config, []byte("CONFIG_")) {
 		return nil
 	}

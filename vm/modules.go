@@ -1,8 +1,8 @@
 package vm
 
 import (
+	"bufio"
 	"bytes"
-	"compress/gzip"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -13,9 +13,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
-	"github.com/xi2/xz"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/rpmig/rpmig/unpack"
 )
 
 // wanted are the modules that a run uses, in the order in which they are loaded; what each depends on is loaded before it.
@@ -196,7 +196,7 @@ func (mod *module) read(file string) error {
 	if err != nil {
 		return err
 	}
-	if mod.data, err = unpack(b, mostModule); err != nil {
+	if mod.data, err = unpacked(b, mostModule); err != nil {
 		return fmt.Errorf("unpack %s: %w", file, err)
 	}
 	if mod.depends, err = dependsOn(mod.data); err != nil {
@@ -206,27 +206,14 @@ func (mod *module) read(file string) error {
 	return nil
 }
 
-// unpack returns what was compressed by xz, zstd or gzip, which it tells by the first bytes; all else it returns as it is.
-func unpack(b []byte, most int64) ([]byte, error) {
-	var r io.Reader
-	var err error
+// unpacked returns what was compressed, which it tells by the first bytes; all else it returns as it is.
+func unpacked(b []byte, most int64) ([]byte, error) {
+	r, by, err := unpack.Reader(bufio.NewReader(bytes.NewReader(b)))
 	switch {
-	case has(b, 0, "\xfd7zXZ\x00"):
-		r, err = xz.NewReader(bytes.NewReader(b), mostWindow)
-	case has(b, 0, "\x28\xb5\x2f\xfd"):
-		z, zerr := zstd.NewReader(bytes.NewReader(b), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(mostWindow))
-		if zerr != nil {
-			return nil, zerr
-		}
-		defer z.Close()
-		r = z
-	case has(b, 0, "\x1f\x8b"):
-		r, err = gzip.NewReader(bytes.NewReader(b))
-	default:
-		return b, nil
-	}
-	if err != nil {
+	case err != nil:
 		return nil, err
+	case by == "":
+		return b, nil
 	}
 	out, err := io.ReadAll(io.LimitReader(r, most+1))
 	if err == nil && int64(len(out)) > most {

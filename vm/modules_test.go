@@ -92,10 +92,10 @@ func TestModuleName(t *testing.T) {
 func TestUnpackBound(t *testing.T) {
 	const most = 1 << 20
 	for _, end := range []string{".gz", ".xz", ".zst"} {
-		if _, err := unpack(packed(t, end, make([]byte, most+1)), most); err == nil {
+		if _, err := unpacked(packed(t, end, make([]byte, most+1)), most); err == nil {
 			t.Errorf("%s: %d bytes were unpacked where %d are the most", end, most+1, most)
 		}
-		if b, err := unpack(packed(t, end, make([]byte, most)), most); err != nil || len(b) != most {
+		if b, err := unpacked(packed(t, end, make([]byte, most)), most); err != nil || len(b) != most {
 			t.Errorf("%s: %d bytes, %v", end, len(b), err)
 		}
 	}
@@ -107,7 +107,7 @@ func FuzzModule(f *testing.F) {
 	f.Add(packed(f, ".xz", koFile(f, modinfo("a"))))
 	f.Add(packed(f, ".zst", koFile(f, modinfo("a"))))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		b, err := unpack(b, 1<<20)
+		b, err := unpacked(b, 1<<20)
 		if err != nil {
 			return
 		}

@@ -51,7 +51,7 @@ func vmlinuxOf(image []byte) []byte {
 	}
 	size := binary.LittleEndian.Uint32(packed[len(packed)-sizeLen:])
 	const most = 512 << 20
-	vmlinux, err := unpack(packed[:len(packed)-sizeLen], most)
+	vmlinux, err := unpacked(packed[:len(packed)-sizeLen], most)
 	if err != nil || uint64(len(vmlinux)) != uint64(size) || !entersUnpacked(bytes.NewReader(vmlinux), int64(size)) {
 		return nil
 	}

@@ -54,10 +54,12 @@ func (e *env) baseline(ctx context.Context, names []string, file string) error {
 		}
 	}
 	if file == "" {
-		_, err := e.stdout.Write(text.Bytes())
-		return err
+		return unlessEnded(ctx, func() error {
+			_, err := e.stdout.Write(text.Bytes())
+			return err
+		})
 	}
-	if err := replaceFile(file, text.Bytes()); err != nil {
+	if err := replaceFile(ctx, file, text.Bytes()); err != nil {
 		return fmt.Errorf("write the baseline: %w", err)
 	}
 	fmt.Fprintf(e.stderr, "rpmig: %d cells are in %s\n", cells, printable(file))
@@ -65,9 +67,9 @@ func (e *env) baseline(ctx context.Context, names []string, file string) error {
 }
 
 // replaceFile writes a file, so that there is the old one or the whole new one. What is no plain file is written to.
-func replaceFile(name string, text []byte) error {
+func replaceFile(ctx context.Context, name string, text []byte) error {
 	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
-		return os.WriteFile(name, text, 0o644)
+		return unlessEnded(ctx, func() error { return os.WriteFile(name, text, 0o644) }) // a pipe may have no reader
 	}
 	f, err := os.CreateTemp(filepath.Dir(name), ".rpmig-*")
 	if err != nil {

@@ -102,8 +102,11 @@ func (e *env) checkBundle(c *cli.Context, name string) error {
 	var usage *usageError
 	var access *fs.PathError
 	var replay *bundle.ReplayError
+	var none *bundle.NoArchiveError
 	switch {
 	case err == nil:
+	case errors.As(err, &none) && len(none.Head) > 0:
+		return kindOfFile(none.Head).refused(name, "bundle")
 	case errors.As(err, &usage):
 		return err
 	case errors.As(err, &access):
@@ -175,6 +178,8 @@ func bundleError(to string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		return existsError(to, "add --force to the same command")
+	case errors.Is(err, bundle.ErrNotPlain):
+		return notPlainError(to)
 	case errors.As(err, &hinted), errors.Is(err, context.Canceled), errors.Is(err, errNoTime):
 		return wrapped
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EFBIG):
@@ -189,12 +194,21 @@ func existsError(to, force string) error {
 	return &usageError{fmt.Sprintf("bundle: %s is there already", to), "choose another file, or " + force}
 }
 
+// notPlainError says that there is no writing over what is no plain file.
+func notPlainError(to string) error {
+	return &usageError{fmt.Sprintf("bundle: %s is no plain file, and --force writes over no other", to), "choose a name that is free: " + quote(filepath.Base(to)+".tar.gz")}
+}
+
 // freeForBundle refuses a file to which no bundle can be written, before there is one. how says how to write over a file.
 func freeForBundle(to string, force bool, how string) error {
 	if info, err := os.Lstat(to); err == nil && info.IsDir() {
 		return &usageError{fmt.Sprintf("bundle: %s is a folder", to), "choose a file: " + quote(filepath.Join(to, "run.tar.gz"))}
-	} else if err == nil && !force {
+	}
+	switch err := bundle.Free(to, force); {
+	case errors.Is(err, fs.ErrExist):
 		return existsError(to, how)
+	case errors.Is(err, bundle.ErrNotPlain):
+		return notPlainError(to)
 	}
 	if info, err := os.Stat(filepath.Dir(to)); err != nil || !info.IsDir() {
 		return &usageError{fmt.Sprintf("bundle: %s is no folder", filepath.Dir(to)), "choose a file in a folder that is there"}

@@ -158,7 +158,7 @@ func TestReplaceFile(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "base")
 	for _, text := range []string{"one", "two"} {
-		if err := replaceFile(name, []byte(text)); err != nil {
+		if err := replaceFile(t.Context(), name, []byte(text)); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := os.ReadFile(name); err != nil || !bytes.Equal(got, []byte(text)) {
@@ -168,7 +168,7 @@ func TestReplaceFile(t *testing.T) {
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 		t.Errorf("%v, %v", left, err)
 	}
-	if err := replaceFile(filepath.Join(dir, "none", "base"), nil); err == nil {
+	if err := replaceFile(t.Context(), filepath.Join(dir, "none", "base"), nil); err == nil {
 		t.Error("written into no folder")
 	}
 }

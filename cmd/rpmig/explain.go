@@ -40,11 +40,15 @@ func (e *env) explainCommand() *cli.Command {
 			if dir, id := splitCell(c.Args().First()); dir != "" && !c.IsSet("port") {
 				return e.explainCell(c.Context, dir, id)
 			}
-			if done, err := e.explainCapture(c, c.Args().First()); done || err != nil {
+			done, is, err := e.explainCapture(c, c.Args().First())
+			if done || err != nil {
 				return err
 			}
 			found, err := selectScenarios(e.scenarios, c.Args().First())
-			if err != nil {
+			switch {
+			case err != nil && is != nil: // a file may have the name of a scenario
+				return is.refused(c.Args().First(), "capture")
+			case err != nil:
 				return cmp.Or(whichRun(c.Args().First()), err)
 			}
 			m, err := docs.Read()

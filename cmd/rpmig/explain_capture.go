@@ -17,56 +17,56 @@ import (
 	"github.com/rpmig/rpmig/capture"
 	"github.com/rpmig/rpmig/foreign"
 	"github.com/rpmig/rpmig/reports"
+	"github.com/rpmig/rpmig/unpack"
 )
 
 const explainDoc = "With the folder of a run before it, a cell of that run is told as a timeline. A capture of anybody's, pcap or pcapng, is read for " +
 	"the connections that a server has reset: how, what that means, what would have saved them, and what a capture cannot tell."
 
-// explainCapture tells what a capture shows, if the file is one. With --port it has to be.
-func (e *env) explainCapture(c *cli.Context, name string) (done bool, err error) {
+// explainCapture tells what a capture shows, if the file is one. With --port it has to be. Of another file it returns what that is.
+func (e *env) explainCapture(c *cli.Context, name string) (done bool, is *fileKind, err error) {
 	port := c.Int("port")
 	if c.IsSet("port") && (port < 1 || port > math.MaxUint16) {
-		return false, &usageError{fmt.Sprintf("--port: %d is not between 1 and 65535", port), "rpmig explain --help"}
+		return false, nil, &usageError{fmt.Sprintf("--port: %d is not between 1 and 65535", port), "rpmig explain --help"}
 	}
 	info, err := os.Stat(name)
 	switch {
 	case err == nil && info.IsDir() || errors.Is(err, fs.ErrNotExist):
 		if c.IsSet("port") {
-			return false, &usageError{fmt.Sprintf("explain: %s is no file, and --port is for a capture", name), "tcpdump -i any -w FILE.pcap tcp port 80, and then: rpmig explain FILE.pcap --port 80"}
+			return false, nil, &usageError{fmt.Sprintf("explain: %s is no file, and --port is for a capture", name), "tcpdump -i any -w FILE.pcap tcp port 80, and then: rpmig explain FILE.pcap --port 80"}
 		}
-		return false, nil
+		return false, nil, nil
 	case err != nil:
-		return false, fmt.Errorf("explain: %w", err)
+		return false, nil, fmt.Errorf("explain: %w", err)
 	}
 	debug.SetGCPercent(100) // a capture takes as long as its disk, and may be read where a server is at work
 	var report *foreign.Report
-	is := c.IsSet("port")
 	err = unlessEnded(c.Context, func() error { // it may be a pipe
 		f, err := os.Open(name)
 		if err != nil {
 			return fmt.Errorf("explain: %w", err)
 		}
 		defer func() { _ = f.Close() }()
-		in, err := plain(bufio.NewReaderSize(f, 64<<10))
+		plain, _, err := unpack.Reader(bufio.NewReaderSize(f, 64<<10))
 		if err != nil {
 			return fmt.Errorf("explain: %s: %w", name, err)
 		}
-		if head, _ := in.Peek(4); capture.IsCapture(head) {
-			is = true
-		}
-		if !is {
+		in := bufio.NewReader(plain)
+		head, _ := in.Peek(fileHead)
+		if is = kindOfFile(head); is != isCapture && !c.IsSet("port") {
 			return nil
 		}
+		done = true
 		if report, err = foreign.Read(c.Context, in, foreign.Options{Port: uint16(port)}); err != nil {
 			return captureError(name, err)
 		}
 		return nil
 	})
-	if err != nil || !is {
-		return is, err
+	if err != nil || !done {
+		return false, is, err
 	}
 	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v")}
-	return true, reportError(unlessEnded(c.Context, func() error {
+	return true, is, reportError(unlessEnded(c.Context, func() error {
 		_, err := io.WriteString(&untilEnded{c.Context, e.stdout}, report.Text(name, o))
 		return err
 	}))

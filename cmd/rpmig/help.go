@@ -23,7 +23,7 @@ const exitStatuses = "0 all as expected, 1 the kernel did otherwise, 4 nothing c
 
 // printHelp takes the place of the library's templates, which wrap no lines and say of each switch that it is false by
 // default.
-func (e *env) printHelp(w io.Writer, _ string, about any) {
+func (e *env) printHelp(w io.Writer, about any) error {
 	c, ok := about.(*cli.Command)
 	if app, isApp := about.(*cli.App); isApp {
 		c = &cli.Command{
@@ -31,7 +31,7 @@ func (e *env) printHelp(w io.Writer, _ string, about any) {
 			Subcommands: app.Commands, Flags: app.Flags,
 		}
 	} else if !ok {
-		return
+		return nil
 	}
 	var b strings.Builder
 	width := e.width()
@@ -44,15 +44,16 @@ func (e *env) printHelp(w io.Writer, _ string, about any) {
 		fmt.Fprint(&b, "\nCommands:\n")
 		var rows [][2]string
 		for _, sub := range c.Subcommands {
-			rows = append(rows, [2]string{sub.Name, sub.Usage})
+			if !sub.Hidden {
+				rows = append(rows, [2]string{sub.Name, sub.Usage})
+			}
 		}
 		twoColumns(&b, width, rows)
 	}
 	fmt.Fprint(&b, "\nOptions:\n")
 	twoColumns(&b, width, options(c))
-	if _, err := io.WriteString(e.plain(w), b.String()); err != nil { // the library leaves no way to tell
-		e.unwritten = fmt.Errorf("write the help: %w", err)
-	}
+	_, err := io.WriteString(e.plain(w), b.String())
+	return err
 }
 
 // scenarioHelp describes a subcommand of rpmig run; empty of any other command. It is put together only when help is asked

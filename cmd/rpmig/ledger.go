@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -19,10 +18,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
-
-	"github.com/rpmig/rpmig/capture"
+	"github.com/rpmig/rpmig/bundle"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/unpack"
 )
 
 // readLedger reads the ledger of a run by its folder, or by the name that the run printed when it ended.
@@ -222,15 +220,15 @@ func openStored(path string) (*recorded, error) {
 	return &recorded{runs: []*result.Run{run}, dir: runDir(path), file: f}, nil
 }
 
-// spool writes a text that can be read but once to a file without a name, where temporary files are.
+// spool writes a text that can be read but once to a file without a name. Of a packed file the end may be missing.
 func spool(r io.Reader) (f *os.File, size int64, err error) {
-	if f, err = unnamed(); err != nil {
+	if f, err = bundle.Temp(); err != nil {
 		return nil, 0, err
 	}
-	if size, err = io.Copy(f, r); err != nil {
-		_ = f.Close()
+	if size, err = io.Copy(f, r); err != nil && !(errors.Is(err, io.ErrUnexpectedEOF) && size > 0) {
+		return nil, 0, errors.Join(err, f.Close())
 	}
-	return f, size, err
+	return f, size, nil
 }
 
 // openText opens the ledger of a file, or of the one in a run's folder.
@@ -240,9 +238,9 @@ func openText(path string) (*os.File, *text, error) {
 	}
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, &usageError{"report: " + err.Error(), "rpmig run all --out DIR && rpmig report DIR"}
+		return nil, nil, &usageError{"read the ledger: " + err.Error(), "rpmig run all --out DIR && rpmig report DIR"}
 	} else if err != nil {
-		return nil, nil, fmt.Errorf("report: %w", err)
+		return nil, nil, fmt.Errorf("read the ledger: %w", err)
 	}
 	in, err := ledgerText(path, f)
 	if err != nil {
@@ -270,83 +268,31 @@ type text struct {
 	changed bool // the file has other bytes: it is packed, or has a mark
 }
 
-// What files begin with that people take for a ledger. A tar file has its magic behind the first name and what goes with it.
-const (
-	byteOrderMark = "\xef\xbb\xbf"
-	gzipMagic     = "\x1f\x8b"
-	zstdMagic     = "\x28\xb5\x2f\xfd"
-	tarMagic      = "ustar"
-	tarMagicAt    = 257
-)
-
-// others are what is no ledger, and what takes it.
-var others = []struct{ magic, what, hint string }{
-	{"PK\x03\x04", "a zip file", "unzip, and then the same again"},
-	{"\xff\xfe", "text in UTF-16", "iconv -f UTF-16 -t UTF-8, and then the same again"},
-	{"\xfe\xff", "text in UTF-16", "iconv -f UTF-16 -t UTF-8, and then the same again"},
-	{"[", "a JSON array, and a ledger has an object a line", "jq -c '.[]', and then the same again"},
-}
-
-// zstdWindow is how far back a ledger that zstd has packed may look, in bytes: as far as --ultra makes it, and no further than memory
-// is to be had for a file that may be anybody's.
-const zstdWindow = 128 << 20
-
-// plain reads what gzip or zstd has packed, and all else as it is.
-func plain(in *bufio.Reader) (*bufio.Reader, error) {
-	switch {
-	case starts(in, gzipMagic):
-		zip, err := gzip.NewReader(in)
-		if err != nil {
-			return nil, err
-		}
-		return bufio.NewReader(zip), nil
-	case starts(in, zstdMagic):
-		// One at a time starts no goroutine, so that there is nothing to close.
-		zip, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(zstdWindow))
-		if err != nil {
-			return nil, err
-		}
-		return bufio.NewReader(zip), nil
-	default:
-		return in, nil
-	}
-}
-
-// ledgerText is the text of a ledger, also of one that gzip, zstd or an editor has had. What is something else is named.
+// ledgerText is the text of a ledger, also of one that somebody has packed or an editor has had. What is something else is named.
 func ledgerText(name string, r io.Reader) (*text, error) {
-	in, archive, err := unpacked(name, r)
-	if archive {
-		return nil, &usageError{name + " is no ledger, but a tar file", bundleHint(name)}
+	in, is, err := unpacked(name, r)
+	if err == nil && is != isLedger {
+		err = is.refused(name, "ledger")
 	}
 	return in, err
 }
 
-// unpacked is what is in a file that may be a ledger, or a tar file with one. What is neither is named.
-func unpacked(name string, r io.Reader) (of *text, archive bool, err error) {
+// unpacked is what is in a file that may be a ledger, and what that is by its beginning. A mark is passed over.
+func unpacked(name string, r io.Reader) (*text, *fileKind, error) {
 	packed := bufio.NewReader(r)
-	in, err := plain(packed)
+	plain, _, err := unpack.Reader(packed)
 	if err != nil {
-		return nil, false, fmt.Errorf("%s: %w", name, err)
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if head, _ := in.Peek(tarMagicAt + len(tarMagic)); bytes.HasSuffix(head, []byte(tarMagic)) {
-		return &text{in, in != packed}, true, nil
+	in := bufio.NewReader(plain)
+	head, err := in.Peek(fileHead)
+	if len(head) == 0 && err != nil && !errors.Is(err, io.EOF) {
+		return nil, nil, fmt.Errorf("%s: %w", name, err) // in would take it for the end
 	}
-	if head, _ := in.Peek(4); capture.IsCapture(head) {
-		return nil, false, &usageError{name + " is no ledger, but a packet capture", captureHint(name)}
-	}
-	for _, o := range others {
-		if starts(in, o.magic) {
-			return nil, false, &usageError{fmt.Sprintf("%s is no ledger, but %s", name, o.what), o.hint}
-		}
-	}
-	marked := starts(in, byteOrderMark)
+	is := kindOfFile(head)
+	marked := bytes.HasPrefix(head, []byte(byteOrderMark))
 	if marked {
 		_, _ = in.Discard(len(byteOrderMark)) // they are there
 	}
-	return &text{in, marked || in != packed}, false, nil
-}
-
-func starts(in *bufio.Reader, magic string) bool {
-	head, _ := in.Peek(len(magic)) // an error comes again when it is read
-	return string(head) == magic
+	return &text{in, marked || in != packed}, is, nil
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -80,7 +81,11 @@ func run(ctx context.Context, e env) int {
 	}
 	// The library has one printer for the process: an app and its commands can only have templates of their own, which
 	// cannot wrap lines.
-	cli.HelpPrinter = e.printHelp
+	cli.HelpPrinter = func(w io.Writer, _ string, about any) {
+		if err := unlessEnded(ctx, func() error { return e.printHelp(w, about) }); err != nil { // the library leaves no way to tell
+			e.unwritten = fmt.Errorf("write the help: %w", err)
+		}
+	}
 	app := e.app()
 	bisects := asksBisect(e.args)
 	if bisects {
@@ -156,6 +161,9 @@ func printable(s string) string {
 	}, s)
 }
 
+// printing are the commands that do nothing but print, and have nothing to take back: who reads it may have stopped.
+var printing = []string{"list", "explain", "docs", "completion", "man", "version"}
+
 func (e *env) app() *cli.App {
 	app := &cli.App{
 		Name:      "rpmig",
@@ -186,6 +194,14 @@ func (e *env) app() *cli.App {
 	}
 	app.OnUsageError = badUsage
 	for _, c := range app.Commands {
+		if slices.Contains(printing, c.Name) {
+			for _, c := range append(c.Subcommands, c) {
+				action := c.Action
+				c.Action = func(c *cli.Context) error {
+					return unlessEnded(c.Context, func() error { return action(c) })
+				}
+			}
+		}
 		c.OnUsageError = badUsage
 		c.HideHelpCommand = true
 		for _, sub := range c.Subcommands {

@@ -313,6 +313,55 @@ func TestSilentPipes(t *testing.T) {
 	}
 }
 
+// TestSilentReaders: who does not read what a command prints keeps it from ending no more.
+func TestSilentReaders(t *testing.T) {
+	t.Parallel()
+	for _, line := range []string{
+		"list", "explain all", "docs", "completion bash", "man", "version", "help", "run --help", "baseline dir", "baseline dir -o out",
+		"report dir", "explain dir/quiz2/ipv4/off",
+	} {
+		t.Run(line, func(t *testing.T) {
+			t.Parallel()
+			p := command(t, "rpmig", strings.Fields(line)...)
+			if err := os.Mkdir(filepath.Join(p.dir, "dir"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			largeLedger(t, filepath.Join(p.dir, "dir", ledgerName), 3)
+			out := filepath.Join(p.dir, "out")
+			if err := unix.Mkfifo(out, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			full, err := os.OpenFile(out, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer full.Close()
+			// Not a byte more fits in.
+			if _, err := unix.FcntlInt(full.Fd(), unix.F_SETPIPE_SZ, os.Getpagesize()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := full.Write(make([]byte, os.Getpagesize())); err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasSuffix(line, " out") {
+				p.start()
+				until(t, "it has opened the pipe", func() bool { return p.holds(out) })
+			} else {
+				p.Stdout = full
+				p.start()
+				if told := waits(os.Getpid()); len(told) == 0 {
+					t.Skip("this kernel does not say where threads wait (proc_pid_wchan(5))")
+				}
+				const inWrite = "pipe_write" // fs/pipe.c; later kernels: anon_pipe_write
+				until(t, "it waits in write(2)", func() bool {
+					return slices.ContainsFunc(waits(p.Process.Pid), func(f string) bool { return strings.HasSuffix(f, inWrite) })
+				})
+			}
+			p.signal(p.Process.Pid, unix.SIGTERM).want(70, silent, []string{`^rpmig: error: .*terminated signal received$`})
+		})
+	}
+}
+
 // waits returns the kernel functions in which the threads of a process wait, as far as the kernel tells.
 func waits(pid int) (functions []string) {
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", pid))

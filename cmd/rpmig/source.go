@@ -113,17 +113,20 @@ func eachLedger(ctx context.Context, name string, ledger func(run string, text i
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	in, archive, err := unpacked(name, &untilEndedReader{ctx, f})
+	in, is, err := unpacked(name, &untilEndedReader{ctx, f})
 	if err != nil {
 		return err
 	}
-	if archive {
+	switch is {
+	case isArchive:
 		return named(name, eachInBundle(in, ledger))
-	}
-	if head, _ := in.Peek(compare.BaselineHead); compare.IsBaseline(head) {
+	case isBaseline:
 		return named(name, baseline(in))
+	case isLedger:
+		return named(name, ledger("", in))
+	default:
+		return is.refused(name, "ledger")
 	}
-	return named(name, ledger("", in))
 }
 
 // named puts the file's name before an error, and a hint behind that of a file which is none of what it may be.
@@ -154,6 +157,8 @@ func eachInFolder(ctx context.Context, dir string, ledger func(run string, text 
 	}
 	if _, err := os.Stat(filepath.Join(dir, ledgerName)); err == nil {
 		return one("", filepath.Join(dir, ledgerName))
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err // such as that the folder may not be looked into
 	}
 	below := runFolders(dir)
 	for _, name := range below {

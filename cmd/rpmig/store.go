@@ -4,13 +4,12 @@ package main
 
 import (
 	"archive/zip"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 
-	"golang.org/x/sys/unix"
+	"github.com/rpmig/rpmig/bundle"
 )
 
 // store is a run's folder in one file without a name, for a run that keeps its evidence only until it is bundled: the kernel
@@ -22,26 +21,11 @@ type store struct {
 
 // newStore makes one where temporary files are.
 func newStore() (*store, error) {
-	f, err := unnamed()
+	f, err := bundle.Temp()
 	if err != nil {
 		return nil, err
 	}
 	return &store{f, zip.NewWriter(f)}, nil
-}
-
-// unnamed makes a file without a name where temporary files are.
-func unnamed() (*os.File, error) {
-	dir := os.TempDir()
-	f, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_RDWR, 0o600)
-	if err != nil { // not every file system has O_TMPFILE (open(2)): there it has a name for a moment
-		if f, err = os.CreateTemp(dir, "rpmig-evidence-*"); err != nil {
-			return nil, err
-		}
-		if err := os.Remove(f.Name()); err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
-	}
-	return f, nil
 }
 
 // Create implements evidence.Place. Nothing is compressed, as the bundle is.

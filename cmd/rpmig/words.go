@@ -66,8 +66,8 @@ func otherThing(word string) string {
 		{containsAny("quic", "http3", "h3"), tcpOnly + "a QUIC server passes its sockets on to the next process, or has a BPF program (SO_ATTACH_REUSEPORT_EBPF) " +
 			"choose the socket by connection ID; rpmig list"},
 		{containsAny("udp", "dtls"), tcpOnly + "datagrams that wait in one that closes are lost: pass the socket on to the next process; rpmig list"},
-		{endsIn(".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz"), captureHint(word)},
-		{endsIn(".tar.gz", ".tgz", ".tar"), bundleHint(word)},
+		{endsIn(".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz"), captureHint(quote(word))},
+		{endsIn(".tar.gz", ".tgz", ".tar"), isArchive.hint(quote(word))},
 	} {
 		if kind.is(lower) {
 			return kind.hint
@@ -78,11 +78,8 @@ func otherThing(word string) string {
 
 // captureHint is for who gives rpmig a capture.
 func captureHint(name string) string {
-	return "what it shows of a server on port 80: rpmig explain " + quote(name) + " --port 80; of a run: rpmig explain DIR/SCENARIO/FAMILY/MODE, where DIR is what rpmig run --out=DIR wrote"
+	return "what it shows of a server on port 80: rpmig explain " + name + " --port 80; of a run: rpmig explain DIR/SCENARIO/FAMILY/MODE, where DIR is what rpmig run --out=DIR wrote"
 }
-
-// bundleHint is for who gives a bundle to a command that takes none.
-func bundleHint(name string) string { return "if it is a bundle: rpmig bundle --check " + quote(name) }
 
 func containsAny(parts ...string) func(string) bool {
 	return func(word string) bool {

@@ -81,7 +81,7 @@ func TestFits(t *testing.T) {
 		var b bytes.Buffer
 		e := &env{widthOut: width, scenarios: scenarios.All(), stdout: &b}
 		for _, c := range e.app().Commands {
-			e.printHelp(&b, "", c)
+			_ = e.printHelp(&b, c)
 		}
 		fitsIn(t, b.String(), width)
 	}

@@ -1,0 +1,42 @@
+// Package unpack reads files that gzip, zstd, xz or bzip2 may have packed, in bounded memory: they may be anybody's. It also makes the
+// files without a name in which what can be read but once is kept.
+package unpack
+
+import (
+	"bufio"
+	"compress/bzip2"
+	"compress/gzip"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/xi2/xz"
+)
+
+// window is how far back zstd and xz may look, in bytes: as far as zstd --ultra -22 and xz -9 make it.
+const window = 128 << 20
+
+// formats are what is read, each by what a file begins with.
+var formats = []struct {
+	name, magic string
+	open        func(io.Reader) (io.Reader, error)
+}{
+	{"gzip", "\x1f\x8b", func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }},
+	// One at a time starts no goroutine, so that there is nothing to close.
+	{"zstd", "\x28\xb5\x2f\xfd", func(r io.Reader) (io.Reader, error) {
+		return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(window))
+	}},
+	{"xz", "\xfd7zXZ\x00", func(r io.Reader) (io.Reader, error) { return xz.NewReader(r, window) }},
+	{"bzip2", "BZh", func(r io.Reader) (io.Reader, error) { return bzip2.NewReader(r), nil }},
+}
+
+// Reader reads what was packed, and all else as it is. by is the program that has packed it; empty: none. A *gzip.Reader has read
+// nothing but the header.
+func Reader(in *bufio.Reader) (plain io.Reader, by string, err error) {
+	for _, f := range formats {
+		if head, _ := in.Peek(len(f.magic)); string(head) == f.magic { // an error comes again when it is read
+			plain, err := f.open(in)
+			return plain, f.name, err
+		}
+	}
+	return in, "", nil
+}
