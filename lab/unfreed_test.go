@@ -8,6 +8,7 @@ import (
 
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
+	"github.com/rpmig/rpmig/verdict"
 )
 
 // watched is a packet-drop backend that counts which of its rules are closed.
@@ -83,6 +84,42 @@ func TestFreedLazily(t *testing.T) {
 		}
 		if c := found(t, p, "closed sockets that are never freed"); c.OK != want {
 			t.Errorf("a program was run: %t: %+v: %s: %s", runs, c, p.Verdict.Status, p.Verdict.Reason)
+		}
+	}
+}
+
+// TestFreeingHeldUp: where the machine is late each time, it is not known whether sockets are freed, and that is said.
+func TestFreeingHeldUp(t *testing.T) {
+	for name, tt := range map[string]struct {
+		late  int // how often
+		frees bool
+		want  verdict.PostCheck
+	}{
+		"never late, and freed":     {0, true, verdict.PostCheck{}},
+		"never late, and some not":  {0, false, verdict.PostCheck{Unfreed: 1}},
+		"late once, and freed":      {1, true, verdict.PostCheck{}},
+		"late once, and some not":   {1, false, verdict.PostCheck{Unfreed: 1}},
+		"late each time":            {maxFreeing, false, verdict.PostCheck{Unfreed: verdict.NotCounted, HeldUp: true}},
+	} {
+		var said verdict.PostCheck
+		var d watched
+		d.played(t, 1, func(l *Lab) {
+			l.must(l.countUnfreed(&said, time.Second, func(_ time.Duration, _ string, holds func() (bool, error)) error {
+				if tt.late--; tt.late >= 0 {
+					l.delayed("a test", time.Second)
+					return errTimeout
+				}
+				if tt.frees {
+					return nil
+				}
+				fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+				l.must(err)
+				t.Cleanup(func() { _ = unix.Close(fd) })
+				return errTimeout
+			}))
+		})
+		if said.Unfreed = min(said.Unfreed, 1); said.Unfreed != tt.want.Unfreed || said.HeldUp != tt.want.HeldUp {
+			t.Errorf("%s: %+v, want %+v", name, said, tt.want)
 		}
 	}
 }

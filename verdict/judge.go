@@ -54,6 +54,8 @@ func Judge(exp Expectation, o *Observation, bugs []Suspect, strict bool) Verdict
 	v := j.verdict()
 	v.weigh(bugs, strict)
 	switch bad := v.Status == result.Fail && !o.countsNoMigrations() || v.Status == result.Error; {
+	case v.Status == result.Pass && o.PostCheck != nil && o.PostCheck.HeldUp:
+		v.Status, v.Reason = result.Error, o.Slowly("whether the kernel frees what was closed is not known")
 	case !bad || o.slow() == "":
 	case o.PostCheck != nil && o.PostCheck.Unfreed > 0:
 		// However late a case is, what it has closed is freed some time. The Lab does not count where it was held up while it waited.

@@ -288,6 +288,10 @@ func TestJudge(t *testing.T) {
 		{name: "whether sockets are freed could not be told", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
 			o.PostCheck = &PostCheck{Unfreed: NotCounted}
 		}, want: result.Pass, reason: "lived, as expected"},
+		{name: "whether sockets are freed the machine was too slow to tell", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
+			o.PostCheck = &PostCheck{Unfreed: NotCounted, HeldUp: true}
+			o.Delays = []Delay{{At: 2.5, Seconds: 1.5, What: "the cell's thread did not run"}}
+		}, want: result.Error, reason: "whether the kernel frees what was closed is not known"},
 		{name: "fresh clients meet cookies", sysctl: true, lives: true, lived: true, change: func(o *Observation) {
 			o.PostCheck = &PostCheck{Open: 1, Counters: map[string]int64{"SyncookiesSent": 1}}
 		}, want: result.Fail, reason: "the listener is left damaged: SyncookiesSent afterwards: want 0, got 1"},

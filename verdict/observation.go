@@ -143,9 +143,12 @@ type PostCheck struct {
 	Broken   string // why a fresh client was not served at all
 	Counters map[string]int64
 	Unfreed  int // TCP sockets that are closed and the kernel does not free
+	// HeldUp says that Unfreed is NotCounted because the machine did not keep up however often it was waited for, and that not all
+	// had been freed.
+	HeldUp bool
 }
 
-// NotCounted is PostCheck.Unfreed where sockets are left that may end by themselves.
+// NotCounted is PostCheck.Unfreed where sockets are left that may end by themselves, or HeldUp.
 const NotCounted = -1
 
 // lived counts the clients whose connection was accepted with the data that they sent.
