@@ -95,11 +95,11 @@ func TestFreeingHeldUp(t *testing.T) {
 		frees bool
 		want  verdict.PostCheck
 	}{
-		"never late, and freed":     {0, true, verdict.PostCheck{}},
-		"never late, and some not":  {0, false, verdict.PostCheck{Unfreed: 1}},
-		"late once, and freed":      {1, true, verdict.PostCheck{}},
-		"late once, and some not":   {1, false, verdict.PostCheck{Unfreed: 1}},
-		"late each time":            {maxFreeing, false, verdict.PostCheck{Unfreed: verdict.NotCounted, HeldUp: true}},
+		"never late, and freed":    {0, true, verdict.PostCheck{}},
+		"never late, and some not": {0, false, verdict.PostCheck{Unfreed: 1}},
+		"late once, and freed":     {1, true, verdict.PostCheck{}},
+		"late once, and some not":  {1, false, verdict.PostCheck{Unfreed: 1}},
+		"late each time":           {maxFreeing, false, verdict.PostCheck{Unfreed: verdict.NotCounted, HeldUp: true}},
 	} {
 		var said verdict.PostCheck
 		var d watched
