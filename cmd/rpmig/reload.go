@@ -325,6 +325,14 @@ func checkReload(c *cli.Context) error {
 			return reloadUsage(c, "cwd", fmt.Errorf("%q is no directory", c.Path("cwd")))
 		}
 	}
+	for _, name := range []string{"client", "expect", "host", "send", "uid"} { // what would be as if it was not there
+		if c.IsSet(name) && c.String(name) == "" {
+			return reloadUsage(c, name, errors.New("it is empty"))
+		}
+	}
+	if slices.Contains(c.StringSlice("setup"), "") {
+		return reloadUsage(c, "setup", errors.New("it is empty"))
+	}
 	for _, v := range c.StringSlice("env") {
 		if name, _, ok := strings.Cut(v, "="); !ok || name == "" {
 			return reloadUsage(c, "env", fmt.Errorf("%q is not NAME=VALUE", v))
