@@ -73,7 +73,7 @@ func reloadLines(c *result.Cell, verbose bool) []string {
 	if r.Missed > 0 {
 		add("%d events of the kernel's trace are missing", r.Missed)
 	}
-	if r.Verdict != "" && !(verbose && strings.Contains(c.Reason, r.Verdict)) { // a story begins with the reason
+	if r.Verdict != "" && (!verbose || !strings.Contains(c.Reason, r.Verdict)) { // a story begins with the reason
 		add("%s", r.Verdict)
 	}
 	if verbose {
