@@ -16,8 +16,8 @@ var reloadMeanings = map[result.Status]string{
 	result.Error: "no conclusion",
 }
 
-// reloads is what servers lost over their reloads, and why.
-func (p *page) reloads(cells []*result.Cell) {
+// reloads is what servers lost over their reloads, and why; without that where each cell's story has told it.
+func (p *page) reloads(cells []*result.Cell, told bool) {
 	name := func(c *result.Cell) string { return clip(printable(c.Mode), 12) }
 	modes, server := 0, ""
 	for _, c := range cells {
@@ -35,6 +35,9 @@ func (p *page) reloads(cells []*result.Cell) {
 			p.heading(printable("Reloads under load: " + c.Scenario))
 			p.say(2, 4, plain, "load: ", printable(r.Load))
 			p.say(2, 4, plain, "", fmt.Sprintf("the modes took turns in the order of --seed %d", r.Seed))
+		}
+		if told {
+			continue
 		}
 		p.say(2, 4+modes, bold, pad(name(c), modes), "  "+r.Rating())
 		for _, line := range reloadLines(c, false) {
@@ -70,20 +73,43 @@ func reloadLines(c *result.Cell, verbose bool) []string {
 	if r.Missed > 0 {
 		add("%d events of the kernel's trace are missing", r.Missed)
 	}
-	if r.Verdict != "" {
+	if r.Verdict != "" && (!verbose || !strings.Contains(c.Reason, r.Verdict)) { // a story begins with the reason
 		add("%s", r.Verdict)
 	}
 	if verbose {
 		seen := map[string]bool{"": true} // most have the same
-		for _, f := range r.Examples {
-			add("%s", lossLine(f))
-			if stack := strings.Join(f.Stack, " < "); !seen[stack] {
-				seen[stack] = true
-				add("its stack in the kernel: %s", stack)
+		for _, alike := range lossesAlike(r.Examples) {
+			add("%s", lossLine(alike))
+			for _, f := range alike {
+				if stack := strings.Join(f.Stack, " < "); !seen[stack] {
+					seen[stack] = true
+					add("its stack in the kernel: %s", stack)
+				}
 			}
 		}
 	}
 	return lines
+}
+
+// lossesAlike puts together the losses that differ in when, where and which process alone, in the order of the first of each.
+func lossesAlike(all []result.LostFlow) [][]result.LostFlow {
+	var groups [][]result.LostFlow
+	at := map[[6]string]int{}
+	for _, f := range all {
+		kind := [6]string{f.End, f.Phase, f.Why, programOf(f.By), f.Reason, f.State}
+		if _, seen := at[kind]; !seen {
+			at[kind] = len(groups)
+			groups = append(groups, nil)
+		}
+		groups[at[kind]] = append(groups[at[kind]], f)
+	}
+	return groups
+}
+
+// programOf is the name of a process, without its number.
+func programOf(by string) string {
+	name, _, _ := strings.Cut(by, " (")
+	return name
 }
 
 // causeLine is a cause in a line.
@@ -101,9 +127,18 @@ func causeLine(c result.LossCause) string {
 	return said
 }
 
-// lossLine is a lost connection in a line.
-func lossLine(f result.LostFlow) string {
-	said := fmt.Sprintf("%s: %s > %s, cycle %d: %s (%s): %s", seconds(f.At), f.Client, f.Server, f.Cycle, f.End, f.Phase, f.Why)
+// lossLine is a lost connection in a line, or several that are alike, of which it names a few.
+func lossLine(alike []result.LostFlow) string {
+	const few = 3
+	var which []string
+	for _, f := range alike[:min(few, len(alike))] {
+		which = append(which, fmt.Sprintf("%s: %s > %s, cycle %d", seconds(f.At), f.Client, f.Server, f.Cycle))
+	}
+	f := alike[0]
+	if len(alike) > 1 {
+		f.By = programOf(f.By)
+	}
+	said := fmt.Sprintf("%s (%s): %s", f.End, f.Phase, f.Why)
 	var more []string
 	for _, s := range []struct{ what, is string }{{"by ", f.By}, {"reason ", f.Reason}, {"socket in ", f.State}} {
 		if s.is != "" {
@@ -113,7 +148,10 @@ func lossLine(f result.LostFlow) string {
 	if len(more) > 0 {
 		said += " (" + strings.Join(more, ", ") + ")"
 	}
-	return said
+	if len(alike) == 1 {
+		return which[0] + ": " + said
+	}
+	return fmt.Sprintf("%d × %s, such as %s", len(alike), said, strings.Join(which, "; "))
 }
 
 // settled is when, on average, who holds the listeners first and last changed in a reload; n is in how many it did.

@@ -265,9 +265,18 @@ func reloads() *result.Run {
 	off.Examples = []result.LostFlow{{At: 0.2, Cycle: 1, Client: netip.MustParseAddrPort("127.0.1.3:4711"), Server: server, End: "reset before a byte", Phase: "reply",
 		Why: "in the accept queue of a listener that closed", By: "nginx (process 9)", Reason: "TCP_STATE", State: "CLOSE",
 		Stack: []string{"tcp_send_active_reset", "inet_child_forget", "inet_csk_listen_stop"}}}
+	for i := range 4 { // alike but for when, where and which process
+		next := off.Examples[0]
+		next.At, next.Client, next.By = 0.2+float64(i+1)/1000, netip.AddrPortFrom(next.Client.Addr(), uint16(4712+i)), fmt.Sprintf("nginx (process %d)", 10+i)
+		off.Examples = append(off.Examples, next)
+	}
+	other := off.Examples[0]
+	other.At, other.By, other.Stack = 0.3, "", append([]string{"tcp_send_active_reset"}, "inet_csk_complete_hashdance")
+	off.Examples = append(off.Examples, other)
 	p := 0.0286
 	sysctl := cell("sysctl", result.Fail, 3, result.LossCause{Why: "accepted, and closed by the server without a reply", Whose: result.OfApplication, Count: 3})
 	sysctl.P, sysctl.Verdict, sysctl.Void, sysctl.Missed = &p, "sysctl removes the kernel's part", 2, 5
+	run.Cells[1].Reason += "; " + sysctl.Verdict
 	run.Cells[1].Checks = []result.Check{{Name: "connections lost", Witness: result.Application, Want: "at most 0", Got: "3"}}
 	skip := play("reload/nginx", "ipv4", "bpf", 1)
 	skip.Status, skip.Reason, skip.Connections, skip.Reload = result.Skip, noBPF, result.Connections{}, &result.Reload{Ends: map[string]int64{}}

@@ -239,6 +239,9 @@ func (v *view) changes(prev *view) []change {
 	all.ofConnections(v, prev)
 	all.ofGone(v, prev)
 	all.ofClients(v, prev)
+	for i := range all {
+		all[i].least = v.More > 0 || prev.More > 0
+	}
 	return all
 }
 
@@ -250,12 +253,15 @@ type change struct {
 	of    string // " made for A"
 	moves bool   // it is how a migration shows: a clone, a connection made of a request, or another accept queue
 	ports []uint16
+	least bool // not all sockets fit the tables: there may be more of the same fate
 }
 
 func (c change) String() string {
 	switch {
 	case c.noun == "":
 		return c.fate
+	case c.least:
+		return fmt.Sprintf("%s: %d or more %ss%s%s", c.fate, len(c.ports), c.noun, c.in, c.of)
 	case len(c.ports) == 1:
 		return fmt.Sprintf("%s: %s%s of port %d%s", c.fate, c.noun, c.in, c.ports[0], c.of)
 	default:

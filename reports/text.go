@@ -88,7 +88,7 @@ func (p *page) run(run *result.Run, o Options) error {
 		}
 	}
 	p.streams(d.streams)
-	p.reloads(d.reloads)
+	p.reloads(d.reloads, o.Verbose)
 	if err := p.lost(cells, d.lost, o.Verbose); err != nil {
 		return err
 	}

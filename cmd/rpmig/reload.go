@@ -318,10 +318,20 @@ func checkReload(c *cli.Context) error {
 		return reloadUsage(c, "host", errors.New("what is sent has no Host header, and no TLS is spoken"))
 	case c.IsSet("stop") && !slices.Contains(c.StringSlice("reload"), "rolling"):
 		return reloadUsage(c, "stop", errors.New("it is for --reload rolling alone"))
+	case c.IsSet("name") && asWord(c.String("name")) == "":
+		return reloadUsage(c, "name", fmt.Errorf("%q has neither a letter nor a digit", c.String("name")))
 	case c.IsSet("cwd"):
 		if is, err := os.Stat(c.Path("cwd")); err != nil || !is.IsDir() {
 			return reloadUsage(c, "cwd", fmt.Errorf("%q is no directory", c.Path("cwd")))
 		}
+	}
+	for _, name := range []string{"client", "expect", "host", "send", "uid"} { // what would be as if it was not there
+		if c.IsSet(name) && c.String(name) == "" {
+			return reloadUsage(c, name, errors.New("it is empty"))
+		}
+	}
+	if slices.Contains(c.StringSlice("setup"), "") {
+		return reloadUsage(c, "setup", errors.New("it is empty"))
 	}
 	for _, v := range c.StringSlice("env") {
 		if name, _, ok := strings.Cut(v, "="); !ok || name == "" {
@@ -361,15 +371,15 @@ var noWord = regexp.MustCompile(`[^A-Za-z0-9]+`)
 
 // serverName is what reports call the server: a word of a cell's ID.
 func serverName(c *cli.Context) string {
-	name := c.String("name")
+	name := c.String("name") // which has a word in it, if it was given: see checkReload
 	if name == "" {
 		name = filepath.Base(c.Args().First())
 	}
-	if name = strings.Trim(noWord.ReplaceAllString(name, "-"), "-"); name == "" {
-		return "server"
-	}
-	return name
+	return cmp.Or(asWord(name), "server")
 }
+
+// asWord makes one word of a name; empty: there is none in it.
+func asWord(name string) string { return strings.Trim(noWord.ReplaceAllString(name, "-"), "-") }
 
 // lookUpUser finds a user's number and group; -1 where none was named.
 func lookUpUser(name string) (uid, gid int, err error) {
