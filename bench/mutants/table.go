@@ -965,7 +965,7 @@ var table = []mutant{
 	{
 		name: "a reload is done at its first change", file: "reload/watch.go",
 		old: "still := at-w.Last >= w.Still", new: "still := at-w.Last >= 0",
-		test: "TestReloadModes", in: "cmd/rpmig",
+		test: "TestOver",
 	},
 	{
 		name: "an old listener that a new process has counts as one that stays", file: "reload/watch.go",
