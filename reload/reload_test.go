@@ -359,6 +359,30 @@ func TestStay(t *testing.T) {
 	}
 }
 
+// TestOver: a reload is done when who listens has changed, and not again for a while; and without a change at its deadline.
+func TestOver(t *testing.T) {
+	const ms = time.Millisecond
+	for name, tt := range map[string]struct {
+		since   time.Duration // the reload began
+		changed bool
+		last    time.Duration
+		want    bool
+	}{
+		"it has just changed":          {1000 * ms, true, 900 * ms, false},
+		"it has changed some time ago": {1000 * ms, true, 300 * ms, true},
+		"it has not changed yet":       {1000 * ms, false, 0, false},
+		"it has not changed":           {5100 * ms, false, 0, true},
+		"it changes all the time":      {9000 * ms, true, 8900 * ms, false},
+		"it does not stop to change":   {10100 * ms, true, 10000 * ms, true},
+	} {
+		w := &reloading{run: &run{Config: Config{Still: 500 * ms, Deadline: 5 * time.Second}, now: &holding{inodes: []uint32{1}}}}
+		w.At, w.Changed, w.Last = load.Now()-tt.since, tt.changed, tt.last
+		if got, err := w.over(); got != tt.want || err != nil {
+			t.Errorf("%s: %t, %v", name, got, err)
+		}
+	}
+}
+
 // TestPhases: every moment of a run belongs to one.
 func TestPhases(t *testing.T) {
 	const s = time.Second

@@ -111,7 +111,7 @@ func TestJudge(t *testing.T) {
 		strict bool
 	}{
 		{name: "lost as expected", want: result.Pass, reason: `lost, as expected: bare RST in frame 6, during "close A"`},
-		{name: "lived as expected", sysctl: true, lives: true, lived: true, want: result.Pass, reason: "lived, as expected"},
+		{name: "lived as expected", sysctl: true, lives: true, lived: true, want: result.Pass, reason: "lived, as expected: migrated, no RST", whole: true},
 
 		{name: "a kernel that does not migrate", sysctl: true, lives: true, want: result.Fail,
 			reason: "tcp_migrate_req=1 was taken, and nothing migrated", whole: true},

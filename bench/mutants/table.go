@@ -273,6 +273,11 @@ var table = []mutant{
 		test: "TestMeasuredAgain",
 	},
 	{
+		name: "what is void denies a FAIL", file: "harness/run.go",
+		old: "if !cut && again.IsVoid() {", new: "if false {",
+		test: "TestMeasuredAgain",
+	},
+	{
 		name: "nobody is told of a void measurement", file: "harness/run.go",
 		old: "again.Void = &result.Replay{Status: p.Verdict.Status, Reason: p.Verdict.Reason}", new: "",
 		test: "TestMeasuredAgain",
@@ -823,6 +828,11 @@ var table = []mutant{
 		test: "TestJudge|TestStopped",
 	},
 	{
+		name: "a short stall excuses a timeout", file: "reload/load/book.go",
+		old: "b.stalledSince(began) > b.timeout/patient", new: "b.stalledSince(began) > 0",
+		test: "TestJudge",
+	},
+	{
 		name: "a connection that began in a reload belongs to where it ended", file: "reload/load/book.go",
 		old: "if b.r.Intervals[i].Reload {", new: "if b.r.Intervals[i].Reload && i == in {",
 		test: "TestIntervals",
@@ -836,6 +846,11 @@ var table = []mutant{
 		name: "what a command leaves behind lives on", file: "reload/load/command.go",
 		old: "_ = unix.Kill(-pid, unix.SIGKILL)", new: "_ = pid",
 		test: "TestCommand",
+	},
+	{
+		name: "what becomes of a connection that hangs is taken for known", file: "reload/load/epoll.go",
+		old: "began = min(began, e.conns[first].due-e.c.Timeout)", new: "_ = first",
+		test: "TestSeen",
 	},
 	{
 		name: "an arrival that finds no room waits for some", file: "reload/load/epoll.go",
@@ -958,14 +973,24 @@ var table = []mutant{
 		test: "TestReloadModes", in: "cmd/rpmig",
 	},
 	{
+		name: "listeners that are replaced beside others stay for ever", file: "reload/watch.go",
+		old: "len(w.now.inodes) <= len(w.before.inodes)", new: "len(w.now.newer(w.before)) == 0",
+		test: "TestStay",
+	},
+	{
 		name: "a reload is done at its first change", file: "reload/watch.go",
 		old: "still := at-w.Last >= w.Still", new: "still := at-w.Last >= 0",
-		test: "TestReloadModes", in: "cmd/rpmig",
+		test: "TestOver",
 	},
 	{
 		name: "an old listener that a new process has counts as one that stays", file: "reload/watch.go",
 		old: "len(holders) == 0 || fresh ||", new: "len(holders) == 0 || fresh && false ||",
 		test: "TestStay",
+	},
+	{
+		name: "a segment in flight explains the loss", file: "reload/why.go",
+		old: "first == nil || first.Answer && !e.Answer || first.Answer == e.Answer && e.Time.Before(first.Time)", new: "first == nil || first.Time.Before(e.Time)",
+		test: "TestCells",
 	},
 	{
 		name: "a migration that failed counts for a race alone", file: "reload/why.go",
