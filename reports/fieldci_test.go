@@ -88,8 +88,8 @@ func TestKCIDBStart(t *testing.T) {
 			t.Errorf("%v and %v s: %q, want %q", c.h.Started, c.at, got, c.want)
 		}
 	}
-	if said := render(t, "kcidb", run, Options{KCIDB: someKCIDB}); strings.Count(said, `"start_time": "2026-0`) != 3 {
-		t.Errorf("want the start of three cells:\n%s", said)
+	if said := render(t, "kcidb", run, Options{KCIDB: someKCIDB}); strings.Count(said, `"start_time": "2026-0`) != 4 {
+		t.Errorf("want the start of four cells:\n%s", said)
 	}
 }
 

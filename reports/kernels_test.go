@@ -298,6 +298,11 @@ func TestKTAPNests(t *testing.T) {
 			}
 		})
 	}
+	one := timed()
+	one.Cells[0].Status = result.Error
+	if text, want := renderAll(t, "ktap", []*result.Run{one, timed()}, Options{}), "not ok 1 6.18.5 # ERROR 1 cell came to no conclusion\n"; !strings.Contains(text, want) {
+		t.Errorf("no %q in\n%s", want, text)
+	}
 }
 
 // TestKernelsTAP: each cell of each kernel is a test of its own name.

@@ -332,8 +332,8 @@ func runs() map[string]*result.Run {
 func timed() *result.Run {
 	run := &result.Run{Header: mixed().Header}
 	run.Header.Started = result.Time{Time: time.Date(2026, 1, 31, 23, 59, 58, 900e6, time.UTC)}
-	for i, c := range []result.Cell{play("quiz1", "ipv4", "off", 1), play("quiz2", "ipv4", "off", 1), play("quiz2", "ipv4", "sysctl", 1)} {
-		c.At = 1.2 - float64(i)/2 // of quiz2 the first in the report began last
+	for i, c := range []result.Cell{play("quiz1", "ipv4", "off", 1), play("quiz2", "ipv4", "off", 1), play("quiz2", "ipv4", "sysctl", 1), play("quiz2", "ipv4", "bpf", 1)} {
+		c.At = []float64{5.2, 3.2, 1.2, 2.2}[i] // of quiz2 neither the first nor the last in the report began first
 		run.Cells = append(run.Cells, c)
 	}
 	run.Header.Cells = len(run.Cells)
@@ -553,11 +553,45 @@ func TestStreams(t *testing.T) {
 			if strings.HasSuffix(f.Name, "tap") && !strings.Contains(got.String(), plan) {
 				t.Errorf("%s: %s: no %q", name, f.Name, plan)
 			}
-			if err := f.Stream(broken{io.ErrClosedPipe}).Begin(&run.Header); !errors.Is(err, io.ErrClosedPipe) {
-				t.Errorf("%s: want %v, got %v", f.Name, io.ErrClosedPipe, err)
+		}
+	}
+}
+
+// TestStreamsThatBreak: whoever plays learns of each thing that could not be written.
+func TestStreamsThatBreak(t *testing.T) {
+	run := died() // it has something to say at its end, whatever the format
+	for _, f := range Formats() {
+		if f.Stream == nil {
+			continue
+		}
+		for call, name := range []string{"Begin", "Cell", "End"} {
+			pipe := &breaking{}
+			s := f.Stream(pipe)
+			for i, write := range []func() error{
+				func() error { return s.Begin(&run.Header) },
+				func() error { return s.Cell(&run.Cells[6], Options{}) },
+				func() error { return s.End(run) },
+			} {
+				pipe.broken = i == call
+				if err := write(); errors.Is(err, io.ErrClosedPipe) != pipe.broken {
+					t.Errorf("%s: the pipe breaks in %s, and call %d of 3 says %v", f.Name, name, i+1, err)
+				}
+				if pipe.broken { // the rest is not worth writing
+					break
+				}
 			}
 		}
 	}
+}
+
+// breaking is a pipe whose reader may have gone.
+type breaking struct{ broken bool }
+
+func (b *breaking) Write(p []byte) (int, error) {
+	if b.broken {
+		return 0, io.ErrClosedPipe
+	}
+	return len(p), nil
 }
 
 func TestKTAPNamesAreUnique(t *testing.T) {
@@ -646,17 +680,67 @@ func TestJUnit(t *testing.T) {
 	}
 }
 
+// TestJUnitNamesAreUnique: what follows a test over time knows it by its class and name.
+func TestJUnitNamesAreUnique(t *testing.T) {
+	for name, run := range runs() {
+		var got readSuites
+		if err := xml.Unmarshal([]byte(render(t, "junit", run, Options{})), &got); err != nil {
+			t.Fatal(err)
+		}
+		seen := map[[2]string]bool{}
+		for _, s := range got.Suites {
+			for _, c := range s.Cases {
+				if key := [2]string{c.Class, c.Name}; seen[key] && name != "hostile" {
+					t.Errorf("%s: twice: %s", name, key)
+				}
+				seen[[2]string{c.Class, c.Name}] = true
+			}
+		}
+	}
+}
+
+// TestJUnitBounds: a ledger may say anything of times, and junit-10.xsd takes neither a sign nor an exponent.
+func TestJUnitBounds(t *testing.T) {
+	for s, want := range map[junitSecond]string{-1: "0.000", 0: "0.000", 1.2345: "1.234", 1e300: "31536000.000"} {
+		if got, err := s.MarshalText(); string(got) != want || err != nil {
+			t.Errorf("%v: want %s, got %s, %v", float64(s), want, got, err)
+		}
+	}
+	started := timed().Header.Started
+	for at, want := range map[float64]string{1.2: "2026-02-01T00:00:00Z", 0: "", -1: "", 1e300: ""} {
+		if got := junitTime(started, at); got != want {
+			t.Errorf("%v s after the start: want %q, got %q", at, want, got)
+		}
+	}
+	if got := junitTime(result.Time{}, 1.2); got != "" {
+		t.Errorf("without a start: %q", got)
+	}
+}
+
+// TestJUnitFile: a suite has the folder of its evidence, where it has left some.
+func TestJUnitFile(t *testing.T) {
+	run := timed()
+	run.Cells[0].Capture.File = ""
+	got := render(t, "junit", run, Options{Dir: "out"})
+	if strings.Contains(got, `file="out/cells/quiz1"`) || !strings.Contains(got, `file="out/cells/quiz2"`) {
+		t.Errorf("want the folder of quiz2, and none of quiz1:\n%s", got)
+	}
+}
+
 // TestJUnitTimes: a suite begins with the first of its cells, and the whole takes as long as the run did.
 func TestJUnitTimes(t *testing.T) {
 	got := render(t, "junit", timed(), Options{})
 	for _, want := range []string{
-		`<testsuites name="rpmig" tests="3" failures="0" errors="0" time="1.215">`,
-		`<testsuite name="quiz1" tests="1" failures="0" errors="0" time="0.015" skipped="0" timestamp="2026-02-01T00:00:00Z">`,
-		`<testsuite name="quiz2" tests="2" failures="0" errors="0" time="0.443" skipped="0" timestamp="2026-01-31T23:59:59Z">`,
+		`<testsuites name="rpmig" tests="4" failures="0" errors="0" time="5.215">`,
+		`<testsuite name="quiz1" tests="1" failures="0" errors="0" time="0.015" skipped="0" timestamp="2026-02-01T00:00:04Z">`,
+		`<testsuite name="quiz2" tests="3" failures="0" errors="0" time="0.664" skipped="0" timestamp="2026-02-01T00:00:00Z">`,
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %s in\n%s", want, got)
 		}
+	}
+	if got, want := renderAll(t, "junit", []*result.Run{timed(), timed()}, Options{}), `<testsuites name="rpmig" tests="8" failures="0" errors="0" time="1.359">`; !strings.Contains(got, want) {
+		t.Errorf("no %s of two kernels, each of which began by itself, in\n%s", want, got)
 	}
 	if got := render(t, "junit", mixed(), Options{}); strings.Contains(got, "timestamp") {
 		t.Errorf("a time that the ledger does not tell:\n%s", got)
@@ -816,4 +900,36 @@ func TestRenderReportsWriteErrors(t *testing.T) {
 			t.Errorf("%s: want %v, got %v", f.Name, want, err)
 		}
 	}
+}
+
+// TestRenderReportsReadErrors: a ledger that cannot be read again makes no report that looks whole.
+func TestRenderReportsReadErrors(t *testing.T) {
+	text := render(t, "jsonl", mixed(), Options{})
+	for _, f := range Formats() {
+		if !f.Stored {
+			continue
+		}
+		file := &vanishing{strings.NewReader(text), false}
+		run, err := result.ReadStored(file, int64(len(text)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		file.gone = true
+		if err := f.Render(io.Discard, []*result.Run{run}, Options{}); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("%s: want %v, got %v", f.Name, os.ErrClosed, err)
+		}
+	}
+}
+
+// vanishing is a file that may no longer be read.
+type vanishing struct {
+	*strings.Reader
+	gone bool
+}
+
+func (f *vanishing) ReadAt(p []byte, at int64) (int, error) {
+	if f.gone {
+		return 0, os.ErrClosed
+	}
+	return f.Reader.ReadAt(p, at)
 }

@@ -234,6 +234,16 @@ func (c *Cell) Bad() bool { return c.Status == Fail || c.Status == Error }
 // HasEvidence tells whether the cell has left any.
 func (c *Cell) HasEvidence() bool { return c.Bad() || c.Capture.File != "" }
 
+// until is when the cell ended, in seconds since the run started. The cycles of a reload's cell take turns with those of others, and
+// Elapsed has its own alone.
+func (c *Cell) until() float64 {
+	if c.Reload != nil && len(c.Reload.Cycles) > 0 {
+		cycles := c.Reload.Cycles
+		return c.At + cycles[len(cycles)-1].To - cycles[0].At
+	}
+	return c.At + c.Elapsed
+}
+
 // StepName is the name of a step by its number, as in Reset.Step; empty where there is none.
 func (c *Cell) StepName(n int) string { return c.Steps.Name(n) }
 

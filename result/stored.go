@@ -48,7 +48,7 @@ func (k *Kind) add(c *Cell) {
 		if k.Began == 0 || c.At < k.Began {
 			k.Began = c.At
 		}
-		k.Until = max(k.Until, c.At+c.Elapsed)
+		k.Until = max(k.Until, c.until())
 	}
 }
 

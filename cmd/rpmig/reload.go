@@ -166,6 +166,9 @@ func (e *env) reloadTo(c *cli.Context, cfg *reload.Config, terms *reload.Terms, 
 		fmt.Fprintf(e.stderr, "rpmig: --packets keeps those of the first %d lost connections; %d more were lost\n", reload.PacketsOf, n)
 	}
 	for _, cell := range outcome.Cells(cfg, *terms, err) {
+		if cycles := cell.Reload.Cycles; len(cycles) > 0 {
+			cell.At = outcome.Since(out.run.Header.Started.Time).Seconds() + cycles[0].At
+		}
 		files := outcome.Files(*terms, cell.Mode)
 		if files.HasCapture() {
 			cell.Capture = files.Counts(cell.Folder())
@@ -196,7 +199,7 @@ func (e *env) reloadTo(c *cli.Context, cfg *reload.Config, terms *reload.Terms, 
 
 // reloadRequest is what the report and the ledger need of the command line.
 func (e *env) reloadRequest(c *cli.Context) (*request, error) {
-	r := &request{Options: harness.Options{Settings: lab.Settings{Port: uint16(c.Int("port")), Upstream: kernel.Upstream()}}}
+	r := &request{Options: harness.Options{Settings: lab.Settings{Port: uint16(c.Int("port")), Upstream: kernel.Upstream(), Started: time.Now()}}}
 	if err := checkFiles(c); err != nil {
 		return nil, err
 	}

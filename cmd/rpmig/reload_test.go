@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -34,7 +35,14 @@ func reloadCells(t *testing.T, p *process, status int) map[string]*result.Cell {
 	}
 	cells := map[string]*result.Cell{}
 	for i := range run.Cells {
-		cells[run.Cells[i].Mode] = &run.Cells[i]
+		c := &run.Cells[i]
+		cells[c.Mode] = c
+		if cycles := c.Reload.Cycles; (c.At > 0) != (len(cycles) > 0) || c.At > 0 && c.At <= cycles[0].At {
+			t.Errorf("%s began %v s after the run did, which was before the load; its cycles: %+v", c.ID(), c.At, cycles)
+		}
+	}
+	if took, known := run.Took(); known != (took > 0) || took > time.Since(run.Header.Started.Time).Seconds() {
+		t.Errorf("it took %v s, and began at %v", took, run.Header.Started)
 	}
 	return cells
 }
