@@ -98,6 +98,9 @@ type contents struct {
 	repack   []string // as in Checked
 }
 
+// ErrNoManifest says that an archive lacks the list of what a bundle has.
+var ErrNoManifest = errors.New("missing: not a bundle, or not all of one")
+
 // NoArchiveError says that what was to be a bundle is no tar file.
 type NoArchiveError struct {
 	Head []byte // what it begins with, unpacked
@@ -257,7 +260,7 @@ func (c *counter) Write(p []byte) (int, error) {
 func (a *contents) manifest() error {
 	text, ok := a.kept[manifestName]
 	if !ok {
-		return errors.New("missing: not a bundle, or not all of one")
+		return ErrNoManifest
 	}
 	var m manifest
 	if err := json.Unmarshal(text, &m); err != nil {
