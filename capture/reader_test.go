@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"slices"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
