@@ -364,7 +364,7 @@ func TestCheckRefuses(t *testing.T) {
 	}{
 		{"nothing", nil, "not a bundle"},
 		{"no gzip", []byte("PK\x03\x04 and so on"), "not a bundle"},
-		{"no archive", packed(t, strings.NewReader("no archive at all, though it is packed")), "cut short"},
+		{"no archive", packed(t, strings.NewReader("no archive at all, though it is packed")), "no tar file"},
 		{"empty", archive(t, nil), "not a bundle"},
 		{"absolute", with(file("/etc/cron.d/x", "")), "no name"},
 		{"traversal", with(file("../x", "")), "no name"},
@@ -439,7 +439,10 @@ func TestHostileLedger(t *testing.T) {
 		c := &src.Run.Cells[i]
 		c.Reason, c.Bug, c.DropBackend, c.Capture.File = poison, poison, poison, poison
 		c.Counters = map[string]int64{poison: 1}
-		c.Checks = []result.Check{{Name: poison, Witness: poison, Want: poison, Got: poison, OK: c.Status == result.Pass}}
+		c.Checks = []result.Check{{Name: poison, Witness: poison, Want: poison, Got: poison, OK: true}}
+		if c.Status != result.Pass {
+			c.Checks[0].Got, c.Checks[0].OK = poison+"x", false
+		}
 		c.Steps = []result.Step{{Name: poison}}
 		c.Flow = []result.Segment{{Frame: 1, Role: poison, Dropped: true, Text: poison, Note: poison}}
 		c.Resets[0].Reason, c.Resets[0].State, c.Resets[0].Owner, c.Resets[0].Flavour = poison, poison, poison, poison

@@ -98,12 +98,20 @@ type contents struct {
 	repack   []string // as in Checked
 }
 
+// ErrNoManifest says that an archive lacks the list of what a bundle has.
+var ErrNoManifest = errors.New("missing: not a bundle, or not all of one")
+
 // NoArchiveError says that what was to be a bundle is no tar file.
 type NoArchiveError struct {
 	Head []byte // what it begins with, unpacked
 }
 
-func (*NoArchiveError) Error() string { return "not a bundle: no tar file" }
+func (e *NoArchiveError) Error() string {
+	if len(e.Head) == 0 {
+		return "not a bundle: it was cut short: it is empty"
+	}
+	return "not a bundle: no tar file"
+}
 
 // headLen is how many bytes a NoArchiveError has, if there are as many: a block of a tar file.
 const headLen = 512
@@ -130,8 +138,9 @@ func readBundle(r io.Reader, most int64) (*contents, error) {
 	head, broken := plain.Peek(headLen)
 	head = bytes.Clone(head)
 	err = a.archive(&bounded{r: plain, left: most})
-	switch none := len(a.order)+len(a.folders) == 0; {
-	case none && (broken == nil || errors.Is(broken, io.EOF)) && (err == nil || errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF)):
+	switch isTar := len(head) == headLen && bytes.HasPrefix(head[257:], []byte("ustar")); { // tar(5)
+	case len(a.order)+len(a.folders) == 0 && !isTar && (broken == nil || errors.Is(broken, io.EOF)) &&
+		(err == nil || errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF)):
 		return nil, &NoArchiveError{head}
 	case err != nil:
 		return nil, err
@@ -257,7 +266,7 @@ func (c *counter) Write(p []byte) (int, error) {
 func (a *contents) manifest() error {
 	text, ok := a.kept[manifestName]
 	if !ok {
-		return errors.New("missing: not a bundle, or not all of one")
+		return ErrNoManifest
 	}
 	var m manifest
 	if err := json.Unmarshal(text, &m); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
 	"golang.org/x/sys/unix"
 )
 
@@ -79,6 +80,14 @@ var repacks = []struct {
 	{"zstd", []string{"zstd"}, func(t *testing.T, all []member) (*Checked, error) {
 		var b bytes.Buffer
 		zip, err := zstd.NewWriter(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return checkBytes(t, through(t, zip, &b, unpacked(t, archive(t, all))))
+	}},
+	{"xz", []string{"xz"}, func(t *testing.T, all []member) (*Checked, error) {
+		var b bytes.Buffer
+		zip, err := xz.NewWriter(&b)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -146,11 +146,11 @@ func (f *followed) reset(s Segment, earlier []Segment) {
 
 // isCopy tells whether a frame is one that was there already, seen again where it went on: a capture of all interfaces has what
 // goes over loopback twice. What a timer sends again does not come as soon (TCP_RTO_MIN is 200 ms). A duplicate ACK may, and what is
-// sent again for those: they are taken for copies, too.
+// sent again for those: they are taken for copies, too. Times need not be in order.
 func (f *followed) isCopy(frame Frame) bool {
-	const soon, latest = time.Millisecond, 8
+	const soon = time.Millisecond
 	frames := f.flow.Frames
-	for i := len(frames) - 1; i >= max(len(frames)-latest, 0); i-- {
+	for i := len(frames) - 1; i >= 0; i-- { // dumpcap writes what it has of one interface behind what it has of another
 		s := frames[i].Frame
 		if s.Src == frame.Src && s.Flags == frame.Flags && s.Seq == frame.Seq && s.Ack == frame.Ack && s.Payload == frame.Payload &&
 			s.Window == frame.Window && frame.Time.Sub(s.Time).Abs() < soon {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -325,6 +326,18 @@ func TestFollower(t *testing.T) {
 	}
 	if n := len(f.Frames); n > FirstFrames+2*lastFrames || f.Frames[0].Number != 1 || f.Frames[FirstFrames-1].Number != FirstFrames || f.Frames[n-1].Number != len(frames)-1 {
 		t.Errorf("%d frames are kept", n)
+	}
+
+	// Two interfaces, and what the second saw is behind all that the first saw, in the file alone.
+	twice := append(slices.Clone(begin), out(3, PSH|ACK, c+1, s+1, 9), in(4, ACK, s+1, c+10, 0), in(5, PSH|ACK, s+1, c+10, 9), out(6, ACK, c+10, s+10, 0),
+		out(7, PSH|ACK, c+10, s+10, 9), in(8, PSH|ACK, s+10, c+19, 9), in(9, RST|ACK, s+19, c+19, 0))
+	for _, f := range slices.Clone(twice) {
+		f.Time = f.Time.Add(2 * time.Microsecond)
+		twice = append(twice, f)
+	}
+	flows = followAll(numbered(twice...), 0, nil)
+	if f := flows[0]; len(flows) != 1 || f.Copies != len(twice)/2 || f.SYNs+f.SYNACKs+f.Again[0]+f.Again[1] > 0 || len(f.Resets) != 1 {
+		t.Errorf("of what two interfaces saw: %+v", f)
 	}
 
 	other := func(port uint16, flags Flags) Frame {

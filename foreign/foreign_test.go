@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -374,4 +375,23 @@ func FuzzRead(f *testing.F) {
 		}
 		fits(t, rep.Text(fmt.Sprintf("%.40q", data), reports.Options{Verbose: true}))
 	})
+}
+
+// TestServersAreBounded: neither servers nor how often each came and went fill the memory, whatever a capture has.
+func TestServersAreBounded(t *testing.T) {
+	rep := &Report{servers: map[netip.AddrPort][]span{}}
+	at := netip.MustParseAddrPort("10.0.0.1:80")
+	for range mostSpans + 1 {
+		rep.listening(&capture.Frame{Src: at, Flags: capture.SYN | capture.ACK})
+		rep.listening(&capture.Frame{Src: at, Flags: capture.RST | capture.ACK})
+	}
+	if n := len(rep.servers[at]); n != mostSpans {
+		t.Errorf("%d spans are kept", n)
+	}
+	for i := range mostEndpoints + 1 {
+		rep.listening(&capture.Frame{Src: netip.AddrPortFrom(at.Addr(), uint16(i+1000)), Flags: capture.SYN | capture.ACK})
+	}
+	if n := len(rep.servers); n != mostEndpoints {
+		t.Errorf("%d servers are kept", n)
+	}
 }

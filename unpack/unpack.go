@@ -1,11 +1,12 @@
-// Package unpack reads files that gzip, zstd, xz or bzip2 may have packed, in bounded memory: they may be anybody's. It also makes the
-// files without a name in which what can be read but once is kept.
+// Package unpack reads files that gzip, zstd, xz or bzip2 may have packed, in bounded memory: they may be anybody's.
 package unpack
 
 import (
 	"bufio"
 	"compress/bzip2"
 	"compress/gzip"
+	"errors"
+	"fmt"
 	"io"
 
 	"github.com/klauspost/compress/zstd"
@@ -25,7 +26,10 @@ var formats = []struct {
 	{"zstd", "\x28\xb5\x2f\xfd", func(r io.Reader) (io.Reader, error) {
 		return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(window))
 	}},
-	{"xz", "\xfd7zXZ\x00", func(r io.Reader) (io.Reader, error) { return xz.NewReader(r, window) }},
+	{"xz", "\xfd7zXZ\x00", func(r io.Reader) (io.Reader, error) {
+		zip, err := xz.NewReader(r, window)
+		return &xzReader{zip}, err
+	}},
 	{"bzip2", "BZh", func(r io.Reader) (io.Reader, error) { return bzip2.NewReader(r), nil }},
 }
 
@@ -39,4 +43,15 @@ func Reader(in *bufio.Reader) (plain io.Reader, by string, err error) {
 		}
 	}
 	return in, "", nil
+}
+
+// xzReader says of what is cut short that it is, as the others do.
+type xzReader struct{ *xz.Reader }
+
+func (x *xzReader) Read(p []byte) (int, error) {
+	n, err := x.Reader.Read(p)
+	if errors.Is(err, xz.ErrBuf) {
+		err = fmt.Errorf("%w: %w", io.ErrUnexpectedEOF, err)
+	}
+	return n, err
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 )
@@ -141,10 +142,30 @@ func badUsage(c *cli.Context, err error, _ bool) error {
 
 // quote makes one word of a text in a shell.
 func quote(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) {
+		return quoteControl(text)
+	}
 	if text != "" && !strings.ContainsFunc(text, func(r rune) bool {
 		return !strings.ContainsRune("+,-./:=@_", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
 	}) {
 		return text
 	}
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
+// quoteControl quotes a text with characters that a terminal would act on (bash(1), QUOTING; POSIX has it since 2024).
+func quoteControl(text string) string {
+	var b strings.Builder
+	for len(text) > 0 {
+		r, n := utf8.DecodeRuneInString(text)
+		if unicode.IsPrint(r) && r != utf8.RuneError && r != '\'' && r != '\\' {
+			b.WriteRune(r)
+		} else {
+			for _, c := range []byte(text[:n]) {
+				fmt.Fprintf(&b, `\x%02x`, c)
+			}
+		}
+		text = text[n:]
+	}
+	return "$'" + b.String() + "'"
 }

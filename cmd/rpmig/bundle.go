@@ -105,7 +105,9 @@ func (e *env) checkBundle(c *cli.Context, name string) error {
 	var none *bundle.NoArchiveError
 	switch {
 	case err == nil:
-	case errors.As(err, &none) && len(none.Head) > 0:
+	case errors.Is(err, bundle.ErrNoManifest):
+		return &hintedError{fmt.Errorf("%s: %w", name, err), "if it is the folder of a run: tar -xf " + quote(name) + ", and then rpmig report DIR; if it was a bundle, do not trust it"}
+	case errors.As(err, &none):
 		return kindOfFile(none.Head).refused(name, "bundle")
 	case errors.As(err, &usage):
 		return err

@@ -35,10 +35,7 @@ const byteOrderMark = "\xef\xbb\xbf"
 const fileHead = 512
 
 // isLedger is also what only its reader can tell from one, such as an object of something else.
-var isLedger = &fileKind{what: "the ledger of a run", is: func(head []byte) bool {
-	head = space(head)
-	return len(head) == 0 || head[0] == '{'
-}, hint: func(name string) string { return "rpmig report " + name }}
+var isLedger = &fileKind{what: "JSON, as a ledger is", is: func(head []byte) bool { return bytes.HasPrefix(space(head), []byte("{")) }, hint: func(name string) string { return "rpmig report " + name }}
 
 var isArchive = &fileKind{what: "a tar file", is: func(head []byte) bool {
 	const magicAt = 257
@@ -70,6 +67,7 @@ var fileKinds = []*fileKind{
 	{"HTML or XML", func(head []byte) bool { return bytes.HasPrefix(space(head), []byte("<")) }, nil},
 	{"a report in KTAP or TAP", begins("KTAP version ", "TAP version "), nil},
 	{"a program", begins("\x7fELF"), nil},
+	{"empty", func(head []byte) bool { return len(space(head)) == 0 }, nil},
 	isLedger,
 }
 
