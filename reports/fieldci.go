@@ -92,10 +92,8 @@ func renderLAVA(w io.Writer, run *result.Run, o Options) error {
 	if err := s.Begin(&run.Header); err != nil {
 		return err
 	}
-	for _, c := range sorted(run) {
-		if err := s.Cell(c, o); err != nil {
-			return err
-		}
+	if err := cellsOf(run).each(func(c *result.Cell) error { return s.Cell(c, o) }); err != nil {
+		return err
 	}
 	return s.End(run)
 }

@@ -440,21 +440,21 @@ func TestReadAll(t *testing.T) {
 		{Header: header(1), Cells: []Cell{filled(skipped())}},
 	}
 	text := write(t, want)
-	got, err := ReadAll(strings.NewReader(text))
+	got, err := ReadAll(strings.NewReader(text), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, got, equalAddrs); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if got, err := ReadAll(strings.NewReader(text[:len(text)-20])); err != nil || len(got) != 4 || got[3].Missing() != 1 {
+	if got, err := ReadAll(strings.NewReader(text[:len(text)-20]), 0); err != nil || len(got) != 4 || got[3].Missing() != 1 {
 		t.Errorf("cut short: got %d runs, %v", len(got), err)
 	}
 	if _, err := Read(strings.NewReader(text)); !errors.Is(err, ErrSeveral) {
 		t.Errorf("read as one: want %v, got %v", ErrSeveral, err)
 	}
 	// One of an older schema is read by its own.
-	if got, err := ReadAll(strings.NewReader(text + schema1)); err != nil || len(got) != 5 || got[4].Header.Modes == nil || len(got[4].Cells) == 0 {
+	if got, err := ReadAll(strings.NewReader(text + schema1), 0); err != nil || len(got) != 5 || got[4].Header.Modes == nil || len(got[4].Cells) == 0 {
 		t.Errorf("of an older schema: got %d runs, %v", len(got), err)
 	}
 }
@@ -521,11 +521,11 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte(write(f, []*Run{{Header: guest, Cells: []Cell{passed()}, Ending: &Ending{Why: "lost", Console: []string{"Oops"}}}, {Header: header(1)}})))
 	f.Add([]byte(whole + schema1))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		runs, err := ReadAll(bytes.NewReader(data))
+		runs, err := ReadAll(bytes.NewReader(data), 0)
 		if err != nil {
 			return
 		}
-		again, err := ReadAll(strings.NewReader(write(t, runs)))
+		again, err := ReadAll(strings.NewReader(write(t, runs)), 0)
 		if err != nil {
 			t.Fatalf("accepted, written and refused: %v", err)
 		}

@@ -80,6 +80,7 @@ func skimAll(r io.Reader, each func(runs []*Run, l *line) error) (runs []*Run, e
 type lines struct {
 	scan *bufio.Scanner
 	n    int // of the line, counted from 1
+	void int // lines right before it that hold nothing
 	text []byte
 	at   int64 // where it begins, in bytes
 	end  int64 // of what was read
@@ -92,6 +93,13 @@ func newLines(r io.Reader) *lines {
 	l.scan.Split(splitLines)
 	return l
 }
+
+// What a line may hold, and how many in a row may hold nothing: a small file may be packed that says little in many bytes, and a small
+// text may say what takes a hundred times its memory.
+const (
+	maxValues = 1 << 18 // objects and nulls, each an element of something; in what rpmig writes they are longer than maxLine allows
+	maxVoid   = 10_000
+)
 
 // next goes to the next line.
 func (l *lines) next() bool {
@@ -107,18 +115,32 @@ func (l *lines) next() bool {
 		}
 		switch {
 		case len(bytes.TrimSpace(l.text)) == 0: // an editor's, or one that was pasted in
+			if l.void++; l.void > maxVoid {
+				l.err = fmt.Errorf("line %d: it is empty, as are the %d before it", l.n, maxVoid)
+				return false
+			}
 			continue
+		case bytes.Count(l.text, []byte("{"))+bytes.Count(l.text, []byte("null")) > maxValues:
+			l.err = fmt.Errorf("line %d: more than %d values", l.n, maxValues)
+			return false
 		case cutShort(l.text):
+			if err := l.scan.Err(); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) { // it is not the text that is cut short
+				l.err = fmt.Errorf("line %d: %w", l.n, err)
+				return false
+			}
 			if bytes.HasPrefix(bytes.TrimSpace(l.text), []byte(`{"schema":`)) { // a run began of which nothing is known
 				l.err = fmt.Errorf("line %d: the header of another run, cut short", l.n)
 			}
 			return false
 		}
+		l.void = 0
 		return true
 	}
-	if err := l.scan.Err(); errors.Is(err, bufio.ErrTooLong) {
+	switch err := l.scan.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
 		l.err = fmt.Errorf("line %d: longer than %d MiB", l.n+1, maxLine>>20)
-	} else if err != nil {
+	case errors.Is(err, io.ErrUnexpectedEOF): // the end of a packed file is not there: what came before it is as good as in one that was not
+	case err != nil:
 		l.err = fmt.Errorf("line %d: %w", l.n+1, err)
 	}
 	return false
