@@ -522,6 +522,18 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte(whole + schema1))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		runs, err := ReadAll(bytes.NewReader(data), 0)
+		stored, storedErr := ReadStored(bytes.NewReader(data), bytes.NewReader(data))
+		if one := err == nil && len(runs) == 1; one != (storedErr == nil) {
+			t.Fatalf("in memory: %d, %v; stored: %v", len(runs), err, storedErr)
+		} else if one {
+			got := &Run{Header: stored.Header, Ending: stored.Ending}
+			if err := stored.Each(func(c *Cell) error { got.Cells = append(got.Cells, *c); return nil }); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(runs[0], got, equalAddrs); diff != "" || stored.Summary() != runs[0].Summary() {
+				t.Fatalf("-in memory +stored:\n%s", diff)
+			}
+		}
 		if err != nil {
 			return
 		}
