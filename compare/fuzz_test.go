@@ -132,7 +132,7 @@ func FuzzMerge(f *testing.F) {
 		var parts []Part
 		cells := 0
 		for _, text := range [][]byte{a, b} {
-			run, err := result.ReadStored(bytes.NewReader(text), bytes.NewReader(text))
+			run, err := result.ReadStored(bytes.NewReader(text), bytes.NewReader(text), 0)
 			if err != nil {
 				break // one may be all
 			}

@@ -58,7 +58,7 @@ type Stream interface {
 
 // How many cells there may be on a page, which a browser has to draw, and in a document of JSON, which its readers have in memory.
 const (
-	maxPage = 50_000
+	maxPage = 20_000
 	maxList = 100_000
 )
 
@@ -68,11 +68,11 @@ func Formats() []Format {
 		{"html", "one page to look at, with diagrams, for people", true, true, false, maxPage, nil, renderHTML, renderPages},
 		{"jsonl", "the ledger itself, one JSON object a line", true, true, true, 0, streamJSONL, renderJSONL, renderLedgers},
 		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", false, true, true, 0, nil, renderJUnit, renderSuites},
-		{"kcidb", "tests for KernelCI's database, schema 5.3", false, true, false, maxList, nil, renderKCIDB, renderKCIDBs},
+		{"kcidb", "tests for KernelCI's database, schema 5.3", false, true, true, maxList, nil, renderKCIDB, renderKCIDBs},
 		{"ktap", "KTAP version 1, as kernel tests print", false, false, true, 0, streamTAP(ktapVersion), renderTAP(ktapVersion), renderNested},
 		{"lava", "the signals by which a LAVA job tells of results", false, false, true, 0, streamLAVA, renderLAVA, renderLAVAs},
 		{"markdown", "what did not pass, or where kernels differ, as tables of Markdown", false, false, true, 0, nil, renderMarkdown, renderMarkdowns},
-		{"nipa", "JSON as the workers of netdev's CI hand it in", false, false, false, maxList, nil, renderNIPA, renderNIPAs},
+		{"nipa", "JSON as the workers of netdev's CI hand it in", false, false, true, maxList, nil, renderNIPA, renderNIPAs},
 		{"tap", "the same as TAP version 13, for other readers of TAP", false, false, true, 0, streamTAP(tapVersion), renderTAP(tapVersion), renderFlat},
 		{"text", "tables and sentences, for people", false, false, true, 0, nil, renderText, renderTexts},
 	}

@@ -400,7 +400,7 @@ func TestStored(t *testing.T) {
 		}
 		text := ledger.String()
 		tried++
-		stored, err := result.ReadStored(strings.NewReader(text), strings.NewReader(text))
+		stored, err := result.ReadStored(strings.NewReader(text), strings.NewReader(text), 0)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -525,7 +525,7 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte(whole + schema1))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		runs, err := ReadAll(bytes.NewReader(data), 0)
-		stored, storedErr := ReadStored(bytes.NewReader(data), bytes.NewReader(data))
+		stored, storedErr := ReadStored(bytes.NewReader(data), bytes.NewReader(data), 0)
 		if one := err == nil && len(runs) == 1; one != (storedErr == nil) {
 			t.Fatalf("in memory: %d, %v; stored: %v", len(runs), err, storedErr)
 		} else if one {

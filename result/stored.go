@@ -90,8 +90,9 @@ func (r *Run) Kinds() []*Kind {
 	return k.all
 }
 
-// ReadStored reads a ledger as Read does, and leaves its cells in the file, which must not change, and hold by then what was read.
-func ReadStored(r io.Reader, file io.ReaderAt) (*Run, error) {
+// ReadStored reads a ledger as Read does, and leaves its cells in the file, which must not change, and hold by then what was read. Of more
+// than most cells it returns ErrManyCells; 0: any number will do.
+func ReadStored(r io.Reader, file io.ReaderAt, most int) (*Run, error) {
 	var k kinds
 	s := &Stored{file: file}
 	run := &Run{Stored: s}
@@ -105,6 +106,8 @@ func ReadStored(r io.Reader, file io.ReaderAt) (*Run, error) {
 		case begun > 1:
 		case l.ending != nil:
 			run.Ending = l.ending
+		case most > 0 && s.n == most:
+			return ErrManyCells
 		default:
 			s.add(storedCell{
 				at: l.at, length: int32(len(l.text)), kind: int32(k.add(l.cell)), repeat: int32(l.cell.Repeat), schema: uint8(l.schema),

@@ -75,7 +75,7 @@ func readRuns(ctx context.Context, path string, how reading) (*recorded, error) 
 func openRuns(path string, how reading) (*recorded, error) {
 	names := runFolders(path)
 	if names == nil && how.stored {
-		rec, err := openStored(path, how.bytes)
+		rec, err := openStored(path, how)
 		if !errors.Is(err, result.ErrSeveral) {
 			return rec, err
 		}
@@ -214,7 +214,7 @@ func openLedgers(path string, most int) ([]*result.Run, error) {
 
 // openStored reads the one ledger of a file, and leaves its cells there. A text that can be read but once goes to a file without a name,
 // where temporary files are, as far as it is a ledger.
-func openStored(path string, most int64) (*recorded, error) {
+func openStored(path string, how reading) (*recorded, error) {
 	f, text, err := openText(path)
 	if err != nil {
 		return nil, err
@@ -231,13 +231,13 @@ func openStored(path string, most int64) (*recorded, error) {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		r = io.TeeReader(r, cells)
-	} else if most > 0 && info.Size() > most {
+	} else if how.bytes > 0 && info.Size() > how.bytes {
 		return nil, errors.Join(fmt.Errorf("%s: %w", name, errTooLarge), f.Close())
 	}
-	if most > 0 {
-		r = &notMore{r, most}
+	if how.bytes > 0 {
+		r = &notMore{r, how.bytes}
 	}
-	run, err := result.ReadStored(r, cells)
+	run, err := result.ReadStored(r, cells, how.cells)
 	if err != nil {
 		_ = cells.Close()
 		return nil, ledgerError(name, err)

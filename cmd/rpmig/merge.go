@@ -126,7 +126,7 @@ func writeLedger(ctx context.Context, name string, merged *compare.Merged) (*res
 	}
 	var run *result.Run
 	if err == nil {
-		run, err = result.ReadStored(io.NewSectionReader(f, 0, math.MaxInt64), f)
+		run, err = result.ReadStored(io.NewSectionReader(f, 0, math.MaxInt64), f, 0)
 	}
 	return run, errors.Join(err, f.Close())
 }
