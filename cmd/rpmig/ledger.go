@@ -284,6 +284,9 @@ func ledgerError(name string, err error) error {
 		return nil
 	}
 	err = fmt.Errorf("%s: %w", name, err)
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		return &hintedError{err, windowHint}
+	}
 	if errors.Is(err, result.ErrNoHeader) {
 		return &hintedError{err, "a ledger is the run.jsonl that rpmig run --out=DIR writes: rpmig report DIR"}
 	}
@@ -316,6 +319,9 @@ var others = []struct{ magic, what, hint string }{
 // zstdWindow is how far back a ledger that zstd has packed may look, in bytes: as far as --ultra makes it, and no further than memory
 // is to be had for a file that may be anybody's.
 const zstdWindow = 128 << 20
+
+// windowHint is what to do about one that looks back further.
+const windowHint = "zstd -d --long=31, and then the same again"
 
 // plain reads what gzip or zstd has packed, and all else as it is.
 func plain(in *bufio.Reader) (*bufio.Reader, error) {

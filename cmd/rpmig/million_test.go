@@ -470,7 +470,7 @@ func manyHostile(cells int) []manyText {
 		}),
 		{name: "a gzip bomb of zeros", write: endless(head+strings.Repeat("\x00", 64*mib), 64), refused: "line 2: longer than 16 MiB"},
 		{name: "a gzip bomb of lines", write: endless(head+strings.Repeat("\n", 64*mib), 64), refused: "line 10002: it is empty"},
-		{name: "a vast window of zstd", write: text("\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00"), refused: "window size"},
+		{name: "a vast window of zstd", write: text("\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00"), refused: "window size exceeded rpmig: hint: zstd -d --long=31"},
 		{name: "a header of modes", write: text(strings.Replace(head, "[]", "["+strings.Repeat(`{"name":"a"},`, mib)+`{"name":"a"}]`, 1)), refused: "line 1: "},
 		{name: "a header of scenarios", write: text(strings.Replace(head, "}", `,"scenarios":[`+strings.Repeat(`{"name":"a"},`, 20_000)+`{"name":"a"}]}`, 1)), refused: "line 1: 20001 scenarios: want no more than 10000"},
 		named("scenario", 100_000),
