@@ -217,6 +217,9 @@ const (
 )
 
 // TestManyCells: no command takes more memory for a ledger of very many cells than it promises; one that cannot take them says so at once.
+//
+// Of a million cells, 1.3 GB, on two busy processors (MiB, seconds of CPU): text 83, 53; jsonl 77, 55; ktap 83, 55; markdown 79, 24; explain
+// 81, 24; compare of two 187, 19; baseline 175, 10; packed by zstd 90, 55. A page is refused after 1.5 s, a bundle after 0.1.
 func TestManyCells(t *testing.T) {
 	t.Parallel()
 	cells := *manyCells
