@@ -218,6 +218,11 @@ fuzz: ## run every fuzz target for FUZZTIME, 10s each; FUZZ='^./result/' runs th
 stress: ## play the whole catalogue five times on a machine that does not keep up; needs root, takes minutes
 	go test ./cmd/rpmig -run 'TestStress$$' -stress -v -timeout 40m
 
+# Apart: it writes ledgers of 1.3 GB, some six of them at a time, where temporary files are (TMPDIR).
+.PHONY: test-million
+test-million: ## give ledgers of a million cells, damaged and hostile ones too, to each command; no root, half an hour, 10 GB of the disk
+	go test ./cmd/rpmig -count=1 -run 'TestManyCells$$' -cells 1000000 -parallel 2 -v -timeout 2h
+
 .PHONY: mutants-self
 mutants-self: ## break rpmig in many small ways, see which test or cell notices, write docs/MUTANTS-SELF.md; needs root, takes ten minutes
 	go run ./bench/mutants -o docs/MUTANTS-SELF.md $(ARGS) >/dev/null

@@ -34,6 +34,9 @@ const (
 	MaxBytes  = 512 << 20
 	MaxFiles  = 100_000
 	maxMemory = 128 << 20 // of a file that is read as a whole
+
+	// MaxLedger is how large a ledger may be.
+	MaxLedger = maxMemory
 )
 
 const (

@@ -256,7 +256,7 @@ func TestStored(t *testing.T) {
 		if err := w.End(*src.Run.Ending); err != nil {
 			t.Fatal(err)
 		}
-		if src.Run, err = result.ReadStored(bytes.NewReader(ledger.Bytes()), int64(ledger.Len())); err != nil {
+		if src.Run, err = result.ReadStored(bytes.NewReader(ledger.Bytes()), bytes.NewReader(ledger.Bytes()), 0); err != nil {
 			t.Fatal(err)
 		}
 		got := pack(t, src)

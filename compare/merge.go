@@ -18,20 +18,49 @@ type Part struct {
 // partFlags are those of rpmig run in which the shards of one run may differ: where each is, and how it is shown.
 var partFlags = []string{"shard", "out", "bundle", "format", "parallel", "kcidb-origin", "kcidb-build", "kcidb-id"}
 
+// Merged is the ledger of a run whose shards were put together. Its cells stay where those are.
+type Merged struct {
+	Header result.Header
+	parts  []Part
+	cells  []mergedCell // sorted by name
+}
+
+// mergedCell is the place of a cell in its part.
+type mergedCell struct{ part, at int32 }
+
+// Each calls do with the cells, sorted by name.
+func (m *Merged) Each(do func(*result.Cell) error) error {
+	for _, of := range m.cells {
+		p := m.parts[of.part].Run
+		c, err := p.Cell(int(of.at))
+		if err != nil {
+			return err
+		}
+		cell := *c
+		if cell.At > 0 { // since its own shard began
+			cell.At += p.Header.Started.Sub(m.Header.Started.Time).Seconds()
+		}
+		if err := do(&cell); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Merge joins the ledgers of the shards of one run, which began with the first of them. Its cells are sorted by name. It refuses
 //   - a ledger that is no shard's;
 //   - shards of different runs: of another rpmig, kernel, machine, command or number of shards;
 //   - a shard that is there twice, or is missing;
 //   - a shard that was cut short, and a cell that is in two.
-func Merge(parts []Part) (*result.Run, error) {
+func Merge(parts []Part) (*Merged, error) {
 	if len(parts) == 0 {
 		return nil, fmt.Errorf("nothing to merge")
 	}
 	first := parts[0]
 	byIndex := map[int]string{}
-	merged := &result.Run{Header: first.Run.Header}
+	merged := &Merged{Header: first.Run.Header, parts: parts}
 	merged.Header.Started = began(parts)
-	for _, p := range parts {
+	for part, p := range parts {
 		s := p.Run.Header.Shard
 		if s == nil {
 			return nil, fmt.Errorf("%s is no shard: it is a whole run, or one of another kind", p.Path)
@@ -49,11 +78,8 @@ func Merge(parts []Part) (*result.Run, error) {
 		if n := p.Run.Missing(); n > 0 || p.Run.Ending != nil {
 			return nil, fmt.Errorf("%s was cut short: %d of %d cells are missing", p.Path, n, p.Run.Header.Cells)
 		}
-		for _, c := range p.Run.Cells {
-			if c.At > 0 { // since its own shard began
-				c.At += p.Run.Header.Started.Sub(merged.Header.Started.Time).Seconds()
-			}
-			merged.Cells = append(merged.Cells, c)
+		for at := range p.Run.Len() {
+			merged.cells = append(merged.cells, mergedCell{int32(part), int32(at)})
 		}
 	}
 	of := first.Run.Header.Shard.Of
@@ -62,17 +88,17 @@ func Merge(parts []Part) (*result.Run, error) {
 			return nil, fmt.Errorf("shard %d/%d is missing", i, of)
 		}
 	}
-	slices.SortFunc(merged.Cells, byName)
-	for i := 1; i < len(merged.Cells); i++ {
-		if id := merged.Cells[i].ID(); id == merged.Cells[i-1].ID() {
-			return nil, fmt.Errorf("%s is in two shards", id)
+	slices.SortFunc(merged.cells, merged.byName)
+	for i := 1; i < len(merged.cells); i++ {
+		if of := merged.cells[i]; merged.byName(merged.cells[i-1], of) == 0 {
+			return nil, fmt.Errorf("%s is in two shards", result.ID(parts[of.part].Run.Place(int(of.at))))
 		}
 	}
-	if planned := first.Run.Header.Shard.Planned; len(merged.Cells) != planned {
-		return nil, fmt.Errorf("the shards have %d cells together, and %d were planned", len(merged.Cells), planned)
+	if planned := first.Run.Header.Shard.Planned; len(merged.cells) != planned {
+		return nil, fmt.Errorf("the shards have %d cells together, and %d were planned", len(merged.cells), planned)
 	}
 	merged.Header.Shard = nil
-	merged.Header.Cells = len(merged.Cells)
+	merged.Header.Cells = len(merged.cells)
 	merged.Header.Command = common(first.Run.Header.Command)
 	return merged, nil
 }
@@ -88,8 +114,12 @@ func began(parts []Part) result.Time {
 	return first
 }
 
-func byName(a, b result.Cell) int {
-	return cmp.Or(Key{a.Scenario, a.Family, a.Mode}.compare(Key{b.Scenario, b.Family, b.Mode}), cmp.Compare(a.Repeat, b.Repeat))
+func (m *Merged) byName(a, b mergedCell) int {
+	k, l := Key{}, Key{}
+	var repeat, other int
+	k.Scenario, k.Family, k.Mode, repeat = m.parts[a.part].Run.Place(int(a.at))
+	l.Scenario, l.Family, l.Mode, other = m.parts[b.part].Run.Place(int(b.at))
+	return cmp.Or(k.compare(l), cmp.Compare(repeat, other))
 }
 
 // differs names what two shards of one run would not differ in.

@@ -20,8 +20,22 @@ func shards() []Part {
 	return []Part{part("b", 2, "quiz2"), part("a", 1, "quiz1")}
 }
 
+// merge is Merge, with the cells in memory.
+func merge(t *testing.T, parts []Part) (*result.Run, error) {
+	t.Helper()
+	merged, err := Merge(parts)
+	if err != nil {
+		return nil, err
+	}
+	run := &result.Run{Header: merged.Header}
+	if err := merged.Each(func(c *result.Cell) error { run.Cells = append(run.Cells, *c); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return run, nil
+}
+
 func TestMerge(t *testing.T) {
-	run, err := Merge(shards())
+	run, err := merge(t, shards())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +96,7 @@ func TestMergeTimes(t *testing.T) {
 		h.Command = append(h.Command, "--kcidb-id=job-"+p[i].Path)
 		p[i].Run.Cells[0].At, p[i].Run.Cells[0].Elapsed = 5, 1
 	}
-	run, err := Merge(p)
+	run, err := merge(t, p)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,23 +32,10 @@ func compare(runs []*kernelRun) *comparison {
 	c := &comparison{runs: len(runs), settings: map[string][]setting{}, words: map[string]map[setting][]string{}}
 	c.order = modeOrder(modesOf(runs))
 	for i, k := range runs {
-		c.idle = append(c.idle, len(k.Cells) == 0)
-		entries := map[string]map[setting]*entry{}
-		for j := range k.Cells {
-			cell := &k.Cells[j]
-			s := setting{cell.Family, cell.Mode}
-			if entries[cell.Scenario] == nil {
-				entries[cell.Scenario] = map[setting]*entry{}
-			}
-			if entries[cell.Scenario][s] == nil {
-				entries[cell.Scenario][s] = &entry{count: map[result.Status]int{}}
-			}
-			entries[cell.Scenario][s].add(cell)
-		}
-		for scenario, of := range entries {
-			for s, e := range of {
-				c.set(scenario, s, i, e.words())
-			}
+		c.idle = append(c.idle, k.Len() == 0)
+		for _, kind := range k.Kinds() {
+			e := entry{repeats: kind.Cells, count: kind.Count}
+			c.set(kind.Scenario, setting{kind.Family, kind.Mode}, i, e.words())
 		}
 	}
 	slices.Sort(c.scenarios)

@@ -6,20 +6,34 @@ import "github.com/rpmig/rpmig/result"
 type digest struct {
 	table    *table
 	stories  *Stories
-	backends map[string]bool
+	backends few
 	streams  []*pool
-	reloads  []*result.Cell
+	reloads  int // columns that the widest mode takes of a server that was reloaded; 0: there is none
 	lost     lostAll
 	again    lostAll // cells that were measured again
 	doubted  []*result.Cell
 	gaps     traceGaps
 	skipped  map[string][]*result.Cell // by reason
+	others   int                       // that were skipped for other reasons
+}
+
+// maxFew is how many names or reasons are told that a ledger may have any number of. No run comes to so many.
+const maxFew = 100
+
+// few are names, each once.
+type few map[string]bool
+
+func (f few) add(name string) {
+	if !f[name] && len(f) >= maxFew {
+		name = "others"
+	}
+	f[name] = true
 }
 
 func newDigest(h *result.Header) *digest {
 	return &digest{
 		table:   &table{entries: map[[2]string]*entry{}, seen: map[result.Status]bool{}},
-		stories: newStories(h), backends: map[string]bool{}, gaps: traceGaps{missing: map[string]bool{}}, skipped: map[string][]*result.Cell{},
+		stories: newStories(h), backends: few{}, gaps: traceGaps{missing: few{}}, skipped: map[string][]*result.Cell{},
 	}
 }
 
@@ -28,11 +42,11 @@ func (d *digest) add(c *result.Cell) {
 	d.table.add(c)
 	d.stories.add(c)
 	if c.DropBackend != "" {
-		d.backends[printable(c.DropBackend)] = true
+		d.backends.add(printable(c.DropBackend))
 	}
 	d.streams = addToPool(d.streams, c)
 	if c.Reload != nil {
-		d.reloads = append(d.reloads, c)
+		d.reloads = max(d.reloads, columns(reloadMode(c)))
 	}
 	d.lost.add(lostLines(c, false))
 	if c.Void != nil {
@@ -43,7 +57,11 @@ func (d *digest) add(c *result.Cell) {
 	}
 	d.gaps.add(c)
 	if c.Status == result.Skip {
-		d.skipped[c.Reason] = addPlace(d.skipped[c.Reason], c)
+		if d.skipped[c.Reason] == nil && len(d.skipped) >= maxFew {
+			d.others++
+		} else {
+			d.skipped[c.Reason] = addPlace(d.skipped[c.Reason], c)
+		}
 	}
 }
 

@@ -33,24 +33,33 @@ type nipaResult struct {
 
 // renderNIPA writes what goes under "results" of NIPA's JSON.
 func renderNIPA(w io.Writer, run *result.Run, o Options) error {
-	return writeJSON(w, "nipa", []nipaOutcome{nipaOf(run, "rpmig", o)})
+	outcome, err := nipaOf(run, "rpmig", o)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, "nipa", []nipaOutcome{outcome})
 }
 
 // renderNIPAs writes a test for each kernel.
 func renderNIPAs(w io.Writer, all []*kernelRun, _ Options) error {
 	var outcomes []nipaOutcome
 	for _, k := range all {
-		outcomes = append(outcomes, nipaOf(k.Run, nipaName("rpmig-"+k.name), k.o))
+		outcome, err := nipaOf(k.Run, nipaName("rpmig-"+k.name), k.o)
+		if err != nil {
+			return err
+		}
+		outcomes = append(outcomes, outcome)
 	}
 	return writeJSON(w, "nipa", outcomes)
 }
 
-func nipaOf(run *result.Run, name string, o Options) nipaOutcome {
+func nipaOf(run *result.Run, name string, o Options) (nipaOutcome, error) {
 	all := nipaOutcome{Test: name, Group: "selftests-rpmig", Link: o.Dir, Results: []nipaResult{}}
-	for _, c := range sorted(run) {
+	err := cellsOf(run).each(func(c *result.Cell) error {
 		all.Time += c.Elapsed
 		all.Results = append(all.Results, nipaResult{nipaName(ktapName(c)), nipaStatus(c.Status), int(math.Round(c.Elapsed))})
-	}
+		return nil
+	})
 	switch run.ExitCode() {
 	case result.ExitOK:
 		all.Result = "pass"
@@ -62,7 +71,7 @@ func nipaOf(run *result.Run, name string, o Options) nipaOutcome {
 	if notWhole(run) != "" {
 		all.Results = append(all.Results, nipaResult{nipaName(missingName), "fail", 0})
 	}
-	return all
+	return all, err
 }
 
 var nipaOther = regexp.MustCompile(`[^0-9a-zA-Z]+`)
@@ -92,10 +101,8 @@ func renderLAVA(w io.Writer, run *result.Run, o Options) error {
 	if err := s.Begin(&run.Header); err != nil {
 		return err
 	}
-	for _, c := range sorted(run) {
-		if err := s.Cell(c, o); err != nil {
-			return err
-		}
+	if err := cellsOf(run).each(func(c *result.Cell) error { return s.Cell(c, o) }); err != nil {
+		return err
 	}
 	return s.End(run)
 }
@@ -251,7 +258,11 @@ const maxExcerpt = 16384
 // renderKCIDB writes tests for KernelCI's database. A known bug is a FAIL there, as it is the kernel's: the database links it to an
 // issue of its own. What was never begun is MISS, the harness's failure, and what was and came to nothing is ERROR.
 func renderKCIDB(w io.Writer, run *result.Run, o Options) error {
-	return writeJSON(w, "kcidb", kcidbAll{kcidbVersion{5, 3}, kcidbTests(run, o.KCIDB)})
+	tests, err := kcidbTests(run, o.KCIDB)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, "kcidb", kcidbAll{kcidbVersion{5, 3}, tests})
 }
 
 // renderKCIDBs writes those of several kernels. Each is a build of its own: its name is put behind the build's id, and the run's.
@@ -259,12 +270,16 @@ func renderKCIDBs(w io.Writer, all []*kernelRun, o Options) error {
 	tests := []kcidbTest{}
 	for _, k := range all {
 		name := lavaName(k.name)
-		tests = append(tests, kcidbTests(k.Run, KCIDB{o.KCIDB.Origin, o.KCIDB.Build + "-" + name, o.KCIDB.ID + ":" + name})...)
+		of, err := kcidbTests(k.Run, KCIDB{o.KCIDB.Origin, o.KCIDB.Build + "-" + name, o.KCIDB.ID + ":" + name})
+		if err != nil {
+			return err
+		}
+		tests = append(tests, of...)
 	}
 	return writeJSON(w, "kcidb", kcidbAll{kcidbVersion{5, 3}, tests})
 }
 
-func kcidbTests(run *result.Run, ids KCIDB) []kcidbTest {
+func kcidbTests(run *result.Run, ids KCIDB) ([]kcidbTest, error) {
 	h := &run.Header
 	tests := []kcidbTest{}
 	add := func(name string, t kcidbTest) {
@@ -273,7 +288,7 @@ func kcidbTests(run *result.Run, ids KCIDB) []kcidbTest {
 		t.Misc.Rpmig = printable(h.Version)
 		tests = append(tests, t)
 	}
-	for _, c := range sorted(run) {
+	err := cellsOf(run).each(func(c *result.Cell) error {
 		name := printable(ktapName(c))
 		said := c.Fact() + ": " + c.Reason
 		if again := measuredAgain(c); again != "" {
@@ -287,11 +302,12 @@ func kcidbTests(run *result.Run, ids KCIDB) []kcidbTest {
 			StartTime: kcidbStart(h, c), Duration: max(c.Elapsed, 0),
 			Misc: kcidbMisc{Status: c.Status, Repeat: c.Repeat, KnownBug: printable(c.Bug)},
 		})
-	}
+		return nil
+	})
 	if why := notWhole(run); why != "" {
 		add(missingName, kcidbTest{Path: missingName, Status: "MISS", Comment: printable(why)})
 	}
-	return tests
+	return tests, err
 }
 
 // excerpt is as much of a text as there is room for.

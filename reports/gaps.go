@@ -41,7 +41,7 @@ func gaps(t *result.Trace) string {
 type traceGaps struct {
 	lost    int // events
 	host    bool
-	missing map[string]bool
+	missing few
 	lossy   []*result.Cell // some of those that have lost events: one of each mode
 }
 
@@ -51,7 +51,7 @@ func (g *traceGaps) add(c *result.Cell) {
 	}
 	g.host = g.host || c.Trace.HostWide
 	for _, name := range c.Trace.Missing {
-		g.missing[name] = true
+		g.missing.add(name)
 	}
 	if g.lost += c.Trace.Lost; c.Trace.Lost != 0 {
 		g.lossy = addPlace(g.lossy, c)

@@ -372,7 +372,7 @@ func TestKernelsLedgers(t *testing.T) {
 	for _, name := range []string{"kernels", "alike", "skipped", "empty"} {
 		runs := sets()[name]
 		text := renderAll(t, "jsonl", runs, Options{})
-		again, err := result.ReadAll(strings.NewReader(text))
+		again, err := result.ReadAll(strings.NewReader(text), 0)
 		if err != nil {
 			t.Fatal(err)
 		}

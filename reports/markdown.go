@@ -32,7 +32,9 @@ func renderMarkdowns(w io.Writer, all []*kernelRun, _ Options) error {
 		b.heading("What did not pass")
 		b.rows(c.rows(notPass), all, "Nothing.")
 	}
-	b.notes(all)
+	if err := b.notes(all); err != nil {
+		return err
+	}
 	if _, err := w.Write(b.Bytes()); err != nil {
 		return fmt.Errorf("write markdown: %w", err)
 	}
@@ -92,7 +94,7 @@ func (b *markdown) sums(all []*kernelRun) {
 	}
 	var rows [][]string
 	for _, k := range all {
-		row := []string{escape(k.name), escape(upstream(&k.Header)), fmt.Sprint(len(k.Cells))}
+		row := []string{escape(k.name), escape(upstream(&k.Header)), fmt.Sprint(k.Len())}
 		for _, s := range statuses {
 			row = append(row, fmt.Sprint(k.Count(s)))
 		}
@@ -137,7 +139,7 @@ func (b *markdown) rows(rows []comparedRow, all []*kernelRun, none string) {
 }
 
 // notes name the bugs behind each XFAIL and the reasons of each SKIP, and say which runs are not whole.
-func (b *markdown) notes(all []*kernelRun) {
+func (b *markdown) notes(all []*kernelRun) error {
 	on := map[string][]string{} // by note, the kernels
 	for _, k := range all {
 		add := func(note string) {
@@ -145,13 +147,17 @@ func (b *markdown) notes(all []*kernelRun) {
 				on[note] = append(on[note], name)
 			}
 		}
-		for i := range k.Cells {
-			switch c := &k.Cells[i]; {
-			case c.Status == result.XFail && c.Bug != "":
-				add("XFAIL, " + escape(c.Scenario) + ": " + escape(c.Bug))
+		noted := func(s result.Status) bool { return s == result.XFail || s == result.Skip }
+		if err := cellsOf(k.Run).eachOf(noted, func(c *result.Cell) error {
+			switch {
 			case c.Status == result.Skip:
 				add("SKIP: " + escape(c.Reason))
+			case c.Bug != "":
+				add("XFAIL, " + escape(c.Scenario) + ": " + escape(c.Bug))
 			}
+			return nil
+		}); err != nil {
+			return err
 		}
 		if why := notWhole(k.Run); why != "" {
 			add("Not whole: " + escape(why))
@@ -172,4 +178,5 @@ func (b *markdown) notes(all []*kernelRun) {
 	if lines != nil {
 		b.paragraph(strings.Join(lines, "\n"))
 	}
+	return nil
 }

@@ -29,6 +29,29 @@ func NewStories(run *result.Run) *Stories {
 	return s
 }
 
+// StoriesOf returns those of one scenario and family. Of a run whose cells are stored it reads no more than these take.
+func StoriesOf(run *result.Run, scenario, family string) (*Stories, error) {
+	s := newStories(&run.Header)
+	all := cellsOf(run)
+	for _, c := range all.held {
+		if c.Scenario == scenario && c.Family == family {
+			s.add(c)
+		}
+	}
+	for _, i := range all.order {
+		k := run.Stored.Kind(int(i))
+		if k.Scenario != scenario || k.Family != family || s.seen[[3]string{scenario, family, k.Mode}] {
+			continue
+		}
+		c, err := run.Stored.Cell(int(i))
+		if err != nil {
+			return nil, err
+		}
+		s.add(c)
+	}
+	return s, nil
+}
+
 func newStories(h *result.Header) *Stories {
 	return &Stories{h, map[[2]string][]*result.Cell{}, map[[3]string]bool{}}
 }

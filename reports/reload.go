@@ -16,19 +16,19 @@ var reloadMeanings = map[result.Status]string{
 	result.Error: "no conclusion",
 }
 
-// reloads is what servers lost over their reloads, and why; without that where each cell's story has told it.
-func (p *page) reloads(cells []*result.Cell, told bool) {
-	name := func(c *result.Cell) string { return clip(printable(c.Mode), 12) }
-	modes, server := 0, ""
-	for _, c := range cells {
-		if c.Reload != nil {
-			modes = max(modes, columns(name(c)))
-		}
+// reloadMode is the mode of a server that was reloaded.
+func reloadMode(c *result.Cell) string { return clip(printable(c.Mode), 12) }
+
+// reloads is what servers lost over their reloads, and why; without that where each cell's story has told it. The widest mode takes so many columns; 0: there is no server.
+func (p *page) reloads(cells *cells, modes int, told bool) error {
+	if modes == 0 {
+		return nil
 	}
-	for _, c := range cells {
+	server := ""
+	return cells.each(func(c *result.Cell) error {
 		r := c.Reload
 		if r == nil || len(r.Cycles) == 0 {
-			continue
+			return nil
 		}
 		if row(c) != server {
 			server = row(c)
@@ -37,13 +37,14 @@ func (p *page) reloads(cells []*result.Cell, told bool) {
 			p.say(2, 4, plain, "", fmt.Sprintf("the modes took turns in the order of --seed %d", r.Seed))
 		}
 		if told {
-			continue
+			return nil
 		}
-		p.say(2, 4+modes, bold, pad(name(c), modes), "  "+r.Rating())
+		p.say(2, 4+modes, bold, pad(reloadMode(c), modes), "  "+r.Rating())
 		for _, line := range reloadLines(c, false) {
 			p.say(4+modes, 6+modes, plain, "", line)
 		}
-	}
+		return p.flush(flushAt)
+	})
 }
 
 // reloadLines are what is to be said of a cell beside its rating.

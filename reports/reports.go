@@ -38,6 +38,8 @@ type Format struct {
 	Story  bool   // it shows what happened inside each cell, even without Options.Verbose
 	Checks bool   // it shows the checks and steps of each cell, even without Options.Verbose
 	Stored bool   // Render takes one run whose cells are stored (result.Run), and holds no more than one of them at a time
+	// Most is how many cells a report may have; 0: any number. Of more it could not be read, or would take more memory than there is.
+	Most int
 	// Stream begins a report that is written while the run lasts, its cells in the order in which they end; nil: the format has
 	// none, as it needs to know the whole run first.
 	Stream func(w io.Writer) Stream
@@ -54,19 +56,25 @@ type Stream interface {
 	End(run *result.Run) error
 }
 
+// How many cells there may be on a page, which a browser has to draw, and in a document of JSON, which its readers have in memory.
+const (
+	maxPage = 20_000
+	maxList = 100_000
+)
+
 // Formats lists every format, sorted by name.
 func Formats() []Format {
 	return []Format{
-		{"html", "one page to look at, with diagrams, for people", true, true, false, nil, renderHTML, renderPages},
-		{"jsonl", "the ledger itself, one JSON object a line", true, true, true, streamJSONL, renderJSONL, renderLedgers},
-		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", false, true, true, nil, renderJUnit, renderSuites},
-		{"kcidb", "tests for KernelCI's database, schema 5.3", false, true, false, nil, renderKCIDB, renderKCIDBs},
-		{"ktap", "KTAP version 1, as kernel tests print", false, false, true, streamTAP(ktapVersion), renderTAP(ktapVersion), renderNested},
-		{"lava", "the signals by which a LAVA job tells of results", false, false, false, streamLAVA, renderLAVA, renderLAVAs},
-		{"markdown", "what did not pass, or where kernels differ, as tables of Markdown", false, false, false, nil, renderMarkdown, renderMarkdowns},
-		{"nipa", "JSON as the workers of netdev's CI hand it in", false, false, false, nil, renderNIPA, renderNIPAs},
-		{"tap", "the same as TAP version 13, for other readers of TAP", false, false, true, streamTAP(tapVersion), renderTAP(tapVersion), renderFlat},
-		{"text", "tables and sentences, for people", false, false, true, nil, renderText, renderTexts},
+		{"html", "one page to look at, with diagrams, for people", true, true, false, maxPage, nil, renderHTML, renderPages},
+		{"jsonl", "the ledger itself, one JSON object a line", true, true, true, 0, streamJSONL, renderJSONL, renderLedgers},
+		{"junit", "JUnit XML, for GitLab, GitHub and Jenkins", false, true, true, 0, nil, renderJUnit, renderSuites},
+		{"kcidb", "tests for KernelCI's database, schema 5.3", false, true, true, maxList, nil, renderKCIDB, renderKCIDBs},
+		{"ktap", "KTAP version 1, as kernel tests print", false, false, true, 0, streamTAP(ktapVersion), renderTAP(ktapVersion), renderNested},
+		{"lava", "the signals by which a LAVA job tells of results", false, false, true, 0, streamLAVA, renderLAVA, renderLAVAs},
+		{"markdown", "what did not pass, or where kernels differ, as tables of Markdown", false, false, true, 0, nil, renderMarkdown, renderMarkdowns},
+		{"nipa", "JSON as the workers of netdev's CI hand it in", false, false, true, maxList, nil, renderNIPA, renderNIPAs},
+		{"tap", "the same as TAP version 13, for other readers of TAP", false, false, true, 0, streamTAP(tapVersion), renderTAP(tapVersion), renderFlat},
+		{"text", "tables and sentences, for people", false, false, true, 0, nil, renderText, renderTexts},
 	}
 }
 

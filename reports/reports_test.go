@@ -398,6 +398,72 @@ func TestUpstream(t *testing.T) {
 	}
 }
 
+// TestStored: cells that stay in their file are told of as those in memory are, in each format that can.
+func TestStored(t *testing.T) {
+	tried := 0
+	for name, run := range runs() {
+		var ledger strings.Builder
+		if writeLedgers(&ledger, []*result.Run{run}) != nil {
+			continue // it is none that is found in a file
+		}
+		text := ledger.String()
+		tried++
+		stored, err := result.ReadStored(strings.NewReader(text), strings.NewReader(text), 0)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, f := range Formats() {
+			if !f.Stored {
+				continue
+			}
+			for _, verbose := range []bool{false, true} {
+				o := Options{Verbose: verbose, Dir: "out"}
+				if diff := cmp.Diff(render(t, f.Name, run, o), render(t, f.Name, stored, o)); diff != "" {
+					t.Errorf("%s, %s: -in memory +stored:\n%s", name, f.Name, diff)
+				}
+			}
+		}
+		for i := range run.Cells {
+			c := &run.Cells[i]
+			want := NewStories(run).Explain(c, Options{})
+			for _, of := range []*result.Run{run, stored} {
+				stories, err := StoriesOf(of, c.Scenario, c.Family)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(want, stories.Explain(c, Options{})); diff != "" {
+					t.Errorf("%s, %s: %s", name, c.ID(), diff)
+				}
+			}
+		}
+	}
+	if tried < 5 {
+		t.Errorf("%d runs", tried)
+	}
+}
+
+// TestNamesWithoutEnd: of what a ledger may have any number of, a report names the first.
+func TestNamesWithoutEnd(t *testing.T) {
+	run := &result.Run{}
+	for i := range 150 {
+		c := play(fmt.Sprintf("case%03d", i), "ipv4", "off", 1)
+		c.DropBackend = fmt.Sprintf("tables%03d", i)
+		c.Trace = &result.Trace{Missing: []string{fmt.Sprintf("tracepoint%03d", i)}}
+		run.Cells = append(run.Cells, c, result.Cell{Scenario: c.Scenario, Family: "ipv6", Mode: "off", Repeat: 1, Status: result.Skip, Reason: fmt.Sprintf("because%03d", i)})
+	}
+	text := strings.Join(strings.Fields(render(t, "text", run, Options{})), " ")
+	for _, want := range []string{"by others and by tables000", "because099: ", "and 50 cells for other reasons", "this kernel lacks others, tracepoint000"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in %.3000s", want, text)
+		}
+	}
+	for _, none := range []string{"tables149", "because100", "tracepoint149"} {
+		if strings.Contains(text, none) {
+			t.Errorf("%q is there", none)
+		}
+	}
+}
+
 // TestVerboseExplains: -v tells of each cell what rpmig explain tells of it.
 func TestVerboseExplains(t *testing.T) {
 	for name, run := range runs() {

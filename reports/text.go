@@ -88,14 +88,16 @@ func (p *page) run(run *result.Run, o Options) error {
 		}
 	}
 	p.streams(d.streams)
-	p.reloads(d.reloads, o.Verbose)
+	if err := p.reloads(cells, d.reloads, o.Verbose); err != nil {
+		return err
+	}
 	if err := p.lost(cells, d.lost, o.Verbose); err != nil {
 		return err
 	}
 	p.again(d.again)
 	p.doubts(d.doubted)
 	p.gaps(&d.gaps)
-	p.skips(d.skipped)
+	p.skips(d.skipped, d.others)
 	told := func(s result.Status) bool { return s != result.Pass && s != result.Skip }
 	if err := cells.eachOf(told, func(c *result.Cell) error { p.problem(c, o); return p.flush(flushAt) }); err != nil {
 		return err
@@ -356,14 +358,17 @@ func (p *page) doubts(cells []*result.Cell) {
 	p.say(2, 6, plain, "", places(cells))
 }
 
-// skips names the skipped cells under each reason.
-func (p *page) skips(reasons map[string][]*result.Cell) {
+// skips names the skipped cells under each reason, but for so many others.
+func (p *page) skips(reasons map[string][]*result.Cell, others int) {
 	if len(reasons) == 0 {
 		return
 	}
 	p.heading("Skipped")
 	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
 		p.say(2, 6, statusStyles[result.Skip], printable(reason)+": ", places(reasons[reason]))
+	}
+	if others > 0 {
+		p.say(2, 6, plain, "", fmt.Sprintf("and %s for other reasons", result.Plural(others, "cell", "cells")))
 	}
 }
 

@@ -131,26 +131,26 @@ func article(s Status) string {
 
 // plan holds the cells of a ledger against its header, and against one another.
 type plan struct {
-	header *Header
-	cells  int
-	last   string // the scenario that was there last: most cells are of it, too
-	seen   seen
+	header    *Header
+	scenarios map[string]bool // of the header
+	cells     int
+	seen      seen
 }
 
-// plays tells whether the header names a scenario.
-func (p *plan) plays(scenario string) bool {
-	if scenario == p.last {
-		return true
+func newPlan(h *Header) plan {
+	p := plan{header: h, scenarios: map[string]bool{}}
+	for _, s := range h.Scenarios {
+		p.scenarios[s.Name] = true
 	}
-	found := slices.ContainsFunc(p.header.Scenarios, func(s About) bool { return s.Name == scenario })
-	if found {
-		p.last = scenario
-	}
-	return found
+	return p
 }
 
-// take refuses a cell that the run has not played: one more than were planned, one of a scenario or a mode that there is none of,
-// one with a bug that is not known, or one that is there already.
+// maxKinds is how many cells there may be, each counted once however often it was played: a hundred times as many as the catalogue has. What
+// is kept of a ledger, and what a report says of it, grows with them.
+const maxKinds = 100_000
+
+// take refuses a cell that the run has not played: one more than were planned, one of a scenario or a mode that there is none of, one
+// with a bug that is not known, one that is there already, and one of a kind more than any run has.
 func (p *plan) take(c *Cell) error {
 	against := func(format string, args ...any) error {
 		return &ContradictionError{Cell: c.ID(), Says: fmt.Sprintf(format, args...)}
@@ -159,7 +159,7 @@ func (p *plan) take(c *Cell) error {
 	switch h := p.header; {
 	case h.Cells > 0 && p.cells > h.Cells: // 0: the plan had no end
 		return against("it is one more than the %s of the plan", Plural(h.Cells, "cell", "cells"))
-	case len(h.Scenarios) > 0 && !p.plays(c.Scenario):
+	case len(h.Scenarios) > 0 && !p.scenarios[c.Scenario]:
 		return against("the header has no scenario %q", c.Scenario)
 	case len(h.Modes) > 0 && !slices.ContainsFunc(h.Modes, func(m Mode) bool { return m.Name == c.Mode }):
 		return against("the header has no mode %q", c.Mode)
@@ -167,6 +167,8 @@ func (p *plan) take(c *Cell) error {
 		return against("the header has no bug %q", c.Bug)
 	case !p.seen.add(c):
 		return against("it is there already")
+	case len(p.seen.kinds) > maxKinds:
+		return against("it is one more than %d different cells", maxKinds)
 	}
 	return nil
 }

@@ -129,7 +129,7 @@ func filled(c Cell) Cell {
 // Read returns a *SchemaError if the ledger was written by a newer rpmig, ErrSeveral if the text is more than one, and a
 // *ContradictionError if it says what no run does: see consistent and plan. All other errors in the text name the line.
 func Read(r io.Reader) (*Run, error) {
-	runs, err := ReadAll(r)
+	runs, err := ReadAll(r, 0)
 	switch {
 	case err != nil:
 		return nil, err
@@ -140,28 +140,34 @@ func Read(r io.Reader) (*Run, error) {
 	}
 }
 
+// ErrManyCells says that there are more cells than may be in memory.
+var ErrManyCells = errors.New("too many cells")
+
 // ReadAll reads ledgers that follow one another, each as Read does: a header begins the next. There is at least one. A
-// line that was cut short is dropped at the very end only.
-func ReadAll(r io.Reader) ([]*Run, error) {
-	runs, err := readAll(r)
+// line that was cut short is dropped at the very end only. Of more than most cells it returns ErrManyCells; 0: any number will do.
+func ReadAll(r io.Reader, most int) ([]*Run, error) {
+	runs, err := readAll(r, most)
 	if err != nil {
 		return nil, fmt.Errorf("read ledger: %w", err)
 	}
 	return runs, nil
 }
 
-func readAll(r io.Reader) (runs []*Run, err error) {
+func readAll(r io.Reader, most int) (runs []*Run, err error) {
 	var run *Run // the last of them
-	keep := Keeper{}
+	keep, cells := Keeper{}, 0
 	err = scan(r, parseCell, func(h *Header) {
 		run = &Run{Header: *h}
 		runs = append(runs, run)
 	}, func(l *line) error {
 		if l.ending != nil {
 			run.Ending = l.ending
-		} else {
-			run.Cells = append(run.Cells, *keep.Cell(l.cell))
+			return nil
 		}
+		if cells++; most > 0 && cells > most {
+			return ErrManyCells
+		}
+		run.Cells = append(run.Cells, *keep.Cell(l.cell))
 		return nil
 	})
 	return runs, err
@@ -183,7 +189,7 @@ func scan(r io.Reader, parse func(text []byte, schema int) (*Cell, error), begin
 	begun, schema := false, 0 // of the last ledger
 	var planned plan
 	start := func(h *Header) {
-		begun, schema, planned = true, h.Schema, plan{header: h}
+		begun, schema, planned = true, h.Schema, newPlan(h)
 		h.Schema = Schema // as it is in memory, and if it is written again
 		begin(h)
 	}
@@ -291,6 +297,14 @@ func parseHeader(line []byte, n int) (*Header, error) {
 	}
 	if s := h.Shard; s != nil && (s.Index < 1 || s.Index > s.Of || s.Planned < h.Cells) {
 		return nil, fmt.Errorf("line %d: it cannot be that shard %s has %d of %s", n, s, h.Cells, Plural(s.Planned, "cell", "cells"))
+	}
+	for _, list := range []struct {
+		of        string
+		has, most int
+	}{{"scenarios", len(h.Scenarios), 10_000}, {"modes", len(h.Modes), 100}, {"bugs", len(h.Bugs), 1000}} { // reports look through them
+		if list.has > list.most {
+			return nil, fmt.Errorf("line %d: %d %s: want no more than %d", n, list.has, list.of, list.most)
+		}
 	}
 	if h.Schema == 1 {
 		h.upgrade()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	_ "embed"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net/netip"
@@ -484,21 +485,21 @@ func TestReadAll(t *testing.T) {
 		{Header: header(1), Cells: []Cell{filled(skipped())}},
 	}
 	text := write(t, want)
-	got, err := ReadAll(strings.NewReader(text))
+	got, err := ReadAll(strings.NewReader(text), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, got, equalAddrs); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if got, err := ReadAll(strings.NewReader(text[:len(text)-20])); err != nil || len(got) != 4 || got[3].Missing() != 1 {
+	if got, err := ReadAll(strings.NewReader(text[:len(text)-20]), 0); err != nil || len(got) != 4 || got[3].Missing() != 1 {
 		t.Errorf("cut short: got %d runs, %v", len(got), err)
 	}
 	if _, err := Read(strings.NewReader(text)); !errors.Is(err, ErrSeveral) {
 		t.Errorf("read as one: want %v, got %v", ErrSeveral, err)
 	}
 	// One of an older schema is read by its own.
-	if got, err := ReadAll(strings.NewReader(text + schema1)); err != nil || len(got) != 5 || got[4].Header.Modes == nil || len(got[4].Cells) == 0 {
+	if got, err := ReadAll(strings.NewReader(text+schema1), 0); err != nil || len(got) != 5 || got[4].Header.Modes == nil || len(got[4].Cells) == 0 {
 		t.Errorf("of an older schema: got %d runs, %v", len(got), err)
 	}
 }
@@ -565,11 +566,23 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte(write(f, []*Run{{Header: guest, Cells: []Cell{passed()}, Ending: &Ending{Why: "lost", Console: []string{"Oops"}}}, {Header: header(1)}})))
 	f.Add([]byte(whole + schema1))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		runs, err := ReadAll(bytes.NewReader(data))
+		runs, err := ReadAll(bytes.NewReader(data), 0)
+		stored, storedErr := ReadStored(bytes.NewReader(data), bytes.NewReader(data), 0)
+		if one := err == nil && len(runs) == 1; one != (storedErr == nil) {
+			t.Fatalf("in memory: %d, %v; stored: %v", len(runs), err, storedErr)
+		} else if one {
+			got := &Run{Header: stored.Header, Ending: stored.Ending}
+			if err := stored.Each(func(c *Cell) error { got.Cells = append(got.Cells, *c); return nil }); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(runs[0], got, equalAddrs); diff != "" || stored.Summary() != runs[0].Summary() {
+				t.Fatalf("-in memory +stored:\n%s", diff)
+			}
+		}
 		if err != nil {
 			return
 		}
-		again, err := ReadAll(strings.NewReader(write(t, runs)))
+		again, err := ReadAll(strings.NewReader(write(t, runs)), 0)
 		if err != nil {
 			t.Fatalf("accepted, written and refused: %v", err)
 		}
@@ -601,5 +614,57 @@ func TestEnding(t *testing.T) {
 	}
 	if _, err := Read(strings.NewReader(`{"schema":2}` + "\n" + `{"ending":{"why":""}}` + "\n")); err == nil {
 		t.Error("an ending without a reason was read")
+	}
+}
+
+// TestBounds: a text that would take much more memory than its size is refused by its line.
+func TestBounds(t *testing.T) {
+	whole := ledger(t, header(0), passed())
+	for _, tt := range []struct{ name, text, want string }{
+		{"scenarios", strings.Replace(whole, `"modes"`, `"scenarios":[`+strings.Repeat(`{"name":"a"},`, 10_000)+`{}],"modes"`, 1), "line 1: 10001 scenarios: want no more than 10000"},
+		{"bugs", strings.Replace(whole, `"modes"`, `"bugs":[`+strings.Repeat(`{"id":"a"},`, 1000)+`{}],"modes"`, 1), "line 1: 1001 bugs"},
+		{"modes", `{"schema":2,"modes":[` + strings.Repeat("{},", 100) + "{}]}\n", "line 1: 101 modes"},
+		{"objects", strings.Replace(whole, `"resets":[`, `"resets":[`+strings.Repeat("{},", maxValues), 1), "line 2: more than 262144 values"},
+		{"nulls", strings.Replace(whole, `"resets":[`, `"resets":[`+strings.Repeat("null,", maxValues), 1), "line 2: more than 262144 values"},
+		{"empty lines", whole + strings.Repeat("\n", maxVoid+1), "line 10003: it is empty, as are the 10000 before it"},
+	} {
+		if _, err := Read(strings.NewReader(tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: want %q, got %v", tt.name, tt.want, err)
+		}
+	}
+	if _, err := Read(strings.NewReader(strings.ReplaceAll(whole, "\n", strings.Repeat("\n", maxVoid)))); err != nil {
+		t.Error(err)
+	}
+	if _, err := ReadAll(strings.NewReader(ledger(t, header(2), passed(), failed())), 1); !errors.Is(err, ErrManyCells) {
+		t.Errorf("two cells, where one is wanted: %v", err)
+	}
+}
+
+// TestKindsWithoutEnd: what is kept grows with how many different cells there are, and not with how often each was played.
+func TestKindsWithoutEnd(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(`{"schema":2,"modes":[]}` + "\n")
+	for i := range maxKinds + 1 {
+		fmt.Fprintf(&b, `{"scenario":"s%d","family":"ipv4","mode":"off","repeat":1,"status":"PASS","control":"control"}`+"\n", i)
+	}
+	_, err := Skim(strings.NewReader(b.String()), func(*Run, *Cell) error { return nil })
+	if want := fmt.Sprintf("line %d: s%d/ipv4/off/1 contradicts itself: it is one more than %[3]d different cells", maxKinds+2, maxKinds, maxKinds); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("want %q, got %v", want, err)
+	}
+}
+
+// TestEndsEarly: a packed text that is cut short has the cells up to there, wherever that is; what cannot be read for another reason is an
+// error.
+func TestEndsEarly(t *testing.T) {
+	whole := ledger(t, header(2), passed(), failed())
+	one := strings.LastIndex(strings.TrimSuffix(whole, "\n"), "\n") + 1
+	for _, n := range []int{one, one + 20} {
+		run, err := Read(io.MultiReader(strings.NewReader(whole[:n]), iotest.ErrReader(io.ErrUnexpectedEOF)))
+		if err != nil || len(run.Cells) != 1 || run.Missing() != 1 {
+			t.Errorf("after %d bytes: %+v, %v", n, run, err)
+		}
+		if _, err := Read(io.MultiReader(strings.NewReader(whole[:n]), iotest.ErrReader(errors.New("a bad disk")))); err == nil || !strings.Contains(err.Error(), "line 3: a bad disk") {
+			t.Errorf("after %d bytes: %v", n, err)
+		}
 	}
 }

@@ -81,6 +81,7 @@ type lines struct {
 	scan *bufio.Scanner
 	n    int  // of the line, counted from 1
 	some bool // there was one
+	void int  // lines right before it that hold nothing
 	text []byte
 	at   int64 // where it begins, in bytes
 	end  int64 // of what was read
@@ -94,6 +95,13 @@ func newLines(r io.Reader) *lines {
 	return l
 }
 
+// What a line may hold, and how many in a row may hold nothing: a small file may be packed that says little in many bytes, and a small
+// text may say what takes a hundred times its memory.
+const (
+	maxValues = 1 << 18 // objects and nulls, each an element of something; in what rpmig writes they are longer than maxLine allows
+	maxVoid   = 10_000
+)
+
 // next goes to the next line.
 func (l *lines) next() bool {
 	for l.scan.Scan() {
@@ -106,6 +114,13 @@ func (l *lines) next() bool {
 		}
 		switch {
 		case len(bytes.TrimSpace(l.text)) == 0: // an editor's, or one that was pasted in
+			if l.void++; l.void > maxVoid {
+				l.err = fmt.Errorf("line %d: it is empty, as are the %d before it", l.n, maxVoid)
+				return false
+			}
+		case bytes.Count(l.text, []byte("{"))+bytes.Count(l.text, []byte("null")) > maxValues:
+			l.err = fmt.Errorf("line %d: more than %d values", l.n, maxValues)
+			return false
 		case l.some && !whole && cutShort(l.text):
 			if isHeader(l.text) { // a run began of which nothing is known
 				l.err = fmt.Errorf("line %d: the header of another run, cut short", l.n)
@@ -113,7 +128,7 @@ func (l *lines) next() bool {
 			l.rest()
 			return false
 		default:
-			l.some = true
+			l.some, l.void = true, 0
 			return true
 		}
 	}

@@ -43,7 +43,7 @@ func TestSkim(t *testing.T) {
 		"spaces":  strings.NewReplacer(`,"`, ` , "`, `":`, `" : `).Replace(ledger(t, header(1), passed())),
 	} {
 		t.Run(name, func(t *testing.T) {
-			want, err := ReadAll(strings.NewReader(text))
+			want, err := ReadAll(strings.NewReader(text), 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -119,7 +119,7 @@ func FuzzSkim(f *testing.F) {
 	f.Add([]byte("\x00\xff{]\n\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		runs, cells, err := skimmedCells(string(data))
-		want, readErr := ReadAll(bytes.NewReader(data))
+		want, readErr := ReadAll(bytes.NewReader(data), 0)
 		if readErr != nil {
 			return
 		}

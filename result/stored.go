@@ -12,8 +12,12 @@ type Stored struct {
 	Kinds []*Kind // in the order in which their first cells ended
 
 	file  io.ReaderAt
-	cells []storedCell
+	cells [][]storedCell // in blocks, all of which are full but the last: nobody knows how many there will be
+	n     int
 }
+
+// storedBlock is how many cells a block of the index has.
+const storedBlock = 1 << 14
 
 // storedCell is where a cell is.
 type storedCell struct {
@@ -86,25 +90,26 @@ func (r *Run) Kinds() []*Kind {
 	return k.all
 }
 
-// ReadStored reads a ledger as Read does, and leaves its cells in the file, which must not change.
-func ReadStored(file io.ReaderAt, size int64) (*Run, error) {
+// ReadStored reads a ledger as Read does, and leaves its cells in the file, which must not change, and hold by then what was read. Of more
+// than most cells it returns ErrManyCells; 0: any number will do.
+func ReadStored(r io.Reader, file io.ReaderAt, most int) (*Run, error) {
 	var k kinds
 	s := &Stored{file: file}
 	run := &Run{Stored: s}
 	begun := 0
-	err := scan(io.NewSectionReader(file, 0, size), parseCell, func(h *Header) {
+	err := scan(r, parseCell, func(h *Header) {
 		if begun++; begun == 1 {
 			run.Header = *h
-			const shortest = 256 // a cell has more bytes
-			s.cells = make([]storedCell, 0, min(int64(h.Cells), size/shortest))
 		}
 	}, func(l *line) error {
 		switch {
 		case begun > 1:
 		case l.ending != nil:
 			run.Ending = l.ending
+		case most > 0 && s.n == most:
+			return ErrManyCells
 		default:
-			s.cells = append(s.cells, storedCell{
+			s.add(storedCell{
 				at: l.at, length: int32(len(l.text)), kind: int32(k.add(l.cell)), repeat: int32(l.cell.Repeat), schema: uint8(l.schema),
 				status: uint8(slices.Index(Statuses(), l.cell.Status)),
 			})
@@ -121,14 +126,22 @@ func ReadStored(file io.ReaderAt, size int64) (*Run, error) {
 	return run, nil
 }
 
+func (s *Stored) add(c storedCell) {
+	if s.n%storedBlock == 0 {
+		s.cells = append(s.cells, make([]storedCell, 0, storedBlock))
+	}
+	last := &s.cells[len(s.cells)-1]
+	*last = append(*last, c)
+	s.n++
+}
+
+func (s *Stored) at(i int) *storedCell { return &s.cells[i/storedBlock][i%storedBlock] }
+
 // Each calls do with the cells in the order in which they ended. One that is stored is read for it.
 func (r *Run) Each(do func(*Cell) error) error {
 	for i := range r.Len() {
-		var c *Cell
-		var err error
-		if r.Stored == nil {
-			c = &r.Cells[i]
-		} else if c, err = r.Stored.Cell(i); err != nil {
+		c, err := r.Cell(i)
+		if err != nil {
 			return err
 		}
 		if err := do(c); err != nil {
@@ -138,21 +151,39 @@ func (r *Run) Each(do func(*Cell) error) error {
 	return nil
 }
 
+// Cell is one by its place, counted from 0 in the order in which they ended. One that is stored is read.
+func (r *Run) Cell(i int) (*Cell, error) {
+	if r.Stored != nil {
+		return r.Stored.Cell(i)
+	}
+	return &r.Cells[i], nil
+}
+
+// Place says which cell that is, without reading it.
+func (r *Run) Place(i int) (scenario, family, mode string, repeat int) {
+	if r.Stored != nil {
+		k := r.Stored.Kind(i)
+		return k.Scenario, k.Family, k.Mode, r.Stored.Repeat(i)
+	}
+	c := &r.Cells[i]
+	return c.Scenario, c.Family, c.Mode, c.Repeat
+}
+
 // Len returns how many cells there are.
-func (s *Stored) Len() int { return len(s.cells) }
+func (s *Stored) Len() int { return s.n }
 
 // Kind is that of a cell by its place, counted from 0 in the order in which they ended.
-func (s *Stored) Kind(i int) *Kind { return s.Kinds[s.cells[i].kind] }
+func (s *Stored) Kind(i int) *Kind { return s.Kinds[s.at(i).kind] }
 
 // Repeat is that of a cell.
-func (s *Stored) Repeat(i int) int { return int(s.cells[i].repeat) }
+func (s *Stored) Repeat(i int) int { return int(s.at(i).repeat) }
 
 // Status is that of a cell.
-func (s *Stored) Status(i int) Status { return Statuses()[s.cells[i].status] }
+func (s *Stored) Status(i int) Status { return Statuses()[s.at(i).status] }
 
 // Cell reads a cell.
 func (s *Stored) Cell(i int) (*Cell, error) {
-	at := s.cells[i]
+	at := s.at(i)
 	text := make([]byte, at.length)
 	if _, err := s.file.ReadAt(text, at.at); err != nil {
 		return nil, fmt.Errorf("read ledger: %w", err)
@@ -167,9 +198,10 @@ func (s *Stored) Cell(i int) (*Cell, error) {
 // Samples are one cell of each kind: the first repeat among those that went worst.
 func (s *Stored) Samples() ([]Cell, error) {
 	best := make([]int, len(s.Kinds)) // by kind, the cell's place and one; 0: none yet
-	for i, c := range s.cells {
+	for i := range s.n {
+		c := s.at(i)
 		b := &best[c.kind]
-		if *b == 0 || c.status > s.cells[*b-1].status || c.status == s.cells[*b-1].status && c.repeat < s.cells[*b-1].repeat {
+		if *b == 0 || c.status > s.at(*b-1).status || c.status == s.at(*b-1).status && c.repeat < s.at(*b-1).repeat {
 			*b = i + 1
 		}
 	}

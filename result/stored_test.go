@@ -13,7 +13,7 @@ func TestStoredSummary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stored, err := ReadStored(strings.NewReader(text), int64(len(text)))
+	stored, err := ReadStored(strings.NewReader(text), strings.NewReader(text), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,8 +69,12 @@ func (e *env) bundleCommand() *cli.Command {
 				return err
 			}
 			saveMemory(190)
-			rec, err := readRuns(c.Context, from, true)
-			if err != nil {
+			// What is redacted may become shorter, but not by half: what cannot be bundled is not read for a minute.
+			rec, err := readRuns(c.Context, from, reading{stored: true, bytes: 2 * bundle.MaxLedger})
+			if errors.Is(err, errTooLarge) {
+				return &hintedError{fmt.Errorf("bundle: %s: its ledger is larger than the %d MiB that a bundle may have of it", from, bundle.MaxLedger>>20),
+					"run fewer scenarios or repeats, and bundle those"}
+			} else if err != nil {
 				return err
 			}
 			defer rec.close()

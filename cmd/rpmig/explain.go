@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -119,21 +120,35 @@ func whichRun(arg string) error {
 
 // explainCell tells a cell of a run as a timeline, beside the other modes of its group.
 func (e *env) explainCell(ctx context.Context, dir, id string) error {
-	run, err := readLedger(ctx, dir)
+	debug.SetGCPercent(100) // as for a report
+	rec, err := readRuns(ctx, dir, reading{stored: true})
 	if err != nil {
 		return err
 	}
-	var cell *result.Cell
-	for i := range run.Cells {
-		if c := &run.Cells[i]; c.ID() == id || c.ID() == id+"/1" {
-			cell = c
+	defer rec.close()
+	run, err := rec.one(dir, func(dir string) string { return "rpmig explain " + dir + "/" + quote(id) })
+	if err != nil {
+		return err
+	}
+	at := -1
+	for i := range run.Len() {
+		if is := result.ID(run.Place(i)); is == id || is == id+"/1" {
+			at = i
 		}
 	}
-	if cell == nil {
+	if at < 0 {
 		return &usageError{fmt.Sprintf("explain: no cell %q in %s", id, dir), "rpmig report " + quote(dir) + " names them"}
 	}
 	return unlessEnded(ctx, func() error {
-		_, err := io.WriteString(&untilEnded{ctx, e.textOut()}, reports.NewStories(run).Explain(cell, reports.Options{Color: e.colorOut, Width: e.widthOut}))
+		cell, err := run.Cell(at)
+		if err != nil {
+			return err
+		}
+		stories, err := reports.StoriesOf(run, cell.Scenario, cell.Family)
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(&untilEnded{ctx, e.textOut()}, stories.Explain(cell, reports.Options{Color: e.colorOut, Width: e.widthOut}))
 		return err
 	})
 }

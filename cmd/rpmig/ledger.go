@@ -18,6 +18,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/rpmig/rpmig/bundle"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/unpack"
@@ -25,7 +27,7 @@ import (
 
 // readLedger reads the ledger of a run by its folder, or by the name that the run printed when it ended.
 func readLedger(ctx context.Context, path string) (*result.Run, error) {
-	rec, err := readRuns(ctx, path, false)
+	rec, err := readRuns(ctx, path, reading{})
 	if err != nil {
 		return nil, err
 	}
@@ -47,12 +49,22 @@ func (r *recorded) close() {
 	}
 }
 
+// reading is how runs are read.
+type reading struct {
+	stored bool  // the cells of one run stay in its file
+	bytes  int64 // no more than so many of the text of one that is stored; 0: any number
+	cells  int   // no more than so many, which are in memory; 0: any number
+}
+
+// errTooLarge says that a ledger is larger than was asked for.
+var errTooLarge = errors.New("too large")
+
 // readRuns reads a run as readLedger does, or those of a folder that has a folder for each, or of a file in which they are one
-// after another. The cells of one run stay in its file, if stored ones will do.
-func readRuns(ctx context.Context, path string, stored bool) (*recorded, error) {
+// after another.
+func readRuns(ctx context.Context, path string, how reading) (*recorded, error) {
 	var rec *recorded
 	if err := unlessEnded(ctx, func() (err error) {
-		rec, err = openRuns(path, stored) // a pipe may stay silent, and a million cells take half a minute
+		rec, err = openRuns(path, how) // a pipe may stay silent, and a million cells take half a minute
 		return err
 	}); err != nil {
 		return nil, err
@@ -60,16 +72,16 @@ func readRuns(ctx context.Context, path string, stored bool) (*recorded, error) 
 	return rec, nil
 }
 
-func openRuns(path string, stored bool) (*recorded, error) {
+func openRuns(path string, how reading) (*recorded, error) {
 	names := runFolders(path)
-	if names == nil && stored {
-		rec, err := openStored(path)
+	if names == nil && how.stored {
+		rec, err := openStored(path, how)
 		if !errors.Is(err, result.ErrSeveral) {
 			return rec, err
 		}
 	}
 	if names == nil {
-		runs, err := openLedgers(path)
+		runs, err := openLedgers(path, how.cells)
 		if err != nil {
 			return nil, err
 		}
@@ -80,9 +92,14 @@ func openRuns(path string, stored bool) (*recorded, error) {
 		return rec, nil
 	}
 	rec := &recorded{names: names, dir: path}
+	cells := 0
 	for _, name := range names {
 		file := filepath.Join(path, name, ledgerName)
-		runs, err := openLedgers(file)
+		left := how.cells - cells
+		if how.cells > 0 && left <= 0 {
+			return nil, fmt.Errorf("%s: %w", path, result.ErrManyCells)
+		}
+		runs, err := openLedgers(file, max(left, 0))
 		if err != nil {
 			return nil, err
 		}
@@ -90,6 +107,9 @@ func openRuns(path string, stored bool) (*recorded, error) {
 			return nil, fmt.Errorf("%s: %w: want one in each folder", file, result.ErrSeveral)
 		}
 		rec.runs = append(rec.runs, runs...)
+		for _, run := range runs {
+			cells += run.Len()
+		}
 	}
 	return rec, nil
 }
@@ -181,54 +201,62 @@ func (r *recorded) sayBroken(w io.Writer) {
 	}
 }
 
-// openLedgers reads the ledgers of a file, or of the one in a run's folder.
-func openLedgers(path string) ([]*result.Run, error) {
+// openLedgers reads the ledgers of a file, or of the one in a run's folder: no more than so many cells; 0: any number.
+func openLedgers(path string, most int) ([]*result.Run, error) {
 	f, text, err := openText(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	runs, err := result.ReadAll(text)
+	runs, err := result.ReadAll(text, most)
 	return runs, ledgerError(f.Name(), err)
 }
 
-// openStored reads the one ledger of a file, and leaves its cells there.
-func openStored(path string) (*recorded, error) {
+// openStored reads the one ledger of a file, and leaves its cells there. A text that can be read but once goes to a file without a name,
+// where temporary files are, as far as it is a ledger.
+func openStored(path string, how reading) (*recorded, error) {
 	f, text, err := openText(path)
 	if err != nil {
 		return nil, err
 	}
 	name := f.Name()
 	info, err := f.Stat()
-	size := int64(0)
-	if err == nil {
-		size = info.Size()
-	}
-	if err == nil && (text.changed || !info.Mode().IsRegular()) {
-		packed := f
-		f, size, err = spool(text)
-		_ = packed.Close()
-	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), f.Close())
 	}
-	run, err := result.ReadStored(f, size)
+	cells, r := f, io.Reader(text)
+	if text.changed || !info.Mode().IsRegular() {
+		defer func() { _ = f.Close() }()
+		if cells, err = bundle.Temp(); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		r = io.TeeReader(r, cells)
+	} else if how.bytes > 0 && info.Size() > how.bytes {
+		return nil, errors.Join(fmt.Errorf("%s: %w", name, errTooLarge), f.Close())
+	}
+	if how.bytes > 0 {
+		r = &notMore{r, how.bytes}
+	}
+	run, err := result.ReadStored(r, cells, how.cells)
 	if err != nil {
-		_ = f.Close()
+		_ = cells.Close()
 		return nil, ledgerError(name, err)
 	}
-	return &recorded{runs: []*result.Run{run}, dir: runDir(path), file: f}, nil
+	return &recorded{runs: []*result.Run{run}, dir: runDir(path), file: cells}, nil
 }
 
-// spool writes a text that can be read but once to a file without a name. Of a packed file the end may be missing.
-func spool(r io.Reader) (f *os.File, size int64, err error) {
-	if f, err = bundle.Temp(); err != nil {
-		return nil, 0, err
+// notMore reads no more than so many bytes, of what may have one more.
+type notMore struct {
+	r    io.Reader
+	left int64
+}
+
+func (n *notMore) Read(p []byte) (int, error) {
+	read, err := n.r.Read(p)
+	if n.left -= int64(read); n.left < 0 {
+		return 0, errTooLarge
 	}
-	if size, err = io.Copy(f, r); err != nil && !(errors.Is(err, io.ErrUnexpectedEOF) && size > 0) {
-		return nil, 0, errors.Join(err, f.Close())
-	}
-	return f, size, nil
+	return read, err
 }
 
 // openText opens the ledger of a file, or of the one in a run's folder.
@@ -256,6 +284,9 @@ func ledgerError(name string, err error) error {
 		return nil
 	}
 	err = fmt.Errorf("%s: %w", name, err)
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		return &hintedError{err, windowHint}
+	}
 	if errors.Is(err, result.ErrNoHeader) {
 		return &hintedError{err, "a ledger is the run.jsonl that rpmig run --out=DIR writes: rpmig report DIR"}
 	}
@@ -267,6 +298,9 @@ type text struct {
 	*bufio.Reader
 	changed bool // the file has other bytes: it is packed, or has a mark
 }
+
+// windowHint is what to do about a packed ledger that looks back further than unpack lets it.
+const windowHint = "zstd -d --long=31, and then the same again"
 
 // ledgerText is the text of a ledger, also of one that somebody has packed or an editor has had. What is something else is named.
 func ledgerText(name string, r io.Reader) (*text, error) {

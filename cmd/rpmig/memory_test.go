@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -155,16 +156,42 @@ func TestReportInBoundedMemory(t *testing.T) {
 	dir := t.TempDir()
 	repeatCell(t, filepath.Join(dir, ledgerName), resetClient(), 100_000)
 	bin := shipped(t)
-	for _, format := range []string{"text", "jsonl", "ktap", "junit"} {
-		cmd, held := measured(t, bin, "report", dir, "--format="+format)
+	for _, args := range [][]string{
+		{"report", dir, "--format=text"}, {"report", dir, "--format=jsonl"}, {"report", dir, "--format=ktap"}, {"report", dir, "--format=junit"},
+		{"report", dir, "--format=lava"}, {"report", dir, "--format=markdown"}, {"explain", filepath.Join(dir, "quiz2/ipv4/off/99999")},
+	} {
+		cmd, held := measured(t, bin, args...)
 		if err := cmd.Run(); err != nil {
 			t.Fatal(err)
 		}
 		const most = 50
 		if got := held(); got > most {
-			t.Errorf("%s: it took %d MiB, and not up to %d", format, got, most)
+			t.Errorf("%s: it took %d MiB, and not up to %d", args, got, most)
 		} else {
-			t.Logf("%s: %d MiB", format, got)
+			t.Logf("%s: %d MiB", args, got)
+		}
+	}
+	m := runMany(t, nil, "report", dir, "--format=html")
+	m.want(t, result.ExitUsage, 200, "has more than the 20000 cells that --format=html is for", "rpmig report "+dir+", or --format=jsonl: these take any number")
+}
+
+// TestBundleRefusesAtOnce: what is far too large for a bundle is not read first.
+func TestBundleRefusesAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	repeatCell(t, filepath.Join(dir, ledgerName), resetClient(), 1)
+	if err := os.Truncate(filepath.Join(dir, ledgerName), 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range []func(io.Writer) error{nil, packed(zstded, &manyWriter{cells: 1, after: strings.Repeat(strings.Repeat(" ", 1<<20)+"\n", 300)}, 0)} {
+		from := dir
+		if in != nil {
+			from = stdin
+		}
+		m := runMany(t, in, "bundle", from, "-o", filepath.Join(t.TempDir(), "b"))
+		m.want(t, result.ExitSoftware, 250, "its ledger is larger than the 128 MiB that a bundle may have of it", "run fewer scenarios or repeats")
+		if in == nil {
+			m.within(t, 2*time.Second)
 		}
 	}
 }

@@ -3,12 +3,16 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -43,9 +47,15 @@ func (e *env) merge(ctx context.Context, dirs []string, to string) error {
 	if _, err := os.Stat(filepath.Join(to, ledgerName)); err == nil {
 		return &usageError{fmt.Sprintf("-o: %s holds a run already", to), "choose another folder"}
 	}
+	debug.SetGCPercent(100) // as for a report
 	var parts []compare.Part
 	for _, dir := range dirs {
-		run, err := readLedger(ctx, dir)
+		rec, err := readRuns(ctx, dir, reading{stored: true})
+		if err != nil {
+			return err
+		}
+		defer rec.close()
+		run, err := rec.one(dir, func(dir string) string { return "name its folder: " + dir })
 		if err != nil {
 			return err
 		}
@@ -71,11 +81,15 @@ func (e *env) merge(ctx context.Context, dirs []string, to string) error {
 			return &outputError{err}
 		}
 	}
-	if err := writeLedger(filepath.Join(to, ledgerName), merged); err != nil { // last: with it the folder is a run
+	var run *result.Run
+	if err := unlessEnded(ctx, func() (err error) {
+		run, err = writeLedger(ctx, filepath.Join(to, ledgerName), merged) // last: with it the folder is a run
+		return err
+	}); err != nil {
 		return &outputError{err}
 	}
-	fmt.Fprintf(e.stderr, "rpmig: %s; the ledger is %s\n", merged.Summary(), printable(filepath.Join(to, ledgerName)))
-	return exitStatus(merged.ExitCode())
+	fmt.Fprintf(e.stderr, "rpmig: %s; the ledger is %s\n", run.Summary(), printable(filepath.Join(to, ledgerName)))
+	return exitStatus(run.ExitCode())
 }
 
 // hasEvidence tells whether there is evidence beside a ledger: of a folder, or of the ledger in one. Beside a file of another name is
@@ -96,17 +110,25 @@ func inside(dir, other string) bool {
 	return err == nil && filepath.IsLocal(rel)
 }
 
-func writeLedger(name string, run *result.Run) (err error) {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+// writeLedger writes a ledger, and returns what its reader will find, of which the cells are not to be asked for.
+func writeLedger(ctx context.Context, name string, merged *compare.Merged) (*result.Run, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	w, err := result.NewWriter(f, run.Header)
-	for i := 0; err == nil && i < len(run.Cells); i++ {
-		err = w.Write(&run.Cells[i])
+	buf := bufio.NewWriterSize(&untilEnded{ctx, f}, 256<<10)
+	w, err := result.NewWriter(buf, merged.Header)
+	if err == nil {
+		err = merged.Each(w.Write)
 	}
-	return err
+	if err == nil {
+		err = buf.Flush()
+	}
+	var run *result.Run
+	if err == nil {
+		run, err = result.ReadStored(io.NewSectionReader(f, 0, math.MaxInt64), f, 0)
+	}
+	return run, errors.Join(err, f.Close())
 }
 
 // copyEvidence copies what a run has left beside its ledger. What is there already is the same: the program and its log, which

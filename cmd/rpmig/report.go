@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -44,8 +45,11 @@ func (e *env) reportCommand() *cli.Command {
 			}
 			debug.SetGCPercent(100) // most formats hold one cell at a time, and no more garbage than that is worth
 			saveMemory(180)
-			rec, err := readRuns(c.Context, c.Args().First(), format.Stored)
-			if err != nil {
+			rec, err := readRuns(c.Context, c.Args().First(), reading{stored: format.Stored, cells: format.Most})
+			if errors.Is(err, result.ErrManyCells) {
+				return &usageError{fmt.Sprintf("report: %s has more than the %d cells that --format=%s is for", c.Args().First(), format.Most, format.Name),
+					"rpmig report " + quote(c.Args().First()) + ", or --format=jsonl: these take any number"}
+			} else if err != nil {
 				return err
 			}
 			defer rec.close()

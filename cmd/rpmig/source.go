@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/rpmig/rpmig/bundle"
 	"github.com/rpmig/rpmig/compare"
 	"github.com/rpmig/rpmig/result"
@@ -134,6 +136,8 @@ func named(name string, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, zstd.ErrWindowSizeExceeded):
+		return &hintedError{fmt.Errorf("%s: %w", name, err), windowHint}
 	case errors.Is(err, result.ErrNoHeader):
 		return &hintedError{fmt.Errorf("%s: %w", name, err), "what can be compared is what rpmig run --out=DIR, rpmig bundle or rpmig baseline writes"}
 	default:
