@@ -218,8 +218,8 @@ const (
 
 // TestManyCells: no command takes more memory for a ledger of very many cells than it promises; one that cannot take them says so at once.
 //
-// Of a million cells, 1.3 GB, on two busy processors (MiB, seconds of CPU): text 83, 53; jsonl 77, 55; ktap 83, 55; markdown 79, 24; explain
-// 81, 24; compare of two 187, 19; baseline 175, 10; packed by zstd 90, 55. A page is refused after 1.5 s, a bundle after 0.1.
+// Of a million cells, 1.3 GB, on two busy processors (MiB, seconds of CPU): text 83, 53; jsonl 77, 51; ktap and tap 83, 51; junit 85, 56; lava 84, 50; markdown 79, 24; explain
+// 81, 24; merge of two halves 121, 74; compare of two 187, 19; baseline 175, 10. A page is refused after 1.5 s, a bundle after 0.1.
 func TestManyCells(t *testing.T) {
 	t.Parallel()
 	cells := *manyCells
