@@ -976,7 +976,7 @@ func TestRenderReportsReadErrors(t *testing.T) {
 			continue
 		}
 		file := &vanishing{strings.NewReader(text), false}
-		run, err := result.ReadStored(file, int64(len(text)))
+		run, err := result.ReadStored(strings.NewReader(text), file, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

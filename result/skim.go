@@ -125,44 +125,44 @@ func (l *lines) next() bool {
 			if isHeader(l.text) { // a run began of which nothing is known
 				l.err = fmt.Errorf("line %d: the header of another run, cut short", l.n)
 			}
-			l.rest()
+			l.rest(l.n)
 			return false
 		default:
 			l.some, l.void = true, 0
 			return true
 		}
 	}
-	l.unread()
+	l.unread(l.n + 1)
 	return false
 }
 
-// rest tells whether nothing but white space is left, and sets the error of what could not be read.
-func (l *lines) rest() bool {
+// rest tells whether nothing but white space is left, and sets the error of what could not be read, on that line.
+func (l *lines) rest(line int) bool {
 	for l.scan.Scan() {
 		if len(bytes.Trim(l.scan.Bytes(), "\x00 \t\r\n")) > 0 {
 			return false
 		}
 	}
-	l.unread()
+	l.unread(line)
 	return l.err == nil
 }
 
-// unread sets the error of what could not be read, once the scanner has ended.
-func (l *lines) unread() {
+// unread sets the error of what could not be read on a line, once the scanner has ended.
+func (l *lines) unread(line int) {
 	err := l.scan.Err()
 	switch {
 	case err == nil || l.err != nil:
 	case errors.Is(err, io.ErrUnexpectedEOF) && l.some: // of a packed file
 	case errors.Is(err, bufio.ErrTooLong):
-		l.err = fmt.Errorf("line %d: longer than %d MiB", l.n+1, maxLine>>20)
+		l.err = fmt.Errorf("line %d: longer than %d MiB", line, maxLine>>20)
 	default:
-		l.err = fmt.Errorf("line %d: %w", l.n+1, err)
+		l.err = fmt.Errorf("line %d: %w", line, err)
 	}
 }
 
 // isCutLast tells whether the line was cut short, and got a newline afterwards, and nothing is behind it.
 func (l *lines) isCutLast() bool {
-	return cutShort(bytes.TrimRight(l.text, "\r\n")) && !isHeader(l.text) && l.rest()
+	return cutShort(bytes.TrimRight(l.text, "\r\n")) && !isHeader(l.text) && l.rest(l.n+1)
 }
 
 // isHeader tells whether a line begins as a header does.

@@ -213,6 +213,7 @@ const stdin = "/dev/stdin"
 // What commands may hold, in MiB, of any number of cells: those whose report is written as the ledger is read, and all others.
 const (
 	manyStreamed = 100
+	zstdWindow   = 128 // that package unpack lets zstd look back
 	manyHeld     = 600
 )
 
@@ -374,9 +375,9 @@ func manyDamaged(cells int) []manyText {
 		{"a byte order mark", marked.write, manyStreamed, 0, ""},
 		{"CRLF", crlf.write, manyStreamed, 0, ""},
 		{"gzip", packed(gzipped, whole(), 0), manyStreamed, 0, ""},
-		{"zstd", packed(zstded, whole(), 0), manyStreamed + zstdWindow>>20, 0, ""},
+		{"zstd", packed(zstded, whole(), 0), manyStreamed + zstdWindow, 0, ""},
 		{"gzip, cut at its end", packed(gzipped, whole(), 20), manyStreamed, -1, ""},
-		{"zstd, cut at its end", packed(zstded, whole(), 20), manyStreamed + zstdWindow>>20, -1, ""},
+		{"zstd, cut at its end", packed(zstded, whole(), 20), manyStreamed + zstdWindow, -1, ""},
 	}
 }
 
