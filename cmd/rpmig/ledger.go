@@ -283,10 +283,7 @@ func ledgerError(name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	err = fmt.Errorf("%s: %w", name, err)
-	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
-		return &hintedError{err, windowHint}
-	}
+	err = unpackError(name, err)
 	if errors.Is(err, result.ErrNoHeader) {
 		return &hintedError{err, "a ledger is the run.jsonl that rpmig run --out=DIR writes: rpmig report DIR"}
 	}
@@ -299,8 +296,14 @@ type text struct {
 	changed bool // the file has other bytes: it is packed, or has a mark
 }
 
-// windowHint is what to do about a packed ledger that looks back further than unpack lets it.
-const windowHint = "zstd -d --long=31, and then the same again"
+// unpackError says in which file an error is, and what to do about a packed one that looks back further than package unpack lets it.
+func unpackError(name string, err error) error {
+	err = fmt.Errorf("%s: %w", name, err)
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		return &hintedError{err, "zstd -d --long=31, and then the same again"}
+	}
+	return err
+}
 
 // ledgerText is the text of a ledger, also of one that somebody has packed or an editor has had. What is something else is named.
 func ledgerText(name string, r io.Reader) (*text, error) {
@@ -316,12 +319,12 @@ func unpacked(name string, r io.Reader) (*text, *fileKind, error) {
 	packed := bufio.NewReader(r)
 	plain, _, err := unpack.Reader(packed)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", name, err)
+		return nil, nil, unpackError(name, err)
 	}
 	in := bufio.NewReader(plain)
 	head, err := in.Peek(fileHead)
 	if len(head) == 0 && err != nil && !errors.Is(err, io.EOF) {
-		return nil, nil, fmt.Errorf("%s: %w", name, err) // in would take it for the end
+		return nil, nil, unpackError(name, err) // in would take it for the end
 	}
 	is := kindOfFile(head)
 	marked := bytes.HasPrefix(head, []byte(byteOrderMark))

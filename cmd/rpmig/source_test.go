@@ -4,13 +4,14 @@ package main
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
 	"testing"
 
-	"github.com/rpmig/rpmig/compare"
 	"github.com/rpmig/rpmig/result"
+	"github.com/rpmig/rpmig/unpack"
 )
 
 // FuzzSource: whatever file is named where a ledger is wanted, it is read or refused, and read as well from what gzip, zstd or tar makes
@@ -33,8 +34,8 @@ func FuzzSource(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if magic := func(m string) bool { return bytes.HasPrefix(data, []byte(m)) }; magic(gzipMagic) || magic(zstdMagic) {
-			return // nobody packs twice
+		if _, by, _ := unpack.Reader(bufio.NewReader(bytes.NewReader(data))); by != "" {
+			return // what is packed twice is refused
 		}
 		again := [][]byte{zipped(t, data, gzipped), zipped(t, data, zstded)}
 		if !archive {
@@ -50,22 +51,23 @@ func FuzzSource(f *testing.F) {
 
 // sourceCells reads a file as rpmig compare does, and counts what is in it.
 func sourceCells(data []byte) (cells int, archive bool, err error) {
-	in, archive, err := unpacked("file", bytes.NewReader(data))
+	in, is, err := unpacked("file", bytes.NewReader(data))
 	if err != nil {
-		return 0, archive, err
+		return 0, false, err
 	}
 	count := func(_ string, text io.Reader) error {
 		_, err := result.Skim(text, func(*result.Run, *result.Cell) error { cells++; return nil })
 		return err
 	}
-	if archive {
+	switch is {
+	case isArchive:
 		return cells, true, eachInBundle(in, count)
+	case isLedger:
+		err = count("", in)
+		return cells, false, err
+	default:
+		return 0, false, is.refused("file", "ledger")
 	}
-	if head, _ := in.Peek(compare.BaselineHead); compare.IsBaseline(head) {
-		return 0, false, errors.New("a baseline")
-	}
-	err = count("", in)
-	return cells, false, err
 }
 
 func zipped(t testing.TB, data []byte, with func(io.Writer) (io.WriteCloser, error)) []byte {
