@@ -15,8 +15,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/rpmig/rpmig/bundle"
 	"github.com/rpmig/rpmig/compare"
 	"github.com/rpmig/rpmig/result"
@@ -136,12 +134,10 @@ func named(name string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, zstd.ErrWindowSizeExceeded):
-		return &hintedError{fmt.Errorf("%s: %w", name, err), windowHint}
 	case errors.Is(err, result.ErrNoHeader):
 		return &hintedError{fmt.Errorf("%s: %w", name, err), "what can be compared is what rpmig run --out=DIR, rpmig bundle or rpmig baseline writes"}
 	default:
-		return fmt.Errorf("%s: %w", name, err)
+		return unpackError(name, err)
 	}
 }
 
