@@ -56,7 +56,7 @@ func TestQuote(t *testing.T) {
 		if err != nil || string(out) != text {
 			t.Errorf("%q is quoted as %s, which is %q: %v", text, quoted, out, err)
 		}
-		if printable(quoted) != quoted || strings.ContainsAny(quoted, "\n\t\u202e") || !strings.ContainsAny(text, "\x9b") && strings.Contains(quoted, "\x9b") {
+		if printable(quoted) != quoted || strings.ContainsAny(quoted, "\n\t\u202e") || !strings.Contains(text, "\x9b") && strings.Contains(quoted, "\x9b") {
 			t.Errorf("%q drives a terminal", quoted)
 		}
 	}
