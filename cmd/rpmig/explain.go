@@ -70,19 +70,35 @@ func (e *env) explainCommand() *cli.Command {
 	}
 }
 
-// narrowed breaks those lines of a description anew that are longer than the terminal is wide. A drawing needs all of its columns, and
-// is left out where it has not even those of its arrows.
+// narrowed breaks a description anew where it is wider than the terminal: paragraphs as a whole, and all else line by line. A drawing
+// needs all of its columns, and is left out where it has not even those of its arrows.
 func narrowed(text string, width int) string {
 	var b strings.Builder
+	var paragraph []string
+	wide := func(line string) bool { return utf8.RuneCountInString(line) > width }
+	end := func() {
+		if slices.ContainsFunc(paragraph, wide) {
+			paragraph = wrapWords(strings.Join(paragraph, " "), width)
+		}
+		for _, line := range paragraph {
+			fmt.Fprintln(&b, line)
+		}
+		paragraph = nil
+	}
 	drawing := false
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
 		fence := strings.HasPrefix(line, "```")
+		if !drawing && line != "" && !strings.ContainsAny(line[:1], "`|-# ") {
+			paragraph = append(paragraph, line)
+			continue
+		}
+		end()
 		switch {
 		case fence && !drawing && width < narrow:
 			b.WriteString("It takes 60 columns to draw it.\n")
 		case fence && width < narrow, drawing && width < narrow:
-		case drawing || utf8.RuneCountInString(line) <= width:
+		case drawing || !wide(line):
 			fmt.Fprintln(&b, line)
 		default:
 			fmt.Fprintln(&b, strings.Join(wrapWords(line, width-2), "\n  "))
@@ -91,6 +107,7 @@ func narrowed(text string, width int) string {
 			drawing = !drawing
 		}
 	}
+	end()
 	return b.String()
 }
 

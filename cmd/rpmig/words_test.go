@@ -62,6 +62,20 @@ func TestNarrowed(t *testing.T) {
 	}
 }
 
+// TestNarrowedParagraph: of a paragraph that does not fit all is broken anew, and none of it is indented.
+func TestNarrowedParagraph(t *testing.T) {
+	const text = "The first line of\nit. And more.\n\n- a list of\n- things\n"
+	for width, want := range map[int]string{
+		17: text,
+		12: "The first\nline of it.\nAnd more.\n\n- a list of\n- things\n",
+		10: "The first\nline of\nit. And\nmore.\n\n- a list\n  of\n- things\n",
+	} {
+		if got := narrowed(text, width); got != want {
+			t.Errorf("%d columns: got %q, want %q", width, got, want)
+		}
+	}
+}
+
 // TestFits: what is told of scenarios, commands and this machine fits a terminal of 80 columns and one of 40, except for a word that is
 // longer.
 func TestFits(t *testing.T) {
