@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -75,10 +76,7 @@ func readRuns(ctx context.Context, path string, how reading) (*recorded, error) 
 func openRuns(path string, how reading) (*recorded, error) {
 	names := runFolders(path)
 	if names == nil && how.stored {
-		rec, err := openStored(path, how)
-		if !errors.Is(err, result.ErrSeveral) {
-			return rec, err
-		}
+		return openStored(path, how)
 	}
 	if names == nil {
 		runs, err := openLedgers(path, how.cells)
@@ -212,8 +210,8 @@ func openLedgers(path string, most int) ([]*result.Run, error) {
 	return runs, ledgerError(f.Name(), err)
 }
 
-// openStored reads the one ledger of a file, and leaves its cells there. A text that can be read but once goes to a file without a name,
-// where temporary files are, as far as it is a ledger.
+// openStored reads the one ledger of a file, and leaves its cells there; several are read as openLedgers does. A text that can be read
+// but once goes to a file without a name, where temporary files are, as far as it is a ledger.
 func openStored(path string, how reading) (*recorded, error) {
 	f, text, err := openText(path)
 	if err != nil {
@@ -238,6 +236,11 @@ func openStored(path string, how reading) (*recorded, error) {
 		r = &notMore{r, how.bytes}
 	}
 	run, err := result.ReadStored(r, cells, how.cells)
+	if errors.Is(err, result.ErrSeveral) { // all of which it has read
+		defer func() { _ = cells.Close() }()
+		runs, err := result.ReadAll(io.NewSectionReader(cells, 0, math.MaxInt64), how.cells)
+		return &recorded{runs: runs}, ledgerError(name, err)
+	}
 	if err != nil {
 		_ = cells.Close()
 		return nil, ledgerError(name, err)
