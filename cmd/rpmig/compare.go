@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -73,6 +74,12 @@ func (e *env) compare(c *cli.Context) error {
 	}
 	if err := checkAlpha(c); err != nil {
 		return err
+	}
+	for _, name := range c.Args().Slice() { // what is drawn is read once it is known what has changed
+		if info, err := os.Stat(name); format == htmlFormat && err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+			return &usageError{fmt.Sprintf("compare: --format=html reads each run twice, and %s is no plain file", name),
+				"cat " + quote(name) + " >LEDGER, and then the same of LEDGER"}
+		}
 	}
 	sides, err := openAll(c.Context, c.Args().Slice())
 	if err != nil {
