@@ -77,7 +77,7 @@ const hiddenName = ".rpmig-bundle-"
 // ownFD is where a file without a name can be linked from (open(2), O_TMPFILE).
 const ownFD = "/proc/self/fd"
 
-// nameless is openNameless. The tests replace it.
+// nameless is openNameless for drafts. The tests replace it.
 var nameless = openNameless
 
 // openNameless opens a file without a name.
@@ -90,9 +90,12 @@ func openNameless(dir string) (*os.File, error) {
 
 // Temp makes a file without a name where temporary files are: the kernel takes it back however this process ends. Not every file
 // system has such files; there it has a name for a moment.
-func Temp() (*os.File, error) {
+func Temp() (*os.File, error) { return tempBy(openNameless) }
+
+// tempBy is Temp where files are opened so.
+func tempBy(open func(dir string) (*os.File, error)) (*os.File, error) {
 	dir := os.TempDir()
-	if f, err := nameless(dir); err == nil {
+	if f, err := open(dir); err == nil {
 		return f, nil
 	}
 	f, err := os.CreateTemp(dir, hiddenName+"*")

@@ -154,7 +154,7 @@ func TestTemp(t *testing.T) {
 	onEveryFileSystem(t, func(t *testing.T) {
 		dir := t.TempDir()
 		t.Setenv("TMPDIR", dir)
-		f, err := Temp()
+		f, err := tempBy(nameless)
 		if err != nil {
 			t.Fatal(err)
 		}
