@@ -124,6 +124,7 @@ func (s *stage) socket(a netip.Addr) int {
 func (s *stage) close(fd int) {
 	s.fds = slices.DeleteFunc(s.fds, func(open int) bool { return open == fd })
 	must("close", unix.Close(fd))
+	netns.WaitExecs() // a child that another stage starts may have a copy until it execs
 }
 
 // listen opens a listener with SO_REUSEPORT and asks for its cookie.

@@ -241,6 +241,7 @@ func TestSandboxedThread(t *testing.T) {
 		client := exec.CommandContext(t.Context(), "bash", "-c", ": <>/dev/tcp/127.0.0.1/1")
 		client.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
 		var refused *exec.ExitError
+		defer netns.BeginExec()()
 		if err := client.Run(); !errors.As(err, &refused) {
 			must("connect to a port without a listener", cmp.Or(err, errors.New("it was taken")))
 		}
