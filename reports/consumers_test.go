@@ -2,6 +2,9 @@ package reports
 
 import (
 	"bytes"
+	"encoding/xml"
+	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,6 +73,70 @@ func TestJUnitSchema(t *testing.T) {
 		if broken == text || valid(broken) == nil {
 			t.Error("the schema takes what it should refuse")
 		}
+	}
+}
+
+// TestGitLabReads: by the rules of https://docs.gitlab.com/ci/testing/unit_test_reports/ each cell is counted, as what it is: a test is
+// known by classname and name, of which the first counts alone, and a suite by its name.
+func TestGitLabReads(t *testing.T) {
+	type read struct {
+		Suites []struct {
+			Name  string `xml:"name,attr"`
+			Cases []struct {
+				Class   string    `xml:"classname,attr"`
+				Name    string    `xml:"name,attr"`
+				Failure *struct{} `xml:"failure"`
+				Error   *struct{} `xml:"error"`
+				Skipped *struct{} `xml:"skipped"`
+			} `xml:"testcase"`
+		} `xml:"testsuite"`
+	}
+	whole := 0
+	for name, run := range runs() {
+		if writeLedgers(io.Discard, []*result.Run{run}) != nil {
+			continue // such as one with a cell that is there twice, of which no ledger can be
+		}
+		var r read
+		if err := xml.Unmarshal([]byte(render(t, "junit", run, Options{})), &r); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		suites, tests, count := map[string]bool{}, map[[2]string]bool{}, map[string]int{}
+		for _, s := range r.Suites {
+			if suites[s.Name] {
+				t.Errorf("%s: two suites %q", name, s.Name)
+			}
+			suites[s.Name] = true
+			for _, c := range s.Cases {
+				if key := [2]string{c.Class, c.Name}; tests[key] {
+					t.Errorf("%s: two tests %q", name, key)
+				} else {
+					tests[key] = true
+				}
+				switch {
+				case c.Failure != nil:
+					count["failed"]++
+				case c.Error != nil:
+					count["error"]++
+				case c.Skipped != nil:
+					count["skipped"]++
+				default:
+					count["success"]++
+				}
+			}
+		}
+		if run.Ending != nil || run.Missing() > 0 { // which is a test of its own
+			continue
+		}
+		whole++
+		want := map[string]int{"success": run.Count(result.Pass), "failed": run.Count(result.Fail), "error": run.Count(result.Error),
+			"skipped": run.Count(result.Skip) + run.Count(result.XFail)}
+		maps.DeleteFunc(want, func(_ string, n int) bool { return n == 0 })
+		if !maps.Equal(want, count) {
+			t.Errorf("%s: want %v, got %v", name, want, count)
+		}
+	}
+	if whole < 3 {
+		t.Errorf("%d whole runs", whole)
 	}
 }
 
