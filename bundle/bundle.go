@@ -242,8 +242,8 @@ func (p *packing) cells(ctx context.Context, of *result.Run, f *os.File) (*resul
 	if err != nil {
 		return nil, err
 	}
-	if size > maxMemory {
-		return nil, &LimitError{fmt.Sprintf("%s: larger than %d MiB", ledgerName, maxMemory>>20)}
+	if size > MaxLedger {
+		return nil, &LimitError{fmt.Sprintf("%s: larger than %d MiB", ledgerName, MaxLedger>>20)}
 	}
 	first, err := bufio.NewReader(io.NewSectionReader(f, 0, size)).ReadBytes('\n')
 	if err != nil {

@@ -103,7 +103,7 @@ var ErrNoManifest = errors.New("missing: not a bundle, or not all of one")
 
 // NoArchiveError says that what was to be a bundle is no tar file.
 type NoArchiveError struct {
-	Head []byte // what it begins with, unpacked
+	Head []byte // what it begins with, unpacked: TarHead bytes, if there are as many
 }
 
 func (e *NoArchiveError) Error() string {
@@ -113,8 +113,14 @@ func (e *NoArchiveError) Error() string {
 	return "not a bundle: no tar file"
 }
 
-// headLen is how many bytes a NoArchiveError has, if there are as many: a block of a tar file.
-const headLen = 512
+// TarHead is how many bytes of a file IsTar asks for: a block, which has the magic behind the first name and what goes with it.
+const TarHead = 512
+
+// IsTar tells whether a file that begins so is a tar file (tar(5)).
+func IsTar(head []byte) bool {
+	const magicAt = 257
+	return len(head) > magicAt && bytes.HasPrefix(head[magicAt:], []byte("ustar"))
+}
 
 // ledger is what came of reading one.
 type ledger struct {
@@ -135,11 +141,11 @@ func readBundle(r io.Reader, most int64) (*contents, error) {
 	if err != nil {
 		return nil, fmt.Errorf("not a bundle: %w", short(err))
 	}
-	head, broken := plain.Peek(headLen)
+	head, broken := plain.Peek(TarHead)
 	head = bytes.Clone(head)
 	err = a.archive(&bounded{r: plain, left: most})
-	switch isTar := len(head) == headLen && bytes.HasPrefix(head[257:], []byte("ustar")); { // tar(5)
-	case len(a.order)+len(a.folders) == 0 && !isTar && (broken == nil || errors.Is(broken, io.EOF)) &&
+	switch {
+	case len(a.order)+len(a.folders) == 0 && !IsTar(head) && (broken == nil || errors.Is(broken, io.EOF)) &&
 		(err == nil || errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF)):
 		return nil, &NoArchiveError{head}
 	case err != nil:

@@ -323,8 +323,8 @@ func (o *Outcome) Files(t Terms, mode string) evidence.Files {
 // Beginning is when the load began, by the wall clock.
 func (o *Outcome) Beginning() time.Time { return time.Unix(0, int64(o.Load.From+o.Offset)) }
 
-// Since is when the load began, after a moment of which t has Go's monotonic reading.
-func (o *Outcome) Since(t time.Time) time.Duration {
+// BeganAfter is how long after a moment the load began. By the wall clock, if the time has no monotonic reading (package time).
+func (o *Outcome) BeganAfter(t time.Time) time.Duration {
 	return time.Since(t) - (load.Now() - o.Load.From)
 }
 

@@ -19,7 +19,8 @@ var reloadMeanings = map[result.Status]string{
 // reloadMode is the mode of a server that was reloaded.
 func reloadMode(c *result.Cell) string { return clip(printable(c.Mode), 12) }
 
-// reloads is what servers lost over their reloads, and why; without that where each cell's story has told it. The widest mode takes so many columns; 0: there is no server.
+// reloads is what servers lost over their reloads, and why; the heads alone where each cell's story has told it. modes is how many
+// columns the widest mode takes; 0: no server was reloaded.
 func (p *page) reloads(cells *cells, modes int, told bool) error {
 	if modes == 0 {
 		return nil

@@ -626,13 +626,13 @@ func TestBounds(t *testing.T) {
 		{"modes", `{"schema":2,"modes":[` + strings.Repeat("{},", 100) + "{}]}\n", "line 1: 101 modes"},
 		{"objects", strings.Replace(whole, `"resets":[`, `"resets":[`+strings.Repeat("{},", maxValues), 1), "line 2: more than 262144 values"},
 		{"nulls", strings.Replace(whole, `"resets":[`, `"resets":[`+strings.Repeat("null,", maxValues), 1), "line 2: more than 262144 values"},
-		{"empty lines", whole + strings.Repeat("\n", maxVoid+1), "line 10003: it is empty, as are the 10000 before it"},
+		{"empty lines", whole + strings.Repeat("\n", maxEmpty+1), "line 10003: it is empty, as are the 10000 before it"},
 	} {
 		if _, err := Read(strings.NewReader(tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: want %q, got %v", tt.name, tt.want, err)
 		}
 	}
-	if _, err := Read(strings.NewReader(strings.ReplaceAll(whole, "\n", strings.Repeat("\n", maxVoid)))); err != nil {
+	if _, err := Read(strings.NewReader(strings.ReplaceAll(whole, "\n", strings.Repeat("\n", maxEmpty)))); err != nil {
 		t.Error(err)
 	}
 	if _, err := ReadAll(strings.NewReader(ledger(t, header(2), passed(), failed())), 1); !errors.Is(err, ErrManyCells) {

@@ -78,14 +78,14 @@ func skimAll(r io.Reader, each func(runs []*Run, l *line) error) (runs []*Run, e
 
 // lines are those of ledgers that hold something, up to one that was cut short.
 type lines struct {
-	scan *bufio.Scanner
-	n    int  // of the line, counted from 1
-	some bool // there was one
-	void int  // lines right before it that hold nothing
-	text []byte
-	at   int64 // where it begins, in bytes
-	end  int64 // of what was read
-	err  error // names the line
+	scan  *bufio.Scanner
+	n     int  // of the line, counted from 1
+	some  bool // there was one
+	empty int  // lines right before it that hold nothing
+	text  []byte
+	at    int64 // where it begins, in bytes
+	end   int64 // of what was read
+	err   error // names the line
 }
 
 func newLines(r io.Reader) *lines {
@@ -99,7 +99,7 @@ func newLines(r io.Reader) *lines {
 // text may say what takes a hundred times its memory.
 const (
 	maxValues = 1 << 18 // objects and nulls, each an element of something; in what rpmig writes they are longer than maxLine allows
-	maxVoid   = 10_000
+	maxEmpty  = 10_000
 )
 
 // next goes to the next line.
@@ -114,8 +114,8 @@ func (l *lines) next() bool {
 		}
 		switch {
 		case len(bytes.TrimSpace(l.text)) == 0: // an editor's, or one that was pasted in
-			if l.void++; l.void > maxVoid {
-				l.err = fmt.Errorf("line %d: it is empty, as are the %d before it", l.n, maxVoid)
+			if l.empty++; l.empty > maxEmpty {
+				l.err = fmt.Errorf("line %d: it is empty, as are the %d before it", l.n, maxEmpty)
 				return false
 			}
 		case bytes.Count(l.text, []byte("{"))+bytes.Count(l.text, []byte("null")) > maxValues:
@@ -128,7 +128,7 @@ func (l *lines) next() bool {
 			l.rest(l.n)
 			return false
 		default:
-			l.some, l.void = true, 0
+			l.some, l.empty = true, 0
 			return true
 		}
 	}

@@ -3,11 +3,13 @@ package unpack
 
 import (
 	"bufio"
+	"bytes"
 	"compress/bzip2"
 	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/xi2/xz"
@@ -16,11 +18,14 @@ import (
 // window is how far back zstd and xz may look, in bytes: as far as zstd --ultra -22 and xz -9 make it.
 const window = 128 << 20
 
-// formats are what is read, each by what a file begins with.
-var formats = []struct {
+// format is a way to pack, told by what a file begins with.
+type format struct {
 	name, magic string
 	open        func(io.Reader) (io.Reader, error)
-}{
+}
+
+// formats are those that are read.
+var formats = []format{
 	{"gzip", "\x1f\x8b", func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }},
 	// One at a time starts no goroutine, so that there is nothing to close.
 	{"zstd", "\x28\xb5\x2f\xfd", func(r io.Reader) (io.Reader, error) {
@@ -37,13 +42,20 @@ var formats = []struct {
 // nothing but the header.
 func Reader(in *bufio.Reader) (plain io.Reader, by string, err error) {
 	for _, f := range formats {
-		if head, _ := in.Peek(len(f.magic)); string(head) == f.magic { // an error comes again when it is read
+		if head, _ := in.Peek(len(f.magic)); f.begins(head) { // an error comes again when it is read
 			plain, err := f.open(in)
 			return plain, f.name, err
 		}
 	}
 	return in, "", nil
 }
+
+// IsPacked tells whether Reader unpacks what begins so.
+func IsPacked(head []byte) bool {
+	return slices.ContainsFunc(formats, func(f format) bool { return f.begins(head) })
+}
+
+func (f *format) begins(head []byte) bool { return bytes.HasPrefix(head, []byte(f.magic)) }
 
 // xzReader says of what is cut short that it is, as the others do.
 type xzReader struct{ *xz.Reader }

@@ -91,7 +91,7 @@ func (u *untilDone) Read(p []byte) (int, error) {
 	return u.r.Read(p)
 }
 
-// withTar reads an archive that is compressed as the end of its name says (deb(5)).
+// withTar reads an archive. How it is compressed its first bytes tell; the end of its name has to be one of those of deb(5).
 func withTar(r io.Reader, kind string, read func(*tar.Reader) error) error {
 	if !slices.Contains([]string{"", ".gz", ".xz", ".zst"}, kind) {
 		return fmt.Errorf("compressed as %q, and xz, zst and gz are known", kind)

@@ -124,20 +124,28 @@ func dashed(name string) string {
 func badUsage(c *cli.Context, err error, _ bool) error {
 	what, meant := err.Error(), ""
 	for _, w := range libraryWords {
-		if groups := w.pattern.FindStringSubmatch(what); groups != nil {
-			what = w.say(groups)
+		groups := w.pattern.FindStringSubmatch(what)
+		if groups == nil {
+			continue
 		}
-	}
-	if name := noOption.FindStringSubmatch(err.Error()); name != nil {
-		var long []string
-		for _, f := range c.Command.VisibleFlags() {
-			long = append(long, f.Names()[0])
-		}
-		if near := closest(name[1], long); near != "" {
-			meant = "did you mean " + dashed(near) + "? "
+		if what = w.say(groups); w.pattern == noOption {
+			meant = meantOption(c.Command, groups[1])
 		}
 	}
 	return &usageError{what, meant + strings.TrimSpace(c.Command.HelpName) + " --help"}
+}
+
+// meantOption asks whether the option that is most like a name was meant; empty: none is like it.
+func meantOption(c *cli.Command, name string) string {
+	var long []string
+	for _, f := range c.VisibleFlags() {
+		long = append(long, f.Names()[0])
+	}
+	near := closest(name, long)
+	if near == "" {
+		return ""
+	}
+	return "did you mean " + dashed(near) + "? "
 }
 
 // quote makes one word of a text in a shell.

@@ -70,18 +70,15 @@ func (e *env) bundleCommand() *cli.Command {
 			}
 			saveMemory(190)
 			// What is redacted may become shorter, but not by half: what cannot be bundled is not read for a minute.
-			rec, err := readRuns(c.Context, from, reading{stored: true, bytes: 2 * bundle.MaxLedger})
+			run, closed, err := openRun(c.Context, from, reading{stored: true, bytes: 2 * bundle.MaxLedger},
+				func(dir string) string { return "rpmig bundle " + dir + " -o " + quote(to) })
 			if errors.Is(err, errTooLarge) {
 				return &hintedError{fmt.Errorf("bundle: %s: its ledger is larger than the %d MiB that a bundle may have of it", from, bundle.MaxLedger>>20),
 					"run fewer scenarios or repeats, and bundle those"}
 			} else if err != nil {
 				return err
 			}
-			defer rec.close()
-			run, err := rec.one(from, func(dir string) string { return "rpmig bundle " + dir + " -o " + quote(to) })
-			if err != nil {
-				return err
-			}
+			defer closed()
 			root, err := os.OpenRoot(runDir(from)) // a ledger names files, and may come from a stranger
 			if err != nil {
 				return fmt.Errorf("bundle: %w", err)

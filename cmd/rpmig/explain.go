@@ -138,19 +138,16 @@ func whichRun(arg string) error {
 // explainCell tells a cell of a run as a timeline, beside the other modes of its group.
 func (e *env) explainCell(ctx context.Context, dir, id string) error {
 	debug.SetGCPercent(100) // as for a report
-	rec, err := readRuns(ctx, dir, reading{stored: true})
+	run, closed, err := openRun(ctx, dir, reading{stored: true}, func(dir string) string { return "rpmig explain " + dir + "/" + quote(id) })
 	if err != nil {
 		return err
 	}
-	defer rec.close()
-	run, err := rec.one(dir, func(dir string) string { return "rpmig explain " + dir + "/" + quote(id) })
-	if err != nil {
-		return err
-	}
+	defer closed()
 	at := -1
 	for i := range run.Len() {
 		if is := result.ID(run.Place(i)); is == id || is == id+"/1" {
 			at = i
+			break
 		}
 	}
 	if at < 0 {

@@ -62,8 +62,11 @@ func (e *env) explainCapture(c *cli.Context, name string) (done bool, is *fileKi
 		}
 		return nil
 	})
-	if err != nil || !done {
-		return false, is, err
+	if err != nil { // what reads it may not have ended
+		return false, nil, err
+	}
+	if !done {
+		return false, is, nil
 	}
 	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v")}
 	return true, is, reportError(unlessEnded(c.Context, func() error {

@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"fmt"
 
+	"github.com/rpmig/rpmig/bundle"
 	"github.com/rpmig/rpmig/capture"
 	"github.com/rpmig/rpmig/compare"
+	"github.com/rpmig/rpmig/unpack"
 )
 
 // fileKind is what a file is by its beginning, and what takes it.
@@ -31,16 +33,13 @@ const ledgerHint = "a ledger is the run.jsonl that rpmig run --out=DIR writes: r
 
 const byteOrderMark = "\xef\xbb\xbf"
 
-// fileHead is how much of a file tells what it is, in bytes. A tar file has its magic behind the first name and what goes with it.
-const fileHead = 512
+// fileHead is how much of a file tells what it is, in bytes.
+const fileHead = bundle.TarHead
 
 // isLedger is also what only its reader can tell from one, such as an object of something else.
 var isLedger = &fileKind{what: "JSON, as a ledger is", is: func(head []byte) bool { return bytes.HasPrefix(space(head), []byte("{")) }, hint: func(name string) string { return "rpmig report " + name }}
 
-var isArchive = &fileKind{what: "a tar file", is: func(head []byte) bool {
-	const magicAt = 257
-	return len(head) > magicAt && bytes.HasPrefix(head[magicAt:], []byte("ustar"))
-}, hint: func(name string) string { return "if it is a bundle: rpmig bundle --check " + name }}
+var isArchive = &fileKind{what: "a tar file", is: bundle.IsTar, hint: func(name string) string { return "if it is a bundle: rpmig bundle --check " + name }}
 
 var isBaseline = &fileKind{what: "a baseline", is: compare.IsBaseline, hint: func(name string) string {
 	return "rpmig compare " + name + " DIR, where DIR is what rpmig run --out=DIR wrote"
@@ -52,7 +51,7 @@ var isCapture = &fileKind{what: "a packet capture", is: capture.IsCapture, hint:
 var fileKinds = []*fileKind{
 	isArchive, isCapture, isBaseline,
 	{"a zip file", begins("PK\x03\x04"), func(name string) string { return "unzip " + name + ", and then the same of what was in it" }},
-	{"packed twice", begins("\x1f\x8b", "\x28\xb5\x2f\xfd", "\xfd7zXZ\x00", "BZh"), again("zcat %s")},
+	{"packed twice", unpack.IsPacked, again("zcat %s")},
 	{"packed by lz4", begins("\x04\x22\x4d\x18"), again("lz4 -dc %s")},
 	{"packed by lzma", begins("\x5d\x00\x00"), again("xz -dc %s")},
 	{"text in UTF-32", begins("\xff\xfe\x00\x00", "\x00\x00\xfe\xff"), again("iconv -f UTF-32 -t UTF-8 %s")},

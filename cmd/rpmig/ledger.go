@@ -28,11 +28,24 @@ import (
 
 // readLedger reads the ledger of a run by its folder, or by the name that the run printed when it ended.
 func readLedger(ctx context.Context, path string) (*result.Run, error) {
-	rec, err := readRuns(ctx, path, reading{})
+	run, _, err := openRun(ctx, path, reading{}, nameFolder)
+	return run, err
+}
+
+// nameFolder is the hint where one of several runs is wanted.
+func nameFolder(dir string) string { return "name its folder: " + dir }
+
+// openRun opens the one run of a path until closed; the hint is that of recorded.one.
+func openRun(ctx context.Context, path string, how reading, hint func(dir string) string) (run *result.Run, closed func(), err error) {
+	rec, err := readRuns(ctx, path, how)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return rec.one(path, func(dir string) string { return "name its folder: " + dir })
+	if run, err = rec.one(path, hint); err != nil {
+		rec.close()
+		return nil, nil, err
+	}
+	return run, rec.close, nil
 }
 
 // recorded are the runs of a folder or of a file.
@@ -288,7 +301,7 @@ func ledgerError(name string, err error) error {
 	}
 	err = unpackError(name, err)
 	if errors.Is(err, result.ErrNoHeader) {
-		return &hintedError{err, "a ledger is the run.jsonl that rpmig run --out=DIR writes: rpmig report DIR"}
+		return &hintedError{err, ledgerHint}
 	}
 	return err
 }

@@ -50,15 +50,11 @@ func (e *env) merge(ctx context.Context, dirs []string, to string) error {
 	debug.SetGCPercent(100) // as for a report
 	var parts []compare.Part
 	for _, dir := range dirs {
-		rec, err := readRuns(ctx, dir, reading{stored: true})
+		run, closed, err := openRun(ctx, dir, reading{stored: true}, nameFolder)
 		if err != nil {
 			return err
 		}
-		defer rec.close()
-		run, err := rec.one(dir, func(dir string) string { return "name its folder: " + dir })
-		if err != nil {
-			return err
-		}
+		defer closed()
 		parts = append(parts, compare.Part{Path: dir, Run: run})
 	}
 	for _, dir := range dirs {

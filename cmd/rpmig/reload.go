@@ -167,7 +167,7 @@ func (e *env) reloadTo(c *cli.Context, cfg *reload.Config, terms *reload.Terms, 
 	}
 	for _, cell := range outcome.Cells(cfg, *terms, err) {
 		if cycles := cell.Reload.Cycles; len(cycles) > 0 {
-			cell.At = outcome.Since(out.run.Header.Started.Time).Seconds() + cycles[0].At
+			cell.At = outcome.BeganAfter(out.run.Header.Started.Time).Seconds() + cycles[0].At
 		}
 		files := outcome.Files(*terms, cell.Mode)
 		if files.HasCapture() {

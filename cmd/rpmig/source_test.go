@@ -70,6 +70,7 @@ func sourceCells(data []byte) (cells int, archive bool, err error) {
 	}
 }
 
+// zipped is what a writer makes of a file.
 func zipped(t testing.TB, data []byte, with func(io.Writer) (io.WriteCloser, error)) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -86,15 +87,8 @@ func zipped(t testing.TB, data []byte, with func(io.Writer) (io.WriteCloser, err
 
 func tarred(t testing.TB, data []byte) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	err := w.WriteHeader(&tar.Header{Name: ledgerName, Typeflag: tar.TypeReg, Size: int64(len(data)), Mode: 0o644})
-	if err == nil {
-		_, err = w.Write(data)
-		err = errors.Join(err, w.Close())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return zipped(t, data, func(w io.Writer) (io.WriteCloser, error) {
+		archive := tar.NewWriter(w)
+		return archive, archive.WriteHeader(&tar.Header{Name: ledgerName, Typeflag: tar.TypeReg, Size: int64(len(data)), Mode: 0o644})
+	})
 }

@@ -18,7 +18,7 @@ const (
 	maxStalls = 1000
 	longStall = time.Second // see Report.Stalls
 	fewStalls = 256         // the last ones, for stalledSince: 12.8 s or more
-	patient   = 10          // of the time that a reply may take one such part may be stalls
+	patient   = 10          // a connection that timed out is void where stalls took more than Config.Timeout divided by this
 	chunk     = 512         // entries that are settled while the engine waits: some 20 µs
 )
 
