@@ -52,6 +52,9 @@ func TestOwnerOfTheHost(t *testing.T) {
 		{"by its addresses", with(func(e *trace.Event) { e.By = trace.ByAddress }), nil, ""},
 		{"in another state", with(func(e *trace.Event) { e.State = "ESTABLISHED" }), nil, ""},
 		{"of a listener", with(func(e *trace.Event) { e.State, e.Answer = "LISTEN", true }), nil, result.SurvivingListener},
+		{"of a listener that closes meanwhile", with(func(e *trace.Event) { e.Answer, e.Reason = true, "TCP_FLAGS" }), byBPF, ""},
+		{"of the same, where the kernel gives no reason", with(func(e *trace.Event) { e.Answer = true }), byBPF, ""},
+		{"of a connection that data ended", with(func(e *trace.Event) { e.Answer, e.Reason = true, "TCP_ABORT_ON_DATA" }), byBPF, result.OwnSocket},
 		{"of no socket", with(func(e *trace.Event) { e.State, e.Answer = "", true }), nil, result.NoSocket},
 		{"of our client", with(func(e *trace.Event) { e.Src, e.Dst = peers[0], server }), nil, result.Harness},
 	} {

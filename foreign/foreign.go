@@ -179,11 +179,11 @@ func (rep *Report) closings() []closing {
 		if c := a.Server.Compare(b.Server); c != 0 {
 			return c
 		}
-		return a.Resets[0].Time.Compare(b.Resets[0].Time)
+		return Deciding(a).Time.Compare(Deciding(b).Time)
 	})
 	var all []closing
 	for _, f := range told {
-		at := f.Resets[0].Time
+		at := Deciding(f).Time
 		if n := len(all); n == 0 || all[n-1].server != f.Server || at.Sub(all[n-1].until) > together {
 			all = append(all, closing{server: f.Server, from: at})
 		}

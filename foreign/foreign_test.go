@@ -211,6 +211,17 @@ var conversations = []struct {
 		"each packet twice, as -i any sees loopback", twice(append(asked(0, 5001), segment{5, -5001, rst | ack, 9001, 1012, 0})),
 		map[Kind]int{Queued: 1}, []string{"that do not count: 6"},
 	},
+	{
+		"a segment that another listener answers just before the reset of the one that closes",
+		append(open(0, 5001), segment{1, 5001, ack, 1001, 9001, 5}, segment{1, -5001, rst, 9001, 0, 0}, segment{1, -5001, rst | ack, 9001, 1001, 0}),
+		map[Kind]int{Queued: 1}, []string{"an RST+ACK in frame 6"},
+	},
+	{
+		"the same, of a connection that began with a FIN since its listener closed",
+		append(open(0, 5001), segment{1, -5001, fin | ack, 9001, 1001, 0}, segment{1, 5001, ack, 1001, 9002, 0},
+			segment{1, -5001, rst, 9002, 0, 0}, segment{1, -5001, rst | ack, 9002, 1001, 0}),
+		map[Kind]int{Aborted: 1}, []string{"an RST+ACK in frame 7"},
+	},
 }
 
 // TestKinds: each kind of ending is told from the others, by nothing but the packets.

@@ -25,7 +25,7 @@ const (
 // kindOf tells the kind of a connection.
 func kindOf(f *capture.Followed) Kind {
 	if len(f.Resets) > 0 && !f.Resets[0].AfterEnd { // one that came when both had sent their FIN took nothing away
-		return kindOfReset(f, &f.Resets[0])
+		return kindOfReset(f, Deciding(f))
 	}
 	switch {
 	case !begun(f):
@@ -71,7 +71,23 @@ func answered(f *capture.Followed) bool {
 	return false
 }
 
-// kindOfReset looks at the first reset: what comes after it answers what was still on its way.
+// Deciding is the reset that tells what became of a connection that was reset: the first, as those after it answer what was still on
+// its way. But a socket that is aborted leaves the hash before it sends its reset (tcp_disconnect), and a segment that comes in
+// between is answered by another listener, or for no socket. The abort decides then: it answers nothing.
+func Deciding(f *capture.Followed) *capture.Reset {
+	first := &f.Resets[0]
+	if first.FromClient || first.Flavour != capture.BareReset {
+		return first
+	}
+	for i := range f.Resets[1:] {
+		if r := &f.Resets[1+i]; !r.FromClient && r.Flavour == capture.ResetWithACK && r.Trigger == 0 && r.Seq != 0 {
+			return r
+		}
+	}
+	return first
+}
+
+// kindOfReset tells the kind of a connection by the reset that decides.
 func kindOfReset(f *capture.Followed, r *capture.Reset) Kind {
 	withACK := r.Flavour == capture.ResetWithACK
 	open := answered(f) || f.HandshakeDone

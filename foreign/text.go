@@ -161,7 +161,7 @@ func (s *sheet) strays() {
 		"the handshake. So it is when the listener that had the request has closed: the kernel lets go of the request, and looks for another listener (tcp_v4_rcv).")
 	count := map[listening]int{}
 	for _, f := range told {
-		how, next := s.listened(f.Server, f.Resets[0].Time)
+		how, next := s.listened(f.Server, Deciding(f).Time)
 		if !next {
 			how = unknown
 		}
@@ -192,8 +192,8 @@ var meanings = map[Kind]string{
 		"Nothing waits anywhere, so that there is nothing to migrate: the new listener has to be there before the old one goes.",
 	Aborted: "An RST+ACK of the server's own accord, on a connection on which it had sent something, or whose beginning is not in the capture: " +
 		"close() with data unread, SO_LINGER of 0 seconds, or a process that was killed. A listener has no part in it, but where the server had sent nothing yet.",
-	Gone: "A bare RST to a segment of a connection that had been open: the server had closed it, or given it up, before that came. Its listener has " +
-		"no part in it.",
+	Gone: "A bare RST to a segment of a connection that had been open: the server had closed it, or given it up, before that came. A listener has " +
+		"no part in it, but where the server had sent a FIN and no data: then it may have closed while the connection was made of it.",
 }
 
 func (s *sheet) others() {
@@ -224,8 +224,8 @@ func (s *sheet) draw(k Kind) {
 	}
 	for _, f := range told {
 		s.Gap()
-		reset := f.Resets[0]
-		s.Say(2, fmt.Sprintf("%v to %v: %s in frame %d", f.Client, f.Server, flavour(&reset), reset.Number))
+		reset := Deciding(f)
+		s.Say(2, fmt.Sprintf("%v to %v: %s in frame %d", f.Client, f.Server, flavour(reset), reset.Number))
 		s.arrows(f)
 	}
 	if more := s.Counts[k] - len(told); more > 0 && !s.all {

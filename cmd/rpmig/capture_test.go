@@ -242,10 +242,11 @@ var meant = map[foreign.Kind][]result.Owner{
 
 // meantOfStorm adds the races of a storm, by which packets do not tell that the listener was closing. A child whose listener closes
 // while the handshake's last ACK is handled, on another CPU, sends the reset itself. One that is made of a listener while it closes
-// sends a FIN first, and then either is reset or answers data with a reset.
+// sends a FIN first, and then is reset, or answers data with a reset, or leaves that to the listener that is left. And a listener
+// that closes while it answers an ACK is nobody's: the trace does not tell which it was.
 var meantOfStorm = map[foreign.Kind][]result.Owner{
-	foreign.Queued: {result.ClosingListener, result.OwnSocket}, foreign.Stray: meant[foreign.Stray],
-	foreign.Aborted: {result.ClosingListener, result.OwnSocket}, foreign.Gone: {result.OwnSocket},
+	foreign.Queued: {result.ClosingListener, result.OwnSocket}, foreign.Stray: append(meant[foreign.Stray], ""),
+	foreign.Aborted: {result.ClosingListener, result.OwnSocket}, foreign.Gone: {result.OwnSocket, result.SurvivingListener},
 }
 
 // disagreements are where the packets of a cell and its trace differ. It adds to told whose resets ended connections.
@@ -266,7 +267,7 @@ func disagreements(c *result.Cell, rep *foreign.Report, told map[result.Owner]in
 			all = append(all, fmt.Sprintf("of %d connections of kind %d, %d are told", n, kind, len(rep.Told[kind])))
 		}
 		for _, f := range rep.Told[kind] {
-			first := resets[f.Resets[0].Number]
+			first := resets[foreign.Deciding(f).Number]
 			told[first.Owner]++
 			if !slices.Contains(may[kind], first.Owner) {
 				all = append(all, fmt.Sprintf("%v is of kind %d by its packets, and by the trace its reset is %+v", f.Client, kind, first))
