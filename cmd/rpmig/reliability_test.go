@@ -183,6 +183,9 @@ func TestReportsComeAsCellsEnd(t *testing.T) {
 				until(t, "three cells have ended", func() bool { return strings.Count(read(), "\n") > 10 })
 				p.signal(p.Process.Pid, sig)
 				text := read()
+				if sig == unix.SIGKILL { // which ends a write(2) to a file between two pages (generic_perform_write)
+					text = text[:strings.LastIndexByte(text, '\n')+1]
+				}
 				if !strings.HasPrefix(text, head) || !strings.HasSuffix(text, "\n") {
 					t.Errorf("got %.200q", text)
 				}
@@ -190,6 +193,9 @@ func TestReportsComeAsCellsEnd(t *testing.T) {
 				if said := matches(`\nnot ok \d+ rpmig\.whole-plan-played # ERROR \d+ planned cells were not played\n# Totals: `, text); said != ended ||
 					ended != (sig == unix.SIGTERM && format != "jsonl") {
 					t.Errorf("it says that it is not whole: %t, and it has an end: %t", said, ended)
+				}
+				if format == "jsonl" {
+					command(t, "rpmig", "report", log.Name()).want(0, nil, []string{"cut short"})
 				}
 			})
 		}
