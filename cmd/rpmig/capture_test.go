@@ -190,7 +190,7 @@ func (s *server) reloadNginx(path, dir string) (reset int, err error) {
 	}
 	if err := eventually("the old workers have ended, and each client is answered or reset", func() bool {
 		n, _ := unix.Poll(polled, 0)
-		return n == len(polled) && len(workers()) == 1
+		return n == len(polled) && !slices.ContainsFunc(old, func(pid int) bool { return unix.Kill(pid, 0) == nil })
 	}); err != nil {
 		return 0, err
 	}
@@ -201,8 +201,15 @@ func (s *server) reloadNginx(path, dir string) (reset int, err error) {
 			reset++
 		}
 	}
-	_, err = s.connect(lastPort)
-	return reset, err
+	last, err := s.connect(lastPort)
+	if err != nil {
+		return 0, err
+	}
+	// It is answered before nginx is killed, which resets it else.
+	return reset, eventually("the last client is answered", func() bool {
+		n, _ := unix.Poll([]unix.PollFd{{Fd: int32(last), Events: unix.POLLIN}}, 0)
+		return n == 1
+	})
 }
 
 // lastPort is the client's port of the last connection.
