@@ -105,8 +105,8 @@ func TestExplainNginx(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if reset == 0 || reset == nginxClients {
-		t.Fatalf("%d of %d clients were reset: nothing is shown by that", reset, nginxClients)
+	if reset == 0 { // all of them are, where none is in the queue of the listener that is left
+		t.Fatal("no client was reset: nothing is shown by that")
 	}
 	out, err := exec.Command(rpmigPath(t), "explain", file, "--port", "80").CombinedOutput()
 	if err != nil {
