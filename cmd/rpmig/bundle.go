@@ -207,6 +207,9 @@ func freeForBundle(to string, force bool, how string) error {
 	if info, err := os.Lstat(to); err == nil && info.IsDir() {
 		return &usageError{fmt.Sprintf("bundle: %s is a folder", to), "choose a file: " + quote(filepath.Join(to, "run.tar.gz"))}
 	}
+	if err := ownFile("bundle", to); err != nil {
+		return err
+	}
 	switch err := bundle.Free(to, force); {
 	case errors.Is(err, fs.ErrExist):
 		return existsError(to, how)

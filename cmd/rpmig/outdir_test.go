@@ -45,10 +45,14 @@ func TestOwnOut(t *testing.T) {
 			if err := errors.Join(err, os.Lchown(way, c.owner, c.owner)); err != nil {
 				t.Fatal(err)
 			}
-			err = makeFolder(filepath.Join(way, c.below))
+			err = makeFolder("--out", filepath.Join(way, c.below))
 			var usage *usageError
 			if refused := errors.As(err, &usage); refused != c.refused || !refused && err != nil {
 				t.Errorf("got %v, want it refused: %v", err, c.refused)
+			}
+			// A file may be in a folder of theirs, and is behind no link of theirs.
+			if err := ownFile("bundle", filepath.Join(way, "file")); errors.As(err, &usage) != (c.refused && c.link) {
+				t.Errorf("a file there: %v", err)
 			}
 			if made, _ := os.ReadDir(aim); c.refused && len(made) > 0 {
 				t.Errorf("it was refused, and %v was made behind the link", made)

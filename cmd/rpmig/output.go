@@ -105,7 +105,7 @@ func (o *output) makeOut(dir string) error {
 		return nil
 	}
 	o.dir, o.keep = dir, true
-	return cmp.Or(freeOut(dir), makeFolder(dir))
+	return cmp.Or(freeOut(dir), makeFolder("--out", dir))
 }
 
 // ledgerModes are all modes, as readers of the ledger need to know them.
