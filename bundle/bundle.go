@@ -62,6 +62,8 @@ type Source struct {
 	KernelConfig []byte // nil: not found
 	Redact       bool   // take Identity, and the addresses of networks, out of all texts
 	Identity     Identity
+	// Without is told of each capture that is left out, as it cannot be read or is not that of its cell; nil: nobody is.
+	Without func(capture reports.LeftOut)
 }
 
 // manifest lists every file but itself. It shows that a bundle arrived whole, not who made it.
@@ -108,7 +110,7 @@ func Write(ctx context.Context, w io.Writer, src Source) (err error) {
 	if n := played * filesOfCell; n > MaxFiles { // of a million cells this is known a minute before the files are
 		return tooMany(n)
 	}
-	p := &packing{files: src.Files, run: &result.Run{Header: src.Run.Header, Ending: src.Run.Ending}, env: src.Environment}
+	p := &packing{files: src.Files, run: &result.Run{Header: src.Run.Header, Ending: src.Run.Ending}, env: src.Environment, without: src.Without}
 	p.env.LeftOut = slices.Clone(p.env.LeftOut)
 	if src.Redact {
 		p.redactor = newRedactor(src.Identity, p.run.Header.Kernel, p.run.Header.Version, p.env.Release, p.env.Rpmig)
@@ -150,6 +152,7 @@ type packing struct {
 	run      *result.Run
 	env      reports.Environment
 	entries  []entry
+	without  func(reports.LeftOut) // as in Source
 }
 
 // console adds what the console of a guest has said.
@@ -275,7 +278,11 @@ func (p *packing) cell(c *result.Cell) {
 	}
 	if name := c.Capture.File; name != "" {
 		if why := p.withoutCapture(name, c); why != "" {
-			p.env.LeftOut = append(p.env.LeftOut, reports.LeftOut{File: name, Why: "which " + why})
+			left := reports.LeftOut{File: name, Why: "which " + why}
+			p.env.LeftOut = append(p.env.LeftOut, left)
+			if p.without != nil {
+				p.without(left)
+			}
 		} else {
 			reason := c.Reason
 			p.take(name, func(data []byte) []byte { return p.redactor.capture(data, reason) })

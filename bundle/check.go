@@ -28,6 +28,8 @@ type Checked struct {
 	// Repack says how it differs from what rpmig writes, though all that is in it holds: somebody has packed it again. Then nothing is
 	// known of the bytes of the archive that rpmig wrote. Empty: nothing speaks for that.
 	Repack []string
+	// Without are the captures that were left out when it was made, as they could not be read or were not those of their cells.
+	Without []reports.LeftOut
 }
 
 // Check reads a bundle and verifies it. Nothing is written to disk, whatever the archive names. Refused are
@@ -83,7 +85,8 @@ func (a *contents) check(ctx context.Context) (*Checked, error) {
 	if err := a.replay(ctx, run, &env); err != nil {
 		return nil, err
 	}
-	return &Checked{run, len(a.files), a.repack}, nil
+	without := slices.DeleteFunc(slices.Clone(env.LeftOut), func(l reports.LeftOut) bool { return path.Base(l.File) != captureFile })
+	return &Checked{run, len(a.files), a.repack, without}, nil
 }
 
 // contents are the sums of an archive's files, and what has to be known of some of them.

@@ -255,7 +255,7 @@ func (t *tap) result(verdict, name, directive string, elapsed float64) {
 		comment = append(comment, strings.ReplaceAll(printable(directive), "#", `\#`))
 	}
 	if elapsed > 0 {
-		comment = append(comment, fmt.Sprintf("time=%.0fms", elapsed*1000))
+		comment = append(comment, fmt.Sprintf("time=%.0fms", min(elapsed, mostSeconds)*1000))
 	}
 	if comment != nil {
 		fmt.Fprintf(t.w, " # %s", strings.Join(comment, " "))

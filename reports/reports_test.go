@@ -783,6 +783,15 @@ func TestJUnitBounds(t *testing.T) {
 	}
 }
 
+// TestKTAPBounds: a time is written in digits that a reader can count, whatever the ledger says.
+func TestKTAPBounds(t *testing.T) {
+	run := quizzes()
+	run.Cells[0].Elapsed = 1e300
+	if got := render(t, "ktap", run, Options{}); !strings.Contains(got, " # time=1000000000000ms\n") {
+		t.Errorf("got %.400s", got)
+	}
+}
+
 // TestJUnitFile: a suite has the folder of its evidence, where it has left some.
 func TestJUnitFile(t *testing.T) {
 	run := timed()

@@ -149,7 +149,7 @@ func newPlan(h *Header) plan {
 // is kept of a ledger, and what a report says of it, grows with them.
 const maxKinds = 100_000
 
-// take refuses a cell that the run has not played: one more than were planned, one of a scenario or a mode that there is none of, one
+// take refuses a cell that the run has not played: one more than were planned, one of a scenario, a family or a mode that there is none of, one
 // with a bug that is not known, one that is there already, and one of a kind more than any run has.
 func (p *plan) take(c *Cell) error {
 	against := func(format string, args ...any) error {
@@ -161,9 +161,12 @@ func (p *plan) take(c *Cell) error {
 		return against("it is one more than the %s of the plan", Plural(h.Cells, "cell", "cells"))
 	case len(h.Scenarios) > 0 && !p.scenarios[c.Scenario]:
 		return against("the header has no scenario %q", c.Scenario)
+	case len(h.Families) > 0 && !slices.Contains(h.Families, c.Family):
+		return against("the header has no family %q", c.Family)
 	case len(h.Modes) > 0 && !slices.ContainsFunc(h.Modes, func(m Mode) bool { return m.Name == c.Mode }):
 		return against("the header has no mode %q", c.Mode)
-	case len(h.Bugs) > 0 && c.Bug != "" && !slices.ContainsFunc(h.Bugs, func(b Bug) bool { return b.ID == c.Bug }):
+	// A header that has families has all bugs, too; of older ones nothing is known where they have none.
+	case len(h.Bugs)+len(h.Families) > 0 && c.Bug != "" && !slices.ContainsFunc(h.Bugs, func(b Bug) bool { return b.ID == c.Bug }):
 		return against("the header has no bug %q", c.Bug)
 	case !p.seen.add(c):
 		return against("it is there already")

@@ -50,13 +50,17 @@ func TestContradictions(t *testing.T) {
 		}, "it is a FAIL that was not confirmed: played again, it was a PASS"},
 		{"void and a FAIL", func(c *Cell) { c.Void = &Replay{Status: Fail} }, "its first measurement was void, and a FAIL"},
 		{"no such mode", func(c *Cell) { c.Mode = "magic" }, `the header has no mode "magic"`},
+		{"no such family", func(c *Cell) { c.Family = "ipv9" }, `the header has no family "ipv9"`},
 		{"no such scenario", func(c *Cell) { c.Scenario = "magic" }, `the header has no scenario "magic"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := passed()
 			tt.change(&c)
 			head := header(1)
-			head.Scenarios, head.Bugs = []About{{Name: "quiz2"}}, []Bug{{ID: "CVE-1"}}
+			head.Scenarios, head.Bugs, head.Families = []About{{Name: "quiz2"}}, []Bug{{ID: "CVE-1"}}, []string{"ipv4"}
+			if strings.Contains(tt.want, "CVE-2") { // of none that are known
+				head.Bugs = nil
+			}
 			_, err := Read(strings.NewReader(unchecked(t, head, c)))
 			var against *ContradictionError
 			if !errors.As(err, &against) || against.Line != 2 || against.Cell != c.ID() || !strings.Contains(err.Error(), tt.want) {

@@ -69,6 +69,8 @@ type Header struct {
 	// Scenarios are those of the run, and Bugs the known bugs that can show in them, each once: with the first of its checks.
 	Scenarios []About `json:"scenarios,omitempty"`
 	Bugs      []Bug   `json:"bugs,omitempty"`
+	// Families are those of the run; none in ledgers of older versions, and where a server was reloaded.
+	Families []string `json:"families,omitempty"`
 	// Guest is the virtual machine in which the run was played; nil: it was on the machine's own kernel.
 	Guest *Guest `json:"guest,omitempty"`
 	// Shard is which part of a larger run it is; nil: it is all of it.

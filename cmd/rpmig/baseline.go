@@ -59,6 +59,10 @@ func (e *env) baseline(ctx context.Context, names []string, file string) error {
 			return err
 		})
 	}
+	// Behind a link of theirs may be what is no plain file, which replaceFile writes to.
+	if err := ownWay("-o", file, false); err != nil {
+		return err
+	}
 	if err := replaceFile(ctx, file, text.Bytes()); err != nil {
 		return fmt.Errorf("write the baseline: %w", err)
 	}

@@ -84,9 +84,11 @@ func (e *env) bundleCommand() *cli.Command {
 				return fmt.Errorf("bundle: %w", err)
 			}
 			defer func() { _ = root.Close() }()
-			if err := writeBundle(c.Context, to, root.FS(), run, c.Bool("redact"), c.Bool("force")); err != nil {
+			without, err := writeBundle(c.Context, to, root.FS(), run, c.Bool("redact"), c.Bool("force"))
+			if err != nil {
 				return err
 			}
+			e.tellWithout(without)
 			fmt.Fprintf(e.stderr, "rpmig: the bundle is %s\n", printable(to))
 			return nil
 		},
@@ -127,6 +129,7 @@ func (e *env) checkBundle(c *cli.Context, name string) error {
 			"rpmig: again. Whether the archive was the one that rpmig wrote cannot be told any more.\n",
 			printable(name), strings.Join(checked.Repack, ", "), checked.Files)
 	}
+	e.tellWithout(checked.Without)
 	format, err := reports.Lookup("text")
 	if err != nil {
 		return err
@@ -162,16 +165,30 @@ func readBundle(ctx context.Context, name string) (*bundle.Checked, error) {
 	return bundle.Check(ctx, f)
 }
 
-func writeBundle(ctx context.Context, to string, files fs.FS, run *result.Run, redact, force bool) error {
+// writeBundle returns which captures the bundle does without.
+func writeBundle(ctx context.Context, to string, files fs.FS, run *result.Run, redact, force bool) (without []reports.LeftOut, err error) {
 	src, err := bundleSource(ctx, files, run)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	src.Redact = redact
+	var left []reports.LeftOut // of a bundle that is given up another goroutine may go on with it
+	src.Without = func(l reports.LeftOut) { left = append(left, l) }
 	if err := bundle.Save(ctx, to, force, src); err != nil {
-		return bundleError(to, err)
+		return nil, bundleError(to, err)
 	}
-	return nil
+	return left, nil
+}
+
+// tellWithout says which captures are not in a bundle, though they should be.
+func (e *env) tellWithout(without []reports.LeftOut) {
+	const told = 5
+	for _, l := range without[:min(told, len(without))] {
+		fmt.Fprintf(e.stderr, "rpmig: not in the bundle: %s\n", printable(l.String()))
+	}
+	if more := len(without) - told; more > 0 {
+		fmt.Fprintf(e.stderr, "rpmig: and %d more: its report.txt names them\n", more)
+	}
 }
 
 // bundleError says what to do about a bundle that could not be written.
@@ -206,6 +223,9 @@ func notPlainError(to string) error {
 func freeForBundle(to string, force bool, how string) error {
 	if info, err := os.Lstat(to); err == nil && info.IsDir() {
 		return &usageError{fmt.Sprintf("bundle: %s is a folder", to), "choose a file: " + quote(filepath.Join(to, "run.tar.gz"))}
+	}
+	if err := ownFile("bundle", to); err != nil {
+		return err
 	}
 	switch err := bundle.Free(to, force); {
 	case errors.Is(err, fs.ErrExist):
@@ -252,7 +272,7 @@ func (b *bundling) end(ctx context.Context, out *output) error {
 	if err := out.end(); err != nil || len(out.run.Cells) == 0 {
 		return err
 	}
-	if err := writeBundle(ctx, b.to, files, &out.run, true, b.force); err != nil {
+	if _, err := writeBundle(ctx, b.to, files, &out.run, true, b.force); err != nil {
 		return err
 	}
 	out.words("rpmig: the bundle is %s\n", printable(b.to))

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -72,6 +73,143 @@ func TestExplainTcpdump(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestExplainNginx: tcpdump captures nginx, which is reloaded while connections wait in the queues of its listeners, of which the new
+// configuration has fewer. rpmig names each reset.
+func TestExplainNginx(t *testing.T) {
+	needRoot(t) // tcpdump does
+	needPlay(t)
+	var paths []string
+	for _, name := range []string{"tcpdump", "nginx"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			t.Skipf("%v: make deps", err)
+		}
+		paths = append(paths, path)
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "server.pcap")
+	var reset int
+	if err := netns.Do(func() error {
+		stop, err := startTcpdump(t, paths[0], []string{"-i", "lo", "-s", "256", "-B", "16384", "-w", file, "-U", "--immediate-mode", "tcp port 80"})
+		if err != nil {
+			return err
+		}
+		clients := &server{}
+		defer clients.close()
+		if reset, err = clients.reloadNginx(paths[1], dir); err != nil {
+			return err
+		}
+		return errors.Join(written(file), stop())
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if reset == 0 { // all of them are, where none is in the queue of the listener that is left
+		t.Fatal("no client was reset: nothing is shown by that")
+	}
+	out, err := exec.Command(rpmigPath(t), "explain", file, "--port", "80").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	said := strings.Join(strings.Fields(string(out)), " ")
+	for _, want := range []string{
+		fmt.Sprintf("%d connections, of which servers reset %d", nginxClients+1, reset), fmt.Sprintf("Reset as by a closing listener: %d", reset), "net.ipv4.tcp_migrate_req=1",
+	} {
+		if !strings.Contains(said, want) {
+			t.Errorf("it does not say %q:\n%s", want, out)
+		}
+	}
+}
+
+const nginxClients = 40
+
+// reloadNginx starts nginx with 8 listeners, has clients connect while its workers do not accept, and reloads it with one listener, whose
+// queue the new worker takes over. It returns how many clients were reset, as their own sockets say.
+func (s *server) reloadNginx(path, dir string) (reset int, err error) {
+	configure := func(workers int) error {
+		return os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(fmt.Sprintf(nginxConf, workers)), 0o600)
+	}
+	if err := configure(8); err != nil {
+		return 0, err
+	}
+	cmd := exec.Command(path, "-p", dir, "-c", "nginx.conf")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	master := cmd.Process.Pid
+	defer func() { // with its workers, whatever has become of them
+		err = errors.Join(err, unix.Kill(-master, unix.SIGKILL))
+		_ = cmd.Wait()
+	}()
+	workers := func() (pids []int) {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", master, master))
+		for _, f := range strings.Fields(string(text)) {
+			pid, _ := strconv.Atoi(f)
+			pids = append(pids, pid)
+		}
+		return pids
+	}
+	if err := eventually("nginx has its workers", func() bool { return len(workers()) == 8 }); err != nil {
+		return 0, err
+	}
+	old := workers()
+	for _, pid := range old {
+		if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+			return 0, err
+		}
+	}
+	if err := eventually("they are stopped", func() bool {
+		return !slices.ContainsFunc(old, func(pid int) bool {
+			text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			return !strings.Contains(string(text), ") T ")
+		})
+	}); err != nil {
+		return 0, err
+	}
+	var polled []unix.PollFd
+	for i := range nginxClients {
+		fd, err := s.connect(lastPort - nginxClients + i)
+		if err != nil {
+			return 0, err
+		}
+		polled = append(polled, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	}
+	if err := errors.Join(configure(1), unix.Kill(master, unix.SIGHUP)); err != nil {
+		return 0, err
+	}
+	if err := eventually("nginx has a new worker", func() bool { return len(workers()) > 8 }); err != nil {
+		return 0, err
+	}
+	// Its master tells them to end soon, too. They are told before they go on and accept something.
+	for _, pid := range old {
+		if err := errors.Join(unix.Kill(pid, unix.SIGQUIT), unix.Kill(pid, unix.SIGCONT)); err != nil {
+			return 0, err
+		}
+	}
+	if err := eventually("the old workers have ended, and each client is answered or reset", func() bool {
+		n, _ := unix.Poll(polled, 0)
+		return n == len(polled) && !slices.ContainsFunc(old, func(pid int) bool { return unix.Kill(pid, 0) == nil })
+	}); err != nil {
+		return 0, err
+	}
+	for _, p := range polled {
+		if e, err := unix.GetsockoptInt(int(p.Fd), unix.SOL_SOCKET, unix.SO_ERROR); err != nil {
+			return 0, err
+		} else if unix.Errno(e) == unix.ECONNRESET {
+			reset++
+		}
+	}
+	last, err := s.connect(lastPort)
+	if err != nil {
+		return 0, err
+	}
+	// It is answered before nginx is killed, which resets it else.
+	return reset, eventually("the last client is answered", func() bool {
+		n, _ := unix.Poll([]unix.PollFd{{Fd: int32(last), Events: unix.POLLIN}}, 0)
+		return n == 1
+	})
 }
 
 // lastPort is the client's port of the last connection.

@@ -17,10 +17,16 @@ var completionScripts = []struct{ shell, script string }{
 	{"bash", `# source <(rpmig completion bash)
 _rpmig() {
 	local line=${COMP_LINE:0:COMP_POINT} words
-	read -ra words <<<"$line"
-	[[ $line == *[[:space:]] ]] && words+=("")
+	# A backslash before a blank keeps it in its word.
+	# shellcheck disable=SC2162
+	read -a words <<<"$line"
+	[[ $line == *[[:space:]] && $line != *\\[[:space:]] ]] && words+=("")
 	mapfile -t COMPREPLY < <("${words[0]}" __complete "${words[@]:1}" 2>/dev/null)
 	COMPREPLY=("${COMPREPLY[@]%%$'\t'*}")
+	local i
+	for i in "${!COMPREPLY[@]}"; do
+		[[ ${COMPREPLY[i]} != *[[:space:]\'\"\$\&\;\(\)\<\>\|\*\?]* ]] || printf -v "COMPREPLY[i]" %q "${COMPREPLY[i]}"
+	done
 	local cur=${words[-1]}
 	# What readline replaces begins behind the "=".
 	[[ $cur == --*=* ]] && cur=${cur#*=} && COMPREPLY=("${COMPREPLY[@]#"${words[-1]%%=*}="}")

@@ -143,6 +143,13 @@ func (e *env) explainCell(ctx context.Context, dir, id string) error {
 		return err
 	}
 	defer closed()
+	if id == "" || id == ledgerName {
+		hint := "rpmig report " + quote(dir)
+		if run.Len() > 0 {
+			hint = "rpmig explain " + quote(filepath.Join(dir, strings.TrimSuffix(result.ID(run.Place(0)), "/1"))) + "; " + hint + " names them"
+		}
+		return &usageError{fmt.Sprintf("explain: %s is a run: which cell of it?", dir), hint}
+	}
 	at := -1
 	for i := range run.Len() {
 		if is := result.ID(run.Place(i)); is == id || is == id+"/1" {

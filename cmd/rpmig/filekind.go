@@ -63,6 +63,10 @@ var fileKinds = []*fileKind{
 		line, _, more := bytes.Cut(space(head), []byte("\n"))
 		return more && string(bytes.TrimSpace(line)) == "{"
 	}, again("jq -c . %s")},
+	{"JSON of something else, whose first line has no \"schema\"", func(head []byte) bool {
+		line, _, whole := bytes.Cut(space(head), []byte("\n"))
+		return whole && bytes.HasPrefix(line, []byte("{")) && !bytes.Contains(line, []byte(`"schema"`))
+	}, nil},
 	{"HTML or XML", func(head []byte) bool { return bytes.HasPrefix(space(head), []byte("<")) }, nil},
 	{"a report in KTAP or TAP", begins("KTAP version ", "TAP version "), nil},
 	{"a program", begins("\x7fELF"), nil},

@@ -31,6 +31,8 @@ func TestKindOfFile(t *testing.T) {
 		{"\x00{\x00\"", "text in UTF-16", "iconv -f UTF-16BE "},
 		{" \n[{}]", "a JSON array", "jq -c '.[]' F"},
 		{"{\n  \"schema\": 2", "JSON over several lines", "jq -c . F"},
+		{"{\"Action\":\"start\"}\n{}", "JSON of something else", "a ledger is"},
+		{"{\"schema\":2}\n{}", "JSON, as a ledger is", "rpmig report F"},
 		{"\n<!DOCTYPE html>", "HTML or XML", "a ledger is"},
 		{"KTAP version 1\n", "a report in KTAP or TAP", "a ledger is"},
 		{"\x7fELF\x02", "a program", "a ledger is"},

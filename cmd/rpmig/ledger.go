@@ -339,6 +339,9 @@ func unpacked(name string, r io.Reader) (*text, *fileKind, error) {
 	}
 	in := bufio.NewReader(plain)
 	head, err := in.Peek(fileHead)
+	if len(head) == 0 && errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, nil, &usageError{name + " is packed, and cut short before anything of it can be unpacked", ledgerHint}
+	}
 	if len(head) == 0 && err != nil && !errors.Is(err, io.EOF) {
 		return nil, nil, unpackError(name, err) // in would take it for the end
 	}

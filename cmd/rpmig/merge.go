@@ -66,8 +66,8 @@ func (e *env) merge(ctx context.Context, dirs []string, to string) error {
 	if err != nil {
 		return &usageError{"merge: " + err.Error(), "rpmig merge takes each shard of one run once"}
 	}
-	if err := os.MkdirAll(to, 0o755); err != nil {
-		return &outputError{err}
+	if err := makeFolder("-o", to); err != nil {
+		return err
 	}
 	for _, dir := range dirs {
 		if !hasEvidence(dir) {

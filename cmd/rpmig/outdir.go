@@ -15,18 +15,24 @@ import (
 	"github.com/rpmig/rpmig/netns"
 )
 
-// ownOut refuses a folder for --out to which others have laid the way, in a folder that they may write to, as /tmp: a link of theirs,
+// ownOut refuses a folder for a run to which others have laid the way, in a folder that they may write to, as /tmp: a link of theirs,
 // which may lead anywhere, or a folder of theirs, in which they may make links later. What does not exist yet is fine. Below the
 // folder evidence.Dir follows no link that leads out of it.
 //
 // In a user namespace all others are one, and nothing can be told of them: rpmig has looked before it went there.
-func ownOut(dir string) error {
+func ownOut(option, dir string) error { return ownWay(option, dir, true) }
+
+// ownFile refuses a file to which others have laid the way by a link. A folder of theirs is fine: nothing is written behind the file's
+// own name.
+func ownFile(option, name string) error { return ownWay(option, filepath.Dir(name), false) }
+
+func ownWay(option, dir string, folders bool) error {
 	if netns.InUserNS() {
 		return nil
 	}
 	way, err := wayTo(dir)
 	if err != nil {
-		return fmt.Errorf("--out: %w", err)
+		return fmt.Errorf("%s: %w", option, err)
 	}
 	for i, name := range way[1:] {
 		var parent, at unix.Stat_t
@@ -40,13 +46,13 @@ func ownOut(dir string) error {
 		switch {
 		case at.Mode&unix.S_IFMT == unix.S_IFLNK && at.Uid != me && (open || parent.Uid != me && parent.Uid != 0):
 			kind = "link"
-		case at.Mode&unix.S_IFMT == unix.S_IFDIR && theirs && open:
+		case folders && at.Mode&unix.S_IFMT == unix.S_IFDIR && theirs && open:
 			kind = "folder"
 		default:
 			continue
 		}
 		return &usageError{
-			fmt.Sprintf("--out: %s is a %s of user %d, in a folder that others may write to: rpmig writes nothing there", name, kind, at.Uid),
+			fmt.Sprintf("%s: %s is a %s of user %d, in a folder that others may write to: rpmig writes nothing there", option, name, kind, at.Uid),
 			"choose another folder; mktemp -d makes one that is yours",
 		}
 	}
@@ -69,14 +75,14 @@ func wayTo(name string) ([]string, error) {
 }
 
 // makeFolder makes the folder, if its way is not that of others, and looks again: another may have been faster.
-func makeFolder(dir string) error {
-	if err := ownOut(dir); err != nil {
+func makeFolder(option, dir string) error {
+	if err := ownOut(option, dir); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return &outputError{err}
 	}
-	return ownOut(dir)
+	return ownOut(option, dir)
 }
 
 // freeOut refuses a folder that holds a run already.

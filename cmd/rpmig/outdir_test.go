@@ -5,10 +5,13 @@ package main
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rpmig/rpmig/evidence"
+	"github.com/rpmig/rpmig/result"
 )
 
 // TestOwnOut lays the way to a folder as another user could in one that all may write to, as /tmp. The same that is one's own is fine.
@@ -45,10 +48,14 @@ func TestOwnOut(t *testing.T) {
 			if err := errors.Join(err, os.Lchown(way, c.owner, c.owner)); err != nil {
 				t.Fatal(err)
 			}
-			err = makeFolder(filepath.Join(way, c.below))
+			err = makeFolder("--out", filepath.Join(way, c.below))
 			var usage *usageError
 			if refused := errors.As(err, &usage); refused != c.refused || !refused && err != nil {
 				t.Errorf("got %v, want it refused: %v", err, c.refused)
+			}
+			// A file may be in a folder of theirs, and is behind no link of theirs.
+			if err := ownFile("bundle", filepath.Join(way, "file")); errors.As(err, &usage) != (c.refused && c.link) {
+				t.Errorf("a file there: %v", err)
 			}
 			if made, _ := os.ReadDir(aim); c.refused && len(made) > 0 {
 				t.Errorf("it was refused, and %v was made behind the link", made)
@@ -71,5 +78,32 @@ func TestNoWayOut(t *testing.T) {
 	}
 	if err := evidence.Put(evidence.Dir(dir), "bpf/x", []byte("x")); err != nil {
 		t.Errorf("beside the link: %v", err)
+	}
+}
+
+// TestNothingBehindLinks: each command that writes a file or a folder asks whose link leads there.
+func TestNothingBehindLinks(t *testing.T) {
+	needRoot(t)
+	needPlay(t)
+	at, aim := t.TempDir(), t.TempDir()
+	ours, link := filepath.Join(at, "run"), filepath.Join(at, "link")
+	if out, err := exec.Command(rpmigPath(t), "run", "quiz1", "--migrate=off", "--family=ipv4", "--shard=1/1", "--out", ours).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if err := errors.Join(os.Symlink(aim, link), os.Lchown(link, nobody, nobody), os.Chmod(at, 0o777|os.ModeSticky)); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"run", "quiz1", "--out", link}, {"run", "quiz1", "--bundle", filepath.Join(link, "x")}, {"bundle", ours, "-o", filepath.Join(link, "x")},
+		{"baseline", ours, "-o", filepath.Join(link, "x")}, {"baseline", ours, "-o", link}, {"merge", ours, "-o", link},
+	} {
+		out, err := exec.Command(rpmigPath(t), args...).CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != result.ExitUsage || !strings.Contains(string(out), " is a link of user ") {
+			t.Errorf("%q: %v\n%s", args, err, out)
+		}
+	}
+	if made, _ := os.ReadDir(aim); len(made) > 0 {
+		t.Errorf("%v was made behind the link", made)
 	}
 }

@@ -58,7 +58,7 @@ func newOutput(e *env, c *cli.Context, r *request) (*output, error) {
 	o.run.Header = result.Header{
 		Schema: result.Schema, Version: version, Kernel: r.kernel, Upstream: r.Upstream, Machine: r.machine, Command: e.args,
 		Port: r.Port, Modes: ledgerModes(), Started: result.Time{Time: r.Started},
-		Scenarios: ledgerScenarios(r.Scenarios), Bugs: ledgerBugs(r.Scenarios),
+		Scenarios: ledgerScenarios(r.Scenarios), Bugs: ledgerBugs(r.Scenarios), Families: ledgerFamilies(r.Families),
 	}
 	if r.Shard.Of > 0 {
 		o.run.Header.Shard = &result.Shard{Index: r.Shard.Index, Of: r.Shard.Of, Planned: r.Planned()}
@@ -105,7 +105,7 @@ func (o *output) makeOut(dir string) error {
 		return nil
 	}
 	o.dir, o.keep = dir, true
-	return cmp.Or(freeOut(dir), makeFolder(dir))
+	return cmp.Or(freeOut(dir), makeFolder("--out", dir))
 }
 
 // ledgerModes are all modes, as readers of the ledger need to know them.
@@ -115,6 +115,15 @@ func ledgerModes() []result.Mode {
 		all = append(all, result.Mode{Name: m.Name, Doc: m.Doc, Saves: m.Saves, Advice: m.Advice})
 	}
 	return all
+}
+
+// ledgerFamilies is what the ledger says of families.
+func ledgerFamilies(families []lab.Family) []string {
+	var names []string
+	for _, f := range families {
+		names = append(names, f.Name)
+	}
+	return names
 }
 
 // ledgerScenarios is what the ledger says of scenarios.

@@ -3,8 +3,10 @@
 package main
 
 import (
+	"bytes"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -328,5 +330,38 @@ func TestReleased(t *testing.T) {
 	found := regexp.MustCompile(`(?m)^## \[\d+\.\d+\.\d+\] - (\d{4}-\d\d-\d\d)$`).FindStringSubmatch(readPage(t, "CHANGELOG.md"))
 	if found == nil || found[1] != released {
 		t.Errorf("the latest release of CHANGELOG.md is of %v, and version.go says %s", found, released)
+	}
+}
+
+// TestFirstScreen plays what the README says to try first. The reader gets what stands below it, but for numbers and names of this machine.
+func TestFirstScreen(t *testing.T) {
+	t.Parallel()
+	needRoot(t) // else bpf is SKIP
+	needPlay(t)
+	_, try, _ := strings.Cut(readPage(t, "README.md"), "\n## Try it\n")
+	blocks := strings.SplitN(try, "```", 5)
+	if len(blocks) < 5 {
+		t.Fatalf("want a command, and what it prints: %.300s", try)
+	}
+	command, _, _ := strings.Cut(blocks[1], "  #")
+	_, command, found := strings.Cut(command, "bin/rpmig ")
+	if !found {
+		t.Fatalf("no command in %q", blocks[1])
+	}
+	cmd := exec.Command("sh", "-c", "exec "+rpmigPath(t)+" "+command)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr // pipes
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, &stderr)
+	}
+	same := func(text string) string {
+		for _, r := range []string{`rpmig \S+ on Linux .+`, `dropped by .+`, `127\.0\.0\.1:\d{3,}`, `[\d.]+ s`} {
+			text = regexp.MustCompile(r).ReplaceAllString(text, "~")
+		}
+		return text
+	}
+	first, last, _ := strings.Cut(same(strings.TrimPrefix(blocks[3], "\n")), "  …\n") // what is left out between them
+	if got := same(stdout.String() + stderr.String()); !strings.HasPrefix(got, first) || !strings.HasSuffix(got, last) {
+		t.Errorf("want %s\n…\n%s\ngot %s", first, last, got)
 	}
 }

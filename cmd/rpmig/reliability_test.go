@@ -190,6 +190,19 @@ func TestReportsComeAsCellsEnd(t *testing.T) {
 					t.Errorf("got %.200q", text)
 				}
 				ended := strings.Contains(text, "\n# Totals: ")
+				// Each is the result of a cell: a reader of what is left counts them from 1, and has the plan before them.
+				results := regexp.MustCompile(`(?m)^ok (\d+) quiz1\.(?:ipv4|ipv6)\.off(?:\.\d+)? # time=\d+ms$`).FindAllStringSubmatch(text, -1)
+				if format == "jsonl" {
+					results = regexp.MustCompile(`(?m)^{("scenario"):"quiz1",.*}$`).FindAllStringSubmatch(text, -1)
+				}
+				for i, r := range results {
+					if format != "jsonl" && r[1] != strconv.Itoa(i+1) {
+						t.Fatalf("result %d is numbered %s", i+1, r[1])
+					}
+				}
+				if len(results) < 3 {
+					t.Errorf("%d cells have ended: %.2000q", len(results), text)
+				}
 				if said := matches(`\nnot ok \d+ rpmig\.whole-plan-played # ERROR \d+ planned cells were not played\n# Totals: `, text); said != ended ||
 					ended != (sig == unix.SIGTERM && format != "jsonl") {
 					t.Errorf("it says that it is not whole: %t, and it has an end: %t", said, ended)

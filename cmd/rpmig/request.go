@@ -168,8 +168,8 @@ func checkFiles(c *cli.Context) error {
 	switch {
 	case c.IsSet("out") && c.Path("out") == "":
 		return &usageError{"--out: which folder?", c.Command.HelpName + " --help"}
-	case c.IsSet("out") && ownOut(c.Path("out")) != nil:
-		return ownOut(c.Path("out"))
+	case c.IsSet("out") && ownOut("--out", c.Path("out")) != nil:
+		return ownOut("--out", c.Path("out"))
 	case c.IsSet("force") && !c.IsSet("bundle"):
 		return &usageError{"--force: to write over which bundle?", c.Command.HelpName + " --bundle FILE.tar.gz --force"}
 	case c.IsSet("bundle") && c.Path("bundle") == "":

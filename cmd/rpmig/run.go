@@ -60,13 +60,13 @@ func (e *env) runCommand() *cli.Command {
 
 // whichScenarios says how many there are of each section.
 func (e *env) whichScenarios() string {
-	var counts []string
+	var counts strings.Builder
 	for _, section := range lab.Sections() {
 		if n := len(e.ofSection(section)); n > 0 {
-			counts = append(counts, fmt.Sprintf("%d of %q", n, section))
+			fmt.Fprintf(&counts, "\nrpmig: %4d  %s", n, section)
 		}
 	}
-	return "rpmig run all, or rpmig run 'quiz*'; rpmig list names them: " + strings.Join(counts, ", ")
+	return "rpmig run all, or rpmig run 'quiz*'; rpmig list names them:" + counts.String()
 }
 
 // severalScenarios refuses further arguments. If all of them are scenarios, it tells how to ask for several.

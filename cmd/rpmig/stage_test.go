@@ -362,11 +362,19 @@ func (p *process) want(status int, stdout, stderr []string) *process {
 // until polls a condition.
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
+	if err := eventually(what, holds); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually is until on a thread that may not end the test.
+func eventually(what string, holds func() bool) error {
 	for deadline := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %v until %s", patience, what)
+			return fmt.Errorf("waited %v until %s", patience, what)
 		}
 	}
+	return nil
 }
 
 // lines waits until the ledger of the running process has n lines.

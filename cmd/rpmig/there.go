@@ -120,7 +120,7 @@ func (e *env) prepareThere(c *cli.Context, r *request, g *guests) ([]*there, err
 		}
 		t.run.Header = result.Header{
 			Schema: result.Schema, Version: version, Kernel: k.Release, Machine: machineOf(k.Arch), Command: e.args, Port: r.Port, Modes: ledgerModes(),
-			Scenarios: ledgerScenarios(r.Scenarios), Bugs: ledgerBugs(r.Scenarios),
+			Scenarios: ledgerScenarios(r.Scenarios), Bugs: ledgerBugs(r.Scenarios), Families: ledgerFamilies(r.Families),
 		}
 		runs = append(runs, t)
 	}
