@@ -71,16 +71,24 @@ func Read(ctx context.Context, r io.Reader, o Options) (*Report, error) {
 		return nil, err
 	}
 	rep := &Report{Reader: in, Port: o.Port, servers: map[netip.AddrPort][]span{}}
+	if err := rep.read(ctx, o); err != nil {
+		return nil, err
+	}
+	return rep, nil
+}
+
+func (rep *Report) read(ctx context.Context, o Options) error {
+	in := rep.Reader
 	follower := &capture.Follower{Server: rep.isServer, Ended: rep.ended, Most: o.Most}
 	for {
 		if in.Packets%1024 == 0 && ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 		frame, err := in.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		} else if errors.Is(err, capture.ErrLinkType) {
-			return nil, err
+			return err
 		} else if err != nil {
 			rep.Cut = err
 			break
@@ -94,7 +102,7 @@ func Read(ctx context.Context, r io.Reader, o Options) (*Report, error) {
 		follower.Add(frame)
 	}
 	follower.Close()
-	return rep, nil
+	return nil
 }
 
 // isServer tells whether an end is known to be a server: by its port, or as it has answered a SYN.
