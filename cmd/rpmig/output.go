@@ -319,7 +319,7 @@ func (e *outputError) Hint() string {
 	switch {
 	case errors.Is(e.err, unix.ENOSPC), errors.Is(e.err, unix.EDQUOT):
 		return "the disk is full: choose another folder with --out"
-	case errors.Is(e.err, fs.ErrPermission), errors.Is(e.err, unix.EROFS):
+	case errors.Is(e.err, fs.ErrPermission), errors.Is(e.err, unix.EROFS), errors.Is(e.err, fs.ErrNotExist): // there may be no /tmp
 		return "choose a folder that you may write to with --out, or set TMPDIR"
 	default:
 		return "choose another folder with --out"
