@@ -74,7 +74,7 @@ func newOutput(e *env, c *cli.Context, r *request) (*output, error) {
 	o.whole = o.said == nil && o.whole
 	// Both on one terminal would write over each other.
 	if !c.Bool("q") && e.liveErr != nil && (o.said == nil || e.widthOut == 0) {
-		o.live = &liveLine{w: e.stderr, columns: e.liveErr}
+		o.live = &liveLine{drawnLine: drawnLine{w: e.stderr, columns: e.liveErr}}
 	}
 	return o, o.makeOut(c.Path("out"))
 }
