@@ -20,6 +20,7 @@ type Followed struct {
 	Flow
 	Count  int // of all its frames
 	Copies int // of frames, as another interface sees them too; they are not among the others
+	Late   int // frames that are older than the one before them: the file is not in the order of time
 	LetGo  bool
 	Resets []Reset // the first of them
 	// Of each side, the client's first: bytes of payload, and whether it has sent its FIN.
@@ -55,7 +56,8 @@ type Follower struct {
 type followed struct {
 	tracker
 	Followed
-	ends [2]netip.AddrPort
+	ends  [2]netip.AddrPort
+	acked uint32 // by the answer to its SYN: what that carried, too (TCP Fast Open)
 }
 
 // Add takes the next frame.
@@ -65,7 +67,7 @@ func (f *Follower) Add(frame Frame) {
 	}
 	ends := endsOf(frame)
 	e := f.open[ends]
-	if e != nil && e.Value.(*followed).startsAnew(frame) {
+	if e != nil && (e.Value.(*followed).startsAnew(frame) || e.Value.(*followed).answersAnother(frame)) {
 		f.end(e)
 		e = nil
 	}
@@ -108,10 +110,24 @@ func (f *Follower) end(e *list.Element) {
 // over tells whether nothing more is to come.
 func (f *followed) over() bool { return len(f.Resets) > 0 || f.FIN == [2]bool{true, true} }
 
+// answersAnother tells whether a frame answers a SYN that is not in the capture, and is not the one that the flow began with: by
+// the number that it acknowledges. While a connection whose SYN is there lasts, it may answer an old one, too.
+func (f *followed) answersAnother(frame Frame) bool {
+	answers := frame.Flags&(SYN|ACK|RST) == SYN|ACK || frame.Flags.Has(RST|ACK) && frame.Seq == 0
+	return answers && (!f.flow.Complete || f.over() && !f.byClient()) && frame.Src == f.flow.Server && f.client.known && frame.Ack != f.client.isn+1 &&
+		frame.Ack != f.acked
+}
+
+// byClient tells whether the client has reset the flow, as it does what answers another of its SYNs; its own goes on then.
+func (f *followed) byClient() bool { return len(f.Resets) > 0 && f.Resets[0].FromClient }
+
 func (f *followed) take(frame Frame) {
 	if f.isCopy(frame) {
 		f.Copies++
 		return
+	}
+	if n := len(f.flow.Frames); n > 0 && frame.Time.Before(f.flow.Frames[n-1].Time) {
+		f.Late++
 	}
 	f.add(frame)
 	f.Count++
@@ -122,6 +138,8 @@ func (f *followed) take(frame Frame) {
 	switch s.Role {
 	case RoleSYNRetransmission:
 		f.SYNs++
+	case RoleSYNACK:
+		f.acked = s.Ack
 	case RoleSYNACKRetransmission:
 		f.SYNACKs++
 	case RoleDataRetransmission:

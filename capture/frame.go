@@ -93,6 +93,8 @@ const (
 	isTCP
 	isUndecodable
 	isFragment // of IP, where those are told apart
+	isDatagram // UDP, where it is told apart
+	isUnseen   // may carry TCP, and is not looked into
 )
 
 // decoder holds the layers that its parser fills, for one packet after the other.

@@ -21,14 +21,21 @@ type Reader struct {
 	Links       []string  // the names of the link types, as they came
 	Packets     int       // all of them
 	Undecodable int       // may carry TCP, and cannot be read: malformed, or cut too short
-	Fragments   int       // of IP; they are not put together
+	Fragments   int       // of IP, but the first of each TCP segment; they are not put together
+	Unknown     int       // of link types that are not known here
+	Datagrams   int       // of UDP, but for the tunnels that are looked into
+	Timeless    int       // of which the capture does not say when they were there
+	Inexact     int       // whose times are not read exactly
 	Dropped     uint64    // packets that the capture lost, as far as a pcapng says so
 	Start, End  time.Time // of the first packet and of the last
+	// Unseen counts those that may carry TCP and are not looked into, by what they are instead.
+	Unseen map[string]int
 
 	source interface {
 		ZeroCopyReadPacketData() ([]byte, gopacket.CaptureInfo, error)
 	}
-	link  layers.LinkType // of a pcap
+	link  layers.LinkType  // of a pcap
+	ng    *pcapgo.NgReader // nil: it is a pcap
 	bound *boundedGap
 	known map[layers.LinkType]bool
 	plain plain
@@ -52,21 +59,24 @@ func NewReader(r io.Reader) (*Reader, error) {
 	if !IsCapture(magic) {
 		return nil, ErrNoCapture
 	}
-	c := &Reader{Format: "pcap", bound: bound, known: map[layers.LinkType]bool{}}
+	c := &Reader{Format: "pcap", bound: bound, known: map[layers.LinkType]bool{}, Unseen: map[string]int{}}
 	if binary.BigEndian.Uint32(magic) == sectionHeader {
 		c.Format = "pcapng"
+		lost := map[int]uint64{} // by an interface of this section, as it has said last: it counts on from there
 		ng, err := pcapgo.NewNgReader(in, pcapgo.NgReaderOptions{
 			WantMixedLinkType: true, SkipUnknownVersion: true,
-			StatisticsCallback: func(_ int, s pcapgo.NgInterfaceStatistics) {
-				if s.PacketsDropped != pcapgo.NgNoValue64 {
-					c.Dropped += s.PacketsDropped
+			StatisticsCallback: func(id int, s pcapgo.NgInterfaceStatistics) {
+				if s.PacketsDropped != pcapgo.NgNoValue64 && s.PacketsDropped > lost[id] {
+					c.Dropped += s.PacketsDropped - lost[id]
+					lost[id] = s.PacketsDropped
 				}
 			},
+			SectionEndCallback: func([]pcapgo.NgInterface, pcapgo.NgSectionInfo) { clear(lost) },
 		})
 		if err != nil {
 			return nil, fmt.Errorf("read pcapng: %w", err)
 		}
-		c.source, c.Comment = ng, ng.SectionInfo().Comment
+		c.source, c.ng, c.Comment = ng, ng, ng.SectionInfo().Comment
 		return c, nil
 	}
 	plain, err := pcapgo.NewReader(in)
@@ -110,17 +120,27 @@ func (c *Reader) Next() (Frame, error) {
 			return Frame{}, fmt.Errorf("read %s: packet %d: %w", c.Format, c.Packets+1, err)
 		}
 		c.Packets++
-		c.note(info.Timestamp)
+		if info.Timestamp.IsZero() { // a simple packet block has none
+			c.Timeless++
+			info.Timestamp = c.End
+		} else {
+			c.note(info)
+		}
 		link := c.link
 		if len(info.AncillaryData) > 0 {
 			link, _ = info.AncillaryData[0].(layers.LinkType)
 		}
+		if link == layers.LinkTypeIPv4 || link == layers.LinkTypeIPv6 { // raw IP, whose header says which it is
+			link = layers.LinkTypeRaw
+		}
 		if !c.knows(link) {
+			c.Unknown++
 			continue
 		}
+		var what string
 		frame, kind, ok := c.plain.decode(data, link, info)
 		if !ok {
-			frame, kind = decodeAny(data, link, info)
+			frame, kind, what = decodeAny(data, link, info)
 		}
 		switch kind {
 		case isTCP:
@@ -130,6 +150,10 @@ func (c *Reader) Next() (Frame, error) {
 			c.Undecodable++
 		case isFragment:
 			c.Fragments++
+		case isDatagram:
+			c.Datagrams++
+		case isUnseen:
+			c.Unseen[what]++
 		}
 	}
 }
@@ -146,7 +170,15 @@ func (c *Reader) end() error {
 	return io.EOF
 }
 
-func (c *Reader) note(at time.Time) {
+// note takes down when a packet was there. gopacket scales fractions of a second by whole numbers: those of 2^-10 s and finer ones
+// come out wrong, by less than a millisecond or, from 2^-30 s on, by up to 74.
+func (c *Reader) note(info gopacket.CaptureInfo) {
+	at := info.Timestamp
+	if c.ng != nil {
+		if of, err := c.ng.Interface(info.InterfaceIndex); err == nil && of.TimestampResolution.Binary() && of.TimestampResolution.Exponent() > 9 {
+			c.Inexact++
+		}
+	}
 	if c.Start.IsZero() || at.Before(c.Start) {
 		c.Start = at
 	}
@@ -169,52 +201,183 @@ func (c *Reader) knows(link layers.LinkType) bool {
 	return known
 }
 
-// decodeAny decodes a packet of any link type: the outermost TCP, with the IP that carries it.
-func decodeAny(data []byte, link layers.LinkType, info gopacket.CaptureInfo) (Frame, kind) {
+// decodeAny decodes a packet of any link type: the outermost TCP, with the IP that carries it. Of what is not looked into it says
+// what that is.
+func decodeAny(data []byte, link layers.LinkType, info gopacket.CaptureInfo) (f Frame, k kind, what string) {
 	p := gopacket.NewPacket(data, link, gopacket.DecodeOptions{Lazy: true, NoCopy: true})
 	var src, dst, head []byte // head is the TCP header, as far as it was captured
 	var segment int           // TCP header and payload, in bytes
 	for _, l := range p.Layers() {
-		isLast := true
+		next := layers.IPProtocolNoNextHeader
 		switch l := l.(type) {
 		case *layers.IPv4:
-			src, dst = l.SrcIP, l.DstIP
 			if len(l.Contents) == 0 { // gopacket keeps a header that it refuses, too
-				isLast = false
 				break
 			}
-			segment = int(binary.BigEndian.Uint16(l.Contents[2:])) - len(l.Contents)
-			isLast = l.Protocol == layers.IPProtocolTCP && l.FragOffset == 0 && l.Flags&layers.IPv4MoreFragments == 0
-		case *layers.IPv6:
 			src, dst = l.SrcIP, l.DstIP
+			segment = int(binary.BigEndian.Uint16(l.Contents[2:])) - len(l.Contents)
+			if l.FragOffset == 0 { // the first fragment of a segment has its header, and is read as far as it goes
+				next = l.Protocol
+			}
+		case *layers.IPv6:
+			src, dst, next = l.SrcIP, l.DstIP, l.NextHeader
 			segment = int(l.Length)
-			isLast = l.NextHeader == layers.IPProtocolTCP
 		case *layers.IPv6HopByHop:
-			segment -= len(l.Contents)
-			isLast = l.NextHeader == layers.IPProtocolTCP
+			segment, next = segment-len(l.Contents), l.NextHeader
 		case *layers.IPv6Routing:
-			segment -= len(l.Contents)
-			isLast = l.NextHeader == layers.IPProtocolTCP
+			segment, next = segment-len(l.Contents), l.NextHeader
 		case *layers.IPv6Destination:
+			segment, next = segment-len(l.Contents), l.NextHeader
+		case *layers.IPv6Fragment:
 			segment -= len(l.Contents)
-			isLast = l.NextHeader == layers.IPProtocolTCP
-		default:
-			isLast = false
+			if l.FragmentOffset == 0 {
+				next = l.NextHeader
+			}
+		case *layers.IPSecAH:
+			segment, next = segment-len(l.Contents), l.NextHeader
 		}
-		if isLast {
+		if next == layers.IPProtocolTCP {
 			head = l.LayerPayload()
 			break
 		}
 	}
 	switch {
 	case head != nil:
-		return segmentFrame(src, dst, head, segment, max(info.Length-len(data), 0))
+		f, k = segmentFrame(src, dst, head, segment, max(info.Length-len(data), 0))
+		return f, k, ""
 	case p.Layer(gopacket.LayerTypeFragment) != nil:
-		return Frame{}, isFragment
-	case src == nil && p.ErrorLayer() != nil && mayBeIP(p):
-		return Frame{}, isUndecodable
+		return Frame{}, isFragment, ""
 	default:
-		return Frame{}, isOther
+		k, what = carried(p)
+		return Frame{}, k, what
+	}
+}
+
+func init() {
+	layers.EthernetTypeMetadata[oldQinQ] = layers.EthernetTypeMetadata[layers.EthernetTypeDot1Q]
+	layers.RegisterUDPPortLayerType(oldVXLAN, layers.LayerTypeVXLAN)
+}
+
+// What was in use before there was a standard, and still is.
+const (
+	oldQinQ  layers.EthernetType = 0x9100
+	oldVXLAN layers.UDPPort      = 8472 // the kernel's own choice (drivers/net/vxlan), and flannel's
+)
+
+// carried tells what a packet without TCP is, by the innermost header that announces another. What announces something that is
+// not there was cut, or is malformed.
+func carried(p gopacket.Packet) (k kind, what string) {
+	if p.ErrorLayer() != nil || len(p.Layers()) == 0 {
+		k = isUndecodable
+	}
+	for _, l := range p.Layers() {
+		switch l := l.(type) {
+		case *layers.Ethernet:
+			k, what = ofEtherType(l.EthernetType)
+		case *layers.Dot1Q:
+			k, what = ofEtherType(l.Type)
+		case *layers.LinuxSLL:
+			k, what = ofEtherType(l.EthernetType)
+		case *layers.LinuxSLL2:
+			k, what = ofEtherType(l.ProtocolType)
+		case *layers.SNAP:
+			k, what = ofEtherType(l.Type)
+		case *layers.GRE:
+			k, what = ofEtherType(l.Protocol)
+		case *layers.Geneve:
+			k, what = ofEtherType(l.Protocol)
+		case *layers.IPv4:
+			k, what = ofProtocol(l.Protocol)
+		case *layers.IPv6:
+			k, what = ofProtocol(l.NextHeader)
+		case *layers.IPv6HopByHop:
+			k, what = ofProtocol(l.NextHeader)
+		case *layers.IPv6Routing:
+			k, what = ofProtocol(l.NextHeader)
+		case *layers.IPv6Destination:
+			k, what = ofProtocol(l.NextHeader)
+		case *layers.IPSecAH:
+			k, what = ofProtocol(l.NextHeader)
+		case *layers.PPP:
+			k, what = ofPPP(l.PPPType)
+		case *layers.UDP:
+			k, what = isDatagram, ""
+			switch l.NextLayerType() {
+			case layers.LayerTypeVXLAN, layers.LayerTypeGeneve, layers.LayerTypeGTPv1U, layers.LayerTypeMPLS:
+				k = isUndecodable
+			}
+		case *layers.VXLAN, *layers.MPLS, *layers.EtherIP, *layers.ERSPANII:
+			k, what = isUndecodable, ""
+		case *layers.GTPv1U:
+			k, what = isOther, ""
+			if l.MessageType == 255 { // it carries a packet: G-PDU, 3GPP TS 29.281
+				k = isUndecodable
+			}
+		case *layers.Dot11WEP:
+			k, what = isUnseen, "802.11 that is encrypted"
+		}
+	}
+	return k, what
+}
+
+// ofEtherType tells what a packet is of which no more can be read than what is announced as this.
+func ofEtherType(t layers.EthernetType) (k kind, what string) {
+	const (
+		mostLength = 0x600 // below, it is the length of an LLC frame, or one of Linux's own numbers (if_ether.h)
+		rarp       = 0x8035
+		slow       = 0x8809 // LACP
+		ptp        = 0x88f7
+		cfm        = 0x8902
+	)
+	switch t {
+	case layers.EthernetTypeIPv4, layers.EthernetTypeIPv6, layers.EthernetTypeDot1Q, layers.EthernetTypeQinQ, oldQinQ, layers.EthernetTypeMPLSUnicast,
+		layers.EthernetTypeMPLSMulticast, layers.EthernetTypePPP, layers.EthernetTypePPPoESession, layers.EthernetTypeTransparentEthernetBridging,
+		layers.EthernetTypeERSPAN:
+		return isUndecodable, ""
+	case layers.EthernetTypeARP, layers.EthernetTypeLinkLayerDiscovery, layers.EthernetTypeEAPOL, layers.EthernetTypeEthernetCTP,
+		layers.EthernetTypePPPoEDiscovery, layers.EthernetTypeCiscoDiscovery, layers.EthernetTypeNortelDiscovery,
+		layers.EthernetTypeMerakiDiscoveryProtocol, rarp, slow, ptp, cfm:
+		return isOther, ""
+	}
+	if t < mostLength {
+		return isOther, ""
+	}
+	return isUnseen, fmt.Sprintf("EtherType %#04x", uint16(t))
+}
+
+// ofProtocol does the same for what is announced by IP.
+func ofProtocol(p layers.IPProtocol) (k kind, what string) {
+	const (
+		rsvp  = 46
+		eigrp = 88
+		pim   = 103
+	)
+	switch p {
+	case layers.IPProtocolTCP, layers.IPProtocolIPv4, layers.IPProtocolIPv6, layers.IPProtocolIPIP, layers.IPProtocolGRE, layers.IPProtocolAH,
+		layers.IPProtocolEtherIP, layers.IPProtocolMPLSInIP, layers.IPProtocolIPv6HopByHop, layers.IPProtocolIPv6Routing,
+		layers.IPProtocolIPv6Fragment, layers.IPProtocolIPv6Destination:
+		return isUndecodable, ""
+	case layers.IPProtocolUDP:
+		return isDatagram, ""
+	case layers.IPProtocolICMPv4, layers.IPProtocolICMPv6, layers.IPProtocolIGMP, layers.IPProtocolSCTP, layers.IPProtocolOSPF, layers.IPProtocolVRRP,
+		layers.IPProtocolUDPLite, layers.IPProtocolRUDP, layers.IPProtocolNoNextHeader, rsvp, eigrp, pim:
+		return isOther, ""
+	case layers.IPProtocolESP:
+		return isUnseen, "ESP"
+	default:
+		return isUnseen, fmt.Sprintf("IP protocol %d", uint8(p))
+	}
+}
+
+// ofPPP does the same for PPP: below 0x8000 are what it carries, above what it says for itself (RFC 1661, section 2).
+func ofPPP(t layers.PPPType) (k kind, what string) {
+	switch {
+	case layers.PPPTypeMetadata[t].DecodeWith != nil:
+		return isUndecodable, ""
+	case t < 0x8000:
+		return isUnseen, fmt.Sprintf("PPP protocol %#04x", uint16(t))
+	default:
+		return isOther, ""
 	}
 }
 
@@ -272,16 +435,6 @@ func (p *plain) decode(data []byte, link layers.LinkType, info gopacket.CaptureI
 	}
 	frame, kind := segmentFrame(src, dst, head, segment, max(info.Length-len(data), 0))
 	return frame, kind, true
-}
-
-// mayBeIP tells whether a packet that could not be decoded as a whole was announced as IP.
-func mayBeIP(p gopacket.Packet) bool {
-	all := p.Layers()
-	if len(all) < 2 { // the error layer alone: the link's own header is broken
-		return true
-	}
-	eth, ok := all[len(all)-2].(*layers.Ethernet)
-	return !ok || eth.EthernetType == layers.EthernetTypeIPv4 || eth.EthernetType == layers.EthernetTypeIPv6
 }
 
 // boundedGap ends a file that would have too much read for one packet.

@@ -2,12 +2,14 @@ package capture
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -137,12 +139,167 @@ func TestReaderLinkTypes(t *testing.T) {
 	}
 }
 
+// within is a TCP packet in each of what carries such packets, and what cannot be looked into.
+func within(tcp []byte) map[string][]byte {
+	ip4 := func(protocol byte, payload ...[]byte) []byte {
+		body := bytes.Join(payload, nil)
+		head := []byte{0x45, 0, 0, 0, 0, 1, 0, 0, 64, protocol, 0, 0, 192, 168, 0, 1, 192, 168, 0, 2}
+		binary.BigEndian.PutUint16(head[2:], uint16(len(head)+len(body)))
+		return append(head, body...)
+	}
+	ip6 := func(next byte, payload ...[]byte) []byte {
+		body := bytes.Join(payload, nil)
+		head := append([]byte{0x60, 0, 0, 0, 0, 0, next, 64}, make([]byte, 32)...)
+		binary.BigEndian.PutUint16(head[4:], uint16(len(body)))
+		return append(head, body...)
+	}
+	udp := func(port uint16, payload ...[]byte) []byte {
+		body := bytes.Join(payload, nil)
+		head := make([]byte, 8)
+		binary.BigEndian.PutUint16(head, 50_000)
+		binary.BigEndian.PutUint16(head[2:], port)
+		binary.BigEndian.PutUint16(head[4:], uint16(len(head)+len(body)))
+		return ip4(17, head, body)
+	}
+	eth := func(kind uint16, payload ...[]byte) []byte {
+		return slices.Concat(make([]byte, 12), []byte{byte(kind >> 8), byte(kind)}, bytes.Join(payload, nil))
+	}
+	whole := ip4(6, tcp)
+	vxlan := []byte{8, 0, 0, 0, 0, 0, 5, 0}
+	ah := []byte{6, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	length := binary.BigEndian.AppendUint16(nil, uint16(len(whole)+2))
+	return map[string][]byte{
+		"VLAN as of old":              eth(0x9100, []byte{0, 7, 0x81, 0, 0, 8, 8, 0}, whole),
+		"GRE":                         eth(0x800, ip4(47, []byte{0, 0, 8, 0}, whole)),
+		"GRE with a key":              eth(0x800, ip4(47, []byte{0x20, 0, 8, 0, 0, 0, 0, 9}, whole)),
+		"gretap":                      eth(0x800, ip4(47, []byte{0, 0, 0x65, 0x58}, eth(0x800, whole))),
+		"IPIP":                        eth(0x800, ip4(4, whole)),
+		"IPv4 in IPv6":                eth(0x86dd, ip6(4, whole)),
+		"VXLAN":                       eth(0x800, udp(4789, vxlan, eth(0x800, whole))),
+		"VXLAN, Linux's":              eth(0x800, udp(8472, vxlan, eth(0x800, whole))),
+		"Geneve":                      eth(0x800, udp(6081, []byte{0, 0, 0x65, 0x58, 0, 0, 5, 0}, eth(0x800, whole))),
+		"MPLS":                        eth(0x8847, []byte{0, 6, 0x40, 64, 0, 7, 0x41, 64}, whole),
+		"PPPoE":                       eth(0x8864, []byte{0x11, 0, 0, 5}, length, []byte{0, 0x21}, whole),
+		"AH":                          eth(0x800, ip4(51, ah, tcp)),
+		"AH in IPv6":                  eth(0x86dd, ip6(51, ah, tcp)),
+		"hop by hop":                  eth(0x86dd, ip6(0, []byte{6, 0, 5, 2, 0, 0, 1, 0}, tcp)),
+		"two options":                 eth(0x86dd, ip6(0, []byte{60, 0, 1, 4, 0, 0, 0, 0, 6, 0, 1, 4, 0, 0, 0, 0}, tcp)),
+		"an atomic fragment":          eth(0x86dd, ip6(44, []byte{6, 0, 0, 0, 0, 0, 0, 1}, tcp)),
+		"no length":                   eth(0x86dd, []byte{0x60, 0, 0, 0, 0, 0, 6, 64}, make([]byte, 32), tcp), // BIG TCP, without its option
+		"unseen: ESP":                 eth(0x800, ip4(50, make([]byte, 8), tcp)),
+		"unseen: IP protocol 135":     eth(0x86dd, ip6(135, []byte{6, 0, 5, 2, 0, 0, 1, 0}, tcp)),
+		"unseen: EtherType 0x88e5":    eth(0x88e5, tcp),
+		"unseen: PPP protocol 0x00fd": eth(0x8864, []byte{0x11, 0, 0, 5}, length, []byte{0, 0xfd}, whole),
+		"datagram: L2TP":              eth(0x800, udp(1701, tcp)),
+	}
+}
+
+// TestReaderWithin: TCP is read in what carries it; what cannot be looked into is named, and what was cut is counted, at whatever
+// length: no packet is as if it had not been there.
+func TestReaderWithin(t *testing.T) {
+	want := Frame{Number: 1, Time: epoch, Flags: PSH | ACK, Seq: 1, Ack: 1, Window: 7, Payload: 11}
+	tcp := packet(t, Frame{Src: client4, Dst: server4, Flags: want.Flags, Seq: 1, Ack: 1, Window: 7, Payload: 11}).Data[14+20:]
+	for name, data := range within(tcp) {
+		t.Run(name, func(t *testing.T) {
+			what, unseen := strings.CutPrefix(name, "unseen: ")
+			datagram := strings.HasPrefix(name, "datagram: ")
+			for snap := range len(data) + 1 {
+				var b bytes.Buffer
+				w := pcapgo.NewWriterNanos(&b)
+				ci := info(0, data)
+				ci.CaptureLength = snap
+				if err := errors.Join(w.WriteFileHeader(uint32(len(data)), layers.LinkTypeEthernet), w.WritePacket(ci, data[:snap])); err != nil {
+					t.Fatal(err)
+				}
+				r, err := NewReader(&b)
+				if err != nil {
+					t.Fatal(err)
+				}
+				frames, err := readAll(r)
+				if told := len(frames) + r.Undecodable + r.Datagrams + r.Unseen[what]; told != 1 || !errors.Is(err, io.EOF) {
+					t.Errorf("of %d bytes: %d frames, %d undecodable, %d datagrams, unseen %v: %v", snap, len(frames), r.Undecodable, r.Datagrams, r.Unseen, err)
+				}
+				if snap < len(data) {
+					continue
+				}
+				if unseen != (r.Unseen[what] == 1) || datagram != (r.Datagrams == 1) {
+					t.Errorf("unseen %v, %d datagrams", r.Unseen, r.Datagrams)
+				}
+				if unseen || datagram {
+					continue
+				}
+				want.Src, want.Dst = frames[0].Src, frames[0].Dst
+				if diff := cmp.Diff([]Frame{want}, frames, compareAddrPorts); diff != "" || want.Src.Port() != client4.Port() {
+					t.Errorf("-want +got:\n%s", diff)
+				}
+			}
+		})
+	}
+}
+
+// TestReaderFirstFragment: the first fragment of a segment has its header, and is read as far as it goes.
+func TestReaderFirstFragment(t *testing.T) {
+	data := packet(t, frame(client4, server4, PSH|ACK, 1, 1, 11)).Data
+	first, second := bytes.Clone(data), bytes.Clone(data[:14+20+8])
+	first[14+6] |= 0x20 // more fragments
+	second[14+7] = 5
+	r, err := NewReader(bytes.NewReader(capturePcap(t, layers.LinkTypeEthernet, first, second)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	frames, _ := readAll(r)
+	if len(frames) != 1 || frames[0].Payload != 11 || frames[0].Flags != PSH|ACK || r.Fragments != 1 {
+		t.Errorf("%d fragments, and %+v", r.Fragments, frames)
+	}
+}
+
+// TestReaderInterfaces: of a pcapng what one interface says does not change what was read of another. Interfaces count on what they
+// have lost, and those of a new section begin anew; their times may be inexact, or not there.
+func TestReaderInterfaces(t *testing.T) {
+	good := packet(t, frame(client4, server4, ACK, 1, 1, 11)).Data
+	block := func(kind uint32, body ...[]byte) []byte {
+		b := bytes.Join(body, nil)
+		b = append(b, make([]byte, -len(b)&3)...)
+		n := binary.LittleEndian.AppendUint32(nil, uint32(len(b)+12))
+		return slices.Concat(binary.LittleEndian.AppendUint32(nil, kind), n, b, n)
+	}
+	words := func(all ...uint32) (b []byte) {
+		for _, w := range all {
+			b = binary.LittleEndian.AppendUint32(b, w)
+		}
+		return b
+	}
+	section := block(sectionHeader, words(0x1a2b3c4d, 1, 0xffffffff, 0xffffffff))
+	of := func(link uint32, resolution byte) []byte {
+		return block(1, words(link, 0), words(9|1<<16), []byte{resolution, 0, 0, 0}, words(0))
+	}
+	n := uint32(len(good))
+	at := func(id uint32) []byte { return block(6, words(id, 1<<20, 0, n, n), good) }
+	simple := block(3, words(n), good)
+	lost := func(id, n uint32) []byte { return block(5, words(id, 0, 0, 5|8<<16, n, 0, 0)) }
+	r, err := NewReader(bytes.NewReader(slices.Concat(
+		section, of(1, 6), of(147, 6), of(1, 0x80|32), at(0), at(1), at(1), at(2), simple, lost(0, 5), lost(0, 9), lost(1, 1),
+		section, of(1, 9), at(0), lost(0, 2),
+	)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	frames, err := readAll(r)
+	got := [...]int{len(frames), r.Packets, r.Unknown, r.Inexact, r.Timeless, int(r.Dropped)}
+	if want := [...]int{4, 6, 2, 1, 1, 12}; got != want || !errors.Is(err, io.EOF) {
+		t.Errorf("want %v frames, packets, of unknown links, inexact, timeless, lost; got %v, and %v", want, got, err)
+	}
+	if r.Start.Year() < 1970 || frames[2].Time.Before(r.Start) {
+		t.Errorf("it starts at %v, and what has no time was there at %v", r.Start, frames[2].Time)
+	}
+}
+
 // TestReaderOdd: what is cut, foreign or not TCP is told.
 func TestReaderOdd(t *testing.T) {
 	good := packet(t, frame(client4, server4, ACK, 1, 1, 11)).Data
 	arp := append(make([]byte, 12), 0x08, 0x06)
 	fragment := bytes.Clone(good)
-	fragment[14+6] |= 0x20 // more fragments
+	fragment[14+7] |= 1 // not the first
 	short := good[:14+20+4]
 	broken := bytes.Clone(good)
 	broken[14] = 0x40 // the IP header has no length
@@ -214,7 +371,7 @@ func checkPlain(t *testing.T, p *plain, data []byte, link layers.LinkType, info 
 	if !took {
 		return false
 	}
-	want, wantKind := decodeAny(data, link, info)
+	want, wantKind, _ := decodeAny(data, link, info)
 	if diff := cmp.Diff(want, got, compareAddrPorts); diff != "" || gotKind != wantKind {
 		t.Errorf("% x: kind %d, want %d (-any +plain):\n%s", data, gotKind, wantKind, diff)
 	}

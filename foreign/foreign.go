@@ -27,10 +27,12 @@ type Report struct {
 	Port   uint16          // of the servers; 0: any
 
 	Frames      int // that carry TCP, of that port
+	Others      int // that carry TCP, of others
 	Connections int
 	LetGo       int // connections of which the end is not known, as too many were open at a time
 	Guessed     int // of those that were reset: which end is the server is not known
 	Copies      int // frames that were there twice
+	Late        int // frames that are behind a later one of their connection
 	SYNs        int // retransmissions
 	SYNACKs     int
 	Again       [2]int // by the client, by the server
@@ -38,6 +40,7 @@ type Report struct {
 	Told        [kinds][]*capture.Followed // the first of each kind, for the kinds that are told one by one
 
 	servers map[netip.AddrPort][]span // of each, in the order of time
+	full    bool                      // how some of them answered SYNs was not kept
 }
 
 // span is from one answer to a SYN to another, between which all were alike.
@@ -68,21 +71,30 @@ func Read(ctx context.Context, r io.Reader, o Options) (*Report, error) {
 		return nil, err
 	}
 	rep := &Report{Reader: in, Port: o.Port, servers: map[netip.AddrPort][]span{}}
+	if err := rep.read(ctx, o); err != nil {
+		return nil, err
+	}
+	return rep, nil
+}
+
+func (rep *Report) read(ctx context.Context, o Options) error {
+	in := rep.Reader
 	follower := &capture.Follower{Server: rep.isServer, Ended: rep.ended, Most: o.Most}
 	for {
 		if in.Packets%1024 == 0 && ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 		frame, err := in.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		} else if errors.Is(err, capture.ErrLinkType) {
-			return nil, err
+			return err
 		} else if err != nil {
 			rep.Cut = err
 			break
 		}
 		if o.Port != 0 && frame.Src.Port() != o.Port && frame.Dst.Port() != o.Port {
+			rep.Others++
 			continue
 		}
 		rep.Frames++
@@ -90,7 +102,7 @@ func Read(ctx context.Context, r io.Reader, o Options) (*Report, error) {
 		follower.Add(frame)
 	}
 	follower.Close()
-	return rep, nil
+	return nil
 }
 
 // isServer tells whether an end is known to be a server: by its port, or as it has answered a SYN.
@@ -113,10 +125,13 @@ func (rep *Report) listening(f *capture.Frame) {
 	spans, ok := rep.servers[f.Src]
 	switch n := len(spans); {
 	case !ok && len(rep.servers) >= mostEndpoints:
+		rep.full = true
 	case n > 0 && spans[n-1].how == how:
 		spans[n-1].last = f.Time
 	case n < mostSpans:
 		rep.servers[f.Src] = append(spans, span{how, f.Time, f.Time})
+	default:
+		rep.full = true
 	}
 }
 
@@ -143,6 +158,7 @@ func (rep *Report) ended(f *capture.Followed) {
 		rep.LetGo++
 	}
 	rep.Copies += f.Copies
+	rep.Late += f.Late
 	rep.SYNs += f.SYNs
 	rep.SYNACKs += f.SYNACKs
 	for i, n := range f.Again {

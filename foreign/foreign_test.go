@@ -222,6 +222,59 @@ var conversations = []struct {
 			segment{1, -5001, rst, 9002, 0, 0}, segment{1, -5001, rst | ack, 9002, 1001, 0}),
 		map[Kind]int{Aborted: 1}, []string{"an RST+ACK in frame 7"},
 	},
+	{
+		"what the server has sent is not in the capture, and the client's ACK of it is",
+		append(asked(0, 5001), segment{8, 5001, ack, 1012, 9101, 0}, segment{9, -5001, rst | ack, 9101, 1012, 0}),
+		map[Kind]int{Aborted: 1}, nil,
+	},
+	{
+		"what the server has sent is not in the capture, nor the ACK of it",
+		append(asked(0, 5001), segment{9, -5001, rst | ack, 9101, 1012, 0}), map[Kind]int{Aborted: 1}, nil,
+	},
+	{
+		"two listeners have answered: the numbers of one say nothing of the other's",
+		append(open(0, 5001), segment{1, -5001, syn | ack, 9500, 1001, 0}, segment{9, -5001, rst | ack, 9501, 1001, 0}),
+		map[Kind]int{Queued: 1}, nil,
+	},
+	{
+		"the same port again, the server's side alone",
+		oneSide(true, join(open(0, 5001), []segment{{1, -5001, rst, 9001, 0, 0}}, reopened(20, 5001), []segment{{25, -5001, rst | ack, 77_001, 50_001, 0}})),
+		map[Kind]int{Stray: 1, Queued: 1}, nil,
+	},
+	{
+		"the same port again, whose SYN the capture has lost",
+		join(open(0, 5001), []segment{{1, -5001, rst | ack, 9001, 1001, 0}}, reopened(20, 5001)[1:], []segment{{25, -5001, rst | ack, 77_001, 50_001, 0}}),
+		map[Kind]int{Queued: 2}, nil,
+	},
+	{
+		"the same port again and again, refused, the server's side alone",
+		[]segment{{0, -5001, rst | ack, 0, 2, 0}, {9, -5001, rst | ack, 0, 700, 0}, {19, -5001, rst | ack, 0, 9000, 0}},
+		map[Kind]int{Refused: 3}, nil,
+	},
+	{
+		"an answer to an old SYN, which the client resets, and the connection goes on",
+		[]segment{{0, 5001, syn, 1000, 0, 0}, {0, -5001, syn | ack, 400, 77, 0}, {0, 5001, rst, 77, 0, 0}, {1000, 5001, syn, 1000, 0, 0}, {1000, -5001, syn | ack, 9000, 1001, 0}},
+		map[Kind]int{ByClient: 1}, nil,
+	},
+	{
+		"a stray, and much later the reset of a connection whose beginning is lost",
+		append(open(0, 5001), segment{1, 5001, ack, 1001, 9001, 5}, segment{1, -5001, rst, 9001, 0, 0}, segment{9000, -5001, rst | ack, 777, 888, 0}),
+		map[Kind]int{Stray: 1}, nil,
+	},
+	{
+		"a SYN with data (TCP Fast Open) in the accept queue of a closing listener",
+		[]segment{{0, 5001, syn, 1000, 0, 5}, {0, -5001, syn | ack, 9000, 1006, 0}, {1, 5001, ack, 1006, 9001, 0}, {9, -5001, rst | ack, 9001, 1006, 0}},
+		map[Kind]int{Queued: 1}, nil,
+	},
+	{
+		"a capture that is not in the order of time", []segment{{0, 5001, syn, 1000, 0, 0}, {9, -5001, rst | ack, 9001, 1001, 0}, {1, -5001, syn | ack, 9000, 1001, 0}},
+		map[Kind]int{Queued: 1}, []string{"behind a later one of their connection, so that its story may be wrong: reordercap FILE SORTED sorts them by time: 1"},
+	},
+}
+
+// reopened is a handshake of another connection between the same ports.
+func reopened(at, client int) []segment {
+	return []segment{{at, client, syn, 50_000, 0, 0}, {at, -client, syn | ack, 77_000, 50_001, 0}, {at, client, ack, 50_001, 77_001, 0}}
 }
 
 // TestKinds: each kind of ending is told from the others, by nothing but the packets.
@@ -297,6 +350,10 @@ func fits(t *testing.T, text string) {
 // TestOtherPort: what is not of the port does not count, and without one all does.
 func TestOtherPort(t *testing.T) {
 	file := pcapOf(t, asked(0, 5001)...)
+	rep, err := Read(t.Context(), bytes.NewReader(file), Options{Port: 81})
+	if err != nil || !strings.Contains(rep.Text("x", reports.Options{}), "packets of TCP of other ports: 5\n") {
+		t.Errorf("what was there instead: %v\n%s", err, rep.Text("x", reports.Options{}))
+	}
 	for port, want := range map[uint16]int{0: 1, 80: 1, 81: 0} {
 		rep, err := Read(t.Context(), bytes.NewReader(file), Options{Port: port})
 		if err != nil || rep.Connections != want {
@@ -404,5 +461,44 @@ func TestServersAreBounded(t *testing.T) {
 	}
 	if n := len(rep.servers); n != mostEndpoints {
 		t.Errorf("%d servers are kept", n)
+	}
+}
+
+// TestServersNotKept: of a server that was one too many nobody says that no SYN came to it any more.
+func TestServersNotKept(t *testing.T) {
+	queued := append(asked(0, 5001), segment{50, -5001, rst | ack, 9001, 1012, 0})
+	all := join(queued, open(60, 5002))
+	for _, full := range []bool{false, true} {
+		in, err := capture.NewReader(bytes.NewReader(pcapOf(t, all...)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rep := &Report{Reader: in, servers: map[netip.AddrPort][]span{}}
+		for i := 0; full && i < mostEndpoints; i++ {
+			rep.listening(&capture.Frame{Src: netip.AddrPortFrom(netip.MustParseAddr("10.0.0.9"), uint16(i+1)), Flags: capture.SYN | capture.ACK})
+		}
+		if err := rep.read(t.Context(), Options{}); err != nil {
+			t.Fatal(err)
+		}
+		plain := strings.Join(strings.Fields(rep.Text("x", reports.Options{})), " ")
+		if strings.Contains(plain, "it is not kept how SYNs were answered") != full || strings.Contains(plain, "; the next SYN was answered") == full || strings.Contains(plain, "no SYN was answered") {
+			t.Errorf("full: %v: %s", full, plain)
+		}
+	}
+}
+
+// TestUnseen: what was not looked into is told with what it is, most of it first.
+func TestUnseen(t *testing.T) {
+	rep := &Report{Reader: &capture.Reader{Unknown: 3, Datagrams: 5, Timeless: 6, Inexact: 7, Unseen: map[string]int{"a": 1, "b": 2, "c": 1, "d": 1, "ESP": 9, "e": 1}}}
+	text := rep.Text("x", reports.Options{})
+	fits(t, text)
+	plain := strings.Join(strings.Fields(text), " ")
+	for _, said := range []string{
+		"packets that may carry TCP, and are not looked into (ESP, b, a, c and others): 15", "not known here: 3", "at their usual ports: 5", "no time, so that what is sent again looks like a copy: 6",
+		"(if_tsresol): 7",
+	} {
+		if !strings.Contains(plain, said) {
+			t.Errorf("it does not say %q:\n%s", said, text)
+		}
 	}
 }

@@ -1,6 +1,10 @@
 package foreign
 
-import "github.com/rpmig/rpmig/capture"
+import (
+	"time"
+
+	"github.com/rpmig/rpmig/capture"
+)
 
 // Kind is what became of a connection, as far as its own packets tell.
 type Kind int
@@ -46,8 +50,33 @@ func kindOf(f *capture.Followed) Kind {
 // begun tells whether a connection began in the capture: with its SYN or, where that is not there, with the answer to it.
 func begun(f *capture.Followed) bool { return f.Frames[0].Flags.Has(capture.SYN) }
 
-// spoken tells whether the server's application has.
-func spoken(f *capture.Followed) bool { return f.Bytes[1] > 0 || f.FIN[1] }
+// spoken tells whether the server's application has: by what is there, and by the numbers of what is not, as the capture has lost
+// it or as it was a fragment.
+func spoken(f *capture.Followed) bool {
+	if f.Bytes[1] > 0 || f.FIN[1] {
+		return true
+	}
+	first := uint32(0) // of the server's bytes
+	for _, s := range f.Frames {
+		switch {
+		case s.Flags.Has(capture.SYN|capture.ACK) && first == 0:
+			first = s.Seq + 1
+		case s.Flags.Has(capture.SYN|capture.ACK) && first != s.Seq+1:
+			return false // of another listener, or of another connection: whose numbers are those of the others?
+		case first == 0:
+		case s.FromClient && s.Flags&(capture.ACK|capture.RST) == capture.ACK && beyond(s.Ack, first),
+			!s.FromClient && s.Flags.Has(capture.ACK) && s.Seq != 0 && beyond(s.Seq, first):
+			return true
+		}
+	}
+	return false
+}
+
+// beyond tells whether a number is behind another one, by no more than a window.
+func beyond(n, first uint32) bool {
+	const mostWindow = 1 << 30
+	return n-first-1 < mostWindow
+}
 
 // oneWay tells whether one direction of a connection was not captured: an ACK answers something.
 func oneWay(f *capture.Followed) bool {
@@ -79,8 +108,9 @@ func Deciding(f *capture.Followed) *capture.Reset {
 	if first.FromClient || first.Flavour != capture.BareReset {
 		return first
 	}
+	const soon = time.Second // what comes later does so to a client that has been gone for long
 	for i := range f.Resets[1:] {
-		if r := &f.Resets[1+i]; !r.FromClient && r.Flavour == capture.ResetWithACK && r.Trigger == 0 && r.Seq != 0 {
+		if r := &f.Resets[1+i]; !r.FromClient && r.Flavour == capture.ResetWithACK && r.Trigger == 0 && r.Seq != 0 && r.Time.Sub(first.Time) < soon {
 			return r
 		}
 	}

@@ -3,6 +3,8 @@ package foreign
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,12 +56,14 @@ func (s *sheet) summary(name string) {
 	s.Heading(fmt.Sprintf("%s in %s: %s, of which servers reset %d", where, name, result.Plural(s.Connections, "connection", "connections"), s.Bad()))
 	r := s.Reader
 	said := fmt.Sprintf("%s, %s: %s", r.Format, cmp.Or(strings.Join(r.Links, " and "), "no link type"), result.Plural(r.Packets, "packet", "packets"))
-	if r.Packets > 0 {
+	if !r.Start.IsZero() {
 		said += fmt.Sprintf(" in %s, from %s", spell(r.End.Sub(r.Start)), r.Start.UTC().Format("2006-01-02 15:04:05.000 UTC"))
 	}
 	s.Say(2, fmt.Sprintf("%s; %d of %s", said, s.Frames, where))
 	if s.Connections == 0 {
 		s.Say(2, "None of its packets is of a connection of that kind.")
+		s.counted(uint64(s.Others), "packets of TCP of other ports")
+		s.counted(uint64(r.Datagrams), "packets of UDP, where of tunnels VXLAN, Geneve and GTP are looked into, at their usual ports")
 	}
 	for k, n := range s.Counts {
 		if n > 0 {
@@ -75,24 +79,48 @@ func (s *sheet) summary(name string) {
 // doubts say what of the capture was not seen.
 func (s *sheet) doubts() {
 	r := s.Reader
+	unseen, names := unseen(r.Unseen)
 	for _, d := range []struct {
 		n    uint64
 		said string
 	}{
 		{r.Dropped, "packets that whoever captured has lost, so that what is not here may have been there"},
 		{uint64(r.Undecodable), "packets that cannot be decoded: malformed, or cut too short (tcpdump -s)"},
-		{uint64(r.Fragments), "fragments of IP, which are not put together"},
+		{uint64(r.Fragments), "fragments of IP, which are not put together; of TCP the first of each packet is read, and not counted here"},
+		{uint64(r.Unknown), "packets of link types that are not known here"},
+		{unseen, "packets that may carry TCP, and are not looked into (" + names + ")"},
 		{uint64(s.LetGo), "connections that were let go of while they were open, as too many were: their ends are not known"},
 		{uint64(s.Guessed), "resets of connections whose beginning is missing, so that it is a guess which end is the server: --port tells"},
 		{uint64(s.Copies), "packets that repeat one of the millisecond before, as another interface sees it or as an ACK is sent twice, and that do not count"},
+		{uint64(s.Late), "packets that are behind a later one of their connection, so that its story may be wrong: reordercap FILE SORTED sorts them by time"},
+		{uint64(r.Timeless), "packets of which the file has no time, so that what is sent again looks like a copy"},
+		{uint64(r.Inexact), "packets whose time is off by up to 74 ms, as their interface counts in binary fractions of a second (if_tsresol)"},
 	} {
-		if d.n > 0 {
-			s.Say(2, fmt.Sprintf("%s: %d", d.said, d.n))
-		}
+		s.counted(d.n, d.said)
 	}
 	if s.Cut != nil {
 		s.Say(2, fmt.Sprintf("the rest cannot be read: %v", s.Cut))
 	}
+}
+
+func (s *sheet) counted(n uint64, said string) {
+	if n > 0 {
+		s.Say(2, fmt.Sprintf("%s: %d", said, n))
+	}
+}
+
+// unseen is how many packets were not looked into, and what most of them are.
+func unseen(of map[string]int) (n uint64, names string) {
+	all := slices.SortedFunc(maps.Keys(of), func(a, b string) int { return cmp.Or(cmp.Compare(of[b], of[a]), cmp.Compare(a, b)) })
+	for _, name := range all {
+		n += uint64(of[name])
+	}
+	const most = 4
+	names = strings.Join(all[:min(len(all), most)], ", ")
+	if len(all) > most {
+		names += " and others"
+	}
+	return n, names
 }
 
 func (s *sheet) queued() {
@@ -124,7 +152,7 @@ func (s *sheet) queued() {
 		if len(c.clients) > 1 {
 			said += fmt.Sprintf(" within %s, as by one close()", spell(c.until.Sub(c.from)))
 		}
-		s.Say(4, said+"; "+map[bool]string{false: "no SYN was answered or refused after it", true: map[listening]string{listened: "the next SYN was answered", closed: "the next SYN was refused"}[how]}[next])
+		s.Say(4, said+"; "+map[bool]string{false: cmp.Or(s.notKept(), "no SYN was answered or refused after it"), true: map[listening]string{listened: "the next SYN was answered", closed: "the next SYN was refused"}[how]}[next])
 	}
 	if more := s.Counts[Queued] - len(told); more > 0 {
 		s.Say(4, fmt.Sprintf("and %d more, later", more))
@@ -133,6 +161,14 @@ func (s *sheet) queued() {
 		"once do, if the process was killed.")
 	s.saves(other, none, "quiz1")
 	s.draw(Queued)
+}
+
+// notKept says why it is not known how SYNs were answered after something; empty: all is known that the capture has.
+func (s *sheet) notKept() string {
+	if !s.full {
+		return ""
+	}
+	return "of too many servers, or of one that came and went too often, it is not kept how SYNs were answered afterwards"
 }
 
 // saves says what would have saved connections that were tied to a listener.
@@ -172,7 +208,7 @@ func (s *sheet) strays() {
 		said string
 	}{
 		{listened, "at another listener: the next SYN was answered"}, {closed, "with no listener left: the next SYN was refused"},
-		{unknown, "after which no SYN was answered or refused, to tell whether anybody listened"},
+		{unknown, cmp.Or(s.notKept(), "after which no SYN was answered or refused, to tell whether anybody listened")},
 	} {
 		if n := count[c.how]; n > 0 {
 			s.Say(4, fmt.Sprintf("%d %s", n, c.said))

@@ -152,12 +152,17 @@ func (e *UnshareError) NotAllowed() bool { return errors.Is(e.Err, unix.EPERM) }
 const containerHint = "in a container: docker run --security-opt systempaths=unconfined --cap-add SYS_ADMIN --cap-add NET_ADMIN, " +
 	"or docker run --privileged"
 
+// procHint is for a process that cannot start itself again.
+const procHint = "mount -t proc proc /proc"
+
 // Hint returns what to do next; unshare(2) lists the errors.
 func (e *UnshareError) Hint() string {
 	var denied *kernel.DeniedError
 	switch {
 	case errors.As(e.Err, &denied) && len(denied.Missing) == 0: // a user namespace would be refused as well
 		return denied.Hint()
+	case errors.Is(e.Err, unix.ENOENT): // /proc/self/exe
+		return procHint
 	case errors.Is(e.Err, unix.EPERM) && os.Geteuid() == 0:
 		return containerHint
 	case errors.Is(e.Err, unix.EPERM):

@@ -30,12 +30,16 @@ func (e *NoRightsError) Unwrap() error { return e.Err }
 // Hint returns what to do next.
 func (e *NoRightsError) Hint() string {
 	if errors.Is(e.Err, unix.ENOENT) { // /proc/self/exe
-		return "mount -t proc proc /proc"
+		return procHint
 	}
 	if os.Geteuid() == 0 {
 		return containerHint
 	}
-	return "run it as root (sudo rpmig …), or allow user namespaces: sudo sysctl -w user.max_user_namespaces=10000"
+	const allow = "run it as root (sudo rpmig …), or allow user namespaces: sudo sysctl -w user.max_user_namespaces=10000"
+	if errors.Is(e.Err, unix.EPERM) { // create_user_ns() refuses whoever is in one; the limit is ENOSPC
+		return allow + "; in a chroot there are none"
+	}
+	return allow
 }
 
 // ProbeUserNS tells whether this user may make user namespaces, by starting a process in one.

@@ -148,4 +148,58 @@ func checkDebian(t *testing.T, name, arch string) {
 	if !strings.Contains(string(list), "-rwxr-xr-x root/root") {
 		t.Errorf("no program of root's in\n%s", list)
 	}
+	checkLintian(t, name)
+	checkInstalled(t, name)
+}
+
+// checkLintian has Debian's own checker look at the package: it finds nothing to say.
+func checkLintian(t *testing.T, name string) {
+	t.Helper()
+	if _, err := exec.LookPath("lintian"); err != nil {
+		t.Logf("%s is not checked by lintian: there is none", name)
+		return
+	}
+	if said, err := exec.Command("lintian", "--allow-root", "--fail-on=error,warning", name).CombinedOutput(); err != nil {
+		t.Errorf("lintian: %v\n%s", err, said)
+	}
+}
+
+// checkInstalled installs the package in a root of its own, and purges it: nothing is left.
+func checkInstalled(t *testing.T, name string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Logf("%s is not installed: dpkg --root takes root", name)
+		return
+	}
+	root := t.TempDir()
+	state := filepath.Join(root, "var/lib/dpkg")
+	for _, dir := range []string{"info", "updates", "triggers"} {
+		if err := os.MkdirAll(filepath.Join(state, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"status", "available"} {
+		if err := os.WriteFile(filepath.Join(state, file), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dpkg := func(args ...string) {
+		t.Helper()
+		args = append([]string{"--root=" + root, "--log=/dev/null", "--force-script-chrootless", "--force-architecture"}, args...)
+		if said, err := exec.Command("dpkg", args...).CombinedOutput(); err != nil {
+			t.Fatalf("dpkg %v: %v\n%s", args, err, said)
+		}
+	}
+	dpkg("-i", name)
+	for _, place := range debianPlaces {
+		if _, err := os.Stat(filepath.Join(root, place)); err != nil {
+			t.Errorf("once it is installed: %v", err)
+		}
+	}
+	dpkg("-P", "rpmig")
+	for _, left := range []string{"usr", "etc"} {
+		if _, err := os.Stat(filepath.Join(root, left)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left behind, purged: %v", left, err)
+		}
+	}
 }

@@ -11,6 +11,8 @@ import (
 	"math"
 	"os"
 	"runtime/debug"
+	"sync/atomic"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -41,13 +43,18 @@ func (e *env) explainCapture(c *cli.Context, name string) (done bool, is *fileKi
 	}
 	debug.SetGCPercent(100) // a capture takes as long as its disk, and may be read where a server is at work
 	var report *foreign.Report
+	read := &countedReader{of: info.Size()}
+	line := &drawnLine{w: e.stderr, columns: e.liveErr}
+	if e.liveErr != nil {
+		line.draw(read.text)
+	}
 	err = unlessEnded(c.Context, func() error { // it may be a pipe
 		f, err := os.Open(name)
 		if err != nil {
 			return fmt.Errorf("explain: %w", err)
 		}
 		defer func() { _ = f.Close() }()
-		plain, _, err := unpack.Reader(bufio.NewReaderSize(f, 64<<10))
+		plain, _, err := unpack.Reader(bufio.NewReaderSize(read.from(f), 64<<10))
 		if err != nil {
 			return fmt.Errorf("explain: %s: %w", name, err)
 		}
@@ -62,6 +69,7 @@ func (e *env) explainCapture(c *cli.Context, name string) (done bool, is *fileKi
 		}
 		return nil
 	})
+	line.end()
 	if err != nil { // what reads it may not have ended
 		return false, nil, err
 	}
@@ -73,6 +81,36 @@ func (e *env) explainCapture(c *cli.Context, name string) (done bool, is *fileKi
 		_, err := io.WriteString(&untilEnded{c.Context, e.stdout}, report.Text(name, o))
 		return err
 	}))
+}
+
+// countedReader counts what is read of a file.
+type countedReader struct {
+	r  io.Reader
+	of int64 // its size; 0: it is a pipe
+	n  atomic.Int64
+}
+
+func (c *countedReader) from(r io.Reader) io.Reader {
+	c.r = r
+	return c
+}
+
+func (c *countedReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// text says how much has been read, if there is room for it.
+func (c *countedReader) text(_ time.Time, width int) string {
+	said := mebibytes(c.n.Load()) + " read"
+	if c.of > 0 {
+		said = fmt.Sprintf("%s of %s read", mebibytes(c.n.Load()), mebibytes(c.of))
+	}
+	if len(said) > width {
+		return ""
+	}
+	return said
 }
 
 // captureError says what to do about a file that is no capture, or one that cannot be decoded.

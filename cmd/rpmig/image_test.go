@@ -35,6 +35,13 @@ func enterImage(dir string) error {
 	return cmp.Or(err, os.Chdir(dir), unix.PivotRoot(".", "."), unix.Unmount(".", unix.MNT_DETACH), os.Chdir("/tmp"))
 }
 
+// enterBare makes the folder, which must be in a mount namespace of this thread's own, all that there is, and takes away the right to
+// write to it.
+func enterBare(dir string) error {
+	return cmp.Or(unix.Mount(dir, dir, "", unix.MS_BIND, ""), os.Chdir(dir), unix.PivotRoot(".", "."), unix.Unmount(".", unix.MNT_DETACH),
+		os.Chdir("/"), unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))
+}
+
 // dockerKeeps are the capabilities that "docker run" leaves a container by default (moby's oci/caps/defaults.go).
 var dockerKeeps = []uintptr{
 	unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FSETID, unix.CAP_FOWNER, unix.CAP_MKNOD, unix.CAP_NET_RAW, unix.CAP_SETGID,
@@ -89,4 +96,40 @@ func TestImage(t *testing.T) {
 		run([]string{"docker-capabilities=SYS_ADMIN,NET_ADMIN"}, "run", "quiz*", "-q", "--family=ipv4", "--trace=on").want(
 			0, []string{`^6 cells: 6 PASS$`}, silent)
 	}
+}
+
+// TestBare is the binary and nothing else: no /proc, no /tmp, nothing that can be written, with rights or without, and also in a
+// chroot. What needs none of these works, and all else says what is missing.
+func TestBare(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	data, err := os.ReadFile(shipped(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	if err := cmp.Or(os.Chmod(root, 0o755), os.WriteFile(filepath.Join(root, "rpmig"), data, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	run := func(stages []string, args ...string) *process {
+		p := command(t, "stage", slices.Concat([]string{"private-mounts"}, stages, []string{"--", "/rpmig"}, args)...)
+		p.Env = []string{"PATH=" + os.Getenv("PATH")} // no HOME, and no TMPDIR
+		return p
+	}
+	hints := func(hint string) []string { return []string{`\Arpmig: error: .*\nrpmig: hint: ` + hint + `.*\n\z`} }
+	bare := []string{"bare=" + root}
+	for _, stages := range [][]string{bare, append(bare, "nobody"), {"chroot=" + root, "nobody"}} {
+		run(stages, "version").want(0, []string{`^rpmig `}, silent)
+		run(stages, "man").want(0, []string{`^\.TH RPMIG 8 `}, silent)
+		run(stages, "explain", "quiz1").want(0, []string{`^## quiz1$`}, silent)
+		run(stages, "doctor").want(1, []string{`mount\s+-t proc proc /proc`}, silent)
+		run(stages, "kernels").want(70, silent, hints(`XDG_CACHE_HOME=DIR`))
+		run(stages, "report", "x").want(64, silent, hints(`rpmig run all --out DIR`))
+	}
+	run(bare, "run", "quiz1").want(70, silent, hints(`.*mount -t proc proc /proc`))
+	run(bare, "run", "quiz1", "--out=o").want(70, silent, hints(`choose a folder that you may write to with --out`))
+	run(bare, "run", "quiz1", "--bundle=b.tar.gz").want(70, silent, hints(`.*set TMPDIR`))
+	run(append(bare, "nobody"), "run", "quiz1").want(70, silent, hints(`mount -t proc proc /proc`))
+	run(append(bare, "nobody"), "reload", "--reload=signal:HUP", "--", "/rpmig", "list").want(70, silent, hints(`mount -t proc proc /proc`))
+	run([]string{"chroot=" + root, "nobody"}, "run", "quiz1").want(70, silent, hints(`run it as root.*; in a chroot there are none`))
 }

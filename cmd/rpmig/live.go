@@ -11,17 +11,22 @@ import (
 	"github.com/rpmig/rpmig/harness"
 )
 
-// liveLine is one line on a terminal, drawn over and over while a run lasts: what is done, what failed, what is left and
-// for how long. A run that is over within a second draws none, and in the end it is gone. The nil line draws nothing.
+// drawnLine is one line on a terminal, drawn over and over while something lasts. What is over within a second draws none, and in
+// the end it is gone.
+type drawnLine struct {
+	w       io.Writer
+	columns func() int    // of the terminal, now
+	stop    chan struct{} // nil: it has not begun, or has ended
+	drawer  sync.WaitGroup
+}
+
+// liveLine is that of a run: what is done, what failed, what is left and for how long. The nil line draws nothing.
 type liveLine struct {
-	w        io.Writer
-	columns  func() int // of the terminal, now
+	drawnLine
 	progress harness.Progress
 
 	mu                    sync.Mutex
 	planned, done, failed int
-	stop                  chan struct{} // nil: it has not begun, or has ended
-	drawer                sync.WaitGroup
 }
 
 // When the line is first drawn, and how often it is drawn anew: nobody could read it if it changed faster.
@@ -43,7 +48,13 @@ func (l *liveLine) begin(planned int) {
 	if l == nil {
 		return
 	}
-	l.planned, l.stop = planned, make(chan struct{})
+	l.planned = planned
+	l.draw(l.text)
+}
+
+// draw begins to draw what text says, in no more columns than it is told.
+func (l *drawnLine) draw(text func(now time.Time, width int) string) {
+	l.stop = make(chan struct{})
 	l.drawer.Go(func() {
 		drawn := false
 		next := time.NewTimer(liveAfter)
@@ -57,7 +68,7 @@ func (l *liveLine) begin(planned int) {
 				return
 			case <-next.C:
 				// A line that reaches the last column would wrap in some terminals, and leave its first half behind.
-				_, _ = fmt.Fprintf(l.w, "\r\x1b[K%s", l.text(time.Now(), l.columns()-1))
+				_, _ = fmt.Fprintf(l.w, "\r\x1b[K%s", text(time.Now(), l.columns()-1))
 				drawn = true
 				next.Reset(liveEvery)
 			}
@@ -80,7 +91,13 @@ func (l *liveLine) cell(bad bool) {
 
 // end takes the line away.
 func (l *liveLine) end() {
-	if l == nil || l.stop == nil {
+	if l != nil {
+		l.drawnLine.end()
+	}
+}
+
+func (l *drawnLine) end() {
+	if l.stop == nil {
 		return
 	}
 	close(l.stop)

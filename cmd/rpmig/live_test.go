@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"testing"
 	"time"
 )
@@ -11,7 +12,7 @@ import (
 // TestLiveLine: the line says what there is room for, and a short run draws none.
 func TestLiveLine(t *testing.T) {
 	var drawn bytes.Buffer
-	l := &liveLine{w: &drawn, columns: func() int { return 80 }}
+	l := &liveLine{drawnLine: drawnLine{w: &drawn, columns: func() int { return 80 }}}
 	l.begin(3)
 	l.cell(false)
 	l.cell(true)
@@ -46,3 +47,25 @@ func TestLiveLine(t *testing.T) {
 		t.Error("the line that is none estimates")
 	}
 }
+
+// TestCountedReader: while a capture is read it is told how much of it was, if there is room.
+func TestCountedReader(t *testing.T) {
+	for _, tt := range []struct {
+		of    int64
+		width int
+		want  string
+	}{{4 << 20, 79, "1.0 MiB of 4.0 MiB read"}, {4 << 20, 22, ""}, {0, 79, "1.0 MiB read"}} {
+		read := &countedReader{of: tt.of}
+		if _, err := io.CopyN(io.Discard, read.from(neverEnding{}), 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		if got := read.text(time.Now(), tt.width); got != tt.want {
+			t.Errorf("of %d in %d columns: %q, want %q", tt.of, tt.width, got, tt.want)
+		}
+	}
+}
+
+// neverEnding is a file without an end.
+type neverEnding struct{}
+
+func (neverEnding) Read(p []byte) (int, error) { return len(p), nil }

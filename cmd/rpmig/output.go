@@ -74,7 +74,7 @@ func newOutput(e *env, c *cli.Context, r *request) (*output, error) {
 	o.whole = o.said == nil && o.whole
 	// Both on one terminal would write over each other.
 	if !c.Bool("q") && e.liveErr != nil && (o.said == nil || e.widthOut == 0) {
-		o.live = &liveLine{w: e.stderr, columns: e.liveErr}
+		o.live = &liveLine{drawnLine: drawnLine{w: e.stderr, columns: e.liveErr}}
 	}
 	return o, o.makeOut(c.Path("out"))
 }
@@ -328,7 +328,7 @@ func (e *outputError) Hint() string {
 	switch {
 	case errors.Is(e.err, unix.ENOSPC), errors.Is(e.err, unix.EDQUOT):
 		return "the disk is full: choose another folder with --out"
-	case errors.Is(e.err, fs.ErrPermission), errors.Is(e.err, unix.EROFS):
+	case errors.Is(e.err, fs.ErrPermission), errors.Is(e.err, unix.EROFS), errors.Is(e.err, fs.ErrNotExist): // there may be no /tmp
 		return "choose a folder that you may write to with --out, or set TMPDIR"
 	default:
 		return "choose another folder with --out"

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -74,6 +75,10 @@ func setStage(words []string) error {
 			err = setLimit(name, value)
 		case "image": // the folder
 			err = enterImage(value)
+		case "bare": // the folder
+			err = enterBare(value)
+		case "chroot": // the folder
+			err = cmp.Or(unix.Chroot(value), os.Chdir("/"))
 		case "docker-capabilities": // and these
 			err = keepDockers(value)
 		case "without": // a capability
