@@ -210,11 +210,16 @@ func (e *env) runTo(c *cli.Context, r *request, out *output) error {
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(runMemory))
 	}
 	err = harness.Run(c.Context, r.Options, out)
+	var interrupted *interruptedError
+	if errors.Is(err, context.Canceled) {
+		interrupted = &interruptedError{played: len(out.run.Cells), of: out.run.Header.Cells}
+		err = interrupted
+	}
 	ctx, done := e.afterwards(c.Context)
 	defer done()
-	endErr := bundling.end(ctx, out)
-	if errors.Is(err, context.Canceled) {
-		return &interruptedError{played: len(out.run.Cells), of: out.run.Header.Cells, also: endErr}
+	endErr := cmp.Or(out.cutBy(err), bundling.end(ctx, out))
+	if interrupted != nil {
+		interrupted.also = endErr
 	}
 	return cmp.Or(err, endErr)
 }

@@ -273,6 +273,9 @@ func (t *there) finish(c *cli.Context, ended *vm.Ended) error {
 	why := ended.Why
 	switch {
 	case why == "" && c.Err() != nil: // it ended as it was told to
+		if err := t.cutBy(&interruptedError{played: len(t.run.Cells)}); err != nil {
+			return err
+		}
 	case why == "" && ended.Status == result.ExitUsage:
 		return &usageError{said, cmp.Or(hint, "rpmig explain "+quote(c.Args().First()))}
 	case why == "" && ended.Status == result.ExitSoftware && (t.run.ExitCode() != result.ExitSoftware || said != ""), why == "" && t.run.Header.Cells == 0 && said != "":
@@ -325,11 +328,8 @@ func (t *there) cutShort(ended *vm.Ended, why, hint string) error {
 			return err
 		}
 	}
-	t.run.Ending = &result.Ending{Why: why, Died: ended.Died, Console: ended.Last}
-	if t.ledger != nil {
-		if err := t.ledger.End(*t.run.Ending); err != nil {
-			return &outputError{err}
-		}
+	if err := t.notByItself(result.Ending{Why: why, Died: ended.Died, Console: ended.Last}); err != nil {
+		return err
 	}
 	fmt.Fprintf(t.e.stderr, "rpmig: %s: %s\n", t.kernel.Name, printable(why))
 	if hint != "" {
