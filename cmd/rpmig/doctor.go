@@ -492,7 +492,7 @@ func checksText(all []checked, color bool, width int) string {
 		if c.Needed {
 			star = "*"
 		}
-		detail := strings.Join(wrapWords(printable(c.Detail), width-indent), "\n"+margin)
+		detail := strings.Join(wrapWords(printable(strings.Join(strings.Fields(c.Detail), " ")), width-indent), "\n"+margin)
 		if width < narrow {
 			fmt.Fprintf(&b, "%s %s %s\n%s%s\n", answer, star, c.Name, margin, detail)
 		} else {

@@ -323,7 +323,7 @@ func (o *output) end() error {
 	if o.file == nil {
 		return nil
 	}
-	o.words("rpmig: the ledger is %s\n", filepath.Join(o.dir, ledgerName))
+	o.words("rpmig: the ledger is %s\n", printable(filepath.Join(o.dir, ledgerName)))
 	if err := o.file.Close(); err != nil {
 		return &outputError{err}
 	}
