@@ -76,13 +76,10 @@ func (lw *Writer) line(v any, change func([]byte) []byte) error {
 	if lw.err != nil {
 		return lw.err
 	}
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false) // "<" and ">" stand in reasons, and people read ledgers
-	if err := enc.Encode(v); err != nil {
+	text, err := JSON(v, "")
+	if err != nil {
 		return fmt.Errorf("write ledger: %w", err)
 	}
-	text := buf.Bytes()
 	if change != nil {
 		text = append(change(text[:len(text)-1]), '\n')
 	}

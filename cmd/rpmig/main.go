@@ -181,6 +181,16 @@ func oneLine(err error) string {
 	return printable(said)
 }
 
+// asJSON prints a value for programs.
+func (e *env) asJSON(v any) error {
+	text, err := result.JSON(v, "  ")
+	if err != nil {
+		return err
+	}
+	_, err = e.stdout.Write(text)
+	return err
+}
+
 // printing are the commands that do nothing but print, and have nothing to take back: who reads it may have stopped.
 var printing = []string{"list", "explain", "docs", "completion", "man", "version"}
 
