@@ -11,7 +11,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -380,14 +379,7 @@ func renderRun(w io.Writer, run *result.Run, format string) error {
 	return f.Render(w, []*result.Run{run}, reports.Options{Dir: "."}) // a bundle is a run's folder, packed
 }
 
-func indented(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	err := enc.Encode(v)
-	return b.Bytes(), err
-}
+func indented(v any) ([]byte, error) { return result.JSON(v, "  ") }
 
 // isFile tells whether it is a plain file: a link may lead anywhere.
 func isFile(files fs.FS, name string) bool {

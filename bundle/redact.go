@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/rpmig/rpmig/result"
 )
 
 // Identity is what tells a machine and its user from others.
@@ -367,11 +369,8 @@ func (w *rewriter) clean(quoted []byte) []byte {
 
 // asLedger quotes a text as a ledger does, which package result writes: "<" stays as it is.
 func asLedger(s string) []byte {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(s) // a text has no error
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	text, _ := result.JSON(s, "") // a text has no error
+	return bytes.TrimSuffix(text, []byte("\n"))
 }
 
 // What is remembered of short texts, of which a ledger has the same many times: how many of how many bytes.

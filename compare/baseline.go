@@ -59,9 +59,12 @@ func WriteBaseline(w io.Writer, sides []*Side) (cells int, err error) {
 		runs[s.Run].merge(s)
 	}
 	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(baselineHeader{BaselineSchema}); err != nil {
+	write := func(v any) error {
+		line, err := result.JSON(v, "")
+		b.Write(line)
+		return err
+	}
+	if err := write(baselineHeader{BaselineSchema}); err != nil {
 		return 0, err
 	}
 	for _, run := range slices.Sorted(maps.Keys(runs)) {
@@ -77,7 +80,7 @@ func WriteBaseline(w io.Writer, sides []*Side) (cells int, err error) {
 			if s := o.worst; s != nil && s.status != result.Error {
 				line.Reason, line.Bug, line.Failed = s.lasting, s.bug, s.failed
 			}
-			if err := enc.Encode(line); err != nil {
+			if err := write(line); err != nil {
 				return 0, err
 			}
 			cells++

@@ -75,7 +75,9 @@ func Merge(parts []Part) (*Merged, error) {
 			return nil, fmt.Errorf("%s and %s are both shard %s", other, p.Path, s)
 		}
 		byIndex[s.Index] = p.Path
-		if n := p.Run.Missing(); n > 0 || p.Run.Ending != nil {
+		if n := p.Run.Missing(); n == 0 && p.Run.Ending != nil {
+			return nil, fmt.Errorf("%s did not end by itself: %s", p.Path, p.Run.Ending.Why)
+		} else if n > 0 {
 			return nil, fmt.Errorf("%s was cut short: %d of %d cells are missing", p.Path, n, p.Run.Header.Cells)
 		}
 		for at := range p.Run.Len() {

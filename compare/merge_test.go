@@ -70,7 +70,7 @@ func TestMergeRefuses(t *testing.T) {
 		"another split":   {func(p []Part) []Part { p[1].Run.Header.Shard.Of = 3; return p }, "number of shards"},
 		"another plan":    {func(p []Part) []Part { p[1].Run.Header.Shard.Planned = 3; return p }, "planned cells"},
 		"cut short":       {func(p []Part) []Part { p[1].Run.Header.Cells = 5; return p }, "a was cut short: 4 of 5"},
-		"died":            {func(p []Part) []Part { p[1].Run.Ending = &result.Ending{Why: "it died"}; return p }, "a was cut short"},
+		"died":            {func(p []Part) []Part { p[1].Run.Ending = &result.Ending{Why: "it died"}; return p }, "a did not end by itself: it died"},
 		"the same cell":   {func(p []Part) []Part { p[1].Run.Cells = p[0].Run.Cells; return p }, "quiz2/ipv4/sysctl/1 is in two shards"},
 		"a gap": {func(p []Part) []Part {
 			for i := range p {

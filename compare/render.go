@@ -1,7 +1,6 @@
 package compare
 
 import (
-	"encoding/json"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -101,12 +100,8 @@ func renderJSON(all []*Comparison) (string, error) {
 		}
 		out.Comparisons = append(out.Comparisons, j)
 	}
-	var b strings.Builder
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	err := enc.Encode(out)
-	return b.String(), err
+	text, err := result.JSON(out, "  ")
+	return string(text), err
 }
 
 func (s *Side) json() jsonSide {

@@ -2,7 +2,6 @@ package evidence
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
@@ -104,9 +103,9 @@ func (f Files) Write(to Place, c *result.Cell, meta capture.Meta) error {
 		return nil // it left nothing
 	}
 	// The folder may travel alone, so the cell's line of the ledger goes with it.
-	line, err := json.MarshalIndent(c, "", "  ")
+	text, err := result.JSON(c, "  ")
 	if err == nil {
-		err = Put(to, path.Join(c.Folder(), "cell.json"), append(line, '\n'))
+		err = Put(to, path.Join(c.Folder(), "cell.json"), text)
 	}
 	if err == nil && f.panic != nil {
 		err = Put(to, path.Join(c.Folder(), "panic.txt"), f.panic)

@@ -175,7 +175,9 @@ func (r *runner) work(ctx context.Context, groups []group, places int) {
 	playing.SetLimit(max(places, mostPerCPU*runtime.NumCPU()))
 	defer func() { _ = playing.Wait() }() // none of them fails
 	taken := make(chan struct{}, places)
-	for repeat := 1; r.o.Repeat == 0 || repeat <= r.o.Repeat; repeat++ {
+	some := true // of them can be played: without end, there is one only for these
+	for repeat := 1; (r.o.Repeat == 0 && some || repeat <= r.o.Repeat) && ctx.Err() == nil; repeat++ {
+		some = false
 		for _, g := range groups {
 			pending := &pendingGroup{runner: r, ctx: ctx, left: len(g)}
 			for i, s := range g {
@@ -183,6 +185,7 @@ func (r *runner) work(ctx context.Context, groups []group, places int) {
 					pending.done(skipped(s, repeat))
 					continue
 				}
+				some = true
 				files := r.room.share(s.Scenario, r.o.connections(s.Scenario))
 				select {
 				case taken <- struct{}{}:

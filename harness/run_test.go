@@ -185,21 +185,34 @@ func TestControls(t *testing.T) {
 // TestUntilFail: the run ends with the first failure, and not before.
 func TestUntilFail(t *testing.T) {
 	needNamespace(t)
-	s := scenario(t, "quiz1")
-	honest, plays := s.Expect, 0
-	s.Expect = func(m lab.Mode) verdict.Expectation {
-		e := honest(m)
-		if plays++; plays == 5 {
-			e.Lives = !e.Lives
+	for _, repeat := range []int{1000, 0} { // 0: without end
+		s := scenario(t, "quiz1")
+		honest, plays := s.Expect, 0
+		s.Expect = func(m lab.Mode) verdict.Expectation {
+			e := honest(m)
+			if plays++; plays == 5 {
+				e.Lives = !e.Lives
+			}
+			return e
 		}
-		return e
+		cells := run(t, harness.Options{
+			Scenarios: []lab.Scenario{s}, Families: lab.Families()[:1], Modes: modes(t, "off"),
+			Repeat: repeat, UntilFail: true, Parallel: 1, NoConfirm: true,
+		})
+		if len(cells) != 5 || cells[4].Status != result.Fail {
+			t.Fatalf("--repeat=%d: %d cells were played, the last %v", repeat, len(cells), cells[len(cells)-1].Status)
+		}
 	}
-	cells := run(t, harness.Options{
-		Scenarios: []lab.Scenario{s}, Families: lab.Families()[:1], Modes: modes(t, "off"),
-		Repeat: 1000, UntilFail: true, Parallel: 1, NoConfirm: true,
-	})
-	if len(cells) != 5 || cells[4].Status != result.Fail {
-		t.Errorf("%d cells were played, the last %v", len(cells), cells[len(cells)-1].Status)
+}
+
+// TestUntilFailSkipped: what cannot be played is no more so the second time, and a run of nothing else has an end.
+func TestUntilFailSkipped(t *testing.T) {
+	needNamespace(t)
+	s := scenario(t, "quiz1")
+	s.Probe = func() error { return &kernel.NotSupportedError{Reason: "no", Next: "none"} }
+	cells := run(t, harness.Options{Scenarios: []lab.Scenario{s}, Families: lab.Families()[:1], Modes: modes(t, "off"), UntilFail: true})
+	if len(cells) != 1 || cells[0].Status != result.Skip {
+		t.Errorf("got %d cells, the first %v", len(cells), cells[0].Status)
 	}
 }
 
@@ -461,7 +474,9 @@ func run(t *testing.T, o harness.Options) []result.Cell {
 	if o.Scenarios == nil {
 		o.Scenarios = scenarios.All()
 	}
-	o.Repeat = max(o.Repeat, 1)
+	if !o.UntilFail {
+		o.Repeat = max(o.Repeat, 1)
+	}
 	o.Port, o.TimeoutMul = 80, 4 // the race detector is slow
 	o.Upstream = cmp.Or(o.Upstream, kernel.Upstream())
 	var err error

@@ -32,7 +32,7 @@ const examples = 40
 // nothing can be concluded.
 func (o *Outcome) Cells(c *Config, t Terms, err error) []result.Cell {
 	losses := o.losses(t.Untraced == "")
-	j := judge{o, c, t, losses}
+	j := judge{o, c, t, losses, o.unlisted(losses)}
 	var cells []result.Cell
 	for _, m := range c.Modes {
 		cells = append(cells, j.cell(m, err))
@@ -46,6 +46,7 @@ type judge struct {
 	config *Config
 	Terms
 	lost []loss
+	more []load.Counts // by cycle, those that were lost and are not among lost
 }
 
 func (j *judge) cell(m Mode, err error) result.Cell {
@@ -133,9 +134,9 @@ func (j *judge) cycleResult(i int, c Cycle, counts load.Counts) result.ReloadCyc
 	for k, s := range c.Steps {
 		step := result.ReloadStep{At: since(s.At), Changed: s.Changed, First: s.First.Seconds(), Last: s.Last.Seconds(),
 			Returned: s.Returned.Seconds(), Closed: s.Closed, Holders: s.Holders, Listeners: s.Inodes}
-		for _, l := range j.lost {
-			if l.cycle == i && l.step == k {
-				step.Lost++
+		for at := c.First; at <= c.Last && at < len(j.Load.Intervals); at++ { // which has all, and a step begins one
+			if in := &j.Load.Intervals[at]; c.stepAt(in.From) == k {
+				step.Lost += in.Counts.Lost()
 			}
 		}
 		rc.Steps = append(rc.Steps, step)
@@ -174,6 +175,11 @@ func (j *judge) sample(m string, raced bool) stats.Sample {
 				one.Lost--
 			}
 		}
+		for e, n := range j.more[i] {
+			if kindOfEnd(load.End(e)).whose == result.OfApplication {
+				one.Application += n
+			}
+		}
 		s = append(s, one)
 	}
 	return s
@@ -203,7 +209,6 @@ func (j *judge) rate(r *result.Reload, m Mode) {
 func (j *judge) explain(r *result.Reload, m Mode) {
 	type key struct{ why, by string }
 	count := map[key]*result.LossCause{}
-	known := int64(0)
 	for _, l := range j.lost {
 		if j.Cycles[l.cycle].Mode.Name != m.Name {
 			continue
@@ -214,7 +219,6 @@ func (j *judge) explain(r *result.Reload, m Mode) {
 			count[k] = &result.LossCause{Why: l.name, Whose: l.whose, By: by}
 		}
 		count[k].Count++
-		known++
 		if len(r.Examples) < examples || count[k].Count == 1 { // of what is rare there is one, too
 			r.Examples = append(r.Examples, result.LostFlow{
 				At: (l.Ended - j.Load.From).Seconds(), Cycle: l.cycle + 1, Client: l.Local, Server: l.Remote,
@@ -222,13 +226,26 @@ func (j *judge) explain(r *result.Reload, m Mode) {
 			})
 		}
 	}
+	for i, more := range j.more {
+		for e, n := range more {
+			of := kindOfEnd(load.End(e))
+			if n == 0 || j.Cycles[i].Mode.Name != m.Name || of == (kind{}) {
+				continue
+			}
+			k := key{of.name, ""}
+			if count[k] == nil {
+				count[k] = &result.LossCause{Why: of.name, Whose: of.whose}
+			}
+			count[k].Count += n
+		}
+	}
 	for _, k := range slices.SortedFunc(maps.Keys(count), func(a, b key) int {
 		return cmp.Or(cmp.Compare(count[b].Count, count[a].Count), cmp.Compare(a.why, b.why), cmp.Compare(a.by, b.by))
 	}) {
 		r.Causes = append(r.Causes, *count[k])
 	}
-	if rest := r.Lost - known; rest > 0 {
-		r.Causes = append(r.Causes, result.LossCause{Why: unlisted.name, Whose: unlisted.whose, Count: rest})
+	if n := j.unlooked(m.Name); n > 0 {
+		r.Causes = append(r.Causes, result.LossCause{Why: unlisted.name, Whose: unlisted.whose, Count: n})
 	}
 }
 
@@ -256,7 +273,23 @@ func (j *judge) verdict(m Mode) (said string, more int) {
 		return "", 0
 	}
 	d := stats.Decide(j.sample("off", false), j.sample(m.Name, false), j.config.Seed)
-	return d.Sentence(m.Name), d.More
+	said = d.Sentence(m.Name)
+	if n := j.unlooked("off") + j.unlooked(m.Name); n > 0 {
+		said += fmt.Sprintf("; %d resets that were not looked into count as the kernel's", n)
+	}
+	return said, d.More
+}
+
+// unlooked is how many connections a mode has lost of which nobody looked whose doing it was.
+func (j *judge) unlooked(m string) (n int64) {
+	for i, more := range j.more {
+		for e, k := range more {
+			if j.Cycles[i].Mode.Name == m && kindOfEnd(load.End(e)) == (kind{}) {
+				n += k
+			}
+		}
+	}
+	return n
 }
 
 func (j *judge) totalLost() (n int64) {
@@ -305,7 +338,11 @@ func (j *judge) weigh(c *result.Cell, m Mode) {
 	// No mode keeps race B from happening: it says nothing about the server or about migration.
 	if b := because(r, raceB); b > 0 && m.Name != "off" {
 		counted -= b
-		c.Reason += fmt.Sprintf("; %d of them by race B, which is not counted", b)
+		least := ""
+		if j.unlooked(m.Name) > 0 {
+			least = "at least "
+		}
+		c.Reason += fmt.Sprintf("; %s%d of them by race B, which is not counted", least, b)
 	}
 	c.Status = result.Pass
 	if judged {

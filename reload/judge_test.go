@@ -62,13 +62,13 @@ func TestCellInFull(t *testing.T) {
 			Slices: []load.Slice{{Replies: 1}, {Replies: 2, Counts: counts(2, 1), P99: 500 * ms}, {Replies: 3}, {Replies: 4}},
 			Intervals: []load.Interval{
 				{Counts: counts(1000, 1)}, // the warm-up
-				{Label: label(off, true), Counts: counts(90, 2), Pause: 250 * ms}, {Label: label(off, false), Counts: counts(7, 1), Pause: 4 * s},
+				{Label: label(off, true), From: 12 * s, Counts: counts(91, 1), Pause: 250 * ms}, {Label: label(off, false), From: 14 * s, Counts: counts(6, 2), Pause: 4 * s},
 				{Counts: counts(1000, 1)}, // between cycles
-				{Label: label(bpf, true), Counts: counts(100, 0), Pause: 125 * ms},
+				{Label: label(bpf, true), From: 18 * s, Counts: counts(100, 0), Pause: 125 * ms},
 				{},
 				{Label: label(off, true), Counts: counts(100, 0), Pause: 500 * ms},
 				{},
-				{Label: label(bpf, true), Counts: counts(99, 1)},
+				{Label: label(bpf, true), From: 28 * s, Counts: counts(99, 1)},
 			},
 			Latency: map[load.Label]load.Latency{
 				label(off, true):  {Reply: histogram(1000, 2000), Connect: histogram(100, 500)},
@@ -78,7 +78,7 @@ func TestCellInFull(t *testing.T) {
 			Lost: []load.Lost{
 				{Local: at(0), Remote: server, End: load.ResetBefore, Interval: 0, Ended: 11 * s},
 				{Local: at(1), Remote: server, End: load.ResetBefore, Interval: 1, Ended: 13 * s, Phase: load.Sending},
-				{Local: at(2), Remote: server, End: load.ResetBefore, Interval: 1, Ended: 15 * s},
+				{Local: at(2), Remote: server, End: load.ResetBefore, Interval: 2, Ended: 15 * s},
 				{Local: at(3), Remote: server, End: load.ResetBefore, Interval: 2, Ended: 15 * s},
 				{Local: at(4), Remote: server, End: load.ResetBefore, Interval: 8, Ended: 28 * s},
 			},
@@ -232,5 +232,47 @@ func TestNotMigrations(t *testing.T) {
 		if k.whose != result.OfApplication {
 			t.Errorf("%q is of the %s", k.name, k.whose)
 		}
+	}
+}
+
+// TestUnlisted: what became of connections beyond those that are listed is counted in the steps, and is the application's where the
+// client saw so. Of a reset nobody looked whose it is.
+func TestUnlisted(t *testing.T) {
+	o := outcome(modes[1], queued, raced)
+	o.Cycles[0].Counters = nil
+	in := o.Load.Intervals
+	in[1].From, in[2].From = o.Cycles[0].From, o.Cycles[0].From+time.Second
+	in[1].Counts[load.ResetBefore] += 7
+	in[1].Counts[load.EOF], in[2].Counts[load.Refused], in[2].Counts[load.Timeout], in[2].Counts[load.Void] = 4, 2, 1, 9
+	for e := range o.Load.Counts {
+		o.Load.Counts[e] = load.MaxListed + 1
+	}
+	another := o.Cycles[0].Steps[0]
+	another.At = in[2].From
+	o.Cycles[0].Steps = append(o.Cycles[0].Steps, another)
+	off := o.Cycles[0]
+	off.Mode, off.First, off.Last, off.Resets, off.Steps = modes[0], 3, 3, nil, nil
+	o.Cycles = append(o.Cycles, off)
+	o.Load.Intervals = append(in, load.Interval{Counts: load.Counts{load.OK: 100}})
+	cell := o.Cells(&Config{Modes: modes[:2]}, Terms{Name: "nginx", Judged: []string{modes[1].Name}}, nil)[1]
+	r := cell.Reload
+	want := []result.LossCause{
+		{Why: closed.name, Whose: result.OfApplication, Count: 4},
+		{Why: nobody.name, Whose: result.OfApplication, Count: 2}, {Why: inQueue.name, Whose: result.OfKernel, By: "nginx", Count: 1},
+		{Why: silent.name, Whose: result.OfNobody, Count: 1}, {Why: raceB.name, Whose: result.OfRace, Count: 1},
+		{Why: unlisted.name, Whose: result.OfNobody, Count: 7},
+	}
+	if diff := cmp.Diff(want, r.Causes); diff != "" {
+		t.Errorf("causes, -want +got:\n%s", diff)
+	}
+	if steps := r.Cycles[0].Steps; steps[0].Lost != 13 || steps[1].Lost != 3 || r.Lost != 16 {
+		t.Errorf("lost %d, in the steps %d and %d", r.Lost, steps[0].Lost, steps[1].Lost)
+	}
+	j := judge{Outcome: o, more: o.unlisted(o.losses(true)), lost: o.losses(true)}
+	if got := j.sample(modes[1].Name, true)[0]; got.Application != 6 || got.Lost != 16 {
+		t.Errorf("the application's share: %+v", got)
+	}
+	if rest := "; 7 resets that were not looked into count as the kernel's"; !strings.HasSuffix(r.Verdict, rest) || !strings.Contains(cell.Reason, "; at least 1 of them by race B") {
+		t.Errorf("verdict %q, reason %q", r.Verdict, cell.Reason)
 	}
 }

@@ -225,7 +225,9 @@ func TestCells(t *testing.T) {
 		"closed without a byte": {mode: sysctl, events: []trace.Event{queued}, want: result.Fail, why: closed.name,
 			change: func(o *Outcome, _ *Terms) { o.Load.Lost[0].End = load.EOF }},
 		"more than the load lists": {mode: sysctl, events: []trace.Event{queued}, want: result.Fail, why: inQueue.name,
-			change: func(o *Outcome, _ *Terms) { o.Load.Intervals[1].Counts[load.ResetBefore] = 9 }},
+			change: func(o *Outcome, _ *Terms) {
+				o.Load.Intervals[1].Counts[load.ResetBefore], o.Load.Counts[load.ResetBefore] = 9, load.MaxListed+1
+			}},
 		"reloads that do not end": {mode: sysctl, want: result.Fail, change: func(o *Outcome, _ *Terms) { o.Unending = "it stays" }},
 		"cannot be had":           {mode: bpf, want: result.Skip, change: func(o *Outcome, _ *Terms) { o.Skipped["bpf"] = "no" }},
 		"the program saw little":  {mode: bpf, want: result.Skip, change: func(o *Outcome, _ *Terms) { o.Cycles[0].Asked.SYN = 20 }},

@@ -50,7 +50,6 @@ type loss struct {
 	load.Lost
 	kind
 	cycle  int // index in Outcome.Cycles
-	step   int // index of the cycle's steps; -1: between them
 	by     string
 	reason string // the kernel's word for the reset
 	state  string // of the socket that sent it
@@ -69,7 +68,7 @@ func (o *Outcome) losses(traced bool) []loss {
 		if cycle < 0 {
 			continue
 		}
-		one := loss{Lost: l, cycle: cycle, step: o.Cycles[cycle].stepAt(l.Ended)}
+		one := loss{Lost: l, cycle: cycle}
 		one.explain(o, traced)
 		// A migration that fails is counted where another listener of the group was to have the connection, and had closed as well,
 		// or where there was no other.
@@ -108,35 +107,61 @@ func (c *Cycle) stepAt(at time.Duration) int {
 	return step
 }
 
+// unlisted is what each cycle has lost that is not listed.
+func (o *Outcome) unlisted(listed []loss) []load.Counts {
+	all := make([]load.Counts, len(o.Cycles))
+	for i, c := range o.Cycles {
+		for at := c.First; at <= c.Last && at < len(o.Load.Intervals); at++ {
+			for e, n := range o.Load.Intervals[at].Counts {
+				if load.End(e).Lost() && o.Load.Counts[e] > load.MaxListed { // of others all are
+					all[i][e] += n
+				}
+			}
+		}
+	}
+	for _, l := range listed {
+		all[l.cycle][l.End] = max(all[l.cycle][l.End]-1, 0)
+	}
+	return all
+}
+
+// kindOfEnd is why a connection was lost, where what the client saw tells. Of a reset it does not.
+func kindOfEnd(e load.End) kind {
+	switch e {
+	case load.EOF, load.ClosedEarly:
+		return closed
+	case load.WrongReply:
+		return wrong
+	case load.Timeout:
+		return silent
+	case load.Refused:
+		return nobody
+	default:
+		return kind{}
+	}
+}
+
 // explain finds out why, by what the client saw and by the event of the reset, if there is one.
 func (l *loss) explain(o *Outcome, traced bool) {
-	switch l.End {
-	case load.EOF, load.ClosedEarly:
-		l.kind = closed
-	case load.WrongReply:
-		l.kind = wrong
-	case load.Timeout:
-		l.kind = silent
-	case load.Refused:
-		l.kind = nobody
-	default:
-		e := o.Cycles[l.cycle].reset(l.Lost, o.Offset)
-		switch {
-		case e != nil:
-			l.kind, l.reason, l.state = kindOf(e), e.Reason, e.State
-			if e.Stack != nil {
-				l.stack = *e.Stack
-			}
-			if !e.Softirq && e.PID != 0 {
-				l.by = o.nameOf(e.PID)
-			}
-		case l.Received > 0:
-			l.kind = aborted
-		case !traced:
-			l.kind = untraced
-		default:
-			l.kind = untold
+	if l.kind = kindOfEnd(l.End); l.kind != (kind{}) {
+		return
+	}
+	e := o.Cycles[l.cycle].reset(l.Lost, o.Offset)
+	switch {
+	case e != nil:
+		l.kind, l.reason, l.state = kindOf(e), e.Reason, e.State
+		if e.Stack != nil {
+			l.stack = *e.Stack
 		}
+		if !e.Softirq && e.PID != 0 {
+			l.by = o.nameOf(e.PID)
+		}
+	case l.Received > 0:
+		l.kind = aborted
+	case !traced:
+		l.kind = untraced
+	default:
+		l.kind = untold
 	}
 }
 

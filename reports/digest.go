@@ -24,10 +24,18 @@ const maxFew = 100
 type few map[string]bool
 
 func (f few) add(name string) {
+	if !f.takes(name) {
+		f["others"] = true
+	}
+}
+
+// takes tells whether a name is among them, or there was room for it.
+func (f few) takes(name string) bool {
 	if !f[name] && len(f) >= maxFew {
-		name = "others"
+		return false
 	}
 	f[name] = true
+	return true
 }
 
 func newDigest(h *result.Header) *digest {

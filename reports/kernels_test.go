@@ -447,9 +447,25 @@ func TestMarkdownEscapes(t *testing.T) {
 	for text, want := range map[string]string{
 		"x86_64 and tcp_migrate_req": "x86_64 and tcp_migrate_req", "_a_ __b__": `\_a\_ \_\_b\_\_`, "a|b": `a\|b`, "[x](y) <b>&amp;": `\[x\](y) \<b\>\&amp;`,
 		"*x* `y` ~z~ \\": "\\*x\\* \\`y\\` \\~z\\~ \\\\", "two\nlines": `two\\nlines`,
+		"a_b": "a_b", "a_": `a\_`, "a_ b": `a\_ b`,
 	} {
 		if got := escape(text); got != want {
 			t.Errorf("%q: want %q, got %q", text, want, got)
+		}
+	}
+}
+
+// TestMarkdownNone: where there is nothing to show, Markdown says so, of one kernel and of two.
+func TestMarkdownNone(t *testing.T) {
+	run := quizzes()
+	run.Cells = slices.DeleteFunc(run.Cells, func(c result.Cell) bool { return c.Status != result.Pass })
+	run.Header.Cells = len(run.Cells)
+	for want, runs := range map[string][]*result.Run{
+		"\n\n## What did not pass\n\nNothing.\n":                                        {run},
+		"\n\n## Where they differ\n\nNowhere.\n\nAlike on all kernels: 6 of 6 cells.\n": {run, run},
+	} {
+		if got := renderAll(t, "markdown", runs, Options{}); !strings.HasSuffix(got, want) {
+			t.Errorf("%d kernels: want %q behind the sums, got %s", len(runs), want, got)
 		}
 	}
 }

@@ -140,9 +140,11 @@ func (b *markdown) rows(rows []comparedRow, all []*kernelRun, none string) {
 
 // notes name the bugs behind each XFAIL and the reasons of each SKIP, and say which runs are not whole.
 func (b *markdown) notes(all []*kernelRun) error {
-	on := map[string][]string{} // by note, the kernels
+	on, others := map[string][]string{}, map[string][]string{} // by note, the kernels
 	for _, k := range all {
-		add := func(note string) {
+		reasons, bugs := few{}, few{}
+		var otherReasons, otherBugs int // cells
+		add := func(on map[string][]string, note string) {
 			if name := escape(k.name); !slices.Contains(on[note], name) {
 				on[note] = append(on[note], name)
 			}
@@ -150,23 +152,33 @@ func (b *markdown) notes(all []*kernelRun) error {
 		noted := func(s result.Status) bool { return s == result.XFail || s == result.Skip }
 		if err := cellsOf(k.Run).eachOf(noted, func(c *result.Cell) error {
 			switch {
+			case c.Status == result.Skip && reasons.takes(c.Reason):
+				add(on, "SKIP: "+escape(c.Reason))
 			case c.Status == result.Skip:
-				add("SKIP: " + escape(c.Reason))
-			case c.Bug != "":
-				add("XFAIL, " + escape(c.Scenario) + ": " + escape(c.Bug))
+				otherReasons++
+			case bugs.takes(c.Bug):
+				add(on, "XFAIL, "+escape(c.Scenario)+": "+escape(c.Bug))
+			default:
+				otherBugs++
 			}
 			return nil
 		}); err != nil {
 			return err
 		}
+		if otherReasons > 0 {
+			add(others, fmt.Sprintf("SKIP: %s for other reasons", result.Plural(otherReasons, "cell", "cells")))
+		}
+		if otherBugs > 0 {
+			add(others, fmt.Sprintf("XFAIL: %s of other bugs", result.Plural(otherBugs, "cell", "cells")))
+		}
 		if why := notWhole(k.Run); why != "" {
-			add("Not whole: " + escape(why))
+			add(on, "Not whole: "+escape(why))
 		}
 	}
 	var lines []string
-	for _, note := range slices.Sorted(maps.Keys(on)) {
+	for _, note := range slices.Concat(slices.Sorted(maps.Keys(on)), slices.Sorted(maps.Keys(others))) {
 		line := "- " + note
-		switch kernels := on[note]; {
+		switch kernels := append(on[note], others[note]...); {
 		case len(all) == 1:
 		case len(kernels) == len(all):
 			line += " (all kernels)"

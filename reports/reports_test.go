@@ -449,7 +449,9 @@ func TestNamesWithoutEnd(t *testing.T) {
 		c := play(fmt.Sprintf("case%03d", i), "ipv4", "off", 1)
 		c.DropBackend = fmt.Sprintf("tables%03d", i)
 		c.Trace = &result.Trace{Missing: []string{fmt.Sprintf("tracepoint%03d", i)}}
-		run.Cells = append(run.Cells, c, result.Cell{Scenario: c.Scenario, Family: "ipv6", Mode: "off", Repeat: 1, Status: result.Skip, Reason: fmt.Sprintf("because%03d", i)})
+		x := play(c.Scenario, "dual", "off", 1)
+		x.Status, x.Bug = result.XFail, fmt.Sprintf("bug%03d", i)
+		run.Cells = append(run.Cells, c, x, result.Cell{Scenario: c.Scenario, Family: "ipv6", Mode: "off", Repeat: 1, Status: result.Skip, Reason: fmt.Sprintf("because%03d", i)})
 	}
 	text := strings.Join(strings.Fields(render(t, "text", run, Options{})), " ")
 	for _, want := range []string{"by others and by tables000", "because099: ", "and 50 cells for other reasons", "this kernel lacks others, tracepoint000"} {
@@ -462,6 +464,26 @@ func TestNamesWithoutEnd(t *testing.T) {
 			t.Errorf("%q is there", none)
 		}
 	}
+	notes := lastPart(t, renderAll(t, "markdown", []*result.Run{run, run}, Options{}))
+	const rest = "\n- SKIP: 50 cells for other reasons (all kernels)\n- XFAIL: 50 cells of other bugs (all kernels)\n"
+	if n := strings.Count(notes, "\n"); n != 202 || !strings.HasSuffix(notes, rest) {
+		t.Errorf("%d notes in Markdown:\n%s", n, notes)
+	}
+	for _, want := range []string{"- SKIP: because099 (all", "- XFAIL, case099: bug099 (all"} {
+		if !strings.Contains(notes, want) {
+			t.Errorf("no %q in %s", want, notes)
+		}
+	}
+}
+
+// lastPart is what is behind the last empty line.
+func lastPart(t *testing.T, text string) string {
+	t.Helper()
+	i := strings.LastIndex(text, "\n\n")
+	if i < 0 {
+		t.Fatalf("no parts in %s", text)
+	}
+	return text[i+2:]
 }
 
 // TestVerboseExplains: -v tells of each cell what rpmig explain tells of it.

@@ -134,6 +134,9 @@ type plan struct {
 	header    *Header
 	scenarios map[string]bool // of the header
 	cells     int
+	bad       bool // one of them is
+	played    bool // one of them was
+	ended     bool // a line says how
 	seen      seen
 }
 
@@ -156,9 +159,12 @@ func (p *plan) take(c *Cell) error {
 		return &ContradictionError{Cell: c.ID(), Says: fmt.Sprintf(format, args...)}
 	}
 	p.cells++
+	p.bad, p.played = p.bad || c.Bad(), p.played || c.Status != Skip
 	switch h := p.header; {
 	case h.Cells > 0 && p.cells > h.Cells: // 0: the plan had no end
 		return against("it is one more than the %s of the plan", Plural(h.Cells, "cell", "cells"))
+	case h.UntilFail != nil && h.UntilFail.Most > 0 && p.cells > h.UntilFail.Most:
+		return against("it is one more than the %s that there are at most", Plural(h.UntilFail.Most, "cell", "cells"))
 	case len(h.Scenarios) > 0 && !p.scenarios[c.Scenario]:
 		return against("the header has no scenario %q", c.Scenario)
 	case len(h.Families) > 0 && !slices.Contains(h.Families, c.Family):
@@ -174,6 +180,24 @@ func (p *plan) take(c *Cell) error {
 		return against("it is one more than %d different cells", maxKinds)
 	}
 	return nil
+}
+
+// cutShort is how a run ended that was to go on until something fails: where nothing has, something else ended it. nil: it ended by
+// itself, or a line says how, or it has a plan, by which Missing tells.
+func (p *plan) cutShort() *Ending {
+	switch {
+	case p.header == nil || p.header.UntilFail == nil || p.bad || p.ended:
+		return nil
+	case p.header.UntilFail.Most == 0 && !p.played && p.cells > 0: // nothing can be
+		return nil
+	case p.header.UntilFail.Most == 0:
+		return &Ending{Why: "it was to go on until something fails, and nothing has"}
+	case p.cells < p.header.UntilFail.Most:
+		return &Ending{Why: fmt.Sprintf("it was to go on until something fails, or for %s, and has %d",
+			Plural(p.header.UntilFail.Most, "cell", "cells"), p.cells)}
+	default:
+		return nil
+	}
 }
 
 // seen is which cells were there, in few bytes for each: there may be millions, of few kinds.

@@ -76,13 +76,10 @@ func (lw *Writer) line(v any, change func([]byte) []byte) error {
 	if lw.err != nil {
 		return lw.err
 	}
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false) // "<" and ">" stand in reasons, and people read ledgers
-	if err := enc.Encode(v); err != nil {
+	text, err := JSON(v, "")
+	if err != nil {
 		return fmt.Errorf("write ledger: %w", err)
 	}
-	text := buf.Bytes()
 	if change != nil {
 		text = append(change(text[:len(text)-1]), '\n')
 	}
@@ -188,10 +185,21 @@ func scan(r io.Reader, parse func(text []byte, schema int) (*Cell, error), begin
 	lines := newLines(r)
 	begun, schema := false, 0 // of the last ledger
 	var planned plan
-	start := func(h *Header) {
+	end := func() error {
+		e := planned.cutShort()
+		if e == nil {
+			return nil
+		}
+		return take(&line{ending: e, schema: schema})
+	}
+	start := func(h *Header) error {
+		if err := end(); err != nil {
+			return err
+		}
 		begun, schema, planned = true, h.Schema, newPlan(h)
 		h.Schema = Schema // as it is in memory, and if it is written again
 		begin(h)
+		return nil
 	}
 	for lines.next() {
 		if !begun {
@@ -199,12 +207,14 @@ func scan(r io.Reader, parse func(text []byte, schema int) (*Cell, error), begin
 			if err != nil {
 				return err
 			}
-			start(h)
+			if err := start(h); err != nil {
+				return err
+			}
 			continue
 		}
 		l := line{text: lines.text, at: lines.at, schema: schema}
 		if ending, ok := parseEnding(lines.text); ok {
-			l.ending = ending
+			l.ending, planned.ended = ending, true
 		} else {
 			c, err := parse(lines.text, schema)
 			if err != nil {
@@ -214,7 +224,9 @@ func scan(r io.Reader, parse func(text []byte, schema int) (*Cell, error), begin
 				} else if err != nil {
 					return err
 				}
-				start(h)
+				if err := start(h); err != nil {
+					return err
+				}
 				continue
 			}
 			if err := planned.take(c); err != nil {
@@ -232,7 +244,7 @@ func scan(r io.Reader, parse func(text []byte, schema int) (*Cell, error), begin
 	if !begun {
 		return fmt.Errorf("line 1: %w: the file is empty", ErrNoHeader)
 	}
-	return nil
+	return end()
 }
 
 // onLine says on which line an error is.
@@ -294,6 +306,9 @@ func parseHeader(line []byte, n int) (*Header, error) {
 	}
 	if h.Cells < 0 {
 		return nil, fmt.Errorf("line %d: cells is negative: %d", n, h.Cells)
+	}
+	if u := h.UntilFail; u != nil && (u.Most < 0 || h.Cells > 0) {
+		return nil, fmt.Errorf("line %d: a run until something fails has no plan: got %d cells, and %d at most", n, h.Cells, u.Most)
 	}
 	if s := h.Shard; s != nil && (s.Index < 1 || s.Index > s.Of || s.Planned < h.Cells) {
 		return nil, fmt.Errorf("line %d: it cannot be that shard %s has %d of %s", n, s, h.Cells, Plural(s.Planned, "cell", "cells"))

@@ -126,7 +126,7 @@ func TestLinesFollowSchema(t *testing.T) {
 	}
 
 	empty := header(0)
-	empty.Command = nil
+	empty.Command, empty.UntilFail = nil, &UntilFail{Most: 4}
 	lines := strings.Split(strings.TrimSuffix(ledger(t, empty, passed(), failed(), skipped(), streamed()), "\n"), "\n")
 	for _, line := range lines {
 		if err := check(line); err != nil {
@@ -614,6 +614,64 @@ func TestEnding(t *testing.T) {
 	}
 	if _, err := Read(strings.NewReader(`{"schema":2}` + "\n" + `{"ending":{"why":""}}` + "\n")); err == nil {
 		t.Error("an ending without a reason was read")
+	}
+}
+
+// TestUntilFail: a run that was to go on until something fails did not end by itself where nothing has, whoever reads it.
+func TestUntilFail(t *testing.T) {
+	const endless, most = "it was to go on until something fails, and nothing has", "it was to go on until something fails, or for 2 cells, and has 1"
+	said := Ending{Why: "interrupted after 1 cell"}
+	for _, tt := range []struct {
+		name   string
+		header *UntilFail
+		cells  []Cell
+		ending *Ending
+		want   string // why it did not end by itself; empty: it did
+	}{
+		{"an older ledger", nil, []Cell{passed()}, nil, ""},
+		{"nothing has failed", &UntilFail{}, []Cell{passed(), skipped()}, nil, endless},
+		{"nothing was played", &UntilFail{}, nil, nil, endless},
+		{"nothing can be played", &UntilFail{}, []Cell{skipped()}, nil, ""},
+		{"one has failed", &UntilFail{}, []Cell{failed(), passed()}, nil, ""},
+		{"a line says how", &UntilFail{}, []Cell{passed()}, &said, said.Why},
+		{"all repeats", &UntilFail{Most: 2}, []Cell{passed(), skipped()}, nil, ""},
+		{"one is missing", &UntilFail{Most: 2}, []Cell{passed()}, nil, most},
+		{"one has failed before", &UntilFail{Most: 2}, []Cell{failed()}, nil, ""},
+	} {
+		h := header(0)
+		h.UntilFail = tt.header
+		text := write(t, []*Run{{Header: h, Cells: tt.cells, Ending: tt.ending}})
+		why := func(runs []*Run, err error) string {
+			if err != nil {
+				t.Fatalf("%s: %v", tt.name, err)
+			}
+			if runs[0].Ending == nil {
+				return ""
+			}
+			return runs[0].Ending.Why
+		}
+		skimmed, err := Skim(strings.NewReader(text), func(*Run, *Cell) error { return nil })
+		got := []string{why(skimmed, err)}
+		// Another run behind it changes nothing, nor that it is cut short itself.
+		both, err := ReadAll(strings.NewReader(text+write(t, []*Run{{Header: h, Cells: tt.cells}})[:len(ledger(t, h))]), 0)
+		got = append(got, why(both, err))
+		stored, err := ReadStored(strings.NewReader(text), strings.NewReader(text), 0)
+		got = append(got, why([]*Run{stored}, err))
+		for i, g := range got {
+			if g != tt.want {
+				t.Errorf("%s, read in way %d: %q; want %q", tt.name, i, g, tt.want)
+			}
+		}
+	}
+	for name, h := range map[string]string{"a plan": `"cells":2,"until_fail":{}`, "less than nothing": `"until_fail":{"most":-1}`} {
+		if _, err := Read(strings.NewReader(`{"schema":2,` + h + "}\n")); err == nil || !strings.Contains(err.Error(), "line 1: a run until something fails has no plan") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	h := header(0)
+	h.UntilFail = &UntilFail{Most: 1}
+	if _, err := Read(strings.NewReader(ledger(t, h, passed(), failed()))); err == nil || !strings.Contains(err.Error(), "one more than the 1 cell that there are at most") {
+		t.Errorf("more than most: %v", err)
 	}
 }
 

@@ -75,6 +75,13 @@ type Header struct {
 	Guest *Guest `json:"guest,omitempty"`
 	// Shard is which part of a larger run it is; nil: it is all of it.
 	Shard *Shard `json:"shard,omitempty"`
+	// UntilFail is of a run that has no plan, so that Cells is 0: it goes on until something fails.
+	UntilFail *UntilFail `json:"until_fail,omitempty"`
+}
+
+// UntilFail says how long a run goes on in which nothing fails.
+type UntilFail struct {
+	Most int `json:"most,omitempty"` // cells; 0: without end
 }
 
 // About is what a reader of the ledger needs to know of a scenario.
@@ -126,7 +133,8 @@ type Guest struct {
 	Config      string `json:"config,omitempty"` // file below the ledger's folder with the kernel's .config; empty: it was not found
 }
 
-// Ending is how a run ended that did not end by itself: a guest that died, or was lost.
+// Ending is how a run ended that did not end by itself: a guest died or was lost, or a signal came. Where no line of the ledger
+// tells, but nothing has ended a run that was to go on until something fails, reading it makes one.
 type Ending struct {
 	Why string `json:"why"` // one sentence
 	// Died tells that the kernel said so itself: a panic, or a report on its console. Otherwise it was lost, for whatever reason.

@@ -804,7 +804,7 @@ var table = []mutant{
 	// reload
 	{
 		name: "what was lost beyond the list has no cause", file: "reload/judge.go",
-		old: "rest > 0 {", new: "rest > 1_000_000 {",
+		old: "n := j.unlooked(m.Name); n > 0 {", new: "n := j.unlooked(m.Name); n > 1_000_000 {",
 		test: "TestCells",
 	},
 	{

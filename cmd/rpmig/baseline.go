@@ -49,8 +49,11 @@ func (e *env) baseline(ctx context.Context, names []string, file string) error {
 		return fmt.Errorf("write the baseline: %w", err)
 	}
 	for _, s := range sides {
-		if s.Missing > 0 {
+		switch {
+		case s.Missing > 0:
 			fmt.Fprintf(e.stderr, "rpmig: %s was cut short: %d cells are missing, and not known\n", printable(s.Path), s.Missing)
+		case s.Ending != nil:
+			fmt.Fprintf(e.stderr, "rpmig: %s did not end by itself: %s\n", printable(s.Path), printable(s.Ending.Why))
 		}
 	}
 	if file == "" {

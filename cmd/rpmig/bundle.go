@@ -79,6 +79,7 @@ func (e *env) bundleCommand() *cli.Command {
 				return err
 			}
 			defer closed()
+			(&recorded{runs: []*result.Run{run}}).sayBroken(e.stderr)
 			root, err := os.OpenRoot(runDir(from)) // a ledger names files, and may come from a stranger
 			if err != nil {
 				return fmt.Errorf("bundle: %w", err)
@@ -291,7 +292,7 @@ func (o *output) kept() (files fs.FS, done func(), err error) {
 	if files, err = o.store.files(); err != nil {
 		return nil, nil, &outputError{err}
 	}
-	if o.run.Count(result.Fail)+o.run.Count(result.Error) > 0 || o.run.Ending != nil {
+	if o.run.Count(result.Fail)+o.run.Count(result.Error) > 0 || o.run.Ending != nil && o.run.Header.Guest != nil {
 		if err := o.makeDir(); err != nil {
 			return nil, nil, err
 		}

@@ -5,7 +5,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -468,10 +467,7 @@ func (e *env) tell(all []checked, asJSON, color bool) error {
 		_, err := io.WriteString(e.textOut(), checksText(all, color, e.width()))
 		return err
 	}
-	enc := json.NewEncoder(e.stdout)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(all)
+	return e.asJSON(all)
 }
 
 // checksText shows the answers, each hint under its line; on a narrow terminal what is answered has a line of its own.
@@ -492,7 +488,7 @@ func checksText(all []checked, color bool, width int) string {
 		if c.Needed {
 			star = "*"
 		}
-		detail := strings.Join(wrapWords(printable(c.Detail), width-indent), "\n"+margin)
+		detail := strings.Join(wrapWords(printable(strings.Join(strings.Fields(c.Detail), " ")), width-indent), "\n"+margin)
 		if width < narrow {
 			fmt.Fprintf(&b, "%s %s %s\n%s%s\n", answer, star, c.Name, margin, detail)
 		} else {

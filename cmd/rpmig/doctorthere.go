@@ -104,10 +104,7 @@ func (e *env) tellAll(all []asked, asJSON, color bool) error {
 		return e.tell(all[0].Checks, asJSON, color)
 	}
 	if asJSON {
-		enc := json.NewEncoder(e.stdout)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(all)
+		return e.asJSON(all)
 	}
 	for i, a := range all {
 		gap := "\n"

@@ -5,7 +5,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -190,10 +189,7 @@ func (e *env) docsCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				enc := json.NewEncoder(e.stdout)
-				enc.SetEscapeHTML(false)
-				enc.SetIndent("", "  ")
-				return enc.Encode(measure(run))
+				return e.asJSON(measure(run))
 			}
 			m, err := docs.Read()
 			if err != nil {

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"os/exec"
 	"strings"
 	"testing"
@@ -42,6 +44,30 @@ func TestKindOfFile(t *testing.T) {
 		var usage *usageError
 		if !errors.As(err, &usage) || !strings.HasPrefix(usage.what, "F is no thing, but "+tt.what) || !strings.Contains(usage.hint, tt.hint) {
 			t.Errorf("%q: want %q and %q, got %+v", tt.head, tt.what, tt.hint, err)
+		}
+	}
+}
+
+// TestOneLine: an error is one line, whatever a file is called, and cannot drive a terminal. Errors that were joined read as such.
+func TestOneLine(t *testing.T) {
+	name := "a\nrpmig: error: \x1b[2Jb\u009b31m\u202e"
+	escaped := `a\nrpmig: error: \x1b[2Jb\u009b31m\u202e`
+	no, other := errors.New("no such "+name), errors.New("bad")
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{no, "no such " + escaped},
+		{errors.Join(no, other), "no such " + escaped + "; bad"},
+		{fmt.Errorf("read: %w", errors.Join(other, errors.Join(other, no))), "read: bad; bad; no such " + escaped},
+		{fmt.Errorf("%w: %w", other, no), "bad: no such " + escaped},
+		{&hintedError{errors.Join(other, other), ""}, "bad; bad"},
+	} {
+		var stderr bytes.Buffer
+		e := env{stderr: &stderr}
+		e.fail(&hintedError{tt.err, "see " + name})
+		if want := "rpmig: error: " + tt.want + "\nrpmig: hint: see " + escaped + "\n"; stderr.String() != want {
+			t.Errorf("got %q\nwant %q", stderr.String(), want)
 		}
 	}
 }

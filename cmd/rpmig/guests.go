@@ -99,7 +99,7 @@ func (e *env) findGuests(c *cli.Context) (*guests, error) {
 		Modules: c.Path("modules"), Cache: cache,
 		Words: func(format string, args ...any) {
 			if !c.Bool("q") {
-				fmt.Fprintf(e.stderr, "rpmig: "+format+"\n", args...)
+				fmt.Fprintf(e.stderr, "rpmig: %s\n", printable(fmt.Sprintf(format, args...)))
 			}
 		},
 	})

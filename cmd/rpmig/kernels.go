@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -121,13 +120,6 @@ func (e *env) listKernels(cache *vm.Cache, asJSON bool) error {
 	fmt.Fprintf(&b, "\nin %s\n", printable(all.Dir))
 	_, err = io.WriteString(e.stdout, b.String())
 	return err
-}
-
-func (e *env) asJSON(v any) error {
-	enc := json.NewEncoder(e.stdout)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
 }
 
 func mebibytes(size int64) string { return fmt.Sprintf("%.1f MiB", float64(size)/(1<<20)) }

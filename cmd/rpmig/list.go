@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -52,10 +51,7 @@ func (e *env) listCommand() *cli.Command {
 			}
 			l := e.list()
 			if c.Bool("json") {
-				enc := json.NewEncoder(e.stdout)
-				enc.SetEscapeHTML(false)
-				enc.SetIndent("", "  ")
-				return enc.Encode(l)
+				return e.asJSON(l)
 			}
 			var b strings.Builder
 			if c.Bool("bugs") {

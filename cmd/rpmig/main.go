@@ -112,10 +112,10 @@ func (e *env) fail(err error) int {
 	case errors.As(err, &status):
 		return int(status)
 	}
-	fmt.Fprintf(e.stderr, "rpmig: error: %s\n", printable(err.Error()))
+	fmt.Fprintf(e.stderr, "rpmig: error: %s\n", oneLine(err))
 	var hinted interface{ Hint() string }
 	if errors.As(err, &hinted) && hinted.Hint() != "" {
-		fmt.Fprintf(e.stderr, "rpmig: hint: %s\n", hinted.Hint())
+		fmt.Fprintf(e.stderr, "rpmig: hint: %s\n", printable(hinted.Hint()))
 	}
 	var bisect *bisectError
 	if errors.As(err, &bisect) {
@@ -151,14 +151,44 @@ func (e *hintedError) Unwrap() error { return e.error }
 
 func (e *hintedError) Hint() string { return e.hint }
 
-// printable replaces control characters, so that a text from outside cannot drive the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return '?'
+// printable escapes what does not show, so that a text from outside can neither drive the terminal nor begin a line.
+func printable(s string) string { return result.Printable(s) }
+
+// oneLine is what an error says, in a line. Errors that were joined are told one after another; any other newline is of a name.
+func oneLine(err error) string {
+	said := err.Error()
+	var unjoin func(error)
+	unjoin = func(err error) {
+		if one := errors.Unwrap(err); one != nil {
+			unjoin(one)
 		}
-		return r
-	}, s)
+		several, ok := err.(interface{ Unwrap() []error })
+		if !ok {
+			return
+		}
+		var parts []string
+		for _, part := range several.Unwrap() {
+			parts = append(parts, part.Error())
+		}
+		if err.Error() == strings.Join(parts, "\n") {
+			said = strings.Replace(said, err.Error(), strings.Join(parts, "; "), 1)
+		}
+		for _, part := range several.Unwrap() {
+			unjoin(part)
+		}
+	}
+	unjoin(err)
+	return printable(said)
+}
+
+// asJSON prints a value for programs.
+func (e *env) asJSON(v any) error {
+	text, err := result.JSON(v, "  ")
+	if err != nil {
+		return err
+	}
+	_, err = e.stdout.Write(text)
+	return err
 }
 
 // printing are the commands that do nothing but print, and have nothing to take back: who reads it may have stopped.

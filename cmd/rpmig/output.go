@@ -63,6 +63,9 @@ func newOutput(e *env, c *cli.Context, r *request) (*output, error) {
 	if r.Shard.Of > 0 {
 		o.run.Header.Shard = &result.Shard{Index: r.Shard.Index, Of: r.Shard.Of, Planned: r.Planned()}
 	}
+	if r.UntilFail {
+		o.run.Header.UntilFail = &result.UntilFail{Most: r.Planned()}
+	}
 	o.modes = r.Modes
 	o.meta = capture.Meta{Application: "rpmig " + version, OS: "Linux " + r.kernel, Hardware: r.machine, Interface: "lo"}
 	o.beside = o.writePrograms
@@ -98,6 +101,26 @@ func blankOutput(e *env, c *cli.Context, r *request) *output {
 }
 
 func newEvidenceDir() (string, error) { return os.MkdirTemp("", "rpmig-evidence-") }
+
+// notByItself notes how a run ended that did not end by itself.
+func (o *output) notByItself(e result.Ending) error {
+	o.run.Ending = &e
+	if o.ledger == nil {
+		return nil
+	}
+	if err := o.ledger.End(e); err != nil {
+		return &outputError{err}
+	}
+	return nil
+}
+
+// cutBy notes that an error ended a run of which no plan tells that cells are missing. Of a guest's run its host does.
+func (o *output) cutBy(err error) error {
+	if err == nil || o.run.Header.UntilFail == nil || o.home != nil {
+		return nil
+	}
+	return o.notByItself(result.Ending{Why: err.Error()})
+}
 
 // makeOut makes the folder that the run was asked to be written to; empty: it was not.
 func (o *output) makeOut(dir string) error {
@@ -309,7 +332,7 @@ func (o *output) end() error {
 	if o.file == nil {
 		return nil
 	}
-	o.words("rpmig: the ledger is %s\n", filepath.Join(o.dir, ledgerName))
+	o.words("rpmig: the ledger is %s\n", printable(filepath.Join(o.dir, ledgerName)))
 	if err := o.file.Close(); err != nil {
 		return &outputError{err}
 	}

@@ -148,7 +148,7 @@ func (e *env) sayNoTrace(c *cli.Context, r *request) {
 	if r.noTrace == nil || kernel.MayNot(r.noTrace) {
 		return
 	}
-	fmt.Fprintf(e.stderr, "rpmig: there is no trace of the kernel: %s\n", printable(r.noTrace.Error()))
+	fmt.Fprintf(e.stderr, "rpmig: there is no trace of the kernel: %s\n", oneLine(r.noTrace))
 }
 
 // worthIt tells whether a trace is wanted at the price of playing cells one at a time, if it is of the whole host.
@@ -170,7 +170,7 @@ func (r *request) chooseDroppers(c *cli.Context, stderr io.Writer) error {
 		return &interruptedError{}
 	}
 	if why != nil && !errors.Is(why, exec.ErrNotFound) && !c.Bool("q") {
-		fmt.Fprintf(stderr, "rpmig: %s; the ACK is dropped by %s\n", printable(why.Error()), r.Dropper.Name())
+		fmt.Fprintf(stderr, "rpmig: %s; the ACK is dropped by %s\n", oneLine(why), r.Dropper.Name())
 	}
 	if r.Repeat != 1 {
 		r.Again, _ = netns.Cheapest(c.Context)
@@ -210,11 +210,16 @@ func (e *env) runTo(c *cli.Context, r *request, out *output) error {
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(runMemory))
 	}
 	err = harness.Run(c.Context, r.Options, out)
+	var interrupted *interruptedError
+	if errors.Is(err, context.Canceled) {
+		interrupted = &interruptedError{played: len(out.run.Cells), of: out.run.Header.Cells}
+		err = interrupted
+	}
 	ctx, done := e.afterwards(c.Context)
 	defer done()
-	endErr := bundling.end(ctx, out)
-	if errors.Is(err, context.Canceled) {
-		return &interruptedError{played: len(out.run.Cells), of: out.run.Header.Cells, also: endErr}
+	endErr := cmp.Or(out.cutBy(err), bundling.end(ctx, out))
+	if interrupted != nil {
+		interrupted.also = endErr
 	}
 	return cmp.Or(err, endErr)
 }

@@ -179,11 +179,8 @@ func (e *env) reloadTo(c *cli.Context, cfg *reload.Config, terms *reload.Terms, 
 		}
 	}
 	if interrupted != nil {
-		out.run.Ending = &result.Ending{Why: interrupted.Error()}
-		if out.ledger != nil {
-			if err := out.ledger.End(*out.run.Ending); err != nil {
-				return &outputError{err}
-			}
+		if err := out.notByItself(result.Ending{Why: interrupted.Error()}); err != nil {
+			return err
 		}
 	}
 	ctx, done := e.afterwards(c.Context)

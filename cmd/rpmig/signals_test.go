@@ -240,6 +240,40 @@ func TestReportsEnd(t *testing.T) {
 	}
 }
 
+// TestUntilFailCutShort: a run until something fails has no plan, by which cells could be missing. Its ledger tells all the same that
+// something else has ended it, to each command that reads it.
+func TestUntilFailCutShort(t *testing.T) {
+	t.Parallel()
+	needPlay(t)
+	for _, tt := range []struct {
+		sig    unix.Signal
+		repeat []string
+		why    string
+	}{
+		{unix.SIGKILL, nil, "it was to go on until something fails, and nothing has"},
+		{unix.SIGKILL, []string{"--repeat=100000"}, `it was to go on until something fails, or for\s+100000\s+cells, and has \d+`},
+		{unix.SIGINT, nil, `interrupted after \d+ cells`},
+	} {
+		t.Run(fmt.Sprint(unix.SignalName(tt.sig), tt.repeat), func(t *testing.T) {
+			t.Parallel()
+			p := command(t, "rpmig", append([]string{"run", "quiz1", "--migrate=off", "--until-fail", "--out=out"}, tt.repeat...)...).start()
+			p.lines(3)
+			p.signal(p.Process.Pid, tt.sig)
+			out, broken := filepath.Join(p.dir, "out"), []string{"did not end by itself: " + tt.why}
+			command(t, "rpmig", "report", out).want(0, []string{`It did not end by itself:\s+` + tt.why}, broken)
+			command(t, "rpmig", "compare", out, out).want(70, []string{"the new run did not end by itself"}, nil)
+			command(t, "rpmig", "baseline", out).want(0, nil, broken)
+			b := command(t, "rpmig", "bundle", out, "-o", "b.tar.gz").want(0, nil, broken)
+			command(t, "rpmig", "bundle", "--check", filepath.Join(b.dir, "b.tar.gz")).want(0, []string{`It did not end by itself:\s+` + tt.why}, nil)
+		})
+	}
+	t.Run("whole", func(t *testing.T) {
+		t.Parallel()
+		p := command(t, "rpmig", "run", "quiz1", "--migrate=off", "--until-fail", "--repeat=3", "--out=out").want(0, nil, nil)
+		command(t, "rpmig", "report", filepath.Join(p.dir, "out")).want(0, []string{"!by itself"}, silent)
+	})
+}
+
 // largeLedger writes a ledger of so many cells.
 func largeLedger(t *testing.T, name string, cells int) {
 	t.Helper()

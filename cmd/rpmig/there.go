@@ -94,7 +94,7 @@ func (e *env) prepareThere(c *cli.Context, r *request, g *guests) ([]*there, err
 			t.side.Run = k.Name
 		}
 		if len(g.kernels) > 1 {
-			t.prefix = k.Name + ": "
+			t.prefix = printable(k.Name) + ": "
 		} else {
 			t.said = newStreaming(e, c, r.format)
 		}
@@ -273,6 +273,9 @@ func (t *there) finish(c *cli.Context, ended *vm.Ended) error {
 	why := ended.Why
 	switch {
 	case why == "" && c.Err() != nil: // it ended as it was told to
+		if err := t.cutBy(&interruptedError{played: len(t.run.Cells)}); err != nil {
+			return err
+		}
 	case why == "" && ended.Status == result.ExitUsage:
 		return &usageError{said, cmp.Or(hint, "rpmig explain "+quote(c.Args().First()))}
 	case why == "" && ended.Status == result.ExitSoftware && (t.run.ExitCode() != result.ExitSoftware || said != ""), why == "" && t.run.Header.Cells == 0 && said != "":
@@ -325,13 +328,10 @@ func (t *there) cutShort(ended *vm.Ended, why, hint string) error {
 			return err
 		}
 	}
-	t.run.Ending = &result.Ending{Why: why, Died: ended.Died, Console: ended.Last}
-	if t.ledger != nil {
-		if err := t.ledger.End(*t.run.Ending); err != nil {
-			return &outputError{err}
-		}
+	if err := t.notByItself(result.Ending{Why: why, Died: ended.Died, Console: ended.Last}); err != nil {
+		return err
 	}
-	fmt.Fprintf(t.e.stderr, "rpmig: %s: %s\n", t.kernel.Name, printable(why))
+	fmt.Fprintf(t.e.stderr, "rpmig: %s: %s\n", printable(t.kernel.Name), printable(why))
 	if hint != "" {
 		fmt.Fprintf(t.e.stderr, "rpmig: hint: %s\n", printable(hint))
 	}
@@ -426,6 +426,6 @@ func (e *env) sayPrinted(c *cli.Context, t *there) {
 		if strings.HasPrefix(line, "rpmig: error: ") || strings.HasPrefix(line, "rpmig: hint: ") {
 			continue // the run's ending tells
 		}
-		fmt.Fprintf(e.stderr, "rpmig: %s: %s\n", t.kernel.Name, printable(strings.TrimPrefix(strings.TrimSpace(line), "rpmig: ")))
+		fmt.Fprintf(e.stderr, "rpmig: %s: %s\n", printable(t.kernel.Name), printable(strings.TrimPrefix(strings.TrimSpace(line), "rpmig: ")))
 	}
 }
