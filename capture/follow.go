@@ -114,12 +114,9 @@ func (f *followed) over() bool { return len(f.Resets) > 0 || f.FIN == [2]bool{tr
 // the number that it acknowledges. While a connection whose SYN is there lasts, it may answer an old one, too.
 func (f *followed) answersAnother(frame Frame) bool {
 	answers := frame.Flags&(SYN|ACK|RST) == SYN|ACK || frame.Flags.Has(RST|ACK) && frame.Seq == 0
-	return answers && (!f.flow.Complete || f.over() && !f.byClient()) && frame.Src == f.flow.Server && f.client.known && frame.Ack != f.client.isn+1 &&
+	return answers && (!f.flow.Complete || f.over()) && frame.Src == f.flow.Server && f.client.known && frame.Ack != f.client.isn+1 &&
 		frame.Ack != f.acked
 }
-
-// byClient tells whether the client has reset the flow, as it does what answers another of its SYNs; its own goes on then.
-func (f *followed) byClient() bool { return len(f.Resets) > 0 && f.Resets[0].FromClient }
 
 func (f *followed) take(frame Frame) {
 	if f.isCopy(frame) {

@@ -306,12 +306,9 @@ func carried(p gopacket.Packet) (k kind, what string) {
 			case layers.LayerTypeVXLAN, layers.LayerTypeGeneve, layers.LayerTypeGTPv1U, layers.LayerTypeMPLS:
 				k = isUndecodable
 			}
-		case *layers.VXLAN, *layers.MPLS, *layers.EtherIP, *layers.ERSPANII:
-			k, what = isUndecodable, ""
 		case *layers.GTPv1U:
-			k, what = isOther, ""
-			if l.MessageType == 255 { // it carries a packet: G-PDU, 3GPP TS 29.281
-				k = isUndecodable
+			if l.MessageType != 255 { // G-PDU, which alone carries a packet (3GPP TS 29.281)
+				k = isOther
 			}
 		case *layers.Dot11WEP:
 			k, what = isUnseen, "802.11 that is encrypted"

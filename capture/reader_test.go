@@ -191,6 +191,8 @@ func within(tcp []byte) map[string][]byte {
 		"unseen: EtherType 0x88e5":    eth(0x88e5, tcp),
 		"unseen: PPP protocol 0x00fd": eth(0x8864, []byte{0x11, 0, 0, 5}, length, []byte{0, 0xfd}, whole),
 		"datagram: L2TP":              eth(0x800, udp(1701, tcp)),
+		"unseen: EtherType 0x1234":    eth(0x800, udp(6081, []byte{0, 0, 0x12, 0x34, 0, 0, 5, 0}, tcp)),
+		"GTP":                         eth(0x800, udp(2152, []byte{0x30, 255, 0, byte(len(whole)), 0, 0, 0, 7}, whole)),
 	}
 }
 

@@ -232,6 +232,10 @@ var conversations = []struct {
 		append(asked(0, 5001), segment{9, -5001, rst | ack, 9101, 1012, 0}), map[Kind]int{Aborted: 1}, nil,
 	},
 	{
+		"what the server has sent is not in the capture, the client's ACK of it is, and nobody resets",
+		append(asked(0, 5001), segment{8, 5001, ack, 1012, 9101, 0}), map[Kind]int{Served: 1}, nil,
+	},
+	{
 		"two listeners have answered: the numbers of one say nothing of the other's",
 		append(open(0, 5001), segment{1, -5001, syn | ack, 9500, 1001, 0}, segment{9, -5001, rst | ack, 9501, 1001, 0}),
 		map[Kind]int{Queued: 1}, nil,
@@ -253,7 +257,7 @@ var conversations = []struct {
 	},
 	{
 		"an answer to an old SYN, which the client resets, and the connection goes on",
-		[]segment{{0, 5001, syn, 1000, 0, 0}, {0, -5001, syn | ack, 400, 77, 0}, {0, 5001, rst, 77, 0, 0}, {1000, 5001, syn, 1000, 0, 0}, {1000, -5001, syn | ack, 9000, 1001, 0}},
+		[]segment{{0, 5001, syn, 1000, 0, 0}, {0, -5001, syn | ack, 400, 77, 0}, {0, 5001, rst, 77, 0, 0}, {500, -5001, syn | ack, 400, 77, 0}, {1000, 5001, syn, 1000, 0, 0}, {1000, -5001, syn | ack, 9000, 1001, 0}},
 		map[Kind]int{ByClient: 1}, nil,
 	},
 	{
@@ -263,13 +267,20 @@ var conversations = []struct {
 	},
 	{
 		"a SYN with data (TCP Fast Open) in the accept queue of a closing listener",
-		[]segment{{0, 5001, syn, 1000, 0, 5}, {0, -5001, syn | ack, 9000, 1006, 0}, {1, 5001, ack, 1006, 9001, 0}, {9, -5001, rst | ack, 9001, 1006, 0}},
-		map[Kind]int{Queued: 1}, nil,
+		fastOpened, map[Kind]int{Queued: 1}, nil,
+	},
+	{
+		"the same, seen by two interfaces, the one behind the other", slices.Concat(fastOpened, fastOpened), map[Kind]int{Queued: 1}, []string{"that do not count: 4"},
 	},
 	{
 		"a capture that is not in the order of time", []segment{{0, 5001, syn, 1000, 0, 0}, {9, -5001, rst | ack, 9001, 1001, 0}, {1, -5001, syn | ack, 9000, 1001, 0}},
 		map[Kind]int{Queued: 1}, []string{"behind a later one of their connection, so that its story may be wrong: reordercap FILE SORTED sorts them by time: 1"},
 	},
+}
+
+// fastOpened is a connection whose SYN has data, and which a listener that closes resets.
+var fastOpened = []segment{
+	{0, 5001, syn, 1000, 0, 5}, {0, -5001, syn | ack, 9000, 1006, 0}, {1, 5001, ack, 1006, 9001, 0}, {9, -5001, rst | ack, 9001, 1006, 0},
 }
 
 // reopened is a handshake of another connection between the same ports.

@@ -65,7 +65,7 @@ func spoken(f *capture.Followed) bool {
 			return false // of another listener, or of another connection: whose numbers are those of the others?
 		case first == 0:
 		case s.FromClient && s.Flags&(capture.ACK|capture.RST) == capture.ACK && beyond(s.Ack, first),
-			!s.FromClient && s.Flags.Has(capture.ACK) && s.Seq != 0 && beyond(s.Seq, first):
+			!s.FromClient && s.Flags.Has(capture.ACK) && beyond(s.Seq, first):
 			return true
 		}
 	}
