@@ -23,6 +23,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 
+	"github.com/rpmig/rpmig/nameless"
 	"github.com/rpmig/rpmig/reports"
 	"github.com/rpmig/rpmig/result"
 )
@@ -122,7 +123,7 @@ func Write(ctx context.Context, w io.Writer, src Source) (err error) {
 	if err := p.head(); err != nil {
 		return err
 	}
-	ledger, err := Temp()
+	ledger, err := nameless.Temp()
 	if err != nil {
 		return err
 	}

@@ -4,12 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"github.com/rpmig/rpmig/nameless"
 )
 
 // Save writes a bundle to a file that is there as a whole or not at all. Only with force is one written over; else the
@@ -74,44 +73,13 @@ type draft struct {
 // hiddenName begins the names of drafts that have one.
 const hiddenName = ".rpmig-bundle-"
 
-// ownFD is where a file without a name can be linked from (open(2), O_TMPFILE).
-const ownFD = "/proc/self/fd"
-
-// nameless is openNameless for drafts. The tests replace it.
-var nameless = openNameless
-
-// openNameless opens a file without a name.
-func openNameless(dir string) (*os.File, error) {
-	if _, err := os.Lstat(ownFD); err != nil {
-		return nil, err
-	}
-	return os.OpenFile(dir, unix.O_TMPFILE|os.O_RDWR, 0o600)
-}
-
-// Temp makes a file without a name where temporary files are: the kernel takes it back however this process ends. Not every file
-// system has such files; there it has a name for a moment.
-func Temp() (*os.File, error) { return tempBy(openNameless) }
-
-// tempBy is Temp where files are opened so.
-func tempBy(open func(dir string) (*os.File, error)) (*os.File, error) {
-	dir := os.TempDir()
-	if f, err := open(dir); err == nil {
-		return f, nil
-	}
-	f, err := os.CreateTemp(dir, hiddenName+"*")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
+// openNameless opens the file of a draft. The tests replace it.
+var openNameless = nameless.Open
 
 // newDraft makes one in the folder. Not every file system has files without a name; there it has one, which only SIGKILL
 // leaves behind.
 func newDraft(dir string) (*draft, error) {
-	if f, err := nameless(dir); err == nil {
+	if f, err := openNameless(dir); err == nil {
 		return &draft{f: f}, nil
 	}
 	f, err := os.CreateTemp(dir, hiddenName+"*")
@@ -124,13 +92,13 @@ func newDraft(dir string) (*draft, error) {
 // publish gives it its name.
 func (d *draft) publish(name string, force bool) error {
 	if d.hidden == "" {
-		err := d.link(name)
+		err := nameless.Link(d.f, name)
 		if !force || !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 		// A link replaces no file, and what is renamed has a name: for these two system calls there is one.
 		hidden := filepath.Join(filepath.Dir(name), hiddenName+rand.Text())
-		if err := d.link(hidden); err != nil {
+		if err := nameless.Link(d.f, hidden); err != nil {
 			return err
 		}
 		d.hidden = hidden
@@ -140,14 +108,6 @@ func (d *draft) publish(name string, force bool) error {
 		d.hidden = ""
 	}
 	return err
-}
-
-func (d *draft) link(name string) error {
-	from := fmt.Sprintf("%s/%d", ownFD, d.f.Fd())
-	if err := unix.Linkat(unix.AT_FDCWD, from, unix.AT_FDCWD, name, unix.AT_SYMLINK_FOLLOW); err != nil {
-		return &os.LinkError{Op: "link", Old: from, New: name, Err: err}
-	}
-	return nil
 }
 
 // discard frees what it holds, and takes it back unless it was published.

@@ -17,7 +17,7 @@ import (
 // onEveryFileSystem tests where a file needs no name, and where it does.
 func onEveryFileSystem(t *testing.T, test func(t *testing.T)) {
 	t.Run("nameless", func(t *testing.T) {
-		f, err := nameless(t.TempDir())
+		f, err := openNameless(t.TempDir())
 		if err != nil {
 			t.Skipf("the file system of %s has no O_TMPFILE: %v", os.TempDir(), err)
 		}
@@ -25,9 +25,9 @@ func onEveryFileSystem(t *testing.T, test func(t *testing.T)) {
 		test(t)
 	})
 	t.Run("hidden", func(t *testing.T) {
-		was := nameless
-		defer func() { nameless = was }()
-		nameless = func(string) (*os.File, error) { return nil, unix.EOPNOTSUPP }
+		was := openNameless
+		defer func() { openNameless = was }()
+		openNameless = func(string) (*os.File, error) { return nil, unix.EOPNOTSUPP }
 		test(t)
 	})
 }
@@ -147,23 +147,4 @@ func names(t *testing.T, dir string) []string {
 		names = append(names, f.Name())
 	}
 	return names
-}
-
-// TestTemp: nothing stays behind of a temporary file, also where files have names.
-func TestTemp(t *testing.T) {
-	onEveryFileSystem(t, func(t *testing.T) {
-		dir := t.TempDir()
-		t.Setenv("TMPDIR", dir)
-		f, err := tempBy(nameless)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = f.Close() }()
-		if _, err := f.WriteString("x"); err != nil {
-			t.Error(err)
-		}
-		if all := names(t, dir); len(all) > 0 {
-			t.Errorf("left: %q", all)
-		}
-	})
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -71,7 +70,7 @@ func (e *env) doctorCommand() *cli.Command {
 				return status
 			}
 			answers := runChecks(e.checks(c.Context, here))
-			if err := e.tell(answers, c.Bool("json"), e.colorOut && !c.Bool("no-color")); err != nil {
+			if err := e.tell(c.Context, answers, c.Bool("json"), e.colorOut && !c.Bool("no-color")); err != nil {
 				return fmt.Errorf("write the answers: %w", err)
 			}
 			return allNeeded(answers)
@@ -462,12 +461,11 @@ func (s *collector) Cell(c *result.Cell, _ evidence.Files) error {
 }
 
 // tell prints the answers, for a program or for a person.
-func (e *env) tell(all []checked, asJSON, color bool) error {
+func (e *env) tell(ctx context.Context, all []checked, asJSON, color bool) error {
 	if !asJSON {
-		_, err := io.WriteString(e.textOut(), checksText(all, color, e.width()))
-		return err
+		return printTo(ctx, e.textOut(), checksText(all, color, e.width()))
 	}
-	return e.asJSON(all)
+	return e.asJSON(ctx, all)
 }
 
 // checksText shows the answers, each hint under its line; on a narrow terminal what is answered has a line of its own.

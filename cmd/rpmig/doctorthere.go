@@ -43,7 +43,7 @@ func (e *env) askThere(c *cli.Context) error {
 		}
 		return err
 	}
-	if err := e.tellAll(all, c.Bool("json"), e.colorOut && !c.Bool("no-color")); err != nil {
+	if err := e.tellAll(c.Context, all, c.Bool("json"), e.colorOut && !c.Bool("no-color")); err != nil {
 		return fmt.Errorf("write the answers: %w", err)
 	}
 	for _, a := range all {
@@ -99,21 +99,16 @@ func lastWords(console []string) string {
 }
 
 // tellAll prints the answers of each kernel. Those of one are printed as without --kernel.
-func (e *env) tellAll(all []asked, asJSON, color bool) error {
+func (e *env) tellAll(ctx context.Context, all []asked, asJSON, color bool) error {
 	if len(all) == 1 {
-		return e.tell(all[0].Checks, asJSON, color)
+		return e.tell(ctx, all[0].Checks, asJSON, color)
 	}
 	if asJSON {
-		return e.asJSON(all)
+		return e.asJSON(ctx, all)
 	}
-	for i, a := range all {
-		gap := "\n"
-		if i == 0 {
-			gap = ""
-		}
-		if _, err := fmt.Fprintf(e.textOut(), "%s%s\n%s", gap, a.Kernel, checksText(a.Checks, color, e.width())); err != nil {
-			return err
-		}
+	var each []string
+	for _, a := range all {
+		each = append(each, a.Kernel+"\n"+checksText(a.Checks, color, e.width()))
 	}
-	return nil
+	return printTo(ctx, e.textOut(), strings.Join(each, "\n"))
 }

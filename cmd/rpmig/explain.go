@@ -189,7 +189,7 @@ func (e *env) docsCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				return e.asJSON(measure(run))
+				return e.asJSON(c.Context, measure(run))
 			}
 			m, err := docs.Read()
 			if err != nil {

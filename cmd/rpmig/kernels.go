@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -57,7 +56,7 @@ func (e *env) kernelsCommand() *cli.Command {
 				fmt.Fprintf(e.stderr, "rpmig: removed %s from %s\n", mebibytes(size), printable(cache.Dir()))
 				return nil
 			}
-			return e.listKernels(cache, c.Bool("json"))
+			return e.listKernels(c.Context, cache, c.Bool("json"))
 		},
 	}
 }
@@ -77,7 +76,7 @@ func (e *env) fetchKernels(c *cli.Context, cache *vm.Cache, wanted []string) err
 		return err
 	}
 	if c.Bool("json") {
-		return e.asJSON(found)
+		return e.asJSON(c.Context, found)
 	}
 	var b strings.Builder
 	for _, k := range found {
@@ -90,18 +89,17 @@ func (e *env) fetchKernels(c *cli.Context, cache *vm.Cache, wanted []string) err
 		}
 		fmt.Fprintf(&b, "%-40s %s\n  %s\n", printable(k.Name), has, printable(k.From))
 	}
-	_, err = io.WriteString(e.stdout, b.String())
-	return err
+	return printTo(c.Context, e.stdout, b.String())
 }
 
 // listKernels lists what is in the cache.
-func (e *env) listKernels(cache *vm.Cache, asJSON bool) error {
+func (e *env) listKernels(ctx context.Context, cache *vm.Cache, asJSON bool) error {
 	all, err := cache.Contents()
 	if err != nil {
 		return err
 	}
 	if asJSON {
-		return e.asJSON(all)
+		return e.asJSON(ctx, all)
 	}
 	var b strings.Builder
 	total := all.InitramfsSize + all.ListsSize
@@ -118,8 +116,7 @@ func (e *env) listKernels(cache *vm.Cache, asJSON bool) error {
 	fmt.Fprintf(&b, "%-40s %10s\n", "apt's lists", mebibytes(all.ListsSize))
 	fmt.Fprintf(&b, "%-40s %10s\n", "in all", mebibytes(total))
 	fmt.Fprintf(&b, "\nin %s\n", printable(all.Dir))
-	_, err = io.WriteString(e.stdout, b.String())
-	return err
+	return printTo(ctx, e.stdout, b.String())
 }
 
 func mebibytes(size int64) string { return fmt.Sprintf("%.1f MiB", float64(size)/(1<<20)) }

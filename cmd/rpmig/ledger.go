@@ -21,7 +21,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/rpmig/rpmig/bundle"
+	"github.com/rpmig/rpmig/nameless"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/unpack"
 )
@@ -238,7 +238,7 @@ func openStored(path string, how reading) (*recorded, error) {
 	cells, r := f, io.Reader(text)
 	if text.changed || !info.Mode().IsRegular() {
 		defer func() { _ = f.Close() }()
-		if cells, err = bundle.Temp(); err != nil {
+		if cells, err = nameless.Temp(); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		r = io.TeeReader(r, cells)

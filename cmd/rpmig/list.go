@@ -51,7 +51,7 @@ func (e *env) listCommand() *cli.Command {
 			}
 			l := e.list()
 			if c.Bool("json") {
-				return e.asJSON(l)
+				return e.asJSON(c.Context, l)
 			}
 			var b strings.Builder
 			if c.Bool("bugs") {

@@ -182,13 +182,20 @@ func oneLine(err error) string {
 }
 
 // asJSON prints a value for programs.
-func (e *env) asJSON(v any) error {
+func (e *env) asJSON(ctx context.Context, v any) error {
 	text, err := result.JSON(v, "  ")
 	if err != nil {
 		return err
 	}
-	_, err = e.stdout.Write(text)
-	return err
+	return printTo(ctx, e.stdout, string(text))
+}
+
+// printTo prints a text, unless nobody reads it until a signal comes.
+func printTo(ctx context.Context, w io.Writer, text string) error {
+	return unlessEnded(ctx, func() error {
+		_, err := io.WriteString(w, text)
+		return err
+	})
 }
 
 // printing are the commands that do nothing but print, and have nothing to take back: who reads it may have stopped.

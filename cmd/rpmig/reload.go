@@ -73,7 +73,7 @@ func (e *env) reloadCommand() *cli.Command {
 			&cli.DurationFlag{Name: "ready", Value: 10 * time.Second, Usage: "give it `TIME` to start, and to answer"},
 			&cli.DurationFlag{Name: "deadline", Value: 5 * time.Second, Usage: "give a reload `TIME` to change who holds the listeners, and its command to return"},
 			&cli.DurationFlag{Name: "still", Value: 500 * time.Millisecond, Usage: "a reload is done when they have not changed for `TIME`"},
-			&cli.StringFlag{Name: "name", DefaultText: "the command's", Usage: "call the server `NAME` in reports"},
+			&cli.StringFlag{Name: "name", DefaultText: "the command's, or server where that has neither", Usage: "call the server `NAME` in reports, of the letters A to Z and digits; what else is in it becomes a hyphen"},
 			&cli.StringSliceFlag{Name: "setup", Usage: "run `CMD` in its namespaces before it starts"},
 			&cli.StringSliceFlag{Name: "env", Usage: "set `NAME=VALUE` for it"},
 			&cli.PathFlag{Name: "cwd", Usage: "start it in `DIR`"},
@@ -246,7 +246,7 @@ func reloadConfig(c *cli.Context) (*reload.Config, *reload.Terms, error) {
 	if c.IsSet("seed") {
 		cfg.Seed = c.Uint64("seed")
 	}
-	terms := &reload.Terms{Name: serverName(c), MaxLost: c.Int("max-lost"), Family: "ipv4"}
+	terms := &reload.Terms{Name: serverName(c.String("name"), c.Args().First()), MaxLost: c.Int("max-lost"), Family: "ipv4"}
 	var err error
 	if cfg.Modes, err = reload.ParseModes(c.String("migrate")); err != nil {
 		return nil, nil, reloadUsage(c, "migrate", err)
@@ -319,7 +319,7 @@ func checkReload(c *cli.Context) error {
 	case c.IsSet("stop") && !slices.Contains(c.StringSlice("reload"), "rolling"):
 		return reloadUsage(c, "stop", errors.New("it is for --reload rolling alone"))
 	case c.IsSet("name") && asWord(c.String("name")) == "":
-		return reloadUsage(c, "name", fmt.Errorf("%q has neither a letter nor a digit", c.String("name")))
+		return reloadUsage(c, "name", fmt.Errorf("%q has neither a letter from A to Z nor a digit", c.String("name")))
 	case c.IsSet("cwd"):
 		if is, err := os.Stat(c.Path("cwd")); err != nil || !is.IsDir() {
 			return reloadUsage(c, "cwd", fmt.Errorf("%q is no directory", c.Path("cwd")))
@@ -370,10 +370,9 @@ func judgedModes(c *cli.Context, asked []reload.Mode) (names []string, err error
 var noWord = regexp.MustCompile(`[^A-Za-z0-9]+`)
 
 // serverName is what reports call the server: a word of a cell's ID.
-func serverName(c *cli.Context) string {
-	name := c.String("name") // which has a word in it, if it was given: see checkReload
-	if name == "" {
-		name = filepath.Base(c.Args().First())
+func serverName(name, command string) string {
+	if name == "" { // one that was given has a word in it: see checkReload
+		name = filepath.Base(command)
 	}
 	return cmp.Or(asWord(name), "server")
 }

@@ -49,6 +49,18 @@ func reloadCells(t *testing.T, p *process, status int) map[string]*result.Cell {
 
 func reloadArgs(more ...string) []string { return append(append([]string{}, quick...), more...) }
 
+// TestServerName: it is a word of a cell's name, whatever the command is called.
+func TestServerName(t *testing.T) {
+	for _, tt := range [][3]string{
+		{"", "/usr/sbin/nginx", "nginx"}, {"", "./my_srv v2.sh", "my-srv-v2-sh"}, {"", "/opt/сервер", "server"}, {"", "./__", "server"},
+		{"a/b c", "nginx", "a-b-c"},
+	} {
+		if got := serverName(tt[0], tt[1]); got != tt[2] {
+			t.Errorf("--name=%q of %q: %q, want %q", tt[0], tt[1], got, tt[2])
+		}
+	}
+}
+
 // TestReloadModes: the oddserver loses what waits in its queues, and in each mode that migrates it loses nothing. The kernel's trace
 // says why. An MPTCP listener takes the program by a guest.
 func TestReloadModes(t *testing.T) {

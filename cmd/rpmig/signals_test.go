@@ -350,10 +350,18 @@ func TestSilentPipes(t *testing.T) {
 // TestSilentReaders: who does not read what a command prints keeps it from ending no more.
 func TestSilentReaders(t *testing.T) {
 	t.Parallel()
-	for _, line := range []string{
+	lines := []string{
 		"list", "explain all", "docs", "completion bash", "man", "version", "help", "run --help", "baseline dir", "baseline dir -o out",
-		"report dir", "explain dir/quiz2/ipv4/off",
-	} {
+		"report dir", "explain dir/quiz2/ipv4/off", "doctor", "doctor --json", "kernels", "kernels --json", "compare dir dir",
+		"bundle --check bundle.tar.gz",
+	}
+	others := []string{"run", "reload", "merge"} // TestReportsComeAsCellsEnd; it comes to its end first; it prints nothing
+	for _, c := range (&env{}).app().Commands {
+		if !slices.ContainsFunc(lines, func(line string) bool { return strings.Fields(line)[0] == c.Name }) && !slices.Contains(others, c.Name) {
+			t.Errorf("nothing is known of rpmig %s", c.Name)
+		}
+	}
+	for _, line := range lines {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
 			p := command(t, "rpmig", strings.Fields(line)...)
@@ -361,6 +369,10 @@ func TestSilentReaders(t *testing.T) {
 				t.Fatal(err)
 			}
 			largeLedger(t, filepath.Join(p.dir, "dir", ledgerName), 3)
+			if strings.HasPrefix(line, "bundle") {
+				makes := command(t, "rpmig", "bundle", filepath.Join(p.dir, "dir"), "-o", filepath.Join(p.dir, "bundle.tar.gz"))
+				makes.want(0, silent, nil)
+			}
 			out := filepath.Join(p.dir, "out")
 			if err := unix.Mkfifo(out, 0o644); err != nil {
 				t.Fatal(err)

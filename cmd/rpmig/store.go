@@ -9,7 +9,7 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/rpmig/rpmig/bundle"
+	"github.com/rpmig/rpmig/nameless"
 )
 
 // store is a run's folder in one file without a name, for a run that keeps its evidence only until it is bundled: the kernel
@@ -21,7 +21,7 @@ type store struct {
 
 // newStore makes one where temporary files are.
 func newStore() (*store, error) {
-	f, err := bundle.Temp()
+	f, err := nameless.Temp()
 	if err != nil {
 		return nil, err
 	}
