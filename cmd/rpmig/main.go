@@ -117,6 +117,12 @@ func (e *env) fail(err error) int {
 	if errors.As(err, &hinted) && hinted.Hint() != "" {
 		fmt.Fprintf(e.stderr, "rpmig: hint: %s\n", printable(hinted.Hint()))
 	}
+	var choice *choiceError
+	if errors.As(err, &choice) {
+		for _, line := range choice.of {
+			fmt.Fprintf(e.stderr, "rpmig: %s\n", printable(line))
+		}
+	}
 	var bisect *bisectError
 	if errors.As(err, &bisect) {
 		return bisect.status
@@ -140,6 +146,14 @@ type usageError struct{ what, hint string }
 func (e *usageError) Error() string { return e.what }
 
 func (e *usageError) Hint() string { return e.hint }
+
+// choiceError is a usageError with what there is to choose from, in a line each.
+type choiceError struct {
+	usageError
+	of []string
+}
+
+func (e *choiceError) Unwrap() error { return &e.usageError }
 
 // hintedError is an error with what to do next.
 type hintedError struct {

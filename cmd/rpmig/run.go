@@ -26,7 +26,7 @@ func (e *env) runCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			switch c.NArg() {
 			case 0:
-				return &usageError{"run: which scenario?", e.whichScenarios()}
+				return e.whichScenarios()
 			case 1:
 				return e.play(c, c.Args().First())
 			default:
@@ -58,15 +58,15 @@ func (e *env) runCommand() *cli.Command {
 	return cmd
 }
 
-// whichScenarios says how many there are of each section.
-func (e *env) whichScenarios() string {
-	var counts strings.Builder
+// whichScenarios asks for one, and says how many there are of each section.
+func (e *env) whichScenarios() error {
+	ask := &choiceError{usageError: usageError{"run: which scenario?", "rpmig run all, or rpmig run 'quiz*'; rpmig list names them:"}}
 	for _, section := range lab.Sections() {
 		if n := len(e.ofSection(section)); n > 0 {
-			fmt.Fprintf(&counts, "\nrpmig: %4d  %s", n, section)
+			ask.of = append(ask.of, fmt.Sprintf("%4d  %s", n, section))
 		}
 	}
-	return "rpmig run all, or rpmig run 'quiz*'; rpmig list names them:" + counts.String()
+	return ask
 }
 
 // severalScenarios refuses further arguments. If all of them are scenarios, it tells how to ask for several.
