@@ -48,6 +48,8 @@ NODE_VERSION := 24
 FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 	/usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev
 
+FOR_RELEASE := dpkg-deb=dpkg lintian=lintian
+
 FOR_MUTANTS := gcc=gcc make=make flex=flex bison=bison bc=bc xz=xz-utils patch=patch dpkg-deb=dpkg /usr/include/libelf.h=libelf-dev \
 	qemu-system-x86_64=qemu-system-x86
 
@@ -111,6 +113,10 @@ deps: ## install what test and bench use, by apt-get: sudo make deps
 deps-generate: ## install what generate uses, by apt-get: sudo make deps-generate
 	@$(call install,$(FOR_GENERATE))
 
+.PHONY: deps-release
+deps-release: ## install what check-release uses, by apt-get: sudo make deps-release
+	@$(call install,$(FOR_RELEASE))
+
 .PHONY: build
 build: ## build bin/rpmig, one static binary
 	@# The tag leaves out a Markdown parser, which every process would set up: the manual page is written without it.
@@ -125,7 +131,8 @@ release: ## build what is published: tarballs and Debian packages for amd64 and 
 
 .PHONY: check-release
 check-release: ## check that two releases of one commit are the same, and what is in them; takes minutes
-	cd ci/release && GOFLAGS= go vet . && GOFLAGS= go test -count=1 .
+	@$(call check,$(FOR_RELEASE),deps-release) || echo "make: tests that use it are skipped, with the reason" >&2
+	cd ci/release && GOFLAGS= go vet . && GOFLAGS= go test -count=1 -v .
 
 .PHONY: build-arm64
 build-arm64: ## build bin/rpmig-arm64, which bin/rpmig takes along into a kernel for arm64
