@@ -272,7 +272,8 @@ func TestUnlisted(t *testing.T) {
 	if got := j.sample(modes[1].Name, true)[0]; got.Application != 6 || got.Lost != 16 {
 		t.Errorf("the application's share: %+v", got)
 	}
-	if rest := "; 7 resets that were not looked into count as the kernel's"; !strings.HasSuffix(r.Verdict, rest) || !strings.Contains(cell.Reason, "; at least 1 of them by race B") {
+	rest := "; 7 resets that were not looked into count as the kernel's"
+	if !strings.HasSuffix(r.Verdict, rest) || !strings.Contains(cell.Reason, "; at least 1 of them by race B") {
 		t.Errorf("verdict %q, reason %q", r.Verdict, cell.Reason)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// JSON is a value as JSON, as all is that rpmig writes and prints: in one line, or indented, with a newline behind it. "<" and ">" stand in
-// reasons, and people read them. What may drive a terminal is escaped, also where RFC 8259 leaves it: DEL, and the control characters
+// JSON is a value as JSON, as all is that rpmig writes and prints: in one line, or indented, with a newline behind it. "<" and ">"
+// stand in reasons, and people read them. What may drive a terminal is escaped, also where RFC 8259 leaves it: DEL, and the control characters
 // of ISO 6429 that are not ASCII, C1.
 func JSON(v any, indent string) ([]byte, error) {
 	var b bytes.Buffer

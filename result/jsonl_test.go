@@ -664,13 +664,15 @@ func TestUntilFail(t *testing.T) {
 		}
 	}
 	for name, h := range map[string]string{"a plan": `"cells":2,"until_fail":{}`, "less than nothing": `"until_fail":{"most":-1}`} {
-		if _, err := Read(strings.NewReader(`{"schema":2,` + h + "}\n")); err == nil || !strings.Contains(err.Error(), "line 1: a run until something fails has no plan") {
+		_, err := Read(strings.NewReader(`{"schema":2,` + h + "}\n"))
+		if err == nil || !strings.Contains(err.Error(), "line 1: a run until something fails has no plan") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	h := header(0)
 	h.UntilFail = &UntilFail{Most: 1}
-	if _, err := Read(strings.NewReader(ledger(t, h, passed(), failed()))); err == nil || !strings.Contains(err.Error(), "one more than the 1 cell that there are at most") {
+	_, err := Read(strings.NewReader(ledger(t, h, passed(), failed())))
+	if err == nil || !strings.Contains(err.Error(), "one more than the 1 cell that there are at most") {
 		t.Errorf("more than most: %v", err)
 	}
 }
