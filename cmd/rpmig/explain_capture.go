@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -34,8 +35,12 @@ func (e *env) explainCapture(c *cli.Context, name string) (done bool, is *fileKi
 	info, err := os.Stat(name)
 	switch {
 	case err == nil && info.IsDir() || errors.Is(err, fs.ErrNotExist):
-		if c.IsSet("port") {
-			return false, nil, &usageError{fmt.Sprintf("explain: %s is no file, and --port is for a capture", name), "tcpdump -i any -w FILE.pcap tcp port 80, and then: rpmig explain FILE.pcap --port 80"}
+		const hint = "tcpdump -i any -w FILE.pcap tcp port 80, and then: rpmig explain FILE.pcap --port 80"
+		switch {
+		case c.IsSet("port"):
+			return false, nil, &usageError{fmt.Sprintf("explain: %s is no file, and --port is for a capture", name), hint}
+		case err != nil && namesCapture(strings.ToLower(name)) && whichRun(name) == nil:
+			return false, nil, &usageError{fmt.Sprintf("explain: there is no file %s", name), hint}
 		}
 		return false, nil, nil
 	case err != nil:

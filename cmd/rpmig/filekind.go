@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 
 	"github.com/rpmig/rpmig/bundle"
@@ -16,16 +17,18 @@ import (
 type fileKind struct {
 	what string
 	is   func(head []byte) bool
-	hint func(name string) string // nil: that of a ledger
+	hint func(name string) string // nil: what is wanted, and what makes one
 }
 
 // refused says that a file is not what was wanted.
 func (k *fileKind) refused(name, wanted string) error {
-	hint := func(string) string { return ledgerHint }
+	hint := cmp.Or(map[string]string{
+		"bundle": "a bundle is what rpmig bundle DIR -o FILE.tar.gz writes", "capture": "tcpdump -i any -w FILE.pcap tcp port 80 makes one",
+	}[wanted], ledgerHint)
 	if k.hint != nil {
-		hint = k.hint
+		hint = k.hint(quote(name))
 	}
-	return &usageError{fmt.Sprintf("%s is no %s, but %s", name, wanted, k.what), hint(quote(name))}
+	return &usageError{fmt.Sprintf("%s is no %s, but %s", name, wanted, k.what), hint}
 }
 
 // ledgerHint says what a ledger is.

@@ -66,7 +66,7 @@ func otherThing(word string) string {
 		{containsAny("quic", "http3", "h3"), tcpOnly + "a QUIC server passes its sockets on to the next process, or has a BPF program (SO_ATTACH_REUSEPORT_EBPF) " +
 			"choose the socket by connection ID; rpmig list"},
 		{containsAny("udp", "dtls"), tcpOnly + "datagrams that wait in one that closes are lost: pass the socket on to the next process; rpmig list"},
-		{endsIn(".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz"), captureHint(quote(word))},
+		{namesCapture, captureHint(quote(word))},
 		{endsIn(".tar.gz", ".tgz", ".tar"), isArchive.hint(quote(word))},
 	} {
 		if kind.is(lower) {
@@ -75,6 +75,9 @@ func otherThing(word string) string {
 	}
 	return ""
 }
+
+// namesCapture tells whether a word in small letters is the name of a capture.
+var namesCapture = endsIn(".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz")
 
 // captureHint is for who gives rpmig a capture.
 func captureHint(name string) string {
