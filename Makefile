@@ -147,7 +147,8 @@ test: ## check the format, vet, and run all tests with the race detector; says w
 	@$(call check,$(FOR_TEST),deps) || echo "make: tests that use it are skipped, with the reason" >&2
 	@unformatted=$$(gofmt -l $$(go list -f '{{.Dir}}' ./...)); [[ -z "$$unformatted" ]] || { echo "not gofmt-ed: $$unformatted" >&2; exit 1; }
 	go vet ./...
-	CGO_ENABLED=1 go test -race -timeout 30m $(TESTFLAGS) ./... # on a busy machine cmd/rpmig takes over ten minutes, the default
+	@# On a busy machine cmd/rpmig takes over ten minutes, which is go test's own limit.
+	CGO_ENABLED=1 go test -race -timeout 30m $(TESTFLAGS) ./...
 
 $(LINTER):
 	GOBIN=$(CURDIR)/bin GOFLAGS= CGO_ENABLED=0 go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINTER_VERSION)

@@ -82,8 +82,9 @@ func owner(e trace.Event, o *verdict.Observation) result.Owner {
 	case e.State == "LISTEN":
 		return result.SurvivingListener
 	case e.Answer && e.State == "CLOSE" && (e.Reason == "TCP_FLAGS" || e.Reason == ""):
-		// With that reason a listener, which was closed while it answered: it does so without its lock (tcp_v4_rcv). Where the
-		// kernel gives none, that or a connection that ended by the segment (tcp_rcv_state_process, tcp_done).
+		// With that reason it is a listener that was closed while it answered, which it does without its lock (tcp_v4_rcv): neither
+		// one that survives nor a connection. Where the kernel gives no reason, it may also be a connection that the segment ended
+		// (tcp_rcv_state_process, tcp_done).
 		return ""
 	case !e.Answer && e.Orphan && o.Trace.LacksSoftirqs:
 		return "" // a closing listener's, or an abandoned connection's timer

@@ -62,7 +62,7 @@ func spoken(f *capture.Followed) bool {
 		case s.Flags.Has(capture.SYN|capture.ACK) && first == 0:
 			first = s.Seq + 1
 		case s.Flags.Has(capture.SYN|capture.ACK) && first != s.Seq+1:
-			return false // of another listener, or of another connection: whose numbers are those of the others?
+			return false // two sockets have answered, and it is not known of which the other numbers are
 		case first == 0:
 		case s.FromClient && s.Flags&(capture.ACK|capture.RST) == capture.ACK && beyond(s.Ack, first),
 			!s.FromClient && s.Flags.Has(capture.ACK) && beyond(s.Seq, first):

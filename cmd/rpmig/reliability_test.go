@@ -193,7 +193,7 @@ func TestReportsComeAsCellsEnd(t *testing.T) {
 				// Each is the result of a cell: a reader of what is left counts them from 1, and has the plan before them.
 				results := regexp.MustCompile(`(?m)^ok (\d+) quiz1\.(?:ipv4|ipv6)\.off(?:\.\d+)? # time=\d+ms$`).FindAllStringSubmatch(text, -1)
 				if format == "jsonl" {
-					results = regexp.MustCompile(`(?m)^{("scenario"):"quiz1",.*}$`).FindAllStringSubmatch(text, -1)
+					results = regexp.MustCompile(`(?m)^{"scenario":"quiz1",.*}$`).FindAllStringSubmatch(text, -1)
 				}
 				for i, r := range results {
 					if format != "jsonl" && r[1] != strconv.Itoa(i+1) {
