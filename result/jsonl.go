@@ -342,14 +342,18 @@ func parseEnding(line []byte) (*Ending, bool) {
 
 func parseCell(line []byte, schema int) (*Cell, error) {
 	var c Cell
-	if err := c.parse(line, schema); err != nil {
+	if err := c.decode(line, schema); err != nil {
 		return nil, err
 	}
+	if err := consistent(&c); err != nil {
+		return nil, err
+	}
+	c = filled(c)
 	return &c, nil
 }
 
-// parse sets what a line says of the cell.
-func (c *Cell) parse(line []byte, schema int) error {
+// decode sets what a line says of the cell.
+func (c *Cell) decode(line []byte, schema int) error {
 	var err error
 	if schema == 1 {
 		err = c.parseSchema1(line)
@@ -359,11 +363,7 @@ func (c *Cell) parse(line []byte, schema int) error {
 	if err != nil {
 		return err
 	}
-	if err := cmp.Or(validate(c), consistent(c)); err != nil {
-		return err
-	}
-	*c = filled(*c)
-	return nil
+	return validate(c)
 }
 
 // word is what the parts of an ID may look like. An ID is used as a path below a

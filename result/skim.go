@@ -11,13 +11,12 @@ import (
 	"strconv"
 )
 
-// skimmed are the fields of a cell that Skim leaves out, most of a ledger's bytes. Counters are not decoded but looked into.
-var skimmed = []string{"resets", "counters", "steps", "client", "flow", "tables", "events", "namespace", "program", "checks"}
-
 // Skim reads ledgers as ReadAll does, in a tenth of the time and without keeping them: each cell is handed over as it comes, with
 // its run as far as that is known. It is a Brief with the checks that failed and, of the counters, MigrateSuccess alone. The runs
-// that Skim returns have no cells, and their Header.Cells less the cells handed over are those that are missing. Of what Skim leaves
-// out it looks at the checks, whether they contradict the status: a ledger that is broken elsewhere in that alone is read.
+// that Skim returns have no cells, and their Header.Cells less the cells handed over are those that are missing.
+//
+// A ledger that contradicts itself is refused as ReadAll refuses it. Of what Skim leaves out it looks no further than that takes: a
+// ledger whose tables, to name one, are a number and no list is read.
 //
 // An error of each ends it, and is returned as it is.
 func Skim(r io.Reader, each func(*Run, *Cell) error) ([]*Run, error) {
@@ -177,58 +176,106 @@ func (l *lines) header(noCell error) (*Header, error) {
 	return h, err
 }
 
-// skimmer decodes cells; it keeps its buffer from one to the next.
-type skimmer struct{ rest []byte }
+// skimmer decodes cells; it keeps its buffers from one to the next.
+type skimmer struct {
+	rest   []byte
+	resets []Reset
+	flow   []Segment
+	steps  Steps
+}
 
-// cell decodes what a line says of a cell but the fields that are skimmed.
+// parts are the fields of a cell, as they are written, that Skim leaves out and looks into. They are most of a ledger's bytes, together
+// with those of which nothing is asked.
+type parts struct{ resets, counters, checks, steps, flow []byte }
+
+// of is the part of that name; left: it is left out.
+func (p *parts) of(field string) (part *[]byte, left bool) {
+	switch field {
+	case "resets":
+		return &p.resets, true
+	case "counters":
+		return &p.counters, true
+	case "checks":
+		return &p.checks, true
+	case "steps":
+		return &p.steps, true
+	case "flow":
+		return &p.flow, true
+	case "client", "tables", "events", "namespace", "program":
+		return nil, true
+	default:
+		return nil, false
+	}
+}
+
+// cell decodes what a line says of a cell but what Skim leaves out, and holds it against itself.
 func (s *skimmer) cell(line []byte, schema int) (*Cell, error) {
 	var c Cell
-	var counters, checks []byte
+	var p parts
 	s.rest = append(s.rest[:0], '{')
-	strange := schema == 1 // its fields are others
-	strange = strange || !walkObject(line, func(key, value []byte) {
-		text := c.text(string(key))
-		switch {
-		case text != nil:
-			if !plainText(value, text) && json.Unmarshal(value, text) != nil {
-				strange = true
-			}
-		case string(key) == "counters":
-			counters = value
-		case string(key) == "checks":
-			checks = value
-		case slices.Contains(skimmed, string(key)):
-		default:
-			// json.Unmarshal may take a name with other letters for one of the names above.
-			strange = strange || slices.ContainsFunc(key, func(b byte) bool { return b != '_' && (b < 'a' || b > 'z') })
-			if len(s.rest) > 1 {
-				s.rest = append(s.rest, ',')
-			}
-			s.rest = append(append(append(append(s.rest, '"'), key...), `":`...), value...)
+	sure := schema != 1 // whose fields are others
+	sure = isObject(line, func(key, value []byte) {
+		if text := c.text(string(key)); text != nil {
+			sure = sure && (plainText(value, text) || json.Unmarshal(value, text) == nil)
+			return
 		}
-	}) || strange
-	if strange { // all of it is read
+		if part, left := p.of(string(key)); left {
+			if part != nil {
+				sure = sure && *part == nil // of two json.Unmarshal would make one
+				*part = value
+			}
+			return
+		}
+		sure = sure && plainKey(key)
+		if len(s.rest) > 1 {
+			s.rest = append(s.rest, ',')
+		}
+		s.rest = append(append(append(append(s.rest, '"'), key...), `":`...), value...)
+	}) && sure
+	if sure {
+		if err := c.decode(append(s.rest, '}'), schema); err != nil {
+			return nil, err
+		}
+		sure = s.look(&c, &p)
+	}
+	if !sure { // all of it is read
 		whole, err := parseCell(line, schema)
 		if err != nil {
 			return nil, err
 		}
 		return brief(whole), nil
 	}
-	if err := c.parse(append(s.rest, '}'), schema); err != nil {
+	if err := consistent(&c); err != nil {
 		return nil, err
 	}
-	if n, ok := counter(counters, MigrateSuccess); ok {
-		c.Counters[MigrateSuccess] = n
-	}
-	if len(checks) > 0 && (c.Status != Pass || !allHeld(checks)) {
-		if err := json.Unmarshal(checks, &c.Checks); err != nil {
-			return nil, fmt.Errorf("%s: checks: %w", c.ID(), err)
-		}
-		if err := consistent(&c); err != nil {
-			return nil, err
-		}
-	}
 	return brief(&c), nil
+}
+
+// look sets what consistent and brief ask of the parts. It is false if it is not sure of it.
+func (s *skimmer) look(c *Cell, p *parts) bool {
+	if n, ok := counter(p.counters, MigrateSuccess); ok {
+		c.Counters = map[string]int64{MigrateSuccess: n}
+	}
+	if p.checks != nil && (c.Status != Pass || !allHeld(p.checks)) && json.Unmarshal(p.checks, &c.Checks) != nil {
+		return false
+	}
+	s.resets, s.flow = s.resets[:0], s.flow[:0]
+	steps := 0
+	sure := walkArray(p.resets, func(text []byte) int {
+		frame, step, n := frameAndStep(text)
+		s.resets = append(s.resets, Reset{Frame: frame, Step: step})
+		return n
+	}) && walkArray(p.flow, func(text []byte) int {
+		frame, _, n := frameAndStep(text)
+		s.flow = append(s.flow, Segment{Frame: frame})
+		return n
+	}) && (len(s.resets) == 0 || walkArray(p.steps, func(text []byte) int { // by which resets are held against them
+		steps++
+		return valueEnd(text)
+	}))
+	s.steps = slices.Grow(s.steps[:0], steps)
+	c.Resets, c.Flow, c.Steps = s.resets, s.flow, s.steps[:steps]
+	return sure
 }
 
 // text is a field that every cell has and that is a text, by its name; nil: there is none.
@@ -280,7 +327,7 @@ func counter(object []byte, name string) (int64, bool) {
 	}
 	var n int64
 	found := false
-	walkObject(object, func(key, value []byte) {
+	isObject(object, func(key, value []byte) {
 		if v, err := strconv.ParseInt(string(value), 10, 64); err == nil && string(key) == name {
 			n, found = v, true
 		}
@@ -291,18 +338,10 @@ func counter(object []byte, name string) (int64, bool) {
 // allHeld tells of a JSON array of checks whether each held, as a look at it says, and got what it wanted. It is false of what it does not
 // understand.
 func allHeld(checks []byte) bool {
-	text := trimSpace(checks)
-	if len(text) == 0 || text[0] != '[' {
-		return false
-	}
-	for text = trimSpace(text[1:]); len(text) > 0 && text[0] != ']'; text = trimSpace(text) {
-		n := valueEnd(text)
-		if n <= 0 {
-			return false
-		}
+	return walkArray(checks, func(text []byte) int {
 		var want, got []byte
-		held := false
-		if !walkObject(text[:n], func(key, value []byte) {
+		held, sure := false, true
+		n := walkObject(text, func(key, value []byte) {
 			switch string(key) {
 			case "want":
 				want = value
@@ -310,54 +349,108 @@ func allHeld(checks []byte) bool {
 				got = value
 			case "ok":
 				held = string(value) == "true"
+			default:
+				sure = sure && plainKey(key)
 			}
-		}) || !held || !bytes.Equal(want, got) {
+		})
+		if !held || !sure || !bytes.Equal(want, got) {
+			return -1
+		}
+		return n
+	})
+}
+
+// frameAndStep are those of a reset or a segment, and how long it is, as walkObject returns it.
+func frameAndStep(text []byte) (frame, step, length int) {
+	sure := true
+	length = walkObject(text, func(key, value []byte) {
+		var err error
+		switch string(key) {
+		case "frame":
+			frame, err = strconv.Atoi(string(value))
+		case "step":
+			step, err = strconv.Atoi(string(value))
+		default:
+			sure = sure && plainKey(key)
+		}
+		sure = sure && err == nil
+	})
+	if !sure {
+		length = -1
+	}
+	return frame, step, length
+}
+
+// plainKey tells whether a name is written as rpmig writes all: json.Unmarshal may take another for one of those.
+func plainKey(key []byte) bool {
+	return !slices.ContainsFunc(key, func(b byte) bool { return b != '_' && (b < 'a' || b > 'z') })
+}
+
+// walkArray hands over what is left of a JSON array from each of its values on, and is told how long that is. It is false where it is
+// told that this is not understood, or does not understand it. Of no text it tells nothing.
+func walkArray(text []byte, each func(text []byte) int) bool {
+	if len(text) == 0 {
+		return true
+	}
+	if text[0] != '[' {
+		return false
+	}
+	for text = trimSpace(text[1:]); len(text) > 0 && text[0] != ']'; text = trimSpace(text) {
+		n := each(text)
+		if n <= 0 {
 			return false
 		}
 		if text = trimSpace(text[n:]); len(text) > 0 && text[0] == ',' {
-			text = text[1:]
+			text = trimSpace(text[1:])
 		}
 	}
 	return len(text) == 1
 }
 
-// walkObject tells of each key of a JSON object, as it is written, and its value. It is false where it meets what it does not
-// understand, which need not be an error in JSON. Values are not checked but for where they end.
-func walkObject(text []byte, each func(key, value []byte)) bool {
-	text = bytes.TrimRight(trimSpace(text), " \t\r\n")
-	if len(text) < 2 || text[0] != '{' || text[len(text)-1] != '}' {
-		return false
+// isObject is walkObject of a text that is one and no more.
+func isObject(text []byte, each func(key, value []byte)) bool {
+	text = trimSpace(text)
+	n := walkObject(text, each)
+	return n > 0 && len(trimSpace(text[n:])) == 0
+}
+
+// walkObject tells of each key of the JSON object that a text begins with, as it is written, and its value, and returns how long the
+// object is. It is -1 where it meets what it does not understand, which need not be an error in JSON. Values are not checked but for
+// where they end.
+func walkObject(text []byte, each func(key, value []byte)) int {
+	if len(text) == 0 || text[0] != '{' {
+		return -1
 	}
-	text = trimSpace(text[1:])
-	if text[0] == '}' {
-		return len(text) == 1
+	rest := trimSpace(text[1:])
+	if len(rest) > 0 && rest[0] == '}' {
+		return len(text) - len(rest) + 1
 	}
 	for {
-		n := stringEnd(text)
+		n := stringEnd(rest)
 		if n < 0 {
-			return false
+			return -1
 		}
-		key := text[1 : n-1]
-		text = trimSpace(text[n:])
-		if len(text) == 0 || text[0] != ':' {
-			return false
+		key := rest[1 : n-1]
+		rest = trimSpace(rest[n:])
+		if len(rest) == 0 || rest[0] != ':' {
+			return -1
 		}
-		text = trimSpace(text[1:])
-		n = valueEnd(text)
+		rest = trimSpace(rest[1:])
+		n = valueEnd(rest)
 		if n <= 0 {
-			return false
+			return -1
 		}
-		each(key, text[:n])
-		text = trimSpace(text[n:])
+		each(key, rest[:n])
+		rest = trimSpace(rest[n:])
 		switch {
-		case len(text) == 0:
-			return false
-		case text[0] == '}':
-			return len(text) == 1
-		case text[0] != ',':
-			return false
+		case len(rest) == 0:
+			return -1
+		case rest[0] == '}':
+			return len(text) - len(rest) + 1
+		case rest[0] != ',':
+			return -1
 		}
-		text = trimSpace(text[1:])
+		rest = trimSpace(rest[1:])
 	}
 }
 

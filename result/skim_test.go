@@ -108,18 +108,24 @@ func TestPick(t *testing.T) {
 	}
 }
 
-// FuzzSkim: what Read takes, Skim takes, and tells the same of it.
+// FuzzSkim: what Read takes, Skim takes, and tells the same of it; and what Read refuses because it contradicts itself Skim refuses so.
 func FuzzSkim(f *testing.F) {
 	whole := ledger(f, header(3), passed(), failed(), skipped())
 	f.Add([]byte(whole))
 	f.Add([]byte(whole[:len(whole)-40]))
 	f.Add([]byte(strings.ReplaceAll(whole, `":`, `" :	`)))
 	f.Add([]byte(strings.Replace(whole, `"status":"`, `"status":"FAIL","STATUS":"`, 1)))
+	for _, edit := range [][2]string{{`"frame":6`, `"frame":7`}, {`"step":2`, `"step":3`}, {`"ok":true`, `"ok":false`}, {`"resets":[`, `"resets":[],"resets":[`}} {
+		f.Add([]byte(strings.Replace(whole, edit[0], edit[1], 1)))
+	}
 	f.Add([]byte(schema1))
 	f.Add([]byte("\x00\xff{]\n\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		runs, cells, err := skimmedCells(string(data))
 		want, readErr := ReadAll(bytes.NewReader(data), 0)
+		if against := new(ContradictionError); errors.As(readErr, &against) && (err == nil || err.Error() != readErr.Error()) {
+			t.Fatalf("Read: %v\nSkim: %v", readErr, err)
+		}
 		if readErr != nil {
 			return
 		}
