@@ -567,6 +567,7 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte(write(f, []*Run{{Header: guest, Cells: []Cell{passed()}, Ending: &Ending{Why: "lost", Console: []string{"Oops"}}}, {Header: header(1)}})))
 	f.Add([]byte(whole + schema1))
 	f.Add([]byte(strings.Replace(whole, `"modes":[`, `"families":[],"bugs":[],"modes":[`, 1) + `{"ending":{"why":"lost","console":[]}}` + "\n"))
+	f.Add([]byte(strings.Replace(whole, `"modes":[`, `"started":"2026-07-01T10:00:00.1234567+02:00","modes":[`, 1)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		runs, err := ReadAll(bytes.NewReader(data), 0)
 		stored, storedErr := ReadStored(bytes.NewReader(data), bytes.NewReader(data), 0)

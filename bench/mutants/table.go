@@ -92,6 +92,21 @@ var table = []mutant{
 		test: "TestWritePcapng",
 	},
 	{
+		name: "ESP counts as what carries no TCP", file: "capture/reader.go",
+		old: "return isUnseen, \"ESP\"", new: "return isOther, \"ESP\"",
+		test: "TestReaderLinkTypes",
+	},
+	{
+		name: "an IP protocol that is not known counts as one that carries no TCP", file: "capture/reader.go",
+		old: "return isUnseen, fmt.Sprintf(\"IP protocol", new: "return isOther, fmt.Sprintf(\"IP protocol",
+		test: "TestReaderLinkTypes",
+	},
+	{
+		name: "fragments are not counted", file: "capture/reader.go",
+		old: "c.Fragments++", new: "c.Fragments += 0",
+		test: "TestReaderFirstFragment",
+	},
+	{
 		name: "the packet filter keeps the receiver's copy and drops the sender's", file: "capture/ring.go",
 		old: "Val: unix.PACKET_OUTGOING", new: "Val: unix.PACKET_HOST",
 		test: "TestRingHoldsSendersCopies",
@@ -239,6 +254,28 @@ var table = []mutant{
 		name: "rpmig's own client counts as the kernel's", file: "evidence/resets.go",
 		old: "if c.Local == e.Src", new: "if c.Local == e.Dst",
 		test: "TestOwnerOfTheHost",
+	},
+	{
+		name: "a listener that closes while it answers counts as a connection", file: "evidence/resets.go",
+		old: "e.Answer && e.State == \"CLOSE\" && (e.Reason", new: "false && e.Answer && (e.Reason",
+		test: "TestOwnerOfTheHost",
+	},
+	{
+		name: "of a reset without a reason the state alone tells whose it is", file: "evidence/resets.go",
+		old: "|| e.Reason == \"\")", new: "|| e.Reason == \"-\")",
+		test: "TestOwnerOfTheHost",
+	},
+
+	// foreign
+	{
+		name: "the answer of another listener decides, though an abort comes behind it", file: "foreign/kind.go",
+		old: "r.Time.Sub(first.Time) < soon", new: "r.Time.Sub(first.Time) < 0*soon",
+		test: "TestKinds",
+	},
+	{
+		name: "an abort decides however late it comes", file: "foreign/kind.go",
+		old: "r.Time.Sub(first.Time) < soon", new: "r.Time.Sub(first.Time) < 100*soon",
+		test: "TestKinds",
 	},
 
 	// harness
@@ -709,6 +746,13 @@ var table = []mutant{
 		cells: "quiz1,quiz2 --migrate=bpf --family=ipv4",
 	},
 
+	// nameless
+	{
+		name: "a file for a moment keeps its name", file: "nameless/nameless.go",
+		old: "err := os.Remove(f.Name()); err != nil", new: "err := error(nil); err != nil",
+		test: "TestTemp",
+	},
+
 	// netns
 	{
 		name: "the rule's counter is 100 more", file: "netns/drop.go",
@@ -821,6 +865,11 @@ var table = []mutant{
 		name: "listeners that were passed on count as closed", file: "reload/judge.go",
 		old: "case !closed:\n", new: "case !closed && !changed:\n",
 		test: "TestVerdict",
+	},
+	{
+		name: "what a step has lost is that of the step before as well", file: "reload/judge.go",
+		old: "c.stepAt(in.From) == k", new: "c.stepAt(in.From) >= k",
+		test: "TestCellInFull",
 	},
 	{
 		name: "a loss that a stall of the generator can have caused counts", file: "reload/load/book.go",
@@ -1001,6 +1050,60 @@ var table = []mutant{
 		name: "the process that was interrupted counts as the one that reset", file: "reload/why.go",
 		old: "!e.Softirq && e.PID != 0", new: "e.PID != 0",
 		test: "TestCellInFull",
+	},
+
+	// reports
+	{
+		name: "a report names as many reasons as a ledger has", file: "reports/digest.go",
+		old: "len(f) >= maxFew", new: "len(f) >= 100*maxFew",
+		test: "TestNamesWithoutEnd",
+	},
+	{
+		name: "Markdown does not count the cells whose reasons it does not name", file: "reports/markdown.go",
+		old: "otherReasons > 0", new: "otherReasons > 1000",
+		test: "TestNamesWithoutEnd",
+	},
+
+	// result
+	{
+		name: "a cell of a family that the run has not is taken", file: "result/held.go",
+		old: "case len(h.Families) > 0 && !slices", new: "case len(h.Families) > 100 && !slices",
+		test: "TestContradictions",
+	},
+	{
+		name: "a run until something fails has ended by itself wherever it was cut short", file: "result/held.go",
+		old: "case p.cells < p.header.UntilFail.Most:", new: "case p.cells < 0:",
+		test: "TestUntilFail",
+	},
+	{
+		name: "JSON has the control characters that are not ASCII", file: "result/json.go",
+		old: "case text[i] == lead && text[i+1] < 0xa0:", new: "case text[i] == lead && text[i+1] < 0x80:",
+		test: "TestJSON",
+	},
+	{
+		name: "JSON has DEL", file: "result/json.go",
+		old: "case text[i] == del:", new: "case text[i] == del && false:",
+		test: "TestJSON",
+	},
+	{
+		name: "what is printed turns from right to left", file: "result/printable.go",
+		old: "if unicode.IsPrint(r) {", new: "if unicode.IsPrint(r) || unicode.Is(unicode.Cf, r) {",
+		test: "TestPrintable",
+	},
+	{
+		name: "a time is finer when it is read than when it was written", file: "result/result.go",
+		old: "t.UTC().Truncate(time.Millisecond)", new: "t.UTC()",
+		test: "FuzzRead",
+	},
+	{
+		name: "what skims a ledger passes over its resets", file: "result/skim.go",
+		old: "c.Resets, c.Flow, c.Steps = s.resets, s.flow", new: "c.Resets, c.Flow, c.Steps = nil, s.flow",
+		test: "TestContradictions",
+	},
+	{
+		name: "what skims a ledger does not know a name that is written in another way", file: "result/skim.go",
+		old: "return !slices.ContainsFunc(key, ", new: "return true || !slices.ContainsFunc(key, ",
+		test: "TestContradictionsAsWritten",
 	},
 
 	// stream
