@@ -69,13 +69,13 @@ var repacks = []struct {
 		return checkBytes(t, archive(t, again(all, "run/")))
 	}},
 	{"gzip -9", []string{byGzip}, func(t *testing.T, all []member) (*Checked, error) {
-		var b bytes.Buffer
-		zip, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
-		if err != nil {
-			t.Fatal(err)
-		}
-		zip.OS = 3 // Unix
-		return checkBytes(t, through(t, zip, &b, unpacked(t, archive(t, all))))
+		return gzipAgain(t, all, gzip.Header{OS: 3}) // Unix
+	}},
+	{"gzip of a file", []string{byGzip}, func(t *testing.T, all []member) (*Checked, error) {
+		return gzipAgain(t, all, gzip.Header{OS: 255, Name: "run.tar"})
+	}},
+	{"gzip with a time", []string{byGzip}, func(t *testing.T, all []member) (*Checked, error) {
+		return gzipAgain(t, all, gzip.Header{OS: 255, ModTime: time.Unix(1_700_000_000, 0)})
 	}},
 	{"zstd", []string{"zstd"}, func(t *testing.T, all []member) (*Checked, error) {
 		var b bytes.Buffer
@@ -99,6 +99,17 @@ var repacks = []struct {
 	{"unpacked", []string{inFolder}, func(t *testing.T, all []member) (*Checked, error) {
 		return CheckFolder(t.Context(), os.DirFS(unpackTo(t, all)))
 	}},
+}
+
+func gzipAgain(t *testing.T, all []member, head gzip.Header) (*Checked, error) {
+	t.Helper()
+	var b bytes.Buffer
+	zip, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zip.Header = head
+	return checkBytes(t, through(t, zip, &b, unpacked(t, archive(t, all))))
 }
 
 func checkBytes(t *testing.T, data []byte) (*Checked, error) {
@@ -153,6 +164,36 @@ func TestRepack(t *testing.T) {
 				t.Errorf("a file more: %v", err)
 			}
 		})
+	}
+}
+
+// TestAnotherTar: each thing alone that rpmig does not write tells that another tar has.
+func TestAnotherTar(t *testing.T) {
+	good := members(t, pack(t, source(t)))
+	for name, edit := range map[string]func(*tar.Header){
+		"as it was": func(*tar.Header) {}, "mode": func(h *tar.Header) { h.Mode = 0o600 }, "time": func(h *tar.Header) { h.ModTime = time.Unix(1, 0) },
+		"user": func(h *tar.Header) { h.Uid = 1 }, "group": func(h *tar.Header) { h.Gid = 1 },
+		"user's name": func(h *tar.Header) { h.Uname = "joe" }, "group's name": func(h *tar.Header) { h.Gname = "joe" },
+		"dot": func(h *tar.Header) { h.Name = "./" + h.Name },
+	} {
+		changed := slices.Clone(good)
+		edit(&changed[1].h)
+		want := []string{byTar}
+		if name == "as it was" {
+			want = nil
+		}
+		if c, err := checkBytes(t, archive(t, changed)); err != nil || !slices.Equal(c.Repack, want) {
+			t.Errorf("%s: %v, %v", name, c, err)
+		}
+	}
+	folder := member{tar.Header{Typeflag: tar.TypeDir, Name: "cells" + "/", Mode: 0o644}, nil}
+	if c, err := checkBytes(t, archive(t, append([]member{folder}, good...))); err != nil || !slices.Equal(c.Repack, []string{byTar}) {
+		t.Errorf("folder: %v, %v", c, err)
+	}
+	swapped := slices.Clone(good)
+	swapped[1], swapped[2] = swapped[2], swapped[1]
+	if c, err := checkBytes(t, archive(t, swapped)); err != nil || !slices.Equal(c.Repack, []string{byTar}) {
+		t.Errorf("order: %v, %v", c, err)
 	}
 }
 

@@ -386,6 +386,7 @@ func TestServerUnknown(t *testing.T) {
 		{"nothing known", middle, 0, 1, map[Kind]int{ByClient: 1}},
 		{"by --port", middle, 80, 0, map[Kind]int{Aborted: 1}},
 		{"by another connection", append(open(-9, 5002), middle...), 0, 0, map[Kind]int{Aborted: 1, Silent: 1}},
+		{"nobody was reset", middle[:1], 0, 0, map[Kind]int{Partial: 1}},
 		{"by the answer to a SYN that is not there", []segment{{0, -5001, rst | ack, 0, 2, 0}}, 0, 0, map[Kind]int{Refused: 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -412,6 +413,72 @@ func counted(rep *Report) map[Kind]int {
 		}
 	}
 	return got
+}
+
+// TestLetGo: of connections that are too many to be followed at a time it is told that their ends are not known.
+func TestLetGo(t *testing.T) {
+	rep, err := Read(t.Context(), bytes.NewReader(pcapOf(t, join(open(0, 5001), open(1, 5002), open(2, 5003))...)), Options{Most: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := strings.Join(strings.Fields(rep.Text("x", reports.Options{})), " ")
+	if rep.LetGo != 1 || !strings.Contains(plain, "connections that were let go of while they were open, as too many were: their ends are not known: 1") {
+		t.Errorf("%d: %s", rep.LetGo, plain)
+	}
+}
+
+// TestClosings: resets of one server that follow one another closely are of one close(), however many they are.
+func TestClosings(t *testing.T) {
+	rep := &Report{}
+	for _, r := range []struct {
+		ms, server, client int
+	}{{100, 2, 1}, {52, 1, 4}, {0, 1, 1}, {15, 1, 2}, {30, 1, 3}, {105, 1, 5}} {
+		f := &capture.Followed{Resets: []capture.Reset{{Flavour: capture.ResetWithACK}}}
+		f.Resets[0].Time = time.UnixMilli(int64(r.ms))
+		f.Server, f.Client = netip.AddrPortFrom(netip.MustParseAddr("10.0.0.1"), uint16(r.server)), netip.AddrPortFrom(netip.MustParseAddr("10.0.0.2"), uint16(r.client))
+		rep.Told[Queued] = append(rep.Told[Queued], f)
+	}
+	var got []string
+	for _, c := range rep.closings() {
+		said := fmt.Sprintf("%d from %d to %d:", c.server.Port(), c.from.UnixMilli(), c.until.UnixMilli())
+		for _, a := range c.clients {
+			said += fmt.Sprint(" ", a.Port())
+		}
+		got = append(got, said)
+	}
+	if diff := cmp.Diff([]string{"1 from 0 to 30: 1 2 3", "1 from 52 to 52: 4", "2 from 100 to 100: 1", "1 from 105 to 105: 5"}, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// TestDeciding: behind a bare reset of the server's, nothing but the abort of a socket of its own decides, and that if it comes soon.
+func TestDeciding(t *testing.T) {
+	bare := capture.Reset{Flavour: capture.BareReset, Trigger: 3}
+	abort := capture.Reset{Flavour: capture.ResetWithACK}
+	abort.Seq = 9001
+	with := func(r capture.Reset, edit func(*capture.Reset)) capture.Reset {
+		edit(&r)
+		return r
+	}
+	for _, tt := range []struct {
+		name          string
+		first, second capture.Reset
+		want          int
+	}{
+		{"an abort", bare, abort, 1},
+		{"the client's", bare, with(abort, func(r *capture.Reset) { r.FromClient = true }), 0},
+		{"an answer", bare, with(abort, func(r *capture.Reset) { r.Trigger = 5 }), 0},
+		{"the answer to a SYN that is not there", bare, with(abort, func(r *capture.Reset) { r.Seq = 0 }), 0},
+		{"much later", bare, with(abort, func(r *capture.Reset) { r.Time = r.Time.Add(time.Second) }), 0},
+		{"another bare one", bare, bare, 0},
+		{"behind the client's", with(bare, func(r *capture.Reset) { r.FromClient = true }), abort, 0},
+		{"behind another", abort, abort, 0},
+	} {
+		f := &capture.Followed{Resets: []capture.Reset{tt.first, tt.second}}
+		if got := Deciding(f); got != &f.Resets[tt.want] {
+			t.Errorf("%s: the other of the two decides", tt.name)
+		}
+	}
 }
 
 // TestCut: of a file that is cut short the rest is told, and what was there is.
