@@ -468,6 +468,49 @@ func TestMarkdownNone(t *testing.T) {
 			t.Errorf("%d kernels: want %q behind the sums, got %s", len(runs), want, got)
 		}
 	}
+	// What did not pass on either is no difference; and how many passed is told where none has.
+	failed := mixed()
+	if got := renderAll(t, "markdown", []*result.Run{failed, failed}, Options{}); failed.ExitCode() == result.ExitOK || !strings.Contains(got, "\n## Where they differ\n\nNowhere.\n") {
+		t.Errorf("of two runs that are alike: %s", got)
+	}
+	skipped := &result.Run{Header: run.Header, Cells: []result.Cell{{Scenario: "quiz1", Family: "ipv4", Mode: "bpf", Repeat: 1, Status: result.Skip, Reason: "needs BPF"}}}
+	skipped.Header.Cells = 1
+	if got := renderAll(t, "markdown", []*result.Run{skipped}, Options{}); !strings.HasPrefix(got, "| kernel | Linux | cells | PASS | SKIP |\n") {
+		t.Errorf("of a run that was skipped: %s", got)
+	}
+}
+
+// TestMarkdownTables: whatever a kernel, a scenario or a mode is called, each row of a table has as many cells as its heading.
+func TestMarkdownTables(t *testing.T) {
+	poisoned := func(kernel string, s result.Status) *result.Run {
+		run := &result.Run{Header: result.Header{Kernel: kernel, Cells: 2}}
+		for _, mode := range []string{"o|ff", "b|pf"} {
+			c := play("quiz|1", "ipv|4", mode, 1)
+			if mode == "b|pf" {
+				c.Status, c.Reason = s, "be|cause"
+			}
+			run.Cells = append(run.Cells, c)
+		}
+		return run
+	}
+	for _, runs := range [][]*result.Run{{poisoned("6|1", result.Skip)}, {poisoned("6|1", result.Skip), poisoned("6|2", result.Pass)}} {
+		text := strings.ReplaceAll(renderAll(t, "markdown", runs, Options{}), `\|`, "!")
+		columns, tables := 0, 0
+		for line := range strings.Lines(text) {
+			switch n := strings.Count(line, "|"); {
+			case n == 0:
+				columns = 0
+			case columns == 0:
+				columns = n
+				tables++
+			case n != columns:
+				t.Errorf("%d columns, want %d: %s", n-1, columns-1, line)
+			}
+		}
+		if tables != 2 || !strings.Contains(text, "quiz!1") || !strings.Contains(text, "b!pf") {
+			t.Errorf("%d tables:\n%s", tables, text)
+		}
+	}
 }
 
 // TestKernelsPage: the page is sound, links each cell of each kernel, and its captures are in the folders of the runs.

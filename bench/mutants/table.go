@@ -94,12 +94,12 @@ var table = []mutant{
 	{
 		name: "ESP counts as what carries no TCP", file: "capture/reader.go",
 		old: "return isUnseen, \"ESP\"", new: "return isOther, \"ESP\"",
-		test: "TestReaderLinkTypes",
+		test: "TestReaderWithin",
 	},
 	{
 		name: "an IP protocol that is not known counts as one that carries no TCP", file: "capture/reader.go",
 		old: "return isUnseen, fmt.Sprintf(\"IP protocol", new: "return isOther, fmt.Sprintf(\"IP protocol",
-		test: "TestReaderLinkTypes",
+		test: "TestReaderWithin",
 	},
 	{
 		name: "fragments are not counted", file: "capture/reader.go",
