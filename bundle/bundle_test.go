@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -301,6 +302,12 @@ func TestCaptureMissing(t *testing.T) {
 	}
 }
 
+// withoutCaptures takes them out, and out of the manifest.
+func withoutCaptures(all []member, m *manifest) []member {
+	m.Files = slices.DeleteFunc(m.Files, func(f file) bool { return path.Base(f.Name) == captureFile })
+	return slices.DeleteFunc(all, func(f member) bool { return path.Base(f.h.Name) == captureFile })
+}
+
 func TestCheckRefuses(t *testing.T) {
 	good := pack(t, source(t))
 	file := func(name, data string) member {
@@ -332,9 +339,9 @@ func TestCheckRefuses(t *testing.T) {
 		last.data = data
 		return archive(t, all)
 	}
-	// listed adds files that the manifest lists as it should.
-	listed := func(more ...member) []byte {
-		all := members(t, good)
+	// listedIn adds files that the manifest lists as it should.
+	listedIn := func(bundle []byte, more ...member) []byte {
+		all := members(t, bundle)
 		last := all[len(all)-1]
 		var m manifest
 		if err := json.Unmarshal(last.data, &m); err != nil {
@@ -353,9 +360,27 @@ func TestCheckRefuses(t *testing.T) {
 		}
 		return archive(t, append(append(all[:len(all)-1], more...), last))
 	}
+	listed := func(more ...member) []byte { return listedIn(good, more...) }
+	// relisted changes the files, and what the manifest lists.
+	relisted := func(edit func(all []member, m *manifest) []member) []byte {
+		all := members(t, good)
+		last := all[len(all)-1]
+		var m manifest
+		if err := json.Unmarshal(last.data, &m); err != nil {
+			t.Fatal(err)
+		}
+		all = edit(all[:len(all)-1], &m)
+		var err error
+		if last.data, err = indented(m); err != nil {
+			t.Fatal(err)
+		}
+		return archive(t, append(all, last))
+	}
 	without := func(name string) []byte {
 		return archive(t, slices.DeleteFunc(members(t, good), func(m member) bool { return m.h.Name == name }))
 	}
+	onHost := source(t)
+	onHost.Run.Header.Guest = nil
 	evil := func(s string) string { return s + "<script>alert(1)</script>" }
 	for _, tt := range []struct {
 		name string
@@ -386,6 +411,13 @@ func TestCheckRefuses(t *testing.T) {
 		{"listed stowaway", listed(file("readme.exe", "")), "does not belong"},
 		{"stowaway by the program", listed(file("bpf/run.sh", "rm -r /")), "does not belong"},
 		{"listed twice", listed(file("x", ""), file("x", "")), "twice"},
+		{"listed twice, and there once", relisted(func(all []member, m *manifest) []member {
+			m.Files = append(m.Files, m.Files[0])
+			return all
+		}), `" twice`},
+		{"no capture", relisted(withoutCaptures), captureFile + " is missing"},
+		{"a console of no guest", listedIn(pack(t, onHost), file(consoleFile, "")), "does not belong"},
+		{"a folder twice", with(member{tar.Header{Typeflag: tar.TypeDir, Name: "cells/"}, nil}, member{tar.Header{Typeflag: tar.TypeDir, Name: "cells/"}, nil}), "twice"},
 		{"long name", with(file(strings.Repeat("x/", 600)+"x", "")), "no name"},
 		{"huge line", changed(ledgerName, func(s string) string { return s + `{"scenario":"` + strings.Repeat("x", 17<<20) }, true), "longer than 16 MiB"},
 		{"deep", changed(envName, func(string) string { return strings.Repeat(`{"build":`, 20_000) }, true), "environment.json"},

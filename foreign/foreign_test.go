@@ -137,6 +137,10 @@ var conversations = []struct {
 		[]string{"Reset as a stray: 1", "1 at another listener: the next SYN was answered", "reset, to frame 5", "data: 1 by clients", "tcp_abort_on_overflow"},
 	},
 	{
+		"a stray, and an ACK of the server's behind it", join(open(0, 5001), []segment{{1, 5001, ack, 1001, 9001, 11}, {1, -5001, rst, 9001, 0, 0}, {2, -5001, ack, 9001, 1012, 0}}),
+		map[Kind]int{Stray: 1}, nil,
+	},
+	{
 		"a stray that met nobody", join(open(0, 5001), []segment{{1, -5001, rst, 9001, 0, 0}, {2, 5002, syn, 1, 0, 0}, {2, -5002, rst | ack, 0, 2, 0}}),
 		map[Kind]int{Stray: 1, Refused: 1}, []string{"1 with no listener left: the next SYN was refused"},
 	},
@@ -206,6 +210,14 @@ var conversations = []struct {
 	{
 		"a SYN that is refused in another way", []segment{{0, 5001, syn, 1000, 0, 0}, {0, -5001, rst | ack, 77, 1001, 0}, {1, 5002, syn, 1000, 0, 0}, {1, -5002, rst, 77, 0, 0}},
 		map[Kind]int{Refused: 2}, nil,
+	},
+	{
+		"a listener that goes while its SYN+ACK is lost", []segment{{0, 5001, syn, 1000, 0, 0}, {0, -5001, syn | ack, 9000, 1001, 0}, {1000, 5001, syn, 1000, 0, 0}, {1000, -5001, rst | ack, 0, 1001, 0}},
+		map[Kind]int{Refused: 1}, nil,
+	},
+	{
+		"a bare RST that answers nothing that was captured", append(open(0, 5001), segment{9, -5001, rst, 9500, 0, 0}),
+		map[Kind]int{Gone: 1}, nil,
 	},
 	{
 		"each packet twice, as -i any sees loopback", twice(append(asked(0, 5001), segment{5, -5001, rst | ack, 9001, 1012, 0})),

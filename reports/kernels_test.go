@@ -480,6 +480,19 @@ func TestMarkdownNone(t *testing.T) {
 	}
 }
 
+// TestMarkdownNotes: what is so on some kernels names each of them.
+func TestMarkdownNotes(t *testing.T) {
+	var all []*result.Run
+	for i, reason := range []string{"no BPF", "no BPF", "no root"} {
+		run := &result.Run{Header: result.Header{Kernel: fmt.Sprint("6.", i), Cells: 1}}
+		run.Cells = []result.Cell{{Scenario: "quiz1", Family: "ipv4", Mode: "bpf", Repeat: 1, Status: result.Skip, Reason: reason}}
+		all = append(all, run)
+	}
+	if got := renderAll(t, "markdown", all, Options{}); !strings.HasSuffix(got, "\n\n- SKIP: no BPF (6.0, 6.1)\n- SKIP: no root (6.2)\n") {
+		t.Error(got)
+	}
+}
+
 // TestMarkdownTables: whatever a kernel, a scenario or a mode is called, each row of a table has as many cells as its heading.
 func TestMarkdownTables(t *testing.T) {
 	poisoned := func(kernel string, s result.Status) *result.Run {
