@@ -26,9 +26,17 @@ const (
 
 // CheckFolder is Check of a bundle that was unpacked.
 func CheckFolder(ctx context.Context, files fs.FS) (*Checked, error) {
+	a, err := readFolder(ctx, files, MaxBytes)
+	if err != nil {
+		return nil, err
+	}
+	return a.check(ctx)
+}
+
+// readFolder reads what is in a folder, no more than so many bytes of it.
+func readFolder(ctx context.Context, files fs.FS, left int64) (*contents, error) {
 	a := newContents()
 	a.note(inFolder)
-	left := int64(MaxBytes)
 	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -62,7 +70,7 @@ func CheckFolder(ctx context.Context, files fs.FS) (*Checked, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.check(ctx)
+	return a, nil
 }
 
 // decompress reads what was packed, or a plain tar file. left tells whether something follows.

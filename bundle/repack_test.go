@@ -3,6 +3,7 @@ package bundle
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
@@ -194,6 +196,24 @@ func TestAnotherTar(t *testing.T) {
 	swapped[1], swapped[2] = swapped[2], swapped[1]
 	if c, err := checkBytes(t, archive(t, swapped)); err != nil || !slices.Equal(c.Repack, []string{byTar}) {
 		t.Errorf("order: %v, %v", c, err)
+	}
+}
+
+// TestBesideTheFolder: where all but one file is in a folder, that one is not passed over.
+func TestBesideTheFolder(t *testing.T) {
+	beside := member{tar.Header{Typeflag: tar.TypeReg, Name: "x", Mode: 0o644}, nil}
+	if _, err := checkBytes(t, archive(t, append(again(members(t, pack(t, source(t))), "run/"), beside))); err == nil {
+		t.Error("taken")
+	}
+}
+
+// TestFolderBounded: all files of a folder together are no larger than a bundle.
+func TestFolderBounded(t *testing.T) {
+	files := fstest.MapFS{"a": {Data: make([]byte, 60)}, "b": {Data: make([]byte, 40)}}
+	for most, want := range map[int64]error{100: nil, 99: errTooBig} {
+		if _, err := readFolder(t.Context(), files, most); !errors.Is(err, want) {
+			t.Errorf("of at most %d bytes: %v", most, err)
+		}
 	}
 }
 

@@ -129,7 +129,7 @@ var conversations = []struct {
 	},
 	{
 		"a client that has sent nothing waits too", join(open(0, 5001), []segment{{50, -5001, rst | ack, 9001, 1001, 0}}),
-		map[Kind]int{Queued: 1}, []string{"no SYN was answered or refused after it"},
+		map[Kind]int{Queued: 1}, []string{"no SYN was answered or refused after it", "What would have saved them: if others listened"},
 	},
 	{
 		"a stray at another listener", join(open(0, 5001), []segment{{1, 5001, ack, 1001, 9001, 11}, {250, 5001, ack, 1001, 9001, 11}, {250, -5001, rst, 9001, 0, 0}}, open(300, 5002)),
@@ -189,6 +189,10 @@ var conversations = []struct {
 	{
 		"what the server sends, alone, and serves or refuses", oneSide(true, join(asked(0, 5001), []segment{{5, -5001, ack, 9001, 1012, 4}, {6, -5002, rst | ack, 0, 2, 0}})),
 		map[Kind]int{OneWay: 1, Refused: 1}, nil,
+	},
+	{
+		"a server that says nothing but that it ends", append(open(0, 5001), segment{9, -5001, fin | ack, 9001, 1001, 0}),
+		map[Kind]int{Served: 1}, nil,
 	},
 	{
 		"a client that gives up", join(asked(0, 5001), []segment{{5000, 5001, fin | ack, 1012, 9001, 0}, {5000, -5001, ack, 9001, 1013, 0}}),
@@ -493,6 +497,48 @@ func TestDeciding(t *testing.T) {
 	}
 }
 
+// TestTextBounds: of much of the same the first is told, and how much more there is; -v tells all.
+func TestTextBounds(t *testing.T) {
+	var all []segment
+	for i := range 10 { // closings, the first of which reset five
+		at, of := 100*i, []int{5010 + i}
+		if i == 0 {
+			of = []int{5001, 5002, 5003, 5004, 5005}
+		}
+		for _, client := range of {
+			all = append(all, open(at, client)...)
+		}
+		for _, client := range of {
+			all = append(all, segment{at + 50, -client, rst | ack, 9001, 1001, 0})
+		}
+	}
+	long := open(2000, 5100)
+	for i := range 90 {
+		long = append(long, segment{2001 + i, 5100, ack, uint32(1001 + i), 9001, 1})
+	}
+	long = append(long, segment{2100, -5100, rst | ack, 9001, 1091, 0})
+	for i := range 5 { // what a client sends that has not heard of it
+		long = append(long, segment{2101 + i, 5100, ack, uint32(1091 + i), 9001, 1})
+	}
+	rep, err := Read(t.Context(), bytes.NewReader(pcapOf(t, append(all, long...)...)), Options{Port: 80})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for verbose, closings := range map[bool]int{false: 8, true: 11} {
+		text := rep.Text("x", reports.Options{Verbose: verbose})
+		plain := strings.Join(strings.Fields(text), " ")
+		if n := strings.Count(plain, " 10.0.0.1:80 reset "); n != closings || !strings.Contains(plain, "reset 10.0.0.2:5001, 10.0.0.2:5002, 10.0.0.2:5003 and 2 more within 0.0 ms") {
+			t.Errorf("-v: %t: %d moments, want %d:\n%s", verbose, n, closings, text)
+		}
+		if !verbose {
+			continue
+		}
+		if !strings.Contains(plain, " ... ") || !strings.Contains(plain, " 2.1020 ") || strings.Contains(plain, " 2.1030 ") {
+			t.Errorf("of a long connection all is drawn, or what is behind its end:\n%s", text)
+		}
+	}
+}
+
 // TestCut: of a file that is cut short the rest is told, and what was there is.
 func TestCut(t *testing.T) {
 	file := pcapOf(t, asked(0, 5001)...)
@@ -583,6 +629,9 @@ func TestUnseen(t *testing.T) {
 	text := rep.Text("x", reports.Options{})
 	fits(t, text)
 	plain := strings.Join(strings.Fields(text), " ")
+	if strings.Contains(plain, " from ") {
+		t.Errorf("of no packet it is known when it began:\n%s", text)
+	}
 	for _, said := range []string{
 		"packets that may carry TCP, and are not looked into (ESP, b, a, c and others): 15", "not known here: 3", "at their usual ports: 5", "no time, so that what is sent again looks like a copy: 6",
 		"(if_tsresol): 7",
