@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/rpmig/rpmig/published"
 	"github.com/rpmig/rpmig/result"
 )
 
@@ -539,13 +540,12 @@ func TestBrowserIsAccessible(t *testing.T) {
 	}
 }
 
-// TestBrowserAxe: axe finds nothing in a page, light and dark, on a screen and on a phone, open and closed. It is looked for where what
-// others have published is; its npm package axe-core brings axe.min.js.
+// TestBrowserAxe: axe finds nothing in a page, light and dark, on a screen and on a phone, open and closed.
 func TestBrowserAxe(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: axe takes seconds")
 	}
-	axe, err := os.ReadFile(published(t, "axe.min.js"))
+	axe, err := os.ReadFile(published.Package(t, "axe-core/axe.min.js"))
 	if err != nil {
 		t.Fatal(err)
 	}
