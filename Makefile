@@ -42,9 +42,13 @@ FOR_BENCH := iptables=iptables python3=python3 nginx=nginx-light wrk=wrk
 # What the recipes of docs/recipes measure.
 FOR_SERVERS := nginx=nginx-light openssl=openssl haproxy=haproxy lighttpd=lighttpd apache2=apache2 caddy=caddy gunicorn=gunicorn \
 	pgbouncer=pgbouncer unbound=unbound uwsgi_python3=uwsgi-plugin-python3
-# Debian's Node.js may be too old for reusePort: npm has others, each as a package without scripts. It stays in bin.
+# Debian's Node.js may be too old for reusePort, and for a consumer: npm has others, each as a package without scripts. It stays in bin.
 NODE := bin/node/node_modules/node-linux-$(if $(filter aarch64,$(shell uname -m)),arm64,x64)
 NODE_VERSION := 24
+# What reads rpmig's page and its file for GitLab, as npm has it; vnu-jar needs Java 11 or later. Tests find it by the package
+# published. None of these depends on other packages, so that this is all that is installed.
+CONSUMERS := axe-core@4.14.1 gitlab-ci-local@4.75.1 vnu-jar@26.9.27
+CONSUMERS_IN := bin/consumers
 FOR_GENERATE := $(CLANG)=$(CLANG) $(LLVM_STRIP)=llvm-14 gcc=gcc \
 	/usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev
 
@@ -107,6 +111,18 @@ help: ## list the targets
 .PHONY: deps
 deps: ## install what test and bench use, by apt-get: sudo make deps
 	@$(call install,$(sort $(FOR_TEST) $(FOR_BENCH)))
+
+# npm installs packages below a folder, and none of their scripts is run.
+npm = npm install --prefix $(1) --no-save --no-audit --no-fund --ignore-scripts $(2)
+node = [[ -e $(NODE) ]] || $(call npm,bin/node,$(notdir $(NODE))@$(NODE_VERSION))
+
+.PHONY: deps-consumers
+deps-consumers: ## install who reads the page and the file for GitLab in tests, by npm into bin; Java, and npm itself, by apt-get as root
+	@command -v npm >/dev/null || { $(call install,npm=npm); }
+	@$(node)
+	@[[ "$$(cat $(CONSUMERS_IN)/installed 2>/dev/null)" == '$(CONSUMERS)' ]] || \
+		{ $(call npm,$(CONSUMERS_IN),$(CONSUMERS)) && echo '$(CONSUMERS)' >$(CONSUMERS_IN)/installed; }
+	@$(call install,java=default-jre-headless)
 
 # Apart: few changes take this compiler, and not every distribution has it.
 .PHONY: deps-generate
@@ -293,7 +309,7 @@ clean: ## remove what was built
 .PHONY: deps-servers
 deps-servers: ## install what servers measures, by apt-get and npm, and start none: sudo make deps-servers
 	@$(call install,$(FOR_SERVERS) $(if $(wildcard $(NODE)),,npm=npm))
-	@[[ -e $(NODE) ]] || npm install --prefix bin/node --no-save --no-audit --no-fund --ignore-scripts $(notdir $(NODE))@$(NODE_VERSION)
+	@$(node)
 
 .PHONY: servers
 servers: build ## reload each server of docs/recipes under load, or those of SERVERS, and write docs/SERVERS.md; as root, for half an hour

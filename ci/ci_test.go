@@ -3,21 +3,24 @@ package ci
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/rpmig/rpmig/published"
 )
 
-// TestFiles: each file is taken by the linter, the types or the schema of its own system, which refuse it once something in it is
-// not of that system.
+// TestFiles: each file is taken by the linter or the types of its own system, which refuse it once something in it is not of that
+// system.
 func TestFiles(t *testing.T) {
 	check := checker(t)
 	for _, c := range []struct {
 		kind, file string
 		old, new   string // makes it wrong
-		schema     string
 	}{
 		{kind: "github", file: "github/workflow.yml", old: "fail-fast:", new: "fail-slow:"},
 		{kind: "github", file: "github/workflow.yml", old: "matrix.kernel }}", new: "matrix.kernal }}"},
@@ -25,13 +28,9 @@ func TestFiles(t *testing.T) {
 		{kind: "kubernetes", file: "kubernetes/job.yaml", old: "backoffLimitPerIndex:", new: "backoffLimit:"},
 		{kind: "kubernetes", file: "kubernetes/job.yaml", old: "completions: 4", new: "completions: 5"},
 		{kind: "dockerfile", file: "Dockerfile", old: "ENTRYPOINT", new: "ENTERPOINT"},
-		{kind: "schema", file: "gitlab/rpmig.gitlab-ci.yml", old: "parallel: 4", new: "parallel: many", schema: "gitlab-ci.json"},
 	} {
 		t.Run(c.file, func(t *testing.T) {
 			args := []string{c.kind, c.file}
-			if c.schema != "" {
-				args = append(args, published(t, c.schema))
-			}
 			if out, err := exec.Command(check, args...).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
@@ -79,6 +78,48 @@ func TestAction(t *testing.T) {
 	}
 	if _, err := lint(bytes.Replace(workflow, []byte("scenarios: all"), []byte("scenarioz: all"), 1)); err == nil {
 		t.Error("an input that the action has not is taken")
+	}
+}
+
+// TestGitLab: gitlab-ci-local, which holds a file against GitLab's own schema and then plans its jobs, finds those that are meant.
+func TestGitLab(t *testing.T) {
+	const name = "gitlab/rpmig.gitlab-ci.yml"
+	local, node := published.Package(t, "gitlab-ci-local/dist/index.js"), published.Node(t)
+	plan := func(file string) (jobs []string, err error) {
+		dir := t.TempDir() // it writes beside the file
+		text, err := os.ReadFile(file)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, filepath.Base(file)), text, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(node, local, "--file", filepath.Base(file), "--list-csv")
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "HOME="+dir) // where it looks for settings
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		out, err := cmd.Output()
+		if err != nil {
+			return nil, fmt.Errorf("%w: %s", err, &said)
+		}
+		for line := range strings.Lines(string(out)) {
+			job, _, _ := strings.Cut(line, ";")
+			jobs = append(jobs, job)
+		}
+		return jobs, nil
+	}
+	jobs, err := plan(name)
+	if want := []string{"name", "rpmig: [1/4]", "rpmig: [2/4]", "rpmig: [3/4]", "rpmig: [4/4]", "rpmig-together"}; err != nil || !slices.Equal(jobs, want) {
+		t.Errorf("%q, %v, want %q", jobs, err, want)
+	}
+	for _, c := range []struct{ old, new string }{
+		{"parallel: 4", "parallel: many"}, {"when: always", "when: sometimes"}, {"before_script:", "before_scrip:"},
+		{"needs: [rpmig]", "needs: [rpmlg]"}, {"extends: .rpmig", "extends: .rpmlg"}, {"stages: [rpmig,", "stages: [rpmlg,"},
+	} {
+		if jobs, err := plan(broken(t, name, c.old, c.new)); err == nil {
+			t.Errorf("it is also taken with %q: %q", c.new, jobs)
+		}
 	}
 }
 
@@ -139,18 +180,4 @@ func broken(t *testing.T, name, old, new string) string {
 		t.Fatal(err)
 	}
 	return file
-}
-
-// published finds a file that rpmig may not ship, as reports/consumers_test.go does.
-func published(t *testing.T, name string) string {
-	t.Helper()
-	for _, dir := range []string{os.Getenv("RPMIG_TEST_DATA"), filepath.Join("..", "..", "shared", "data")} {
-		if path, err := filepath.Abs(filepath.Join(dir, name)); err == nil && dir != "" {
-			if _, err := os.Stat(path); err == nil {
-				return path
-			}
-		}
-	}
-	t.Skipf("no %s: RPMIG_TEST_DATA names no folder with it", name)
-	return ""
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/rpmig/rpmig/published"
 	"github.com/rpmig/rpmig/result"
 )
 
@@ -539,17 +540,21 @@ func TestBrowserIsAccessible(t *testing.T) {
 	}
 }
 
-// TestBrowserAxe: axe finds nothing in a page, light and dark, on a screen and on a phone, open and closed. It is looked for where what
-// others have published is; its npm package axe-core brings axe.min.js.
+// TestBrowserAxe: axe finds nothing in any page, light and dark, on a screen and on a phone, open and closed.
 func TestBrowserAxe(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: axe takes seconds")
 	}
-	axe, err := os.ReadFile(published(t, "axe.min.js"))
+	axe, err := os.ReadFile(published.Package(t, "axe-core/axe.min.js"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	page := keepPage(t, faulty())
+	dir, pages := t.TempDir(), kindsOfPages(t)
+	for name, page := range pages {
+		if err := os.WriteFile(filepath.Join(dir, name+".html"), []byte(page), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, scheme := range []string{"light", "dark"} {
 		for _, wide := range []string{"a screen", "a phone"} {
 			t.Run(scheme+" on "+wide, func(t *testing.T) {
@@ -558,17 +563,19 @@ func TestBrowserAxe(t *testing.T) {
 					b.phone()
 				}
 				b.scheme(scheme, "screen")
-				b.open(page, "")
-				for _, s := range b.axe(string(axe)) {
-					t.Error(s)
-				}
-				b.openAll()
-				for _, s := range b.axe(string(axe)) {
-					t.Errorf("all open: %s", s)
-				}
-				eval[any](b, `document.documentElement.removeAttribute("lang")`)
-				if len(b.axe(string(axe))) == 0 {
-					t.Error("axe has nothing to say of a page without a language")
+				for name := range pages {
+					b.open(filepath.Join(dir, name+".html"), "")
+					for _, s := range b.axe(string(axe)) {
+						t.Errorf("%s: %s", name, s)
+					}
+					b.openAll()
+					for _, s := range b.axe(string(axe)) {
+						t.Errorf("%s, all open: %s", name, s)
+					}
+					eval[any](b, `document.documentElement.removeAttribute("lang")`)
+					if len(b.axe(string(axe))) == 0 {
+						t.Errorf("%s: axe has nothing to say of a page without a language", name)
+					}
 				}
 			})
 		}

@@ -224,10 +224,10 @@ func (b *tab) open(path, fragment string) {
 	b.settle()
 }
 
-// settle waits until all that is open is drawn.
+// settle waits until all that is open is drawn; a page without a script is.
 func (b *tab) settle() {
 	b.Helper()
-	b.wait(`[...document.querySelectorAll(".cell")].every((c) => !c.checkVisibility() || c.ariaBusy === "false")`)
+	b.wait(`document.scripts.length === 0 || [...document.querySelectorAll(".cell")].every((c) => !c.checkVisibility() || c.ariaBusy === "false")`)
 }
 
 // wait waits for an expression to become true. A page's policy forbids to evaluate text, so it is put into a function.

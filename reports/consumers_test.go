@@ -14,26 +14,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rpmig/rpmig/published"
 	"github.com/rpmig/rpmig/result"
 )
-
-// testDataVariable names a folder with what others have published and rpmig may not ship, such as the schema of the Jenkins xUnit
-// plugin, junit-10.xsd.
-const testDataVariable = "RPMIG_TEST_DATA"
-
-// published finds such a file there, or in shared/data beside the work tree.
-func published(t *testing.T, name string) string {
-	t.Helper()
-	for _, dir := range []string{os.Getenv(testDataVariable), filepath.Join("..", "..", "shared", "data")} {
-		if path := filepath.Join(dir, name); dir != "" {
-			if _, err := os.Stat(path); err == nil {
-				return path
-			}
-		}
-	}
-	t.Skipf("no %s: %s names no folder with it", name, testDataVariable)
-	return ""
-}
 
 // program runs a program on a text, which is its last argument as a file, and returns what it says.
 func program(t *testing.T, text, name string, args ...string) (said string, err error) {
@@ -51,7 +34,7 @@ func program(t *testing.T, text, name string, args ...string) (said string, err 
 
 // TestJUnitSchema: Jenkins's xUnit plugin takes every report.
 func TestJUnitSchema(t *testing.T) {
-	schema := published(t, "junit-10.xsd")
+	schema := published.File(t, "junit-10.xsd")
 	valid := func(text string) error {
 		said, err := program(t, text, "xmllint", "--noout", "--schema", schema)
 		if err != nil {
@@ -252,7 +235,7 @@ import results
 for r in results.parse_nested_tests(open(sys.argv[2]).read(), lambda name: name):
     print(r["result"], r["test"], *(["timed"] if "time" in r else []))
 `
-	lib := filepath.Dir(published(t, filepath.Join("nipa", "contest", "remote", "lib", "results.py")))
+	lib := filepath.Dir(published.File(t, "nipa/contest/remote/lib/results.py"))
 	line := regexp.MustCompile(`(?m)^(not ok|ok) \d+ ([^# \n]+)(?: # (SKIP)?.*?(time=\d+ms)?)?$`)
 	for name, run := range runs() {
 		nested := func(format string) (text, read string) {
@@ -281,24 +264,51 @@ for r in results.parse_nested_tests(open(sys.argv[2]).read(), lambda name: name)
 	}
 }
 
-// TestHTMLValidator: the checker of the W3C, vnu, has nothing to say of a page. It is looked for on the PATH, and as vnu.jar where what
-// others have published is; its npm package vnu-jar brings that.
+// TestHTMLValidator: the checker of the W3C, vnu, has nothing to say of a page.
 func TestHTMLValidator(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: vnu takes seconds")
 	}
-	vnu := []string{"vnu"}
-	if _, err := exec.LookPath("vnu"); err != nil {
-		vnu = []string{"java", "-Xss8m", "-jar", published(t, "vnu.jar")}
+	vnu := published.Package(t, "vnu-jar/build/dist/vnu.jar")
+	if _, err := exec.LookPath("java"); err != nil {
+		t.Skipf("%v: make deps-consumers", err)
 	}
-	valid := func(text string) string {
-		said, err := program(t, text, vnu[0], append(vnu[1:], "--no-langdetect", "--html")...)
-		if err != nil && said == "" && !strings.Contains(err.Error(), "exit status") {
+	check := func(pages map[string]string) string {
+		args := []string{"-Xss8m", "-jar", vnu, "--no-langdetect", "--html"}
+		dir := t.TempDir()
+		for name, page := range pages {
+			file := filepath.Join(dir, strings.ReplaceAll(name, " ", "-"))
+			if err := os.WriteFile(file, []byte(page), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			args = append(args, file)
+		}
+		said, err := exec.Command("java", args...).CombinedOutput()
+		if err != nil && len(said) == 0 {
 			t.Fatal(err)
 		}
-		return said
+		return string(said)
 	}
-	page := render(t, "html", faulty(), Options{})
+	pages := kindsOfPages(t)
+	pages["unpacked"] = unfold(t, pages["of a run"])
+	pages["hostile"] = unfold(t, render(t, "html", poisoned(), Options{}))
+	if said := check(pages); said != "" {
+		t.Error(said)
+	}
+	for name, page := range pages {
+		pages[name] = strings.Replace(page, "</body>", "<p id=a></p><p id=a></p></body>", 1)
+	}
+	said := check(pages)
+	for name := range pages {
+		if !regexp.MustCompile(regexp.QuoteMeta(strings.ReplaceAll(name, " ", "-")) + `".*Duplicate ID`).MatchString(said) {
+			t.Errorf("%s: vnu has nothing to say of an id that is there twice: %s", name, said)
+		}
+	}
+}
+
+// kindsOfPages returns one of each.
+func kindsOfPages(t *testing.T) map[string]string {
+	t.Helper()
 	run := quizzes()
 	var pairs bytes.Buffer
 	if err := RenderPairs(&pairs, &Pairs{Title: "a", Sections: []PairSection{{Title: "b", Pairs: []Pair{
@@ -306,15 +316,7 @@ func TestHTMLValidator(t *testing.T) {
 	}}}}); err != nil {
 		t.Fatal(err)
 	}
-	for what, page := range map[string]string{
-		"packed": page, "unpacked": unfold(t, page), "hostile": unfold(t, render(t, "html", poisoned(), Options{})),
-		"of several kernels": renderAll(t, "html", three(), Options{}), "compared": pairs.String(),
-	} {
-		if said := valid(page); said != "" {
-			t.Errorf("%s: %s", what, said)
-		}
-	}
-	if said := valid("<!doctype html><title>x</title><p id=a><p id=a>"); !strings.Contains(said, "Duplicate ID") {
-		t.Errorf("vnu has nothing to say of an id that is there twice: %s", said)
+	return map[string]string{
+		"of a run": render(t, "html", faulty(), Options{}), "of several kernels": renderAll(t, "html", three(), Options{}), "compared": pairs.String(),
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/rpmig/rpmig/published"
 	"github.com/rpmig/rpmig/result"
 )
 
@@ -19,7 +20,7 @@ var someKCIDB = KCIDB{Origin: "mylab", Build: "mylab:6.18.44-x86", ID: "job-7"}
 
 // TestKCIDBSchema: every report is valid by the published schema, which refuses one that is not.
 func TestKCIDBSchema(t *testing.T) {
-	name := published(t, "kcidb-5.3.json")
+	name := published.File(t, "kcidb-5.3.json")
 	text, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)

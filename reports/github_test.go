@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rpmig/rpmig/published"
 	"github.com/rpmig/rpmig/result"
 )
 
@@ -47,15 +48,15 @@ var githubInputs = map[string]map[string]string{
 
 // TestGitHubReporters: two actions that many use, as they are published, count the cells of each status, and annotate each FAIL and
 // ERROR with its name, its reason and all checks that failed, and nothing else. They are folders of those names, as git clone makes
-// them, where what others have published is; GitHub is a server here.
+// them; GitHub is a server here.
 func TestGitHubReporters(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: each of them starts Node.js six times")
 	}
 	for action := range githubInputs {
 		t.Run(action, func(t *testing.T) {
-			main := published(t, filepath.Join(action, "dist", "index.js"))
-			node := newNode(t)
+			main := published.File(t, filepath.Join(action, "dist", "index.js"))
+			node := published.Node(t)
 			for dir, run := range map[string]*result.Run{"": died(), "rpmig-evidence": mixed(), "long": hostile(), "passed": timed()} {
 				check, said, failed := askGitHub(t, node, main, githubInputs[action], render(t, "junit", run, Options{Dir: dir}))
 				if fault := readRight(run, check, failed, dir != "long"); fault != "" { // both cut what is long
@@ -73,31 +74,6 @@ func TestGitHubReporters(t *testing.T) {
 			}
 		})
 	}
-}
-
-// newNode finds a Node.js that is new enough for the actions, which say node24; make deps-servers brings one.
-func newNode(t *testing.T) string {
-	t.Helper()
-	had, _ := filepath.Glob(filepath.Join("..", "bin", "node", "node_modules", "node-linux-*", "bin", "node"))
-	for _, node := range append(had, "node") {
-		if out, err := exec.Command(node, "--version").Output(); err == nil {
-			major, _, _ := strings.Cut(strings.TrimPrefix(string(out), "v"), ".")
-			if n, err := strconv.Atoi(major); err == nil && n >= 24 {
-				return cmp.Or(absolute(node), node)
-			}
-		}
-	}
-	t.Skip("no Node.js of version 24 or later: make deps-servers")
-	return ""
-}
-
-// absolute is where a file is from any folder; empty: it is no file.
-func absolute(path string) string {
-	if _, err := os.Stat(path); err != nil {
-		return ""
-	}
-	path, _ = filepath.Abs(path)
-	return path
 }
 
 // askGitHub lets an action read a report in an environment of its own, and returns what it asked GitHub for, what it printed, and
@@ -125,7 +101,7 @@ func askGitHub(t *testing.T, node, main string, inputs map[string]string, text s
 	if out, err := exec.Command("git", "init", "-q", dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	cmd := exec.Command(node, absolute(main))
+	cmd := exec.Command(node, main)
 	cmd.Dir = dir
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "RUNNER_TEMP=" + dir, "GITHUB_WORKSPACE=" + dir, "GITHUB_REPOSITORY=rpmig/rpmig",

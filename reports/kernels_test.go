@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rpmig/rpmig/published"
 	"github.com/rpmig/rpmig/result"
 )
 
@@ -393,7 +394,7 @@ func TestKernelsLedgers(t *testing.T) {
 // TestKernelsConsumers: those who read reports of one run read those of several.
 func TestKernelsConsumers(t *testing.T) {
 	t.Run("xUnit", func(t *testing.T) {
-		schema := published(t, "junit-10.xsd")
+		schema := published.File(t, "junit-10.xsd")
 		for name, runs := range sets() {
 			if said, err := program(t, renderAll(t, "junit", runs, Options{Dir: "d"}), "xmllint", "--noout", "--schema", schema); err != nil {
 				t.Errorf("%s: %v: %s", name, err, said)

@@ -5,7 +5,6 @@ go 1.26.8
 require (
 	github.com/moby/buildkit v0.34.2
 	github.com/rhysd/actionlint v1.7.12
-	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	k8s.io/api v0.37.2
 	sigs.k8s.io/yaml v1.6.0
 )

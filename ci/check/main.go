@@ -1,9 +1,8 @@
-// Command check holds a file for a CI system against that system's own code or schema:
+// Command check holds a file for a CI system against that system's own code:
 //
-//	check github FILE           a workflow, by actionlint
-//	check kubernetes FILE       a Job, by the types of the API, in which no field may be unknown
-//	check dockerfile FILE       by BuildKit's parser
-//	check schema FILE SCHEMA    YAML by a JSON schema, such as GitLab's
+//	check github FILE        a workflow, by actionlint
+//	check kubernetes FILE    a Job, by the types of the API, in which no field may be unknown
+//	check dockerfile FILE    by BuildKit's parser
 //
 // It is a module of its own: none of this is part of rpmig. It prints what is wrong and exits with status 1.
 package main
@@ -18,7 +17,6 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/rhysd/actionlint"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 	batchv1 "k8s.io/api/batch/v1"
 	"sigs.k8s.io/yaml"
 )
@@ -31,8 +29,8 @@ func main() {
 }
 
 func check(args []string) error {
-	if len(args) < 2 {
-		return errors.New("usage: check github|kubernetes|dockerfile FILE, or check schema FILE SCHEMA")
+	if len(args) != 2 {
+		return errors.New("usage: check github|kubernetes|dockerfile FILE")
 	}
 	text, err := os.ReadFile(args[1])
 	if err != nil {
@@ -45,12 +43,8 @@ func check(args []string) error {
 		return kubernetes(text)
 	case "dockerfile":
 		return dockerfile(text)
-	case "schema":
-		if len(args) == 3 {
-			return schema(text, args[2])
-		}
 	}
-	return fmt.Errorf("no check %q of %d files", args[0], len(args)-1)
+	return fmt.Errorf("no check %q", args[0])
 }
 
 func github(name string, text []byte) error {
@@ -96,20 +90,4 @@ func dockerfile(text []byte) error {
 	}
 	_, _, err = instructions.Parse(parsed.AST, nil)
 	return err
-}
-
-func schema(text []byte, name string) error {
-	text, err := yaml.YAMLToJSONStrict(text)
-	if err != nil {
-		return err
-	}
-	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	if err != nil {
-		return err
-	}
-	s, err := jsonschema.NewCompiler().Compile(name)
-	if err != nil {
-		return err
-	}
-	return s.Validate(v)
 }

@@ -19,19 +19,21 @@ import (
 
 	"github.com/rpmig/rpmig/migrate"
 	"github.com/rpmig/rpmig/netns"
+	"github.com/rpmig/rpmig/published"
 )
 
 var update = flag.Bool("update", false, "rewrite what the scripts compare with")
 
 // TestScripts plays the txtar scripts of testdata/script with the real main, in processes of their own.
 func TestScripts(t *testing.T) {
+	schema := published.Look("junit-10.xsd") // of the Jenkins xUnit plugin
 	testscript.Run(t, testscript.Params{
 		Dir:           filepath.Join("testdata", "script"),
 		UpdateScripts: *update,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("RPMIG_BIN", filepath.Dir(rpmigPath(t)))
 			e.Setenv("GORACE", os.Getenv("GORACE"))
-			e.Setenv("JUNIT_SCHEMA", junitSchema())
+			e.Setenv("JUNIT_SCHEMA", schema)
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
@@ -41,7 +43,7 @@ func TestScripts(t *testing.T) {
 			case "bpf":
 				return canBPF(), nil
 			case "schema":
-				return junitSchema() != "", nil
+				return schema != "", nil
 			case "iptables":
 				_, err := exec.LookPath("iptables")
 				return err == nil, nil
@@ -53,19 +55,6 @@ func TestScripts(t *testing.T) {
 			"code": cmdCode, "refused": cmdRefused, "tree": cmdTree, "trim": cmdTrim,
 		},
 	})
-}
-
-// junitSchema is the schema of the Jenkins xUnit plugin; empty where it is not. reports/consumers_test.go looks for it in the same
-// places.
-func junitSchema() string {
-	for _, dir := range []string{os.Getenv("RPMIG_TEST_DATA"), filepath.Join("..", "..", "..", "shared", "data")} {
-		if path, err := filepath.Abs(filepath.Join(dir, "junit-10.xsd")); err == nil && dir != "" {
-			if _, err := os.Stat(path); err == nil {
-				return path
-			}
-		}
-	}
-	return ""
 }
 
 // canPlay tells whether this user may make network namespaces, with a user namespace's help or without.
