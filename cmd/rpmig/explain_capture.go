@@ -83,7 +83,7 @@ func (e *env) explainCapture(c *cli.Context, name string) (done bool, is *fileKi
 	}
 	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v")}
 	return true, is, reportError(unlessEnded(c.Context, func() error {
-		_, err := io.WriteString(&untilEnded{c.Context, e.stdout}, report.Text(name, o))
+		_, err := io.WriteString(&untilEnded{c.Context, e.stdout}, e.asStarted(report.Text(name, o)))
 		return err
 	}))
 }

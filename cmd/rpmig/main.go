@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -26,6 +27,7 @@ import (
 
 // env is all that rpmig takes from the outside.
 type env struct {
+	arg0           string   // by what name it was started; empty: rpmig
 	args           []string // without the program's name
 	stdout, stderr io.Writer
 	colorOut       bool       // stdout is a terminal that shows colours
@@ -39,6 +41,7 @@ type env struct {
 	second         context.Context     // ends when rpmig is asked to end for the second time; nil: it never is
 	home           *vm.Home            // of a run in a guest; nil: it is none
 	homeKeeps      bool                // the evidence of every cell is kept there
+	ownCommands    *regexp.Regexp      // see ownCommand
 }
 
 func main() {
@@ -48,8 +51,11 @@ func main() {
 	debug.SetGCPercent(800)
 	first, second := untilSignal()
 	e := env{
-		args: os.Args[1:], stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, scenarios: scenarios.All(),
+		args: os.Args[min(1, len(os.Args)):], stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, scenarios: scenarios.All(),
 		widthOut: columns(os.Stdout), ascii: asciiLocale(os.Getenv), second: second, home: vm.HomeOfRun(), homeKeeps: os.Getenv(keepVariable) != "",
+	}
+	if len(os.Args) > 0 { // else it was started with no argument at all
+		e.arg0 = os.Args[0]
 	}
 	e.stderr = e.plain(e.stderr)
 	dumb := os.Getenv("TERM") == "dumb"
@@ -115,7 +121,7 @@ func (e *env) fail(err error) int {
 	fmt.Fprintf(e.stderr, "rpmig: error: %s\n", oneLine(err))
 	var hinted interface{ Hint() string }
 	if errors.As(err, &hinted) && hinted.Hint() != "" {
-		fmt.Fprintf(e.stderr, "rpmig: hint: %s\n", printable(hinted.Hint()))
+		e.advise("hint: %s", printable(hinted.Hint()))
 	}
 	var choice *choiceError
 	if errors.As(err, &choice) {

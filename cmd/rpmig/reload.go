@@ -189,7 +189,7 @@ func (e *env) reloadTo(c *cli.Context, cfg *reload.Config, terms *reload.Terms, 
 		return err
 	}
 	if servers != nil && servers.Hint() != "" {
-		fmt.Fprintf(e.stderr, "rpmig: hint: %s\n", printable(servers.Hint()))
+		e.advise("hint: %s", printable(servers.Hint()))
 	}
 	return interrupted
 }

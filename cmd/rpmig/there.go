@@ -333,7 +333,7 @@ func (t *there) cutShort(ended *vm.Ended, why, hint string) error {
 	}
 	fmt.Fprintf(t.e.stderr, "rpmig: %s: %s\n", printable(t.kernel.Name), printable(why))
 	if hint != "" {
-		fmt.Fprintf(t.e.stderr, "rpmig: hint: %s\n", printable(hint))
+		t.e.advise("hint: %s", printable(hint))
 	}
 	return nil
 }
