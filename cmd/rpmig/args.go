@@ -139,13 +139,9 @@ func badUsage(c *cli.Context, err error, _ bool) error {
 func meantOption(c *cli.Command, name string) string {
 	var long []string
 	for _, f := range c.VisibleFlags() {
-		long = append(long, f.Names()[0])
+		long = append(long, dashed(f.Names()[0]))
 	}
-	near := closest(name, long)
-	if near == "" {
-		return ""
-	}
-	return "did you mean " + dashed(near) + "? "
+	return didYouMean(dashed(name), long)
 }
 
 // quote makes one word of a text in a shell.

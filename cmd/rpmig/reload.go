@@ -19,9 +19,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/kernel"
@@ -248,19 +250,20 @@ func reloadConfig(c *cli.Context) (*reload.Config, *reload.Terms, error) {
 	}
 	terms := &reload.Terms{Name: serverName(c.String("name"), c.Args().First()), MaxLost: c.Int("max-lost"), Family: "ipv4"}
 	var err error
+	modes := append(reload.ModeNames(), "all")
 	if cfg.Modes, err = reload.ParseModes(c.String("migrate")); err != nil {
-		return nil, nil, reloadUsage(c, "migrate", err)
+		return nil, nil, reloadUsage(c, "migrate", err, didYouMean(c.String("migrate"), modes))
 	}
 	if terms.Judged, err = judgedModes(c, cfg.Modes); err != nil {
-		return nil, nil, reloadUsage(c, "judge", err)
+		return nil, nil, reloadUsage(c, "judge", err, didYouMean(c.String("judge"), modes))
 	}
 	if cfg.Stop, err = reload.ParseSignal(c.String("stop")); err != nil {
-		return nil, nil, reloadUsage(c, "stop", err)
+		return nil, nil, reloadUsage(c, "stop", err, signalMeant(c.String("stop")))
 	}
 	for _, text := range c.StringSlice("reload") {
 		step, err := reload.ParseStep(text)
 		if err != nil {
-			return nil, nil, reloadUsage(c, "reload", err)
+			return nil, nil, reloadUsage(c, "reload", err, signalMeant(strings.TrimPrefix(text, "signal:")))
 		}
 		cfg.Steps = append(cfg.Steps, step)
 	}
@@ -279,8 +282,17 @@ func reloadConfig(c *cli.Context) (*reload.Config, *reload.Terms, error) {
 	return cfg, terms, nil
 }
 
-func reloadUsage(c *cli.Context, flag string, err error) error {
-	return &usageError{"--" + flag + ": " + err.Error(), c.Command.HelpName + " --help"}
+func reloadUsage(c *cli.Context, flag string, err error, meant ...string) error {
+	return &usageError{"--" + flag + ": " + err.Error(), strings.Join(meant, "") + c.Command.HelpName + " --help"}
+}
+
+// signalMeant asks whether the signal was meant whose name is most like a word; empty where none is like it.
+func signalMeant(word string) string {
+	var names []string
+	for s := syscall.Signal(1); s < 32; s++ { // there are no names for those in real time
+		names = append(names, strings.TrimPrefix(unix.SignalName(s), "SIG"))
+	}
+	return didYouMean(strings.TrimPrefix(strings.ToUpper(word), "SIG"), names)
 }
 
 const mostCycles = 100_000 // that --cycles may ask for
@@ -338,10 +350,7 @@ func checkReload(c *cli.Context) error {
 			return reloadUsage(c, "env", fmt.Errorf("%q is not NAME=VALUE", v))
 		}
 	}
-	if t := c.String("trace"); !slices.Contains(reloadTraces, t) {
-		return reloadUsage(c, "trace", fmt.Errorf("no %q: want one of %s", t, strings.Join(reloadTraces, ", ")))
-	}
-	return nil
+	return notOneOf(c, "trace", reloadTraces, c.Command.HelpName+" --help")
 }
 
 // judgedModes are those of --judge, or every mode that was asked for but off, unless that is the only one.

@@ -103,11 +103,10 @@ func runDir(path string) string {
 }
 
 func lookupFormat(c *cli.Context) (reports.Format, error) {
-	f, err := reports.Lookup(c.String("format"))
-	if err != nil {
-		return f, &usageError{"--format: " + err.Error(), c.Command.HelpName + " --help"}
+	if err := notOneOf(c, "format", formatNames(), c.Command.HelpName+" --help"); err != nil {
+		return reports.Format{}, err
 	}
-	return f, nil
+	return reports.Lookup(c.String("format"))
 }
 
 // render writes the report of a run, whose folder is dir if it has one. With -q the text of a run in which all went well is
