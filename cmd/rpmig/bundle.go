@@ -234,8 +234,25 @@ func freeForBundle(to string, force bool, how string) error {
 	case errors.Is(err, bundle.ErrNotPlain):
 		return notPlainError(to)
 	}
-	if info, err := os.Stat(filepath.Dir(to)); err != nil || !info.IsDir() {
-		return &usageError{fmt.Sprintf("bundle: %s is no folder", filepath.Dir(to)), "choose a file in a folder that is there"}
+	dir := filepath.Dir(to)
+	info, err := os.Stat(dir)
+	if err == nil && info.IsDir() {
+		err = mayWrite(dir) // else a run would be played first
+	}
+	switch {
+	case err != nil && !notThere(err):
+		return bundleError(to, err)
+	case err != nil || !info.IsDir():
+		return &usageError{fmt.Sprintf("bundle: %s is no folder", dir), "choose a file in a folder that is there"}
+	default:
+		return nil
+	}
+}
+
+// mayWrite asks the kernel whether this user may make files in a folder.
+func mayWrite(dir string) error {
+	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return &fs.PathError{Op: "write to", Path: dir, Err: err}
 	}
 	return nil
 }
@@ -254,7 +271,7 @@ func newBundling(c *cli.Context, out *output) (*bundling, error) {
 	if out.dir == "" {
 		var err error
 		if out.store, err = newStore(); err != nil {
-			return nil, &outputError{err}
+			return nil, out.unwritten(err)
 		}
 	}
 	return &bundling{to: c.Path("bundle"), force: c.Bool("force")}, nil
@@ -285,19 +302,19 @@ func (o *output) kept() (files fs.FS, done func(), err error) {
 	if o.store == nil {
 		root, err := os.OpenRoot(o.dir)
 		if err != nil {
-			return nil, nil, &outputError{err}
+			return nil, nil, o.unwritten(err)
 		}
 		return root.FS(), func() { _ = root.Close() }, nil
 	}
 	if files, err = o.store.files(); err != nil {
-		return nil, nil, &outputError{err}
+		return nil, nil, o.unwritten(err)
 	}
 	if o.run.Count(result.Fail)+o.run.Count(result.Error) > 0 || o.run.Ending != nil && o.run.Header.Guest != nil {
 		if err := o.makeDir(); err != nil {
 			return nil, nil, err
 		}
 		if err := os.CopyFS(o.dir, files); err != nil {
-			return nil, nil, &outputError{err}
+			return nil, nil, o.unwritten(err)
 		}
 		if err := o.open(); err != nil {
 			return nil, nil, err

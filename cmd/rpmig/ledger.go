@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -281,7 +280,7 @@ func openText(path string) (*os.File, *text, error) {
 		path = filepath.Join(path, ledgerName)
 	}
 	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if notThere(err) {
 		return nil, nil, &usageError{"read the ledger: " + err.Error(), "rpmig run all --out DIR && rpmig report DIR"}
 	} else if err != nil {
 		return nil, nil, fmt.Errorf("read the ledger: %w", err)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"regexp"
 	"runtime/debug"
@@ -16,9 +17,11 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/rpmig/rpmig/lab"
+	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/scenarios"
 	"github.com/rpmig/rpmig/vm"
@@ -119,9 +122,8 @@ func (e *env) fail(err error) int {
 		return int(status)
 	}
 	fmt.Fprintf(e.stderr, "rpmig: error: %s\n", oneLine(err))
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) && hinted.Hint() != "" {
-		e.advise("hint: %s", printable(hinted.Hint()))
+	if hint := hintOf(err); hint != "" {
+		e.advise("hint: %s", printable(hint))
 	}
 	var choice *choiceError
 	if errors.As(err, &choice) {
@@ -139,6 +141,27 @@ func (e *env) fail(err error) int {
 		return result.ExitUsage
 	}
 	return result.ExitSoftware
+}
+
+// hintOf is what to do next: what an error itself knows of, or else what goes with what the kernel has said.
+func hintOf(err error) string {
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) && hinted.Hint() != "" {
+		return hinted.Hint()
+	}
+	var path *fs.PathError
+	switch {
+	case errors.As(err, &path) && errors.Is(path, fs.ErrPermission):
+		hint := "who may: ls -ld " + quote(path.Path)
+		if os.Geteuid() != 0 || netns.InUserNS() {
+			hint += "; as root: sudo rpmig …"
+		}
+		return hint
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return "the disk is full: df -h"
+	default:
+		return ""
+	}
 }
 
 // exitStatus ends rpmig with a status, without another word.

@@ -298,7 +298,7 @@ func (t *there) finish(c *cli.Context, ended *vm.Ended) error {
 	}
 	if to != nil {
 		if err := evidence.Put(to, consoleName, ended.Console); err != nil {
-			return &outputError{err}
+			return t.unwritten(err)
 		}
 	}
 	ctx, done := t.e.afterwards(c.Context)
