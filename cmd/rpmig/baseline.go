@@ -29,8 +29,11 @@ func (e *env) baselineCommand() *cli.Command {
 			&cli.PathFlag{Name: "output", Aliases: []string{"o"}, DefaultText: "standard output", Usage: "write it to `FILE`, over what is there"},
 		},
 		Action: func(c *cli.Context) error {
-			if c.NArg() == 0 {
+			switch {
+			case c.NArg() == 0:
 				return &usageError{"baseline: of which run?", "rpmig run all --out DIR; rpmig baseline DIR -o FILE"}
+			case c.IsSet("output") && c.Path("output") == "":
+				return &usageError{"baseline: to which file?", "rpmig baseline DIR -o FILE"}
 			}
 			return e.baseline(c.Context, c.Args().Slice(), c.Path("output"))
 		},

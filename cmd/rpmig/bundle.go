@@ -56,8 +56,10 @@ func (e *env) bundleCommand() *cli.Command {
 			}
 			from := c.Args().First()
 			if c.Bool("check") {
-				if c.IsSet("output") {
-					return &usageError{"bundle: --check writes no file, so -o means nothing", "rpmig bundle --check " + quote(from)}
+				for _, name := range []string{"output", "force", "redact"} {
+					if c.IsSet(name) {
+						return &usageError{"bundle: --check writes no file, so --" + name + " means nothing", "rpmig bundle --check " + quote(from)}
+					}
 				}
 				return e.checkBundle(c, from)
 			}

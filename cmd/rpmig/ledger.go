@@ -276,6 +276,9 @@ func (n *notMore) Read(p []byte) (int, error) {
 
 // openText opens the ledger of a file, or of the one in a run's folder.
 func openText(path string) (*os.File, *text, error) {
+	if path == "" {
+		return nil, nil, &usageError{"read the ledger: its name is empty", "rpmig run all --out DIR && rpmig report DIR"}
+	}
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		path = filepath.Join(path, ledgerName)
 	}

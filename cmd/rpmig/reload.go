@@ -107,6 +107,9 @@ func (e *env) reload(c *cli.Context) error {
 		return err
 	}
 	if !netns.InSandbox() {
+		if err := reload.FindServer(cfg); err != nil {
+			return &usageError{"reload: " + err.Error(), cmp.Or(hintOf(err), c.Command.HelpName+" --help")}
+		}
 		status, err := netns.ReexecSandbox()
 		if err != nil {
 			return err
@@ -234,7 +237,7 @@ func reloadTracer(want string) (*trace.Tracer, string, error) {
 
 // reloadConfig reads the command line. Nothing that is wrong becomes a default.
 func reloadConfig(c *cli.Context) (*reload.Config, *reload.Terms, error) {
-	if c.NArg() == 0 {
+	if c.Args().First() == "" {
 		return nil, nil, &usageError{"reload: which server?", "rpmig reload --reload 'nginx -s reload' -- nginx -g 'daemon off;'"}
 	}
 	if err := checkReload(c); err != nil {
@@ -268,7 +271,7 @@ func reloadConfig(c *cli.Context) (*reload.Config, *reload.Terms, error) {
 		cfg.Steps = append(cfg.Steps, step)
 	}
 	if len(cfg.Steps) == 0 {
-		return nil, nil, &usageError{"reload: how is it reloaded?", "--reload 'nginx -s reload', --reload signal:HUP or --reload rolling"}
+		return nil, nil, &usageError{"reload: how is it reloaded?", "in front of the server: --reload 'nginx -s reload', --reload signal:HUP or --reload rolling"}
 	}
 	if cfg.UID, cfg.GID, err = lookUpUser(c.String("uid")); err != nil {
 		return nil, nil, reloadUsage(c, "uid", err)
