@@ -197,6 +197,7 @@ func (e *env) tellWithout(without []reports.LeftOut) {
 // bundleError says what to do about a bundle that could not be written.
 func bundleError(to string, err error) error {
 	var hinted interface{ Hint() string }
+	var at *fs.PathError
 	wrapped := fmt.Errorf("write the bundle: %w", err)
 	switch {
 	case errors.Is(err, fs.ErrExist):
@@ -204,6 +205,8 @@ func bundleError(to string, err error) error {
 	case errors.Is(err, bundle.ErrNotPlain):
 		return notPlainError(to)
 	case errors.As(err, &hinted), errors.Is(err, context.Canceled), errors.Is(err, errNoTime):
+		return wrapped
+	case errors.Is(err, unix.ENOSPC) && errors.As(err, &at) && at.Path == os.TempDir() && filepath.Dir(to) != at.Path:
 		return wrapped
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EFBIG):
 		return &hintedError{wrapped, "the disk is full, and nothing was left on it: choose a file on another one"}

@@ -157,6 +157,8 @@ func hintOf(err error) string {
 			hint += "; as root: sudo rpmig …"
 		}
 		return hint
+	case errors.Is(err, unix.ENOSPC) && path != nil && path.Path == os.TempDir(): // it is the name of a file that has none
+		return "the disk is full: set TMPDIR to another folder"
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return "the disk is full: df -h"
 	default:

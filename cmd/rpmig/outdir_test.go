@@ -164,6 +164,7 @@ func TestCannot(t *testing.T) {
 		{"nobody", "", "compare run secret", failed, "open secret: permission denied", "who may: ls -ld secret; as root: sudo rpmig compare run secret$"},
 		{"nobody", "", "bundle --check secret", failed, "bundle: open secret: permission denied", "who may: ls -ld secret; as root: sudo rpmig bundle "},
 		{"nobody", "", play + " --baseline=secret", failed, "--baseline: open secret: permission denied", "who may: ls -ld secret; as root: sudo rpmig run "},
+		{"nobody", "", "reload --reload rolling --cwd closed -- ls", usage, `--cwd: enter "closed": permission denied`, "rpmig reload --help$"},
 		{"root", "", "report file/x", usage, "read the ledger: open file/x: not a directory", "rpmig run all --out DIR && "},
 		{"root", "", "compare run file/x", usage, "stat file/x: not a directory", "rpmig run all --out DIR, "},
 		{"root", "", "explain file/x.pcap", usage, "explain: there is no file file/x.pcap", "tcpdump "},

@@ -336,8 +336,14 @@ func checkReload(c *cli.Context) error {
 	case c.IsSet("name") && asWord(c.String("name")) == "":
 		return reloadUsage(c, "name", fmt.Errorf("%q has neither a letter from A to Z nor a digit", c.String("name")))
 	case c.IsSet("cwd"):
-		if is, err := os.Stat(c.Path("cwd")); err != nil || !is.IsDir() {
+		is, err := os.Stat(c.Path("cwd"))
+		if err == nil && is.IsDir() {
+			err = unix.Access(c.Path("cwd"), unix.X_OK)
+		}
+		if err == nil && !is.IsDir() || notThere(err) {
 			return reloadUsage(c, "cwd", fmt.Errorf("%q is no directory", c.Path("cwd")))
+		} else if err != nil {
+			return reloadUsage(c, "cwd", fmt.Errorf("enter %q: %w", c.Path("cwd"), err))
 		}
 	}
 	for _, name := range []string{"client", "expect", "host", "send", "uid"} { // what would be as if it was not there
