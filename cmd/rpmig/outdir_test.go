@@ -5,12 +5,16 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/evidence"
 	"github.com/rpmig/rpmig/result"
@@ -184,6 +188,29 @@ func TestCannot(t *testing.T) {
 		if cmd.ProcessState.ExitCode() != c.status || stdout.Len() > 0 || len(lines) != 3 ||
 			!matches("^rpmig: error: .*"+c.said, lines[0]) || !matches("^rpmig: hint: "+c.hint, lines[1]) {
 			t.Errorf("%s: %s: %v, want status %d, %q and %q\n%s%s", c.who, c.args, err, c.status, c.said, c.hint, &stdout, &stderr)
+		}
+	}
+}
+
+// TestHintOf: what the kernel has said decides what there is to do, where an error knows no better.
+func TestHintOf(t *testing.T) {
+	full := func(path string) error { return &fs.PathError{Op: "write", Path: path, Err: unix.ENOSPC} }
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{full("/x"), "the disk is full: df -h"},
+		{full(os.TempDir()), "the disk is full: set TMPDIR to another folder"},
+		{bundleError("/x/y", full(os.TempDir())), "the disk is full: set TMPDIR to another folder"},
+		{bundleError("/x/y", full("/x")), "the disk is full, and nothing was left on it: choose a file on another one"},
+		{&outputError{full("/x"), "--out"}, "the disk is full: choose another folder with --out"},
+		{&outputError{full("/x"), "-o"}, "the disk is full: choose another folder with -o"},
+		{&outputError{full("/x"), temporary}, "the disk is full: set TMPDIR to another folder, or add --out=DIR"},
+		{&usageError{what: "no"}, ""},
+		{unix.EIO, ""},
+	} {
+		if got := hintOf(fmt.Errorf("do it: %w", c.err)); got != c.want {
+			t.Errorf("%v: got %q, want %q", c.err, got, c.want)
 		}
 	}
 }
