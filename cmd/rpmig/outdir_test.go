@@ -147,6 +147,7 @@ func TestCannot(t *testing.T) {
 		// What decides is the option, or TMPDIR where there is none.
 		{"nobody", "", play + " --out=x", failed, "write the run: mkdir x: permission denied", "choose a folder that you may write to with --out$"},
 		{"nobody", "", play + " --out=closed/x", failed, "write the run: lstat closed/x/.*: permission denied", "choose a folder that you may write to with --out$"},
+		{"nobody", "", play + " --out=.", failed, "write the run: open run.jsonl: permission denied", "choose a folder that you may write to with --out$"},
 		{"root", "", play + " --out=file", usage, "write the run: mkdir file: not a directory", "choose another folder with --out$"},
 		{"root", "/nowhere", play + " --bundle=x.tar.gz", failed, "write the run: make a temporary file: .*/nowhere.*: no such file",
 			"set TMPDIR to a folder that you may write to, or add --out=DIR$"},
