@@ -29,6 +29,16 @@ func Link(f *os.File, name string) error {
 	return nil
 }
 
+// TempError says that no file can be made where temporary files are.
+type TempError struct{ Err error }
+
+func (e *TempError) Error() string { return "make a temporary file: " + e.Err.Error() }
+
+func (e *TempError) Unwrap() error { return e.Err }
+
+// Hint is what to do next.
+func (e *TempError) Hint() string { return "set TMPDIR to a folder that you may write to" }
+
 // Temp makes one where temporary files are. Where the file system has none it has a name for a moment.
 func Temp() (*os.File, error) { return tempBy(Open) }
 
@@ -40,7 +50,7 @@ func tempBy(open func(dir string) (*os.File, error)) (*os.File, error) {
 	}
 	f, err := os.CreateTemp(dir, ".rpmig-*")
 	if err != nil {
-		return nil, err
+		return nil, &TempError{err}
 	}
 	if err := os.Remove(f.Name()); err != nil {
 		return nil, errors.Join(err, f.Close())

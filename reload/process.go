@@ -212,6 +212,24 @@ func lookPath(s spawn) (string, error) {
 	return "", exec.ErrNotFound
 }
 
+// FindServer tells whether there is a server to start, as far as that is known before anything is: what is set up may bring it.
+func FindServer(c *Config) error {
+	r := run{Config: *c}
+	s := r.spawn("the server", c.Server)
+	s.env = (&exec.Cmd{Env: s.env}).Environ()
+	path, err := lookPath(s)
+	if err == nil {
+		err = unix.Access(path, unix.X_OK)
+	}
+	if info, statErr := os.Stat(path); err == nil && statErr == nil && info.IsDir() {
+		err = unix.EISDIR
+	}
+	if err != nil && len(c.Setup) == 0 {
+		return &StartError{s.name, s.args[0], err}
+	}
+	return nil
+}
+
 // StartError says that a program could not be started.
 type StartError struct {
 	What, Name string
@@ -226,6 +244,9 @@ func (e *StartError) Unwrap() error { return e.Err }
 func (e *StartError) Hint() string {
 	if errors.Is(e.Err, exec.ErrNotFound) || errors.Is(e.Err, unix.ENOENT) {
 		return "is it installed? command -v " + e.Name
+	}
+	if errors.Is(e.Err, unix.EACCES) {
+		return "may it be started? ls -ld " + e.Name
 	}
 	return ""
 }

@@ -23,7 +23,7 @@ func interleave(app *cli.App, args []string) []string {
 	case args[0] == "help":
 		args = append(slices.Clone(args[1:]), "--help")
 	case args[0] == "--version":
-		return []string{"version"}
+		return append([]string{"version"}, args[1:]...)
 	}
 	at := slices.IndexFunc(args, func(a string) bool { return app.Command(a) != nil || !isFlag(a) })
 	if at < 0 || app.Command(args[at]) == nil {
@@ -31,7 +31,7 @@ func interleave(app *cli.App, args []string) []string {
 	}
 	cmd := app.Command(args[at])
 	var flags, rest []string
-	help := false
+	help, lacking := false, false // lacking: a flag has no value, and what follows it is not to become one
 	args = slices.Concat(args[:at], args[at+1:])
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
@@ -42,9 +42,13 @@ func interleave(app *cli.App, args []string) []string {
 		case isFlag(arg):
 			flags = append(flags, arg)
 			help = help || slices.Contains(cli.HelpFlag.Names(), strings.TrimLeft(arg, "-"))
-			if takesValue(cmd, arg) && i+1 < len(args) {
-				i++
-				flags = append(flags, args[i])
+			if takesValue(cmd, arg) {
+				// The name of an option is no file's: who has one may say ./-q.
+				if i++; i >= len(args) || args[i] == "--" || isPath(cmd, strings.TrimLeft(arg, "-")) && isOption(cmd, args[i]) {
+					lacking, i = true, len(args)
+				} else {
+					flags = append(flags, args[i])
+				}
 			}
 		case cmd.Name == reloadName: // the rest is another command
 			rest = append(rest, args[i:]...)
@@ -60,7 +64,7 @@ func interleave(app *cli.App, args []string) []string {
 		rest = nil
 	}
 	out = append(out, flags...)
-	if len(rest) > 0 {
+	if len(rest) > 0 && !lacking {
 		// Nothing behind this is a flag or a subcommand.
 		out = append(append(out, "--"), rest...)
 	}
@@ -89,21 +93,27 @@ func takesValue(cmd *cli.Command, arg string) bool {
 	return false
 }
 
+// isOption tells whether the argument is an option of the command, with a value or without.
+func isOption(cmd *cli.Command, arg string) bool {
+	name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+	return isFlag(arg) && slices.ContainsFunc(cmd.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) })
+}
+
 var noOption = regexp.MustCompile(`^flag provided but not defined: -(.*)$`)
 
 // libraryWords are what package flag says of a bad command line, and what rpmig says.
 var libraryWords = []struct {
 	pattern *regexp.Regexp
-	say     func(groups []string) string
+	say     func(c *cli.Command, groups []string) string
 }{
-	{noOption, func(g []string) string {
+	{noOption, func(_ *cli.Command, g []string) string {
 		return "there is no option " + dashed(g[1])
 	}},
-	{regexp.MustCompile(`^flag needs an argument: -(.*)$`), func(g []string) string {
+	{regexp.MustCompile(`^flag needs an argument: -(.*)$`), func(_ *cli.Command, g []string) string {
 		return dashed(g[1]) + " wants a value"
 	}},
-	{regexp.MustCompile(`^invalid (boolean )?value (".*") for (?:flag )?-(\S+): (.*)$`), func(g []string) string {
-		problem := "not a number"
+	{regexp.MustCompile(`^invalid (boolean )?value (".*") for (?:flag )?-(\S+): (.*)$`), func(c *cli.Command, g []string) string {
+		problem := "not " + wanted(c, g[3])
 		switch {
 		case g[1] != "":
 			problem = "not true or false"
@@ -112,6 +122,22 @@ var libraryWords = []struct {
 		}
 		return fmt.Sprintf("%s: %s is %s", dashed(g[3]), g[2], problem)
 	}},
+}
+
+// wanted is what the value of an option has to be that is no word.
+func wanted(c *cli.Command, option string) string {
+	for _, f := range c.Flags {
+		if !slices.Contains(f.Names(), option) {
+			continue
+		}
+		switch f.(type) {
+		case *cli.DurationFlag:
+			return "a time such as 90s"
+		case *cli.Uint64Flag:
+			return "a number from 0 up"
+		}
+	}
+	return "a number"
 }
 
 func dashed(name string) string {
@@ -128,7 +154,7 @@ func badUsage(c *cli.Context, err error, _ bool) error {
 		if groups == nil {
 			continue
 		}
-		if what = w.say(groups); w.pattern == noOption {
+		if what = w.say(c.Command, groups); w.pattern == noOption {
 			meant = meantOption(c.Command, groups[1])
 		}
 	}
@@ -139,13 +165,9 @@ func badUsage(c *cli.Context, err error, _ bool) error {
 func meantOption(c *cli.Command, name string) string {
 	var long []string
 	for _, f := range c.VisibleFlags() {
-		long = append(long, f.Names()[0])
+		long = append(long, dashed(f.Names()[0]))
 	}
-	near := closest(name, long)
-	if near == "" {
-		return ""
-	}
-	return "did you mean " + dashed(near) + "? "
+	return didYouMean(dashed(name), long)
 }
 
 // quote makes one word of a text in a shell.

@@ -5,12 +5,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/compare"
 )
@@ -26,8 +29,11 @@ func (e *env) baselineCommand() *cli.Command {
 			&cli.PathFlag{Name: "output", Aliases: []string{"o"}, DefaultText: "standard output", Usage: "write it to `FILE`, over what is there"},
 		},
 		Action: func(c *cli.Context) error {
-			if c.NArg() == 0 {
+			switch {
+			case c.NArg() == 0:
 				return &usageError{"baseline: of which run?", "rpmig run all --out DIR; rpmig baseline DIR -o FILE"}
+			case c.IsSet("output") && c.Path("output") == "":
+				return &usageError{"baseline: to which file?", "rpmig baseline DIR -o FILE"}
 			}
 			return e.baseline(c.Context, c.Args().Slice(), c.Path("output"))
 		},
@@ -67,10 +73,25 @@ func (e *env) baseline(ctx context.Context, names []string, file string) error {
 		return err
 	}
 	if err := replaceFile(ctx, file, text.Bytes()); err != nil {
-		return fmt.Errorf("write the baseline: %w", err)
+		return baselineError(file, err)
 	}
 	fmt.Fprintf(e.stderr, "rpmig: %d cells are in %s\n", cells, printable(file))
 	return nil
+}
+
+// baselineError says what to do about a baseline that could not be written.
+func baselineError(file string, err error) error {
+	err = fmt.Errorf("write the baseline: %w", err)
+	switch {
+	case errors.Is(err, unix.EISDIR):
+		return &usageError{err.Error(), "choose a file: " + quote(filepath.Join(file, "known.jsonl"))}
+	case notThere(err):
+		return &usageError{err.Error(), "choose a file in a folder that is there"}
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
+		return &hintedError{err, "choose a file in a folder that you may write to"}
+	default:
+		return err
+	}
 }
 
 // replaceFile writes a file, so that there is the old one or the whole new one. What is no plain file is written to.

@@ -56,8 +56,10 @@ func (e *env) bundleCommand() *cli.Command {
 			}
 			from := c.Args().First()
 			if c.Bool("check") {
-				if c.IsSet("output") {
-					return &usageError{"bundle: --check writes no file, so -o means nothing", "rpmig bundle --check " + quote(from)}
+				for _, name := range []string{"output", "force", "redact"} {
+					if c.IsSet(name) {
+						return &usageError{"bundle: --check writes no file, so --" + name + " means nothing", "rpmig bundle --check " + quote(from)}
+					}
 				}
 				return e.checkBundle(c, from)
 			}
@@ -195,6 +197,7 @@ func (e *env) tellWithout(without []reports.LeftOut) {
 // bundleError says what to do about a bundle that could not be written.
 func bundleError(to string, err error) error {
 	var hinted interface{ Hint() string }
+	var at *fs.PathError
 	wrapped := fmt.Errorf("write the bundle: %w", err)
 	switch {
 	case errors.Is(err, fs.ErrExist):
@@ -202,6 +205,8 @@ func bundleError(to string, err error) error {
 	case errors.Is(err, bundle.ErrNotPlain):
 		return notPlainError(to)
 	case errors.As(err, &hinted), errors.Is(err, context.Canceled), errors.Is(err, errNoTime):
+		return wrapped
+	case errors.Is(err, unix.ENOSPC) && errors.As(err, &at) && at.Path == os.TempDir() && filepath.Dir(to) != at.Path:
 		return wrapped
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EFBIG):
 		return &hintedError{wrapped, "the disk is full, and nothing was left on it: choose a file on another one"}
@@ -234,8 +239,25 @@ func freeForBundle(to string, force bool, how string) error {
 	case errors.Is(err, bundle.ErrNotPlain):
 		return notPlainError(to)
 	}
-	if info, err := os.Stat(filepath.Dir(to)); err != nil || !info.IsDir() {
-		return &usageError{fmt.Sprintf("bundle: %s is no folder", filepath.Dir(to)), "choose a file in a folder that is there"}
+	dir := filepath.Dir(to)
+	info, err := os.Stat(dir)
+	if err == nil && info.IsDir() {
+		err = mayWrite(dir) // else a run would be played first
+	}
+	switch {
+	case err != nil && !notThere(err):
+		return bundleError(to, err)
+	case err != nil || !info.IsDir():
+		return &usageError{fmt.Sprintf("bundle: %s is no folder", dir), "choose a file in a folder that is there"}
+	default:
+		return nil
+	}
+}
+
+// mayWrite asks the kernel whether this user may make files in a folder.
+func mayWrite(dir string) error {
+	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return &fs.PathError{Op: "write to", Path: dir, Err: err}
 	}
 	return nil
 }
@@ -254,7 +276,7 @@ func newBundling(c *cli.Context, out *output) (*bundling, error) {
 	if out.dir == "" {
 		var err error
 		if out.store, err = newStore(); err != nil {
-			return nil, &outputError{err}
+			return nil, out.unwritten(err)
 		}
 	}
 	return &bundling{to: c.Path("bundle"), force: c.Bool("force")}, nil
@@ -285,19 +307,19 @@ func (o *output) kept() (files fs.FS, done func(), err error) {
 	if o.store == nil {
 		root, err := os.OpenRoot(o.dir)
 		if err != nil {
-			return nil, nil, &outputError{err}
+			return nil, nil, o.unwritten(err)
 		}
 		return root.FS(), func() { _ = root.Close() }, nil
 	}
 	if files, err = o.store.files(); err != nil {
-		return nil, nil, &outputError{err}
+		return nil, nil, o.unwritten(err)
 	}
 	if o.run.Count(result.Fail)+o.run.Count(result.Error) > 0 || o.run.Ending != nil && o.run.Header.Guest != nil {
 		if err := o.makeDir(); err != nil {
 			return nil, nil, err
 		}
 		if err := os.CopyFS(o.dir, files); err != nil {
-			return nil, nil, &outputError{err}
+			return nil, nil, o.unwritten(err)
 		}
 		if err := o.open(); err != nil {
 			return nil, nil, err

@@ -68,10 +68,10 @@ func (e *env) compare(c *cli.Context) error {
 	if c.NArg() < 2 {
 		return &usageError{"compare: want an old run and a new one", "rpmig compare OLD NEW, each written by: rpmig run all --out DIR"}
 	}
-	format := c.String("format")
-	if !slices.Contains(compareFormats(), format) {
-		return &usageError{fmt.Sprintf("--format: unknown format %q: want one of %s", format, strings.Join(compareFormats(), ", ")), c.Command.HelpName + " --help"}
+	if err := notOneOf(c, "format", compareFormats(), c.Command.HelpName+" --help"); err != nil {
+		return err
 	}
+	format := c.String("format")
 	if err := checkAlpha(c); err != nil {
 		return err
 	}

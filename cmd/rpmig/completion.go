@@ -87,7 +87,11 @@ func (e *env) completionCommand() *cli.Command {
 		Usage:     "print the completion script of a shell",
 		UsageText: "rpmig completion bash|zsh|fish",
 		Action: func(c *cli.Context) error {
-			return &usageError{"completion: want bash, zsh or fish", "rpmig completion bash"}
+			var shells []string
+			for _, s := range completionScripts {
+				shells = append(shells, s.shell)
+			}
+			return &usageError{"completion: want bash, zsh or fish", didYouMean(c.Args().First(), shells) + "rpmig completion bash"}
 		},
 	}
 	for _, s := range completionScripts {

@@ -463,13 +463,14 @@ func (s *collector) Cell(c *result.Cell, _ evidence.Files) error {
 // tell prints the answers, for a program or for a person.
 func (e *env) tell(ctx context.Context, all []checked, asJSON, color bool) error {
 	if !asJSON {
-		return printTo(ctx, e.textOut(), checksText(all, color, e.width()))
+		return printTo(ctx, e.textOut(), e.checksText(all, color))
 	}
 	return e.asJSON(ctx, all)
 }
 
 // checksText shows the answers, each hint under its line; on a narrow terminal what is answered has a line of its own.
-func checksText(all []checked, color bool, width int) string {
+func (e *env) checksText(all []checked, color bool) string {
+	width := e.width()
 	var b strings.Builder
 	paint := map[string]string{"yes": "\x1b[32m", "no": "\x1b[31m", "unknown": "\x1b[33m"}
 	indent := 35
@@ -486,16 +487,16 @@ func checksText(all []checked, color bool, width int) string {
 		if c.Needed {
 			star = "*"
 		}
-		detail := strings.Join(wrapWords(printable(strings.Join(strings.Fields(c.Detail), " ")), width-indent), "\n"+margin)
+		detail := strings.Join(wrapWords(printable(e.asStarted(strings.Join(strings.Fields(c.Detail), " "))), width-indent), "\n"+margin)
 		if width < narrow {
 			fmt.Fprintf(&b, "%s %s %s\n%s%s\n", answer, star, c.Name, margin, detail)
 		} else {
 			fmt.Fprintf(&b, "%s %s %-23s  %s\n", answer, star, c.Name, detail)
 		}
 		if c.Hint != "" {
-			hang(&b, width, margin+"hint: ", c.Hint)
+			hang(&b, width, margin+"hint: ", e.asStarted(c.Hint))
 		}
 	}
-	fmt.Fprintln(&b, "\n* needed for all of rpmig run all")
+	fmt.Fprintln(&b, e.asStarted("\n* needed for all of rpmig run all"))
 	return b.String()
 }

@@ -108,7 +108,7 @@ func (e *env) tellAll(ctx context.Context, all []asked, asJSON, color bool) erro
 	}
 	var each []string
 	for _, a := range all {
-		each = append(each, a.Kernel+"\n"+checksText(a.Checks, color, e.width()))
+		each = append(each, a.Kernel+"\n"+e.checksText(a.Checks, color))
 	}
 	return printTo(ctx, e.textOut(), strings.Join(each, "\n"))
 }

@@ -157,7 +157,11 @@ func (e *env) explainCell(ctx context.Context, dir, id string) error {
 		}
 	}
 	if at < 0 {
-		return &usageError{fmt.Sprintf("explain: no cell %q in %s", id, dir), "rpmig report " + quote(dir) + " names them"}
+		hint := "rpmig report " + quote(dir) + " names them"
+		if near := closest(strings.ToLower(id), cellNames(run)); near != "" {
+			hint = "did you mean this? rpmig explain " + quote(filepath.Join(dir, near))
+		}
+		return &usageError{fmt.Sprintf("explain: no cell %q in %s", id, dir), hint}
 	}
 	return unlessEnded(ctx, func() error {
 		cell, err := run.Cell(at)
@@ -171,6 +175,15 @@ func (e *env) explainCell(ctx context.Context, dir, id string) error {
 		_, err = io.WriteString(&untilEnded{ctx, e.textOut()}, stories.Explain(cell, reports.Options{Color: e.colorOut, Width: e.widthOut}))
 		return err
 	})
+}
+
+// cellNames are what cells of a run may be called: those that were played once, without the repeat.
+func cellNames(run *result.Run) []string {
+	var names []string
+	for i := range run.Len() {
+		names = append(names, strings.TrimSuffix(result.ID(run.Place(i)), "/1"))
+	}
+	return names
 }
 
 // docsCommand makes docs/; it is for those who work on rpmig.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"os"
 	"runtime/debug"
@@ -34,7 +33,7 @@ func (e *env) explainCapture(c *cli.Context, name string) (done bool, is *fileKi
 	}
 	info, err := os.Stat(name)
 	switch {
-	case err == nil && info.IsDir() || errors.Is(err, fs.ErrNotExist):
+	case err == nil && info.IsDir() || notThere(err):
 		const hint = "tcpdump -i any -w FILE.pcap tcp port 80, and then: rpmig explain FILE.pcap --port 80"
 		switch {
 		case c.IsSet("port"):
@@ -83,7 +82,7 @@ func (e *env) explainCapture(c *cli.Context, name string) (done bool, is *fileKi
 	}
 	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v")}
 	return true, is, reportError(unlessEnded(c.Context, func() error {
-		_, err := io.WriteString(&untilEnded{c.Context, e.stdout}, report.Text(name, o))
+		_, err := io.WriteString(&untilEnded{c.Context, e.stdout}, e.asStarted(report.Text(name, o)))
 		return err
 	}))
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
@@ -57,8 +58,10 @@ func checkMachine(c *cli.Context) error {
 		flag  string
 		known []string
 	}{{"accel", accels}, {"time", times}} {
-		if v := c.String(w.flag); c.IsSet(w.flag) && !slices.Contains(w.known, v) {
-			return &usageError{fmt.Sprintf("--%s: no %q: want one of %s", w.flag, v, strings.Join(w.known, ", ")), help}
+		if c.IsSet(w.flag) {
+			if err := notOneOf(c, w.flag, w.known, help); err != nil {
+				return err
+			}
 		}
 	}
 	for _, n := range []struct {
@@ -95,7 +98,7 @@ func (e *env) findGuests(c *cli.Context) (*guests, error) {
 		return nil, err
 	}
 	g := &guests{cache: cache}
-	g.kernels, err = vm.Find(c.Context, c.StringSlice("kernel"), vm.Options{
+	g.kernels, err = findKernels(c.Context, c.StringSlice("kernel"), vm.Options{
 		Modules: c.Path("modules"), Cache: cache,
 		Words: func(format string, args ...any) {
 			if !c.Bool("q") {
@@ -124,6 +127,21 @@ func (e *env) findGuests(c *cli.Context) (*guests, error) {
 		}
 	}
 	return g, g.chooseAccel(c.Context, c.String("time") == "virtual")
+}
+
+// findKernels finds what was named. Where that is nothing, it asks whether one of vm.Find's words was meant.
+func findKernels(ctx context.Context, specs []string, o vm.Options) ([]*vm.Kernel, error) {
+	found, err := vm.Find(ctx, specs, o)
+	var bad *vm.Error
+	if errors.As(err, &bad) && bad.Bad && errors.Is(err, fs.ErrNotExist) {
+		for spec := range strings.SplitSeq(strings.Join(specs, ","), ",") {
+			_, version, _ := strings.Cut(spec, ":")
+			if meant := didYouMean(spec, []string{"host", "debian:" + version}); meant != "" {
+				return nil, &usageError{bad.Error(), meant + bad.Hint()}
+			}
+		}
+	}
+	return found, err
 }
 
 // kvmProof is how long a kernel may take to come up under KVM: some ten times what it does.

@@ -36,9 +36,9 @@ func (e *env) printHelp(w io.Writer, about any) error {
 	var b strings.Builder
 	width := e.width()
 	hang(&b, width, "", c.HelpName+" - "+c.Usage)
-	fmt.Fprintf(&b, "\nUsage:\n%s", narrowed(indent(usageText(c)), width))
+	fmt.Fprintf(&b, "\nUsage:\n%s", narrowed(indent(e.asStarted(usageText(c))), width))
 	if description := cmp.Or(c.Description, e.scenarioHelp(c)); description != "" {
-		fmt.Fprint(&b, narrowed("\n"+description+"\n", width))
+		fmt.Fprint(&b, narrowed("\n"+e.asStarted(description)+"\n", width))
 	}
 	if len(c.Subcommands) > 0 {
 		fmt.Fprint(&b, "\nCommands:\n")

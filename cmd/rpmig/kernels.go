@@ -63,7 +63,7 @@ func (e *env) kernelsCommand() *cli.Command {
 
 // fetchKernels finds kernels, which puts those that come in packages into the cache, and lists them.
 func (e *env) fetchKernels(c *cli.Context, cache *vm.Cache, wanted []string) error {
-	found, err := vm.Find(c.Context, wanted, vm.Options{
+	found, err := findKernels(c.Context, wanted, vm.Options{
 		Cache: cache, AnyArch: true,
 		Words: func(format string, args ...any) {
 			fmt.Fprintf(e.stderr, "rpmig: %s\n", printable(fmt.Sprintf(format, args...)))

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -277,11 +276,14 @@ func (n *notMore) Read(p []byte) (int, error) {
 
 // openText opens the ledger of a file, or of the one in a run's folder.
 func openText(path string) (*os.File, *text, error) {
+	if path == "" {
+		return nil, nil, &usageError{"read the ledger: its name is empty", "rpmig run all --out DIR && rpmig report DIR"}
+	}
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		path = filepath.Join(path, ledgerName)
 	}
 	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if notThere(err) {
 		return nil, nil, &usageError{"read the ledger: " + err.Error(), "rpmig run all --out DIR && rpmig report DIR"}
 	} else if err != nil {
 		return nil, nil, fmt.Errorf("read the ledger: %w", err)

@@ -86,7 +86,7 @@ func (e *env) listText(b *strings.Builder, l listed) {
 	}
 	twoColumns(b, width, rows)
 	fmt.Fprintf(b, "\nFamilies (--family):\n  %s\n\n", strings.Join(l.Families, ", "))
-	hang(b, width, "", "rpmig explain NAME tells the story, the kernel path, and what is expected.")
+	hang(b, width, "", e.asStarted("rpmig explain NAME tells the story, the kernel path, and what is expected."))
 }
 
 func (e *env) list() listed {

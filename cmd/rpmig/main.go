@@ -9,15 +9,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/rpmig/rpmig/lab"
+	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/result"
 	"github.com/rpmig/rpmig/scenarios"
 	"github.com/rpmig/rpmig/vm"
@@ -26,6 +30,7 @@ import (
 
 // env is all that rpmig takes from the outside.
 type env struct {
+	arg0           string   // by what name it was started; empty: rpmig
 	args           []string // without the program's name
 	stdout, stderr io.Writer
 	colorOut       bool       // stdout is a terminal that shows colours
@@ -39,6 +44,7 @@ type env struct {
 	second         context.Context     // ends when rpmig is asked to end for the second time; nil: it never is
 	home           *vm.Home            // of a run in a guest; nil: it is none
 	homeKeeps      bool                // the evidence of every cell is kept there
+	ownCommands    *regexp.Regexp      // see ownCommand
 }
 
 func main() {
@@ -48,8 +54,11 @@ func main() {
 	debug.SetGCPercent(800)
 	first, second := untilSignal()
 	e := env{
-		args: os.Args[1:], stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, scenarios: scenarios.All(),
+		args: os.Args[min(1, len(os.Args)):], stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, scenarios: scenarios.All(),
 		widthOut: columns(os.Stdout), ascii: asciiLocale(os.Getenv), second: second, home: vm.HomeOfRun(), homeKeeps: os.Getenv(keepVariable) != "",
+	}
+	if len(os.Args) > 0 { // else it was started with no argument at all
+		e.arg0 = os.Args[0]
 	}
 	e.stderr = e.plain(e.stderr)
 	dumb := os.Getenv("TERM") == "dumb"
@@ -113,9 +122,8 @@ func (e *env) fail(err error) int {
 		return int(status)
 	}
 	fmt.Fprintf(e.stderr, "rpmig: error: %s\n", oneLine(err))
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) && hinted.Hint() != "" {
-		fmt.Fprintf(e.stderr, "rpmig: hint: %s\n", printable(hinted.Hint()))
+	if hint := hintOf(err); hint != "" {
+		e.advise("hint: %s", printable(hint))
 	}
 	var choice *choiceError
 	if errors.As(err, &choice) {
@@ -133,6 +141,29 @@ func (e *env) fail(err error) int {
 		return result.ExitUsage
 	}
 	return result.ExitSoftware
+}
+
+// hintOf is what to do next: what an error itself knows of, or else what goes with what the kernel has said.
+func hintOf(err error) string {
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) && hinted.Hint() != "" {
+		return hinted.Hint()
+	}
+	var path *fs.PathError
+	switch {
+	case errors.As(err, &path) && errors.Is(path, fs.ErrPermission):
+		hint := "who may: ls -ld " + quote(path.Path)
+		if os.Geteuid() != 0 || netns.InUserNS() {
+			hint += "; as root: sudo rpmig …"
+		}
+		return hint
+	case errors.Is(err, unix.ENOSPC) && path != nil && path.Path == os.TempDir(): // it is the name of a file that has none
+		return "the disk is full: set TMPDIR to another folder"
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return "the disk is full: df -h"
+	default:
+		return ""
+	}
 }
 
 // exitStatus ends rpmig with a status, without another word.

@@ -22,8 +22,10 @@ import (
 
 // TestMain makes the test binary answer to the name of rpmig too, so that the tests start the real main as a process.
 func TestMain(m *testing.M) {
-	// rpmig starts itself through /proc/self/exe, and not always by another name.
-	if filepath.Base(os.Args[0]) == "exe" {
+	// rpmig starts itself through /proc/self/exe, and not always by another name. Where a test has given it another place than PATH's it
+	// is to know its name, which testscript would shorten.
+	inPath, err := exec.LookPath("rpmig")
+	if base := filepath.Base(os.Args[0]); base == "exe" || base == "rpmig" && strings.Contains(os.Args[0], "/") && err == nil && os.Args[0] != inPath {
 		main()
 	}
 	// Under -race each process would wait a second before it ends.

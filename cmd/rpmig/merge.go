@@ -74,7 +74,7 @@ func (e *env) merge(ctx context.Context, dirs []string, to string) error {
 			continue
 		}
 		if err := unlessEnded(ctx, func() error { return copyEvidence(ctx, runDir(dir), to) }); err != nil {
-			return &outputError{err}
+			return &outputError{err, "-o"}
 		}
 	}
 	var run *result.Run
@@ -82,7 +82,7 @@ func (e *env) merge(ctx context.Context, dirs []string, to string) error {
 		run, err = writeLedger(ctx, filepath.Join(to, ledgerName), merged) // last: with it the folder is a run
 		return err
 	}); err != nil {
-		return &outputError{err}
+		return &outputError{err, "-o"}
 	}
 	fmt.Fprintf(e.stderr, "rpmig: %s; the ledger is %s\n", run.Summary(), printable(filepath.Join(to, ledgerName)))
 	return exitStatus(run.ExitCode())

@@ -32,13 +32,13 @@ func (e *env) next(c *cli.Context, format reports.Format, run *result.Run, dir s
 	case dir != "" && err == nil:
 		if !c.Bool("v") {
 			id := strings.TrimSuffix(cell.ID(), "/1")
-			fmt.Fprintf(e.stderr, "rpmig: why: rpmig explain %s\n", quote(filepath.Join(dir, id)))
+			e.advise("why: rpmig explain %s", quote(filepath.Join(dir, id)))
 		}
-		fmt.Fprintf(e.stderr, "rpmig: the page: rpmig report %s --format=html >page.html\n", quote(dir))
+		e.advise("the page: rpmig report %s --format=html >page.html", quote(dir))
 		e.nextReload(c, run)
 	case cell.Reload != nil:
 		if !c.Bool("v") && cell.Connections.Lost > 0 {
-			fmt.Fprintln(e.stderr, "rpmig: why: the same with -v tells of each lost connection")
+			e.advise("why: the same with -v tells of each lost connection")
 		}
 		e.nextReload(c, run)
 		if c.Command.Name == reloadName && len(cell.Reload.Cycles) > 0 {
@@ -46,14 +46,14 @@ func (e *env) next(c *cli.Context, format reports.Format, run *result.Run, dir s
 			if cell.Connections.Lost > 0 && !c.Bool("packets") {
 				packets = " --packets"
 			}
-			fmt.Fprintf(e.stderr, "rpmig: the page: the same with --out=evidence%s; then rpmig report evidence --format=html >page.html\n", packets)
+			e.advise("the page: the same with --out=evidence%s; then rpmig report evidence --format=html >page.html", packets)
 		}
 	default:
 		if !c.Bool("v") {
-			fmt.Fprintf(e.stderr, "rpmig: why: the same with -v; the story: rpmig explain %s\n", cell.Scenario)
+			e.advise("why: the same with -v; the story: rpmig explain %s", cell.Scenario)
 		}
-		fmt.Fprintln(e.stderr, "rpmig: next: rpmig run all --out=evidence")
-		fmt.Fprintln(e.stderr, "rpmig: then its page: rpmig report evidence --format=html >page.html")
+		e.advise("next: rpmig run all --out=evidence")
+		e.advise("then its page: rpmig report evidence --format=html >page.html")
 	}
 }
 
@@ -62,7 +62,7 @@ func (e *env) nextReload(c *cli.Context, run *result.Run) {
 	if c.Command.Name != reloadName {
 		return
 	}
-	const with = "rpmig: next: the same with %s\n"
+	const with = "next: the same with %s"
 	var cycles, more int
 	closed, migrates := false, false
 	for _, cell := range run.Cells {
@@ -77,9 +77,9 @@ func (e *env) nextReload(c *cli.Context, run *result.Run) {
 	}
 	switch {
 	case closed && !migrates:
-		fmt.Fprintf(e.stderr, with, "--migrate=off,sysctl,bpf tells what migration would save")
+		e.advise(with, "--migrate=off,sysctl,bpf tells what migration would save")
 	case more > 0:
-		fmt.Fprintf(e.stderr, with, fmt.Sprintf("--cycles=%d may tell whether migration helps", min(cycles+more, mostCycles)))
+		e.advise(with, fmt.Sprintf("--cycles=%d may tell whether migration helps", min(cycles+more, mostCycles)))
 	}
 }
 
@@ -96,9 +96,9 @@ func (e *env) nextOf(c *cli.Context, format reports.Format, rec *recorded) {
 	}
 	if !c.Bool("v") {
 		id := strings.TrimSuffix(cell.ID(), "/1")
-		fmt.Fprintf(e.stderr, "rpmig: why: rpmig explain %s\n", quote(filepath.Join(rec.dir, rec.names[rec.worst()], id)))
+		e.advise("why: rpmig explain %s", quote(filepath.Join(rec.dir, rec.names[rec.worst()], id)))
 	}
-	fmt.Fprintf(e.stderr, "rpmig: the page: rpmig report %s --format=html >page.html\n", quote(rec.dir))
+	e.advise("the page: rpmig report %s --format=html >page.html", quote(rec.dir))
 }
 
 // mostRelevant is the cell to look at first: one that went wrong, or else one in which a connection was lost, in the

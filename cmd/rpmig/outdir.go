@@ -80,17 +80,20 @@ func makeFolder(option, dir string) error {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return &outputError{err}
+		return &outputError{err, option}
 	}
 	return ownOut(option, dir)
 }
+
+// notThere tells whether an error says that there is no such file, and that what was named is none.
+func notThere(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) }
 
 // freeOut refuses a folder that holds a run already.
 func freeOut(dir string) error {
 	if _, err := os.Lstat(filepath.Join(dir, ledgerName)); err == nil {
 		return &usageError{fmt.Sprintf("--out: %s holds a run already", dir), "choose another folder, or: rpmig report " + quote(dir)}
-	} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
-		return fmt.Errorf("--out: %w", err)
+	} else if !notThere(err) {
+		return &outputError{err, "--out"}
 	}
 	return nil
 }

@@ -40,6 +40,7 @@ type output struct {
 
 	dir    string   // where the ledger is; empty: nowhere yet
 	home   *vm.Home // takes it all, where the run is that of a guest; nil: it is not
+	asked  bool     // --out says so
 	keep   bool     // keep the evidence of cells there, for --out, and not only of FAIL and ERROR
 	keeps  packets
 	store  *store // of the evidence of every cell, until it is bundled; nil: there is none
@@ -109,7 +110,7 @@ func (o *output) notByItself(e result.Ending) error {
 		return nil
 	}
 	if err := o.ledger.End(e); err != nil {
-		return &outputError{err}
+		return o.unwritten(err)
 	}
 	return nil
 }
@@ -127,7 +128,7 @@ func (o *output) makeOut(dir string) error {
 	if dir == "" {
 		return nil
 	}
-	o.dir, o.keep = dir, true
+	o.dir, o.keep, o.asked = dir, true, true
 	return cmp.Or(freeOut(dir), makeFolder("--out", dir))
 }
 
@@ -198,7 +199,7 @@ func (o *output) openHome() (err error) {
 		}
 	}
 	if o.ledger, err = result.NewWriter(o.home, o.run.Header); err != nil {
-		return &outputError{err}
+		return o.unwritten(err)
 	}
 	return nil
 }
@@ -206,19 +207,19 @@ func (o *output) openHome() (err error) {
 // open starts the ledger and brings it up to date.
 func (o *output) open() (err error) {
 	if o.file, err = os.OpenFile(filepath.Join(o.dir, ledgerName), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644); err != nil {
-		return &outputError{err}
+		return o.unwritten(err)
 	}
 	if o.ledger, err = result.NewWriter(o.file, o.run.Header); err != nil {
-		return &outputError{err}
+		return o.unwritten(err)
 	}
 	for i := range o.run.Cells {
 		if err := o.ledger.Write(&o.run.Cells[i]); err != nil {
-			return &outputError{err}
+			return o.unwritten(err)
 		}
 	}
 	if o.run.Ending != nil {
 		if err := o.ledger.End(*o.run.Ending); err != nil {
-			return &outputError{err}
+			return o.unwritten(err)
 		}
 	}
 	return o.beside(evidence.Dir(o.dir))
@@ -244,7 +245,7 @@ func (o *output) writePrograms(to evidence.Place) error {
 	}
 	for name, data := range files {
 		if err := evidence.Put(to, path.Join(programDir, name), data); err != nil {
-			return &outputError{err}
+			return o.unwritten(err)
 		}
 	}
 	return nil
@@ -269,7 +270,7 @@ func (o *output) take(c *result.Cell, write func(evidence.Place) error) error {
 		c.Capture.File = ""
 	} else if to := o.place(c); to != nil {
 		if err := write(to); err != nil {
-			return &outputError{err}
+			return o.unwritten(err)
 		}
 	}
 	if o.side != nil {
@@ -278,7 +279,7 @@ func (o *output) take(c *result.Cell, write func(evidence.Place) error) error {
 	o.remember(c)
 	if o.ledger != nil {
 		if err := o.ledger.Write(c); err != nil {
-			return &outputError{err}
+			return o.unwritten(err)
 		}
 	}
 	o.progress(c)
@@ -313,7 +314,7 @@ func (o *output) remember(c *result.Cell) {
 
 func (o *output) makeDir() (err error) {
 	if o.dir, err = o.newDir(); err != nil {
-		return &outputError{err}
+		return o.unwritten(err)
 	}
 	return nil
 }
@@ -334,27 +335,51 @@ func (o *output) end() error {
 	}
 	o.words("rpmig: the ledger is %s\n", printable(filepath.Join(o.dir, ledgerName)))
 	if err := o.file.Close(); err != nil {
-		return &outputError{err}
+		return o.unwritten(err)
 	}
 	return nil
 }
 
+// unwritten says that the run could not be written down.
+func (o *output) unwritten(err error) error {
+	by := temporary
+	if o.asked {
+		by = "--out"
+	}
+	return &outputError{err, by}
+}
+
 // outputError says that the run could not be written down, which ends it: what is not kept is not proven.
-type outputError struct{ err error }
+type outputError struct {
+	err error
+	by  string // the option that says where it is written, or temporary
+}
+
+// temporary is where files are that nobody has named a folder for.
+const temporary = "TMPDIR"
 
 func (e *outputError) Error() string { return "write the run: " + e.err.Error() }
 
 func (e *outputError) Unwrap() error { return e.err }
 
+// Usage tells that what was named can be no folder.
+func (e *outputError) Usage() bool { return e.by != temporary && errors.Is(e.err, unix.ENOTDIR) }
+
 // Hint is what to type next.
 func (e *outputError) Hint() string {
+	say := func(which string) string {
+		if e.by == temporary {
+			return "set TMPDIR to " + which + ", or add --out=DIR"
+		}
+		return "choose " + which + " with " + e.by
+	}
 	switch {
 	case errors.Is(e.err, unix.ENOSPC), errors.Is(e.err, unix.EDQUOT):
-		return "the disk is full: choose another folder with --out"
+		return "the disk is full: " + say("another folder")
 	case errors.Is(e.err, fs.ErrPermission), errors.Is(e.err, unix.EROFS), errors.Is(e.err, fs.ErrNotExist): // there may be no /tmp
-		return "choose a folder that you may write to with --out, or set TMPDIR"
+		return say("a folder that you may write to")
 	default:
-		return "choose another folder with --out"
+		return say("another folder")
 	}
 }
 

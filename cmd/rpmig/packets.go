@@ -3,8 +3,6 @@
 package main
 
 import (
-	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -31,14 +29,13 @@ func packetsFlag() cli.Flag {
 
 func checkPackets(c *cli.Context) error {
 	hint := func(p string) string { return c.Command.HelpName + " --out=DIR --packets=" + p }
-	switch p := c.String("packets"); {
-	case !slices.Contains(packetChoices, p):
-		return &usageError{fmt.Sprintf("--packets: no %q: want one of %s", p, strings.Join(packetChoices, ", ")), hint(string(lostPackets))}
-	case c.IsSet("packets") && !c.IsSet("out") && !c.IsSet("bundle"):
-		return &usageError{"--packets: of which folder?", hint(p)}
-	default:
-		return nil
+	if err := notOneOf(c, "packets", packetChoices, hint(string(lostPackets))); err != nil {
+		return err
 	}
+	if c.IsSet("packets") && !c.IsSet("out") && !c.IsSet("bundle") {
+		return &usageError{"--packets: of which folder?", hint(c.String("packets"))}
+	}
+	return nil
 }
 
 // capture tells whether a cell's capture is kept, if it has one.

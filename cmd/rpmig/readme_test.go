@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -344,11 +345,16 @@ func TestFirstScreen(t *testing.T) {
 		t.Fatalf("want a command, and what it prints: %.300s", try)
 	}
 	command, _, _ := strings.Cut(blocks[1], "  #")
-	_, command, found := strings.Cut(command, "bin/rpmig ")
+	_, command, found := strings.Cut(command, "\nbin/rpmig ")
 	if !found {
 		t.Fatalf("no command in %q", blocks[1])
 	}
-	cmd := exec.Command("sh", "-c", "exec "+rpmigPath(t)+" "+command)
+	dir := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "bin"), 0o755), os.Symlink(rpmigPath(t), filepath.Join(dir, "bin", "rpmig"))); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", "exec bin/rpmig "+command)
+	cmd.Dir = dir
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr // pipes
 	if err := cmd.Run(); err != nil {

@@ -19,9 +19,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/rpmig/rpmig/harness"
 	"github.com/rpmig/rpmig/kernel"
@@ -105,6 +107,9 @@ func (e *env) reload(c *cli.Context) error {
 		return err
 	}
 	if !netns.InSandbox() {
+		if err := reload.FindServer(cfg); err != nil {
+			return &usageError{"reload: " + err.Error(), cmp.Or(hintOf(err), c.Command.HelpName+" --help")}
+		}
 		status, err := netns.ReexecSandbox()
 		if err != nil {
 			return err
@@ -189,7 +194,7 @@ func (e *env) reloadTo(c *cli.Context, cfg *reload.Config, terms *reload.Terms, 
 		return err
 	}
 	if servers != nil && servers.Hint() != "" {
-		fmt.Fprintf(e.stderr, "rpmig: hint: %s\n", printable(servers.Hint()))
+		e.advise("hint: %s", printable(servers.Hint()))
 	}
 	return interrupted
 }
@@ -232,7 +237,7 @@ func reloadTracer(want string) (*trace.Tracer, string, error) {
 
 // reloadConfig reads the command line. Nothing that is wrong becomes a default.
 func reloadConfig(c *cli.Context) (*reload.Config, *reload.Terms, error) {
-	if c.NArg() == 0 {
+	if c.Args().First() == "" {
 		return nil, nil, &usageError{"reload: which server?", "rpmig reload --reload 'nginx -s reload' -- nginx -g 'daemon off;'"}
 	}
 	if err := checkReload(c); err != nil {
@@ -248,24 +253,25 @@ func reloadConfig(c *cli.Context) (*reload.Config, *reload.Terms, error) {
 	}
 	terms := &reload.Terms{Name: serverName(c.String("name"), c.Args().First()), MaxLost: c.Int("max-lost"), Family: "ipv4"}
 	var err error
+	modes := append(reload.ModeNames(), "all")
 	if cfg.Modes, err = reload.ParseModes(c.String("migrate")); err != nil {
-		return nil, nil, reloadUsage(c, "migrate", err)
+		return nil, nil, reloadUsage(c, "migrate", err, didYouMean(c.String("migrate"), modes))
 	}
 	if terms.Judged, err = judgedModes(c, cfg.Modes); err != nil {
-		return nil, nil, reloadUsage(c, "judge", err)
+		return nil, nil, reloadUsage(c, "judge", err, didYouMean(c.String("judge"), modes))
 	}
 	if cfg.Stop, err = reload.ParseSignal(c.String("stop")); err != nil {
-		return nil, nil, reloadUsage(c, "stop", err)
+		return nil, nil, reloadUsage(c, "stop", err, signalMeant(c.String("stop")))
 	}
 	for _, text := range c.StringSlice("reload") {
 		step, err := reload.ParseStep(text)
 		if err != nil {
-			return nil, nil, reloadUsage(c, "reload", err)
+			return nil, nil, reloadUsage(c, "reload", err, signalMeant(strings.TrimPrefix(text, "signal:")))
 		}
 		cfg.Steps = append(cfg.Steps, step)
 	}
 	if len(cfg.Steps) == 0 {
-		return nil, nil, &usageError{"reload: how is it reloaded?", "--reload 'nginx -s reload', --reload signal:HUP or --reload rolling"}
+		return nil, nil, &usageError{"reload: how is it reloaded?", "in front of the server: --reload 'nginx -s reload', --reload signal:HUP or --reload rolling"}
 	}
 	if cfg.UID, cfg.GID, err = lookUpUser(c.String("uid")); err != nil {
 		return nil, nil, reloadUsage(c, "uid", err)
@@ -279,8 +285,17 @@ func reloadConfig(c *cli.Context) (*reload.Config, *reload.Terms, error) {
 	return cfg, terms, nil
 }
 
-func reloadUsage(c *cli.Context, flag string, err error) error {
-	return &usageError{"--" + flag + ": " + err.Error(), c.Command.HelpName + " --help"}
+func reloadUsage(c *cli.Context, flag string, err error, meant ...string) error {
+	return &usageError{"--" + flag + ": " + err.Error(), strings.Join(meant, "") + c.Command.HelpName + " --help"}
+}
+
+// signalMeant asks whether the signal was meant whose name is most like a word; empty where none is like it.
+func signalMeant(word string) string {
+	var names []string
+	for s := syscall.Signal(1); s < 32; s++ { // there are no names for those in real time
+		names = append(names, strings.TrimPrefix(unix.SignalName(s), "SIG"))
+	}
+	return didYouMean(strings.TrimPrefix(strings.ToUpper(word), "SIG"), names)
 }
 
 const mostCycles = 100_000 // that --cycles may ask for
@@ -321,8 +336,14 @@ func checkReload(c *cli.Context) error {
 	case c.IsSet("name") && asWord(c.String("name")) == "":
 		return reloadUsage(c, "name", fmt.Errorf("%q has neither a letter from A to Z nor a digit", c.String("name")))
 	case c.IsSet("cwd"):
-		if is, err := os.Stat(c.Path("cwd")); err != nil || !is.IsDir() {
+		is, err := os.Stat(c.Path("cwd"))
+		if err == nil && is.IsDir() {
+			err = unix.Access(c.Path("cwd"), unix.X_OK)
+		}
+		if err == nil && !is.IsDir() || notThere(err) {
 			return reloadUsage(c, "cwd", fmt.Errorf("%q is no directory", c.Path("cwd")))
+		} else if err != nil {
+			return reloadUsage(c, "cwd", fmt.Errorf("enter %q: %w", c.Path("cwd"), err))
 		}
 	}
 	for _, name := range []string{"client", "expect", "host", "send", "uid"} { // what would be as if it was not there
@@ -338,10 +359,7 @@ func checkReload(c *cli.Context) error {
 			return reloadUsage(c, "env", fmt.Errorf("%q is not NAME=VALUE", v))
 		}
 	}
-	if t := c.String("trace"); !slices.Contains(reloadTraces, t) {
-		return reloadUsage(c, "trace", fmt.Errorf("no %q: want one of %s", t, strings.Join(reloadTraces, ", ")))
-	}
-	return nil
+	return notOneOf(c, "trace", reloadTraces, c.Command.HelpName+" --help")
 }
 
 // judgedModes are those of --judge, or every mode that was asked for but off, unless that is the only one.

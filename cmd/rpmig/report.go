@@ -103,11 +103,10 @@ func runDir(path string) string {
 }
 
 func lookupFormat(c *cli.Context) (reports.Format, error) {
-	f, err := reports.Lookup(c.String("format"))
-	if err != nil {
-		return f, &usageError{"--format: " + err.Error(), c.Command.HelpName + " --help"}
+	if err := notOneOf(c, "format", formatNames(), c.Command.HelpName+" --help"); err != nil {
+		return reports.Format{}, err
 	}
-	return f, nil
+	return reports.Lookup(c.String("format"))
 }
 
 // render writes the report of a run, whose folder is dir if it has one. With -q the text of a run in which all went well is
@@ -126,6 +125,9 @@ func (e *env) renderAll(ctx context.Context, c *cli.Context, format reports.Form
 	if err != nil {
 		return err
 	}
+	if format.Name == "text" {
+		e.pasteable(rec.runs)
+	}
 	o := reports.Options{Color: e.colorOut && !c.Bool("no-color"), Width: e.widthOut, Verbose: c.Bool("v"), Dir: rec.dir, Names: rec.names, KCIDB: ids}
 	return reportError(unlessEnded(ctx, func() error {
 		w := &untilEnded{ctx, e.stdout}
@@ -134,6 +136,17 @@ func (e *env) renderAll(ctx context.Context, c *cli.Context, format reports.Form
 		}
 		return format.Render(w, rec.runs, o)
 	}))
+}
+
+// pasteable has what is said of skipped cells be commands that can be pasted, of runs whose ledgers have been written.
+func (e *env) pasteable(runs []*result.Run) {
+	for _, run := range runs {
+		for i := range run.Cells { // none of a ledger whose cells are in its file, which others may have written elsewhere
+			if c := &run.Cells[i]; c.Status == result.Skip {
+				c.Reason = e.asStarted(c.Reason)
+			}
+		}
+	}
 }
 
 func reportError(err error) error {

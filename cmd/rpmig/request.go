@@ -5,8 +5,6 @@ package main
 import (
 	"fmt"
 	"math"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -112,10 +110,10 @@ func (r *request) choose(c *cli.Context, all []lab.Scenario) (err error) {
 		return err
 	}
 	if r.Modes, err = migrate.Parse(c.String("migrate")); err != nil {
-		return &usageError{"--migrate: " + err.Error(), "rpmig list"}
+		return &usageError{"--migrate: " + err.Error(), didYouMean(c.String("migrate"), append(migrate.Names(), "all")) + "rpmig list"}
 	}
 	if r.Families, err = lab.ParseFamilies(c.String("family")); err != nil {
-		return &usageError{"--family: " + err.Error(), "rpmig list"}
+		return &usageError{"--family: " + err.Error(), didYouMean(c.String("family"), append(lab.FamilyNames(), "all")) + "rpmig list"}
 	}
 	return nil
 }
@@ -139,17 +137,13 @@ func checkNumbers(c *cli.Context) error {
 
 // checkWords refuses words that mean nothing, and those that contradict each other.
 func checkWords(c *cli.Context) error {
-	if t := c.String("trace"); !slices.Contains(traces, t) {
-		return &usageError{fmt.Sprintf("--trace: no %q: want one of %s", t, strings.Join(traces, ", ")), c.Command.HelpName + " --trace=off"}
-	}
-	if d := c.String("drop"); !slices.Contains(netns.DropBackends, d) {
-		return &usageError{
-			fmt.Sprintf("--drop: no backend %q: want one of %s", d, strings.Join(netns.DropBackends, ", ")),
-			"rpmig run quiz2 --drop=nftables",
+	for _, err := range []error{
+		notOneOf(c, "trace", traces, c.Command.HelpName+" --trace=off"), notOneOf(c, "drop", netns.DropBackends, "rpmig run quiz2 --drop=nftables"),
+		checkPackets(c),
+	} {
+		if err != nil {
+			return err
 		}
-	}
-	if err := checkPackets(c); err != nil {
-		return err
 	}
 	if c.Bool("until-fail") && c.IsSet("shard") {
 		return &usageError{"--shard and --until-fail contradict each other: a run without an end has no parts", c.Command.HelpName + " --help"}

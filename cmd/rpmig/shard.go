@@ -43,12 +43,12 @@ func parseShard(text string, getenv func(string) string) (harness.Shard, error) 
 	case index == "auto":
 		s, err = shardOfEnvironment(total, both, getenv)
 	case !both:
-		return s, &usageError{fmt.Sprintf("--shard: %q is not I/N", text), shardHint}
+		return s, &usageError{fmt.Sprintf("--shard: %q is not I/N", text), didYouMean(index, []string{"auto"}) + shardHint}
 	default:
 		s, err = shardOf(index, total, 1)
 	}
 	if err != nil {
-		return harness.Shard{}, &usageError{"--shard: " + err.Error(), shardHint}
+		return harness.Shard{}, &usageError{"--shard: " + err.Error(), didYouMean(index, []string{"auto"}) + shardHint}
 	}
 	return s, nil
 }

@@ -101,7 +101,9 @@ func pickCells(ctx context.Context, name string, want func(side int, c *result.C
 func eachLedger(ctx context.Context, name string, ledger func(run string, text io.Reader) error, baseline func(text io.Reader) error) error {
 	info, err := os.Stat(name)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case name == "":
+		return &usageError{"read a run: its name is empty", "rpmig run all --out DIR, and then the same again"}
+	case notThere(err):
 		return &usageError{err.Error(), "rpmig run all --out DIR, and then the same again"}
 	case err != nil:
 		return err

@@ -298,7 +298,7 @@ func (t *there) finish(c *cli.Context, ended *vm.Ended) error {
 	}
 	if to != nil {
 		if err := evidence.Put(to, consoleName, ended.Console); err != nil {
-			return &outputError{err}
+			return t.unwritten(err)
 		}
 	}
 	ctx, done := t.e.afterwards(c.Context)
@@ -333,7 +333,7 @@ func (t *there) cutShort(ended *vm.Ended, why, hint string) error {
 	}
 	fmt.Fprintf(t.e.stderr, "rpmig: %s: %s\n", printable(t.kernel.Name), printable(why))
 	if hint != "" {
-		fmt.Fprintf(t.e.stderr, "rpmig: hint: %s\n", printable(hint))
+		t.e.advise("hint: %s", printable(hint))
 	}
 	return nil
 }

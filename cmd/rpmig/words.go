@@ -42,8 +42,8 @@ func (e *env) noCommand(app *cli.App, word string) error {
 		hint = "rpmig run " + quote(word)
 	} else if other := otherThing(word); other != "" {
 		hint = other
-	} else if near := closest(word, names); near != "" {
-		hint = "did you mean " + near + "? " + hint
+	} else {
+		hint = didYouMean(word, names) + hint
 	}
 	return &usageError{fmt.Sprintf("no command %q", word), hint}
 }
@@ -111,22 +111,52 @@ func nearest(word string, all []lab.Scenario) string {
 			longer++
 		}
 	}
-	best := closest(word, names)
-	switch {
-	case longer > 1 || longer == 1 && best == "":
+	if longer > 1 || longer == 1 && closest(word, names) == "" {
 		return fmt.Sprintf("did you mean '%s*'? ", word)
-	case best != "":
-		return fmt.Sprintf("did you mean %s? ", best)
-	default:
-		return ""
 	}
+	return didYouMean(word, names)
 }
 
-// closest is the name that is most like a word; empty where none is like it.
+// didYouMean asks whether the name was meant that is most like a word, or like the first word of a comma list that is no name; it is
+// empty where none is like it.
+func didYouMean(list string, names []string) string {
+	for word := range strings.SplitSeq(list, ",") {
+		if word = strings.TrimSpace(word); slices.Contains(names, word) {
+			continue
+		}
+		if near := closest(strings.ToLower(word), names); near != "" {
+			return "did you mean " + near + "? "
+		}
+		break
+	}
+	return ""
+}
+
+// notOneOf refuses the value of an option that is none of its words. A hint that shows the option shows it with the word that was
+// meant, where that can be told.
+func notOneOf(c *cli.Context, option string, words []string, hint string) error {
+	v := c.String(option)
+	if slices.Contains(words, v) {
+		return nil
+	}
+	meant := didYouMean(v, words)
+	if before, _, shows := strings.Cut(hint, "--"+option+"="); shows && meant != "" {
+		hint = before + "--" + option + "=" + closest(strings.ToLower(v), words)
+	}
+	return &usageError{fmt.Sprintf("--%s: no %q: want one of %s", option, v, strings.Join(words, ", ")), meant + hint}
+}
+
+// closest is the name that is most like a word in small letters; empty where none is like it. In a short word no more than one letter
+// may be wrong.
 func closest(word string, names []string) string {
-	best, least := "", min(max(2, len(word)/4)+1, len(word))
+	const short = 4
+	most := max(2, len(word)/4)
+	if len(word) <= short {
+		most = 1
+	}
+	best, least := "", min(most+1, len(word))
 	for _, name := range names {
-		if d := distance(word, name); d < least {
+		if d := distance(word, strings.ToLower(name)); d < least {
 			best, least = name, d
 		}
 	}

@@ -91,9 +91,9 @@ func TestFits(t *testing.T) {
 		for _, g := range groupVariants(all) {
 			fitsIn(t, narrowed(g.describe(m), width), width)
 		}
-		fitsIn(t, checksText([]checked{{Name: "migration is on here", Detail: strings.Repeat("detail ", 20), Hint: strings.Repeat("hint ", 20)}}, false, width), width)
 		var b bytes.Buffer
 		e := &env{widthOut: width, scenarios: scenarios.All(), stdout: &b}
+		fitsIn(t, e.checksText([]checked{{Name: "migration is on here", Detail: strings.Repeat("detail ", 20), Hint: strings.Repeat("hint ", 20)}}, false), width)
 		for _, c := range e.app().Commands {
 			_ = e.printHelp(&b, c)
 		}
