@@ -111,16 +111,17 @@ func TestDecodeOther(t *testing.T) {
 		packet      Packet
 		undecodable int
 	}{
-		"arp":               {stack(ethernet(layers.EthernetTypeARP), bytes(28)), 0},
-		"udp":               {stack(ethernet(layers.EthernetTypeIPv4), ip4(layers.IPProtocolUDP), bytes(8)), 0},
-		"icmpv6":            {stack(ethernet(layers.EthernetTypeIPv6), ip6(layers.IPProtocolICMPv6), bytes(8)), 0},
-		"nothing":           {Packet{Time: epoch}, 1},
-		"no IP header":      {stack(ethernet(layers.EthernetTypeIPv4)), 1},
-		"no TCP header":     {stack(ethernet(layers.EthernetTypeIPv4), ip4(layers.IPProtocolTCP)), 1},
-		"half a TCP header": {stack(ethernet(layers.EthernetTypeIPv6), ip6(layers.IPProtocolTCP), bytes(10)), 1},
-		"fragment":          {stack(ethernet(layers.EthernetTypeIPv4), fragment, bytes(40)), 1},
-		"routing header":    {stack(ethernet(layers.EthernetTypeIPv6), ip6(layers.IPProtocolIPv6Routing), bytes(40)), 1},
-		"vlan":              {stack(ethernet(layers.EthernetTypeDot1Q), bytes(40)), 1},
+		"arp":                {stack(ethernet(layers.EthernetTypeARP), bytes(28)), 0},
+		"udp":                {stack(ethernet(layers.EthernetTypeIPv4), ip4(layers.IPProtocolUDP), bytes(8)), 0},
+		"icmpv6":             {stack(ethernet(layers.EthernetTypeIPv6), ip6(layers.IPProtocolICMPv6), bytes(8)), 0},
+		"no EtherType of IP": {edit(tcp4(), func(data []byte) { binary.BigEndian.PutUint16(data[12:], 0xffff) }), 0},
+		"nothing":            {Packet{Time: epoch}, 1},
+		"no IP header":       {stack(ethernet(layers.EthernetTypeIPv4)), 1},
+		"no TCP header":      {stack(ethernet(layers.EthernetTypeIPv4), ip4(layers.IPProtocolTCP)), 1},
+		"half a TCP header":  {stack(ethernet(layers.EthernetTypeIPv6), ip6(layers.IPProtocolTCP), bytes(10)), 1},
+		"fragment":           {stack(ethernet(layers.EthernetTypeIPv4), fragment, bytes(40)), 1},
+		"routing header":     {stack(ethernet(layers.EthernetTypeIPv6), ip6(layers.IPProtocolIPv6Routing), bytes(40)), 1},
+		"vlan":               {stack(ethernet(layers.EthernetTypeDot1Q), bytes(40)), 1},
 		"BIG TCP": {edit(tcp4(), func(data []byte) {
 			binary.BigEndian.PutUint16(data[14+2:], 0)
 		}), 1},

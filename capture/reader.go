@@ -255,6 +255,7 @@ func decodeAny(data []byte, link layers.LinkType, info gopacket.CaptureInfo) (f 
 
 func init() {
 	layers.EthernetTypeMetadata[oldQinQ] = layers.EthernetTypeMetadata[layers.EthernetTypeDot1Q]
+	layers.EthernetTypeMetadata[layers.EthernetTypeRaw] = layers.EnumMetadata{} // 0xffff is reserved (RFC 1701); gopacket takes it for IPv4
 	layers.RegisterUDPPortLayerType(oldVXLAN, layers.LayerTypeVXLAN)
 }
 

@@ -2,6 +2,7 @@ package reload
 
 import (
 	"bytes"
+	"encoding/binary"
 	"maps"
 	"net"
 	"net/netip"
@@ -59,6 +60,9 @@ func TestParseFrame(t *testing.T) {
 func FuzzParseFrame(f *testing.F) {
 	f.Add(frame(f, client, server, capture.SYN, ""))
 	f.Add(frame(f, netip.MustParseAddrPort("[::2]:4000"), netip.MustParseAddrPort("[::1]:80"), capture.ACK, "x"))
+	odd := frame(f, client, server, capture.SYN, "")
+	binary.BigEndian.PutUint16(odd[12:], 0xffff) // an EtherType that is reserved, and which gopacket has for IP
+	f.Add(odd)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, ok := parseFrame(b)
 		frames, undecodable := capture.Decode([]capture.Packet{{Data: b, Length: len(b)}})
