@@ -11,7 +11,7 @@ import (
 // programName is what texts call this program, whatever it was started as.
 const programName = "rpmig"
 
-// startedAs is the word by which a shell that is where this one was starts rpmig again. What was found in PATH is found there again.
+// startedAs is the word by which a shell in the same folder starts rpmig again. What was found in PATH is found there again.
 func startedAs(arg0 string) string {
 	if !strings.Contains(arg0, "/") {
 		return programName
@@ -39,8 +39,8 @@ func (e *env) asStarted(text string) string {
 	})
 }
 
-// ownCommand finds commands of rpmig's in a text, and words in quotes, so that no name of a file is taken for one. It is made once, and
-// not before it is needed.
+// ownCommand finds commands of rpmig's in a text, and words in quotes, so that no name of a file is taken for one. It is made
+// once, and not before it is needed.
 func (e *env) ownCommand() *regexp.Regexp {
 	if e.ownCommands != nil {
 		return e.ownCommands

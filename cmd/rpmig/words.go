@@ -117,8 +117,8 @@ func nearest(word string, all []lab.Scenario) string {
 	return didYouMean(word, names)
 }
 
-// didYouMean asks whether the name was meant that is most like a word, or like the first word of a comma list that is no name; it is
-// empty where none is like it.
+// didYouMean asks whether the name was meant that is most like a word, or like the first word of a comma list that is no name; it
+// is empty where none is like it.
 func didYouMean(list string, names []string) string {
 	for word := range strings.SplitSeq(list, ",") {
 		if word = strings.TrimSpace(word); slices.Contains(names, word) {
@@ -146,8 +146,8 @@ func notOneOf(c *cli.Context, option string, words []string, hint string) error 
 	return &usageError{fmt.Sprintf("--%s: no %q: want one of %s", option, v, strings.Join(words, ", ")), meant + hint}
 }
 
-// closest is the name that is most like a word in small letters; empty where none is like it. In a short word no more than one letter
-// may be wrong.
+// closest is the name that is most like a word in small letters; empty where none is like it. In a short word no more than one
+// letter may be wrong.
 func closest(word string, names []string) string {
 	const short = 4
 	most := max(2, len(word)/4)
