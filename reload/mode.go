@@ -63,7 +63,7 @@ type switcher struct {
 	program *migrate.Program // nil: none was needed so far
 	mode    Mode             // in force
 	groups  []group          // that the program is attached to
-	newest  []uint32         // listeners that bpf-drain has put into the program's slots
+	slots   []uint32         // the listener that bpf-drain has put into each of the program's slots, by inode
 }
 
 func (s *switcher) close() {
@@ -327,21 +327,28 @@ func (s *switcher) leave() error {
 		done = append(done, l.group)
 		return err
 	})
-	s.groups, s.newest = nil, nil
+	s.groups, s.slots = nil, nil
 	return err
 }
 
-// drain names the listeners that have come since, as soon as they are there. It is called again and again during a reload.
+// drain names the listeners that have come since, as soon as they are there. It is called again and again during a reload: they may
+// come one by one. One that has a slot keeps it, since the kernel refuses to have a listener twice (reuseport_array_update_check: EBUSY).
 func (s *switcher) drain(now, before *holding) error {
-	newest := now.newer(before)
-	if !s.mode.Drain || len(newest) == 0 || slices.Equal(newest, s.newest) {
+	if !s.mode.Drain {
 		return nil
 	}
-	slot := uint32(0)
+	newest, had := now.newer(before), len(s.slots)
 	for _, inode := range newest {
 		at, ok := now.places[inode]
-		if !ok || slot == migrate.Slots {
+		if !ok || slices.Contains(s.slots, inode) {
 			continue
+		}
+		slot := slices.IndexFunc(s.slots, func(i uint32) bool { return !slices.Contains(newest, i) }) // of one that is gone
+		if slot < 0 {
+			slot = len(s.slots)
+		}
+		if slot == migrate.Slots {
+			break
 		}
 		l, err := take(inode, at)
 		if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EBADF) {
@@ -349,31 +356,30 @@ func (s *switcher) drain(now, before *holding) error {
 		} else if err != nil {
 			return err
 		}
-		err = s.program.Put(slot, l.fd)
+		err = s.program.Put(uint32(slot), l.fd)
 		unix.Close(l.fd)
 		if err != nil {
 			return err
 		}
-		slot++
+		s.slots = slices.Replace(s.slots, slot, min(slot+1, len(s.slots)), inode)
 	}
-	if slot == 0 {
+	if len(s.slots) == had {
 		return nil
 	}
-	s.newest = newest
-	return s.program.Set(migrate.Policy{Answer: migrate.Select, Spread: slot})
+	return s.program.Set(migrate.Policy{Answer: migrate.Select, Spread: uint32(len(s.slots))})
 }
 
 // settle forgets which listeners are the newest: after a reload all that are there are.
 func (s *switcher) settle() error {
-	if len(s.newest) == 0 {
+	if len(s.slots) == 0 {
 		return nil
 	}
-	for slot := range uint32(len(s.newest)) {
+	for slot := range uint32(len(s.slots)) {
 		if err := s.program.Take(slot); err != nil && !errors.Is(err, unix.ENOENT) {
 			return err
 		}
 	}
-	s.newest = nil
+	s.slots = nil
 	return s.program.Set(migrate.Policy{Answer: migrate.Select})
 }
 

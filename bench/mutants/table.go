@@ -958,7 +958,12 @@ var table = []mutant{
 	},
 	{
 		name: "bpf-drain names no new listener", file: "reload/mode.go",
-		old: "if !s.mode.Drain || len(newest) == 0", new: "if !s.mode.Drain || len(newest) >= 0",
+		old: "if !s.mode.Drain {", new: "if true {",
+		test: "TestReloadModes", in: "cmd/rpmig",
+	},
+	{
+		name: "bpf-drain has the kernel take a listener twice", file: "reload/mode.go",
+		old: "if !ok || slices.Contains(s.slots, inode) {", new: "if !ok {",
 		test: "TestReloadModes", in: "cmd/rpmig",
 	},
 	{

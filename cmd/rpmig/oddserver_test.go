@@ -29,6 +29,7 @@ func oddserver() {
 	s := odd{}
 	flag.StringVar(&s.at, "at", ":80", "listen here")
 	flag.IntVar(&s.listeners, "listeners", 2, "so many")
+	flag.DurationVar(&s.each, "each", 0, "so long one after the other")
 	flag.BoolVar(&s.mptcp, "mptcp", false, "of MPTCP")
 	flag.BoolVar(&s.alone, "alone", false, "one, without SO_REUSEPORT")
 	flag.BoolVar(&s.keep, "keep", false, "do not close the old ones on HUP")
@@ -117,7 +118,7 @@ func must(err error) {
 type odd struct {
 	at                                    string
 	listeners                             int
-	overlap                               time.Duration
+	overlap, each                         time.Duration
 	mptcp, alone, keep, deaf, mute, abort bool
 	status                                string
 	open                                  []net.Listener
@@ -175,7 +176,10 @@ func (s *odd) listen() error {
 		return errors.Join(c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }), err)
 	}}
 	lc.SetMultipathTCP(s.mptcp)
-	for range s.listeners {
+	for i := range s.listeners {
+		if i > 0 {
+			time.Sleep(s.each)
+		}
 		l, err := lc.Listen(context.Background(), "tcp", s.at)
 		if err != nil {
 			return err

@@ -80,7 +80,7 @@ func TestReloadModes(t *testing.T) {
 		"two groups, of which clients reach the second": {
 			[]string{"sh", "-c", "oddserver -at=[::1]:80 -listeners=1 & exec oddserver -at=127.0.0.1:80 -wait=200ms"}, "bpf", ""},
 		"uid":   {[]string{"oddserver"}, "off,bpf", ""},
-		"drain": {[]string{"oddserver", "-overlap=400ms"}, "bpf-drain", ""},
+		"drain": {[]string{"oddserver", "-listeners=3", "-each=100ms", "-overlap=400ms"}, "bpf-drain", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -88,7 +88,7 @@ func TestReloadModes(t *testing.T) {
 			switch name {
 			case "uid":
 				args = append(args, "--uid=65534")
-			case "drain": // that new ones have come is not the end of it
+			case "drain": // they come one by one, and that new ones have come is not the end of it
 				args = append(args, "--still=800ms")
 			}
 			cells := reloadCells(t, command(t, "rpmig", append(append(args, "--"), tt.server...)...), 0)
