@@ -288,9 +288,14 @@ func TestCaptureMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	src.Run.Cells[0].Capture.File = "../../../../etc/passwd"
+	src.Environment.LeftOut = []reports.LeftOut{{File: "cells/quiz2/ipv4/off/1/" + panicFile, Why: "it is a link"}}
 	got := pack(t, src)
-	if _, err := Check(t.Context(), bytes.NewReader(got)); err != nil {
+	checked, err := Check(t.Context(), bytes.NewReader(got))
+	if err != nil {
 		t.Fatal(err)
+	}
+	if w := checked.Without; len(w) != 1 || w[0].File != "cells/quiz2/ipv4/off/1/"+captureFile {
+		t.Errorf("of what was left out, the captures are %v", w)
 	}
 	for _, m := range members(t, got) {
 		if m.h.Name == "cells/quiz2/ipv4/off/1/"+captureFile {

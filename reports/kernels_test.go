@@ -471,11 +471,12 @@ func TestMarkdownNone(t *testing.T) {
 	}
 	// What did not pass on either is no difference; and how many passed is told where none has.
 	failed := mixed()
-	if got := renderAll(t, "markdown", []*result.Run{failed, failed}, Options{}); failed.ExitCode() == result.ExitOK || !strings.Contains(got, "\n## Where they differ\n\nNowhere.\n") {
+	got := renderAll(t, "markdown", []*result.Run{failed, failed}, Options{})
+	if failed.ExitCode() == result.ExitOK || !strings.Contains(got, "\n## Where they differ\n\nNowhere.\n") {
 		t.Errorf("of two runs that are alike: %s", got)
 	}
-	skipped := &result.Run{Header: run.Header, Cells: []result.Cell{{Scenario: "quiz1", Family: "ipv4", Mode: "bpf", Repeat: 1, Status: result.Skip, Reason: "needs BPF"}}}
-	skipped.Header.Cells = 1
+	skipped := &result.Run{Header: result.Header{Cells: 1}}
+	skipped.Cells = []result.Cell{{Scenario: "quiz1", Family: "ipv4", Mode: "bpf", Repeat: 1, Status: result.Skip, Reason: "needs BPF"}}
 	if got := renderAll(t, "markdown", []*result.Run{skipped}, Options{}); !strings.HasPrefix(got, "| kernel | Linux | cells | PASS | SKIP |\n") {
 		t.Errorf("of a run that was skipped: %s", got)
 	}

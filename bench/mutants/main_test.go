@@ -159,7 +159,8 @@ func hasTest(t *testing.T, folder, name string) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	declared := regexp.MustCompile(`(?m)^func ` + regexp.QuoteMeta(name) + `\((t \*testing\.T|f \*testing\.F)\)`) // a fuzz target is a test of its seeds
+	// A fuzz target is a test of its seeds.
+	declared := regexp.MustCompile(`(?m)^func ` + regexp.QuoteMeta(name) + `\((t \*testing\.T|f \*testing\.F)\)`)
 	return slices.ContainsFunc(files, func(file string) bool {
 		text, err := os.ReadFile(file)
 		return err == nil && declared.Match(text)

@@ -5,6 +5,18 @@ const quizzes = "quiz1,quiz2 --migrate=all --family=ipv4"
 
 // table is the mutants, by file.
 var table = []mutant{
+	// bundle
+	{
+		name: "a capture that the ledger names and that is not there is not missed", file: "bundle/check.go",
+		old: "if !rest[f] && !left[f] {", new: "if !rest[f] && !left[f] && f == \"\" {",
+		test: "TestCheckRefuses",
+	},
+	{
+		name: "a file beside the folder in which all others are is passed over", file: "bundle/repack.go",
+		old: "if !strings.HasPrefix(name, top) {\n\t\t\treturn", new: "if !strings.HasPrefix(name, top) {\n\t\t\tbreak",
+		test: "TestBesideTheFolder",
+	},
+
 	// capture
 	{
 		name: "a SYN+ACK that is sent again is taken for the first", file: "capture/flow.go",
@@ -267,6 +279,11 @@ var table = []mutant{
 	},
 
 	// foreign
+	{
+		name: "what two servers have reset at a time is of one close()", file: "foreign/foreign.go",
+		old: "|| all[n-1].server != f.Server ||", new: "||",
+		test: "TestClosings",
+	},
 	{
 		name: "the answer of another listener decides, though an abort comes behind it", file: "foreign/kind.go",
 		old: "r.Time.Sub(first.Time) < soon", new: "r.Time.Sub(first.Time) < 0*soon",
@@ -1062,6 +1079,16 @@ var table = []mutant{
 		name: "a report names as many reasons as a ledger has", file: "reports/digest.go",
 		old: "len(f) >= maxFew", new: "len(f) >= 100*maxFew",
 		test: "TestNamesWithoutEnd",
+	},
+	{
+		name: "a bug that did not show is a PASS like others in the totals", file: "reports/ktap.go",
+		old: "if c.Bug != \"\" { // the", new: "if c.Bug != \"\" && false { // the",
+		test: "TestKTAPXPass",
+	},
+	{
+		name: "what failed on each kernel is a difference between them", file: "reports/markdown.go",
+		old: "b.rows(c.rows(differs), all,", new: "b.rows(c.rows(notPass), all,",
+		test: "TestMarkdownNone",
 	},
 	{
 		name: "Markdown does not count the cells whose reasons it does not name", file: "reports/markdown.go",
