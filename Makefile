@@ -37,6 +37,7 @@ SCENARIOS := all
 # on the disk, and takes seven seconds. What it boots in a test, 35 MB, the test fetches by apt into the user's cache.
 FOR_TEST := gcc=gcc /usr/include/stdio.h=libc6-dev iptables=iptables tshark=tshark tcpdump=tcpdump man=man-db chromium=chromium \
 	xmllint=libxml2-utils zstd=zstd prove=perl qemu-system-x86_64=qemu-system-x86 /usr/lib/python3/dist-packages/tap/parser.py=python3-tap \
+	/usr/lib/python3/dist-packages/more_itertools/__init__.py=python3-more-itertools \
 	/usr/lib/python3/dist-packages/lava_common/__init__.py=lava-common nginx=nginx-light zsh=zsh fish=fish mandoc=mandoc
 FOR_BENCH := iptables=iptables python3=python3 nginx=nginx-light wrk=wrk
 # What the recipes of docs/recipes measure.
