@@ -124,7 +124,7 @@ func TestBare(t *testing.T) {
 		run(stages, "explain", "quiz1").want(0, []string{`^## quiz1$`}, silent)
 		run(stages, "doctor").want(1, []string{`mount\s+-t proc proc /proc`}, silent)
 		run(stages, "kernels").want(70, silent, hints(`XDG_CACHE_HOME=DIR`))
-		run(stages, "report", "x").want(64, silent, hints(`rpmig run all --out DIR`))
+		run(stages, "report", "x").want(64, silent, hints(`/rpmig run all --out DIR`))
 	}
 	run(bare, "run", "quiz1").want(70, silent, hints(`.*mount -t proc proc /proc`))
 	run(bare, "run", "quiz1", "--out=o").want(70, silent, hints(`choose a folder that you may write to with --out`))
