@@ -17,7 +17,10 @@ type console struct {
 }
 
 // consoleMost is how much of a console is kept: of a kernel that complains without end, the first and the last half.
-const consoleMost = 8 << 20
+const (
+	consoleMost = 8 << 20
+	consoleHalf = consoleMost / 2
+)
 
 func watchConsole(r io.Reader) *console {
 	c := &console{hello: -1, ended: make(chan struct{})}
@@ -39,10 +42,16 @@ func (c *console) add(p []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.text = append(c.text, p...)
+	if len(c.text) > consoleMost+consoleHalf { // and not each time, since that moves half of it
+		c.trim()
+	}
+}
+
+// trim takes the middle out of more than is kept.
+func (c *console) trim() {
 	if over := len(c.text) - consoleMost; over > 0 {
-		const half = consoleMost / 2
-		c.text = append(c.text[:half], c.text[half+over:]...)
-		c.hello = min(c.hello, half)
+		c.text = append(c.text[:consoleHalf], c.text[consoleHalf+over:]...)
+		c.hello = min(c.hello, consoleHalf)
 	}
 }
 
@@ -57,6 +66,7 @@ func (c *console) up() {
 func (c *console) whole() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.trim()
 	return bytes.ReplaceAll(c.text, []byte("\r"), nil)
 }
 
@@ -64,6 +74,7 @@ func (c *console) whole() []byte {
 func (c *console) lines() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.trim()
 	text := strings.ReplaceAll(string(c.text[max(c.hello, 0):]), "\r", "")
 	var lines []string
 	for line := range strings.SplitSeq(text, "\n") {
