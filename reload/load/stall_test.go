@@ -212,7 +212,7 @@ func (p *process) report() (r missed, err error) {
 // TestAllocations: a connection costs no memory, and neither do a hundred thousand.
 func TestAllocations(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes 10 s")
+		t.Skip("it takes 5 s")
 	}
 	inNamespace(t, func() error {
 		p, err := start(t, "server")
@@ -227,7 +227,7 @@ func TestAllocations(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		const warm, count = 2_000, 100_000
+		const warm, count = 2_000, 50_000
 		from, err := mallocs(e, warm)
 		if err != nil {
 			return err
