@@ -246,7 +246,7 @@ func (e *StartError) Hint() string {
 		return "is it installed? command -v " + e.Name
 	}
 	if errors.Is(e.Err, unix.EACCES) {
-		return "may it be started? ls -ld " + e.Name
+		return "may this user start it, and be in this folder? ls -ld . " + e.Name
 	}
 	return ""
 }

@@ -56,16 +56,32 @@ func run(rpmig, dir, to string, cycles int, only []string) error {
 	if err != nil {
 		return err
 	}
-	// What a run leaves that lost more than it may.
+	kernel, err := release()
+	if err != nil {
+		return err
+	}
+	begin, rows := fmt.Sprintf(head, cycles, kernel), map[string]string{}
+	if len(only) > 0 { // the others stay as they are
+		old, err := os.ReadFile(to)
+		if err != nil {
+			return err
+		}
+		if rows, err = rowsOf(string(old), begin); err != nil {
+			return err
+		}
+	}
+	// What a run leaves that lost more than it may, and the folders of servers that run as another user.
 	left, err := os.MkdirTemp("", "servers-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(left) }()
+	if err := os.Chmod(left, 0o755); err != nil {
+		return err
+	}
 	if err := os.Setenv("TMPDIR", left); err != nil {
 		return err
 	}
-	rows := map[string]string{}
 	for _, r := range all {
 		fmt.Fprintf(os.Stderr, "servers: %s\n", r.name)
 		missing := r.missing()
@@ -80,20 +96,6 @@ func run(rpmig, dir, to string, cycles int, only []string) error {
 		}
 		rows[r.name] = r.row(played, missing)
 	}
-	kernel, err := release()
-	if err != nil {
-		return err
-	}
-	begin := fmt.Sprintf(head, cycles, kernel)
-	if len(only) > 0 {
-		old, err := os.ReadFile(to)
-		if err != nil {
-			return err
-		}
-		if err := keep(rows, string(old), begin); err != nil {
-			return err
-		}
-	}
 	return os.WriteFile(to, []byte(page(begin, rows)), 0o644)
 }
 
@@ -107,19 +109,19 @@ func page(begin string, rows map[string]string) string {
 	return b.String() + foot
 }
 
-// keep adds the rows of a page that has the same beginning, and so the same kernel and number of cycles.
-func keep(rows map[string]string, old, begin string) error {
+// rowsOf are the rows of a page that begins so, and is of the same kernel and number of cycles, by the names of their recipes.
+func rowsOf(old, begin string) (map[string]string, error) {
 	table, same := strings.CutPrefix(old, begin)
 	if !same {
-		return errors.New("the page is of another kernel or another number of cycles: name no recipe, and all of them are played")
+		return nil, errors.New("the page is of another kernel or another number of cycles: name no recipe, and all of them are played")
 	}
+	rows := map[string]string{}
 	for line := range strings.Lines(table) {
-		name, _, ok := strings.Cut(strings.TrimPrefix(line, "| ["), "](recipes/")
-		if ok && strings.HasPrefix(line, "| [") && rows[name] == "" {
+		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "| ["), "](recipes/"); ok && strings.HasPrefix(line, "| [") {
 			rows[name] = line
 		}
 	}
-	return nil
+	return rows, nil
 }
 
 // release is the kernel's.
@@ -131,7 +133,7 @@ func release() (string, error) {
 const head = `# What servers lose when they are reloaded
 
 Made by ` + "`make servers`" + `, which plays each recipe of [recipes](recipes) with ` + "`rpmig reload`" + `, %d cycles in each mode, on
-Linux %s. Do not edit. Figures are of one machine, which was busy with other things too; who loses and who does not is the point.
+Linux %s. Do not edit. Figures are of one machine; who loses and who does not is the point.
 
 | recipe | server, how it listens | reload | off | sysctl | bpf | bpf-drain | verdict | advice |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |

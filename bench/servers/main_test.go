@@ -25,8 +25,8 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	begin, _, _ := strings.Cut(string(b), "| [")
-	rows := map[string]string{}
-	if err := keep(rows, string(b), begin); err != nil {
+	rows, err := rowsOf(string(b), begin)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if page(begin, rows) != string(b) {
@@ -52,18 +52,19 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// TestKeep: the rows of recipes that were not named stay, but not those of another kernel.
-func TestKeep(t *testing.T) {
+// TestRowsOf: the rows of recipes that are not named stay, but not those of another kernel.
+func TestRowsOf(t *testing.T) {
 	const begin = "head\n| --- |\n"
 	old := page(begin, map[string]string{"a": "| [a](recipes/a.sh) | old |\n", "b": "| [b](recipes/b.sh) | old |\n"})
-	rows := map[string]string{"b": "| [b](recipes/b.sh) | new |\n"}
-	if err := keep(rows, old, begin); err != nil {
+	rows, err := rowsOf(old, begin)
+	if err != nil {
 		t.Fatal(err)
 	}
+	rows["b"] = "| [b](recipes/b.sh) | new |\n"
 	if got, want := page(begin, rows), strings.Replace(old, "b.sh) | old", "b.sh) | new", 1); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if err := keep(rows, old, "another "+begin); err == nil {
+	if _, err := rowsOf(old, "another "+begin); err == nil {
 		t.Error("rows of another kernel stay")
 	}
 }
