@@ -3,8 +3,10 @@ package reload
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -13,11 +15,70 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rpmig/rpmig/kernel"
 	"github.com/rpmig/rpmig/kernel/trace"
 	"github.com/rpmig/rpmig/migrate"
+	"github.com/rpmig/rpmig/netns"
 	"github.com/rpmig/rpmig/reload/load"
 	"github.com/rpmig/rpmig/result"
 )
+
+// TestDrain: listeners that come one by one each have a slot of the program, which the kernel gives them once alone, and one that is
+// gone leaves its own to the next.
+func TestDrain(t *testing.T) {
+	modes, err := ParseModes("bpf-drain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &switcher{mode: modes[0]}
+	defer s.close()
+	err = netns.Do(func() error {
+		if err := s.load(s.mode); err != nil {
+			return err
+		}
+		var fds []int
+		seen := &holding{places: map[uint32]place{}}
+		come := func() error {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				return err
+			}
+			var st unix.Stat_t
+			err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1),
+				unix.Bind(fd, &unix.SockaddrInet4{Port: 80}), unix.Listen(fd, 1), unix.Fstat(fd, &st))
+			inode := uint32(st.Ino)
+			fds, seen.inodes, seen.places[inode] = append(fds, fd), append(seen.inodes, inode), place{os.Getpid(), fd}
+			return errors.Join(err, s.drain(seen, &holding{}))
+		}
+		defer func() {
+			for _, fd := range fds {
+				unix.Close(fd)
+			}
+		}()
+		if err := errors.Join(come(), come()); err != nil {
+			return err
+		}
+		first, second := seen.inodes[0], seen.inodes[1]
+		if !slices.Equal(s.slots, []uint32{first, second}) {
+			return fmt.Errorf("%d and %d have come, and in the slots are %d", first, second, s.slots)
+		}
+		unix.Close(fds[0])
+		fds, seen.inodes = fds[1:], seen.inodes[1:]
+		if err := come(); err != nil {
+			return err
+		}
+		if third := seen.inodes[1]; !slices.Equal(s.slots, []uint32{third, second}) {
+			return fmt.Errorf("%d has come in the place of %d, and in the slots are %d", third, first, s.slots)
+		}
+		return s.settle()
+	})
+	var lacking *notHere
+	if denied := new(kernel.DeniedError); errors.As(err, &lacking) || errors.As(err, &denied) || errors.Is(err, unix.EPERM) {
+		t.Skip(err)
+	} else if err != nil {
+		t.Error(err)
+	}
+}
 
 func TestOrder(t *testing.T) {
 	all := Modes()

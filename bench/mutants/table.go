@@ -979,9 +979,14 @@ var table = []mutant{
 		test: "TestReloadModes", in: "cmd/rpmig",
 	},
 	{
+		name: "bpf-drain leaves the slot of a listener that is gone", file: "reload/mode.go",
+		old: "if slot < 0 {\n\t\t\tslot = len(s.slots)", new: "if slot < 0 || true {\n\t\t\tslot = len(s.slots)",
+		test: "TestDrain", in: "reload",
+	},
+	{
 		name: "bpf-drain has the kernel take a listener twice", file: "reload/mode.go",
 		old: "if !ok || slices.Contains(s.slots, inode) {", new: "if !ok {",
-		test: "TestReloadModes", in: "cmd/rpmig",
+		test: "TestDrain", in: "reload",
 	},
 	{
 		name: "a frame that is kept becomes the next one", file: "reload/packets.go",

@@ -164,7 +164,7 @@ func TestReportInBoundedMemory(t *testing.T) {
 		if err := cmd.Run(); err != nil {
 			t.Fatal(err)
 		}
-		const most = 50
+		const most = 40
 		if got := held(); got > most {
 			t.Errorf("%s: it took %d MiB, and not up to %d", args, got, most)
 		} else {

@@ -209,7 +209,7 @@ func (p *process) report() (r missed, err error) {
 	return r, json.NewDecoder(p.stdout).Decode(&r)
 }
 
-// TestAllocations: a connection costs no memory, and neither do a hundred thousand.
+// TestAllocations: a connection costs no memory, and neither do fifty thousand.
 func TestAllocations(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes 5 s")
